@@ -1,0 +1,1 @@
+"""How the system is run: the local stack, compose, CDN."""

@@ -1,0 +1,1 @@
+"""The indexer: turns the log into Cassandra rows."""

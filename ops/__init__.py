@@ -1,0 +1,1 @@
+"""The `imagepipe` command for those who run the system."""

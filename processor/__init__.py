@@ -1,0 +1,1 @@
+"""The processor: a Faust agent that turns originals into variants."""
