@@ -38,12 +38,14 @@ class Settings(BaseSettings):
     topic_min_insync_replicas: int = Field(1, ge=1, description="2 in production, so that an ack survives a broker.")
     commands_retention: timedelta = Field(timedelta(days=30), description="How long commands and DLQ are kept.")
     epoch: int = Field(
-        1, ge=1, lt=2048,
-        description="Raised when the commands topic is recreated, mirrored or repartitioned; high bits of each version.",
+        1,
+        ge=1,
+        lt=2048,
+        description="High bits of each version; raised when the commands topic is recreated or mirrored.",
     )
     kafka_send_timeout: timedelta = Field(
         timedelta(seconds=15),
-        description="After this the outcome of a write is unknown and the client gets 503. A leader election took up to 11 s.",
+        description="After this a write's outcome is unknown: 503. A leader election took up to 11 s.",
     )
     kafka_session_timeout: timedelta = Field(
         timedelta(seconds=10), description="A killed consumer's partitions move after this."
@@ -89,7 +91,7 @@ class Settings(BaseSettings):
     max_files_per_request: int = Field(20, ge=1)
     max_concurrent_uploads: int = Field(32, ge=1, description="Beyond it: 429 with Retry-After.")
     list_cache_ttl: timedelta = Field(timedelta(seconds=1), description="How long a list or row may be served stale.")
-    media_max_age: timedelta = Field(timedelta(days=1), description="How long a CDN keeps media; bounds deleted bytes' life.")
+    media_max_age: timedelta = Field(timedelta(days=1), description="How long a CDN keeps media.")
     public_originals: bool = Field(True, description="False: `original` is not served to the public, only variants.")
 
     # Processor
@@ -113,7 +115,7 @@ class Settings(BaseSettings):
     indexer_concurrency: int = Field(64, ge=1, description="Cassandra writes in flight.")
 
     # Housekeeping
-    sweep_delay: timedelta = Field(timedelta(hours=1), description="Superseded renders live this long after the newer one.")
+    sweep_delay: timedelta = Field(timedelta(hours=1), description="A superseded render lives this long on.")
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

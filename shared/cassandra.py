@@ -1,0 +1,245 @@
+"""The index: an adapter over cassandra-driver, and the migrations of its keyspace.
+
+The driver stamps the present time on every write unless told otherwise; here every write says USING TIMESTAMP.
+"""
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+from cassandra import ConsistencyLevel, DriverException, RequestExecutionException
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.query import PreparedStatement
+from pydantic import BaseModel
+
+from shared.documents import ImageRow
+from shared.errors import ConfigurationError, Unavailable
+from shared.events import Current, Request
+from shared.keys import Owner
+from shared.settings import Settings
+from shared.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, IMAGES, Delete, Insert, Outcome, Write
+
+log = structlog.get_logger()
+
+M = TypeVar("M", bound=BaseModel)
+MIGRATIONS = Path(__file__).parent / "migrations"
+COLUMNS = "image_id, owner_type, owner_id, uploaded_at, image_version, request, outcome, current"
+MAX_ID = UUID(int=(1 << 128) - 1)
+MIN_ID = UUID(int=0)
+ENGINE_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OSError)
+
+
+def connect(settings: Settings, keyspace: str | None = None) -> Session:
+    """A session at LOCAL_QUORUM; blocks. Raises Unavailable."""
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
+        request_timeout=settings.cassandra_timeout.total_seconds(),
+    )
+    password = settings.cassandra_password
+    auth = (
+        PlainTextAuthProvider(settings.cassandra_username, password.get_secret_value() if password else "")
+        if settings.cassandra_username
+        else None
+    )
+    cluster = Cluster(
+        list(settings.cassandra_contact_points),
+        port=settings.cassandra_port,
+        auth_provider=auth,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+    )
+    try:
+        return cluster.connect(keyspace)
+    except ENGINE_ERRORS as error:
+        cluster.shutdown()
+        raise Unavailable("cassandra", str(error)) from error
+
+
+class CassandraIndex:
+    """`Index` on Cassandra. Statements are prepared once per shape; unknown columns are left out, never null."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._prepared: dict[str, PreparedStatement] = {}
+        # prepare() blocks; one thread serialises the few calls there are.
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="cassandra-prepare")
+
+    @classmethod
+    async def open(cls, settings: Settings) -> "CassandraIndex":
+        """Connect to the keyspace that the settings name. Raises Unavailable, ConfigurationError."""
+        session = await asyncio.to_thread(connect, settings, settings.cassandra_keyspace)
+        try:
+            await asyncio.to_thread(check_deployment, session, settings)
+        except BaseException:
+            session.cluster.shutdown()
+            raise
+        return cls(session)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await asyncio.to_thread(self._session.cluster.shutdown)
+        self._preparing.shutdown(wait=False)
+
+    async def check(self) -> None:
+        """Return if a query at LOCAL_QUORUM is answered; raises Unavailable."""
+        await self.days()
+
+    async def apply(self, writes: Sequence[Write]) -> None:
+        """See Index.apply."""
+        await asyncio.gather(*(self._write(write) for write in writes))
+
+    async def _write(self, write: Write) -> None:
+        match write:
+            case Insert(table, columns, version):
+                names = ", ".join(columns)
+                marks = ", ".join("?" * len(columns))
+                cql = f"INSERT INTO {table} ({names}) VALUES ({marks}) USING TIMESTAMP ?"
+                await self.execute(cql, [*columns.values(), version])
+            case Delete(table, key, version):
+                where = " AND ".join(f"{name} = ?" for name in key)
+                await self.execute(f"DELETE FROM {table} USING TIMESTAMP ? WHERE {where}", [version, *key.values()])
+
+    async def image(self, image_id: UUID) -> ImageRow | None:
+        """See Index.image."""
+        rows = await self.execute(f"SELECT {COLUMNS} FROM {IMAGES} WHERE image_id = ?", [image_id])
+        return _image_row(rows[0]) if rows else None
+
+    async def of_owner(
+        self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[ImageRow]:
+        """See Index.of_owner."""
+        rows = await self.execute(
+            f"SELECT {COLUMNS} FROM {BY_OWNER} WHERE owner_type = ? AND owner_id = ?"
+            " AND image_id < ? AND image_id > ? LIMIT ?",
+            [owner.type, owner.id, below or MAX_ID, above or MIN_ID, limit],
+        )
+        return [_image_row(row) for row in rows]
+
+    async def of_day(
+        self, day: date, shard: int, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[ImageRow]:
+        """See Index.of_day."""
+        rows = await self.execute(
+            f"SELECT {COLUMNS} FROM {BY_DAY} WHERE day = ? AND shard = ? AND image_id < ? AND image_id > ? LIMIT ?",
+            [day, shard, below or MAX_ID, above or MIN_ID, limit],
+        )
+        return [_image_row(row) for row in rows]
+
+    async def days(self) -> Sequence[date]:
+        """See Index.days."""
+        rows = await self.execute(f"SELECT day FROM {DAYS} WHERE bucket = ?", [DAYS_BUCKET])
+        return [row.day.date() for row in rows]
+
+    async def execute(self, cql: str, values: Sequence[Any], *, idempotent: bool = True) -> list[Any]:
+        """Rows (the first page, 5,000) of a prepared statement. Raises Unavailable."""
+        try:
+            statement = self._prepared.get(cql) or await self._prepare(cql)
+            bound = statement.bind(values)
+            bound.is_idempotent = idempotent
+            return await self._run(bound)
+        except ENGINE_ERRORS as error:
+            raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
+
+    async def _prepare(self, cql: str) -> PreparedStatement:
+        prepare = functools.partial(self._session.prepare, cql)
+        statement = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare)
+        self._prepared[cql] = statement
+        return statement
+
+    async def _run(self, bound: Any) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[list[Any]] = loop.create_future()
+
+        def settle(rows: list[Any] | None, error: Exception | None) -> None:
+            if waiter.done():
+                return
+            if error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(rows or [])
+
+        # The driver calls back on its IO thread, where nothing may be done but waking the loop.
+        self._session.execute_async(bound).add_callbacks(
+            lambda rows: loop.call_soon_threadsafe(settle, rows, None),
+            lambda error: loop.call_soon_threadsafe(settle, None, error),
+        )
+        return await waiter
+
+
+def _image_row(row: Any) -> ImageRow:
+    uploaded_at: datetime = row.uploaded_at
+    return ImageRow(
+        image_id=row.image_id,
+        owner=Owner(type=row.owner_type, id=row.owner_id),
+        uploaded_at=uploaded_at.replace(tzinfo=UTC),
+        image_version=row.image_version,
+        request=_model(Request, row.request),
+        outcome=Outcome(*row.outcome) if row.outcome else None,
+        current=_model(Current, row.current),
+    )
+
+
+def _model(model: type[M], value: Any) -> M | None:
+    return model.model_validate(value, from_attributes=True) if value is not None else None
+
+
+def apply_schema(settings: Settings) -> list[str]:
+    """Create the keyspace and run the migrations it lacks; returns their names. Blocks. Idempotent.
+
+    Raises Unavailable, and ConfigurationError where the keyspace was made with other fixed settings.
+    """
+    session = connect(settings)
+    try:
+        replication = {
+            "class": "NetworkTopologyStrategy",
+            settings.cassandra_datacenter: settings.cassandra_replication_factor,
+        }
+        session.execute(f"CREATE KEYSPACE IF NOT EXISTS {settings.cassandra_keyspace} WITH replication = {replication}")
+        session.set_keyspace(settings.cassandra_keyspace)
+        session.execute("CREATE TABLE IF NOT EXISTS schema_migrations (name text PRIMARY KEY, applied_at timestamp)")
+        session.execute("CREATE TABLE IF NOT EXISTS deployment (name text PRIMARY KEY, value text)")
+        applied = {row.name for row in session.execute("SELECT name FROM schema_migrations")}
+        pending = [path for path in sorted(MIGRATIONS.glob("*.cql")) if path.stem not in applied]
+        for path in pending:
+            _migrate(session, path)
+        session.execute(
+            "INSERT INTO deployment (name, value) VALUES ('day_shards', %s) IF NOT EXISTS", [str(settings.day_shards)]
+        )
+        check_deployment(session, settings)
+        return [path.stem for path in pending]
+    except ENGINE_ERRORS as error:
+        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
+    finally:
+        session.cluster.shutdown()
+
+
+def _migrate(session: Session, path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("--")]
+    for statement in filter(None, (part.strip() for part in "\n".join(lines).split(";"))):
+        session.execute(statement, timeout=60)
+    session.execute("INSERT INTO schema_migrations (name, applied_at) VALUES (%s, %s)", [path.stem, datetime.now(UTC)])
+    log.info("migration_applied", migration=path.stem)
+
+
+def check_deployment(session: Session, settings: Settings) -> None:
+    """Raise ConfigurationError unless the keyspace has its tables and was made with the same number of shards."""
+    try:
+        row = session.execute("SELECT value FROM deployment WHERE name = 'day_shards'").one()
+    except RequestExecutionException as error:
+        raise Unavailable("cassandra", str(error)) from error
+    except DriverException as error:
+        raise ConfigurationError(f"keyspace {settings.cassandra_keyspace} has no tables: apply the schema") from error
+    if row is None or int(row.value) != settings.day_shards:
+        raise ConfigurationError(
+            f"keyspace {settings.cassandra_keyspace} was made with DAY_SHARDS={row.value if row else 'none'}, the "
+            f"setting says {settings.day_shards}. It is fixed for ever: set it back, or rebuild into a new keyspace."
+        )

@@ -1,0 +1,137 @@
+"""Row to document: what a client is told about an image. The status is computed when read, never stored."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from shared.events import Current, Original, Request, Variant
+from shared.keys import Owner
+from shared.tables import Outcome
+
+Status = Literal["processing", "ready", "failed"]
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """A row of `images`, `images_by_owner` or `images_by_day`; the three hold the same columns."""
+
+    image_id: UUID
+    owner: Owner
+    uploaded_at: datetime
+    image_version: int
+    request: Request | None
+    outcome: Outcome | None
+    current: Current | None
+
+
+def _outcome_status(row: ImageRow, outcome: Outcome) -> Status:
+    """`superseded` shows what superseded it: `current`, or nothing yet."""
+    if outcome.status == "superseded":
+        return "ready" if row.current else "processing"
+    return "failed" if outcome.status == "failed" else "ready"
+
+
+def status(row: ImageRow) -> Status:
+    """Status of the latest request."""
+    if row.request is None:
+        return _outcome_status(row, row.outcome) if row.outcome else "ready"
+    if row.current and row.current.revision == row.request.revision:
+        return "ready"
+    if row.outcome and row.outcome.revision == row.request.revision:
+        return _outcome_status(row, row.outcome)
+    return "processing"
+
+
+def served_original(row: ImageRow) -> Original | None:
+    """The original that is served: the last ready revision's, or the request's while there is none."""
+    if row.current:
+        return row.current.original
+    return row.request
+
+
+def served_revision(row: ImageRow) -> UUID | None:
+    """Revision that is served."""
+    if row.current:
+        return row.current.revision
+    return row.request.revision if row.request else None
+
+
+def _error(row: ImageRow) -> dict[str, str] | None:
+    if status(row) == "failed" and row.outcome:
+        return {"type": row.outcome.error_type or "unknown", "detail": row.outcome.error_detail or ""}
+    return None
+
+
+def _pending(row: ImageRow) -> dict[str, Any] | None:
+    """A replacement under way or failed: the request, where something older is served."""
+    if row.request is None or row.current is None or row.current.revision == row.request.revision:
+        return None
+    if row.outcome and row.outcome.revision == row.request.revision and row.outcome.status == "superseded":
+        return None
+    return {
+        "revision": str(row.request.revision),
+        "file_name": row.request.file_name,
+        "status": status(row),
+        "error": _error(row),
+    }
+
+
+def document(row: ImageRow, base_url: str) -> dict[str, Any]:
+    """The status document, JSON-ready. URLs are built on `base_url` as it is today, not as it was when stored."""
+    original = served_original(row)
+    current = row.current
+    return {
+        "image_id": str(row.image_id),
+        "owner_type": row.owner.type,
+        "owner_id": row.owner.id,
+        "status": status(row),
+        "error": _error(row),
+        "file_name": original.file_name if original else None,
+        "size": original.size if original else None,
+        "uploaded_at": row.uploaded_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "original": _original(original, base_url) if original else None,
+        "variants": [_variant(variant, base_url) for variant in current.variants] if current else [],
+        "thumbhash": current.thumbhash if current else None,
+        "dominant_color": current.dominant_color if current else None,
+        "srcset": srcset(current, base_url) if current else None,
+        "notes": list(current.notes) if current else [],
+        "pending": _pending(row),
+    }
+
+
+def media_url(base_url: str, path: str) -> str:
+    """Public URL of an object in the bucket."""
+    return f"{base_url}/media/{path}"
+
+
+def srcset(current: Current, base_url: str) -> str:
+    """Value for an HTML `srcset`: the variants by ascending width, each width once."""
+    by_width = {variant.width: variant for variant in reversed(current.variants)}
+    return ", ".join(f"{media_url(base_url, by_width[width].path)} {width}w" for width in sorted(by_width))
+
+
+def _original(original: Original, base_url: str) -> dict[str, Any]:
+    return {
+        "file_name": original.file_name,
+        "content_type": original.content_type,
+        "url": media_url(base_url, original.path),
+        "path": original.path,
+        "size": original.size,
+        "width": original.width,
+        "height": original.height,
+        "sha256": original.sha256,
+    }
+
+
+def _variant(variant: Variant, base_url: str) -> dict[str, Any]:
+    return {
+        "name": variant.name,
+        "url": media_url(base_url, variant.path),
+        "path": variant.path,
+        "content_type": variant.content_type,
+        "width": variant.width,
+        "height": variant.height,
+        "size": variant.size,
+        "sha256": variant.sha256,
+    }

@@ -1,0 +1,326 @@
+"""The contract on Kafka: commands, the events that answer them, and the manifest of one render.
+
+Values are JSON of these models, headers are CloudEvents 1.0 in Kafka's binary mode. Within schema version 1 fields
+are only ever added; readers ignore what they do not know. Versions travel as decimal strings: they exceed what
+JavaScript's numbers hold.
+"""
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+
+from shared.errors import PoisonRecord
+from shared.keys import Owner, command_version, new_id
+from shared.ladder import Ladder
+
+T = TypeVar("T")
+Headers = list[tuple[str, bytes]]
+
+SCHEMA_VERSION: Final = 1
+VERSION_HEADER = "imagepipe-version"
+"""On a redriven record: the version it had at first."""
+
+FAILURE_REASONS = {
+    "unsupported_format": "The bytes are not PNG, JPEG or WebP.",
+    "empty": "The file has no bytes.",
+    "truncated": "The file ends before the picture does.",
+    "corrupt": "The file's structure contradicts itself.",
+    "too_many_pixels": "The picture has more pixels than are decoded here.",
+    "too_wide": "A side exceeds what WebP can hold.",
+    "undecodable": "The decoder could not read the picture.",
+    "encoder_failed": "The picture could not be written as WebP.",
+    "crashed_decoder": "The decoder crashed on this picture, twice.",
+    "timeout": "Rendering took longer than allowed, twice.",
+    "original_lost": "The original is no longer in the bucket.",
+}
+
+Version = Annotated[int, PlainSerializer(str, return_type=str, when_used="json")]
+
+
+class Model(BaseModel):
+    """Base of everything on the wire."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Original(Model):
+    """Raw bytes as uploaded. `size` in bytes, `width` and `height` in pixels as displayed."""
+
+    file_name: str
+    content_type: str
+    size: int
+    width: int
+    height: int
+    sha256: str
+    path: str
+    url: str
+
+
+class Request(Original):
+    """What the latest upload or replacement asked for: the column group `request`."""
+
+    revision: UUID
+    revision_version: Version
+
+
+class Variant(Model):
+    """One rendered size. `size` in bytes, `width` and `height` in pixels."""
+
+    name: str
+    path: str
+    url: str
+    content_type: str
+    width: int
+    height: int
+    size: int
+    sha256: str
+
+
+class Current(Model):
+    """What is served: the column group `current`. `notes` says what was changed on the way, if anything."""
+
+    revision: UUID
+    revision_version: Version
+    render: str
+    original: Original
+    thumbhash: str
+    dominant_color: str
+    variants: tuple[Variant, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Failure(Model):
+    """Why a request failed; `type` is one of FAILURE_REASONS."""
+
+    type: str
+    detail: str
+
+
+class Record(Model):
+    """What every command and event has."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    image_id: UUID
+    owner: Owner
+
+
+class Uploaded(Record):
+    """A new image; its own version is the image's and the revision's."""
+
+    type: Literal["image.uploaded"] = "image.uploaded"
+    revision: UUID
+    original: Original
+    ladder: Ladder
+
+
+class Replaced(Record):
+    """A new revision of an image; `image_version` is copied from the row."""
+
+    type: Literal["image.replaced"] = "image.replaced"
+    image_version: Version
+    revision: UUID
+    original: Original
+    ladder: Ladder
+
+
+class Deleted(Record):
+    """The image goes, for good."""
+
+    type: Literal["image.deleted"] = "image.deleted"
+
+
+class Reprocess(Record):
+    """Render a revision once more, with this ladder; both versions are copied from the row."""
+
+    type: Literal["image.reprocess"] = "image.reprocess"
+    image_version: Version
+    revision: UUID
+    revision_version: Version
+    original: Original
+    ladder: Ladder
+
+
+class OwnerCleared(Model):
+    """The fence: images of the owner with a version below `before` go, but for `keep`. None: before this record."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    type: Literal["owner.cleared"] = "owner.cleared"
+    owner: Owner
+    before: Version | None = None
+    keep: tuple[UUID, ...] = ()
+
+
+RenderCommand = Uploaded | Replaced | Reprocess
+ImageCommand = RenderCommand | Deleted
+Command = ImageCommand | OwnerCleared
+CommandType = Literal["image.uploaded", "image.replaced", "image.deleted", "image.reprocess"]
+
+
+class Answer(Record):
+    """What every answer but `removed` has: the request it answers, whole. `version` is that of the command."""
+
+    version: Version
+    answers: CommandType
+    image_version: Version
+    request: Request
+
+
+class Ready(Answer):
+    """The variants are in the bucket."""
+
+    type: Literal["image.ready"] = "image.ready"
+    current: Current
+
+
+class Failed(Answer):
+    """The picture cannot be rendered; what was served before still is."""
+
+    type: Literal["image.failed"] = "image.failed"
+    error: Failure
+
+
+class SupersededBy(Model):
+    """The later render that made this command moot."""
+
+    revision: UUID
+    revision_version: Version
+    render: str
+
+
+class Superseded(Answer):
+    """A later render was ready before this command was handled; nothing changed."""
+
+    type: Literal["image.superseded"] = "image.superseded"
+    superseded_by: SupersededBy
+
+
+class Removed(Record):
+    """The image is gone. `removed_version` is the timestamp of the deletion in the index."""
+
+    type: Literal["image.removed"] = "image.removed"
+    version: Version
+    answers: CommandType
+    removed_version: Version
+
+
+Event = Ready | Failed | Superseded | Removed
+
+
+class Manifest(Model):
+    """Write-once result of one render: the event as first answered, whole, for replays and rebuilds."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    render: str
+    event: Annotated[Ready | Failed, Field(discriminator="type")]
+
+    @property
+    def precedence(self) -> tuple[int, int]:
+        """Order among an image's renders: revision first, then the rendering command. Never an id or a clock."""
+        return (self.event.request.revision_version, self.event.version)
+
+
+_COMMAND: TypeAdapter[Command] = TypeAdapter(
+    Annotated[Uploaded | Replaced | Deleted | Reprocess | OwnerCleared, Field(discriminator="type")]
+)
+_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Ready | Failed | Superseded | Removed, Field(discriminator="type")])
+
+
+def encode(model: Model) -> bytes:
+    """JSON of a command, event or manifest."""
+    return model.model_dump_json().encode()
+
+
+def decode_command(value: bytes | None) -> Command:
+    """The command in a record's value. Raises PoisonRecord for anything else."""
+    return _decode(_COMMAND, value)
+
+
+def decode_event(value: bytes | None) -> Event:
+    """The event in a record's value. Raises PoisonRecord for anything else."""
+    return _decode(_EVENT, value)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """The manifest in an object. Raises PoisonRecord for anything else."""
+    return _decode(TypeAdapter(Manifest), data)
+
+
+def _decode(adapter: TypeAdapter[T], value: bytes | None) -> T:
+    if value is None:
+        raise PoisonRecord("the record has no value")
+    try:
+        return adapter.validate_json(value)
+    except ValidationError as error:
+        # Inputs stay out of the message: it reaches logs and the DLQ's headers.
+        detail = error.errors(include_url=False, include_input=False, include_context=False)
+        raise PoisonRecord(f"not a record of schema version {SCHEMA_VERSION}: {detail[:3]}") from None
+
+
+def record_version(command: Command, epoch: int, offset: int, headers: Headers) -> int:
+    """Version of a command in the log: its offset's, or for a redriven one that it had at first (invariant 2).
+
+    Deletes and fences take the new one: they must win over everything that came before them.
+    Raises PoisonRecord where the header is no number.
+    """
+    if not isinstance(command, Deleted | OwnerCleared):
+        for name, value in headers:
+            if name == VERSION_HEADER:
+                if not value.isdigit():
+                    raise PoisonRecord(f"header {VERSION_HEADER} is not a decimal number")
+                return int(value)
+    return command_version(epoch, offset)
+
+
+def revision_version(command: RenderCommand, version: int) -> int:
+    """Version of the command that introduced the revision: this one's own, but for a reprocess."""
+    return command.revision_version if isinstance(command, Reprocess) else version
+
+
+def image_version(command: RenderCommand, version: int) -> int:
+    """Version of the command that introduced the image."""
+    return version if isinstance(command, Uploaded) else command.image_version
+
+
+def render_name(command: RenderCommand, version: int) -> str:
+    """Folder of the command's render: the ladder's digest, with the command's version for a reprocess."""
+    digest = command.ladder.digest
+    return f"{digest}-{version}" if isinstance(command, Reprocess) else digest
+
+
+def request_of(command: RenderCommand, version: int) -> Request:
+    """The column group `request` as this command states it."""
+    return Request(
+        **command.original.model_dump(),
+        revision=command.revision,
+        revision_version=revision_version(command, version),
+    )
+
+
+def event_key(event: Event) -> bytes:
+    """Compaction key: one per answered command, one per image for `removed`."""
+    if isinstance(event, Removed):
+        return str(event.image_id).encode()
+    return f"{event.image_id}:{event.version}".encode()
+
+
+def cloud_event_headers(record: Command | Event, source: str, traceparent: str | None = None) -> Headers:
+    """CloudEvents 1.0 headers in Kafka's binary mode. `source` is the service, such as `imagepipe/gateway`."""
+    subject = record.owner.key if isinstance(record, OwnerCleared) else str(record.image_id)
+    # An answer told twice has one id, so that readers can drop the second.
+    if isinstance(record, Ready | Failed | Superseded | Removed):
+        event_id = f"{subject}:{record.version}:{record.type}"
+    else:
+        event_id = str(new_id())
+    headers: dict[str, Any] = {
+        "ce_specversion": "1.0",
+        "ce_id": event_id,
+        "ce_type": record.type,
+        "ce_source": f"/{source}",
+        "ce_subject": subject,
+        "ce_dataschema": f"urn:imagepipe:{record.type}:v{SCHEMA_VERSION}",
+        "content-type": "application/json",
+    }
+    if traceparent:
+        headers["traceparent"] = traceparent
+    return [(name, str(value).encode()) for name, value in headers.items()]

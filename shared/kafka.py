@@ -1,0 +1,169 @@
+"""The log: an own idempotent producer, and what it takes to know whether a record is in it."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
+from shared.events import Command, Event, Headers, cloud_event_headers, encode, event_key
+from shared.keys import events_partition
+from shared.ports import Appended
+from shared.settings import Settings, Topic
+
+log = structlog.get_logger()
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Arguments that every aiokafka client of ours takes."""
+    return {"bootstrap_servers": settings.kafka_bootstrap_servers.split(",")}
+
+
+class Producer:
+    """An idempotent producer (`acks=all`) that bounds each write and replaces itself when it is broken.
+
+    1. aiokafka never expires an idempotent batch, so each write has a deadline of its own. After it the outcome is
+       unknown: the batch may still go out. Callers reuse their ids and never assume that it did not.
+    2. A batch that fails for good breaks the sequence, and later writes of that producer with it. So after any failure
+       the producer is closed without flushing and the next write starts a new one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._options = client_options(settings)
+        self._timeout = settings.kafka_send_timeout.total_seconds()
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect. Raises Unavailable."""
+        await self._connected()
+
+    async def close(self) -> None:
+        """Flush what is under way and disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def partitions(self, topic: str) -> int:
+        """Number of partitions of a topic. Raises Unavailable."""
+        producer = await self._connected()
+        try:
+            found = await asyncio.wait_for(producer.partitions_for(topic), self._timeout)
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable("kafka", f"no metadata of {topic}: {error!r}") from error
+        if not found:
+            raise Unavailable("kafka", f"topic {topic} does not exist: create the topics first")
+        return len(found)
+
+    async def send(
+        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
+    ) -> Appended:
+        """Write a record and wait until all in-sync replicas have it.
+
+        Raises UnknownOutcome after the deadline, Unavailable when the brokers refused it, PoisonRecord when it is
+        larger than they take.
+        """
+        producer = await self._connected()
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await producer.send_and_wait(topic, value, key=key, headers=headers, partition=partition)
+        except MessageSizeTooLargeError as error:
+            raise PoisonRecord(f"record for {topic} is too large: {error}") from error
+        except TimeoutError as error:
+            self._discard(producer)
+            raise UnknownOutcome("kafka", f"no ack for {topic} within {self._timeout:g} s") from error
+        except KafkaError as error:
+            self._discard(producer)
+            raise UnknownOutcome("kafka", f"{topic}: {error!r}") from error
+        # A broker that saw the batch before acks it without saying where it lies.
+        return Appended(answer.partition, answer.offset if answer.offset >= 0 else None)
+
+    async def _connected(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    **self._options, acks="all", enable_idempotence=True, request_timeout_ms=40_000, linger_ms=0
+                )
+                try:
+                    await asyncio.wait_for(producer.start(), self._timeout)
+                except (KafkaError, TimeoutError, OSError) as error:
+                    with contextlib.suppress(KafkaError):
+                        await producer.stop()
+                    raise Unavailable("kafka", f"cannot connect: {error!r}") from error
+                self._producer = producer
+            return self._producer
+
+    def _discard(self, producer: AIOKafkaProducer) -> None:
+        """Replace a producer whose sequence may be broken; writes that others have under way on it fail too."""
+        if self._producer is producer:
+            self._producer = None
+            log.warning("kafka_producer_replaced")
+            task = asyncio.ensure_future(_abandon(producer))
+            _abandoned.add(task)
+            task.add_done_callback(_abandoned.discard)
+
+
+_abandoned: set[asyncio.Future[None]] = set()
+"""References that keep closing tasks alive until they are done."""
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    try:
+        await asyncio.wait_for(producer.stop(), 5)
+    except (TimeoutError, KafkaError):
+        # stop() flushes first, which never ends while a broker is away: end the sender, or it would retry for ever.
+        await producer._sender.close()
+        await producer.client.close()
+
+
+class KafkaCommandLog:
+    """`CommandLog` on the commands topic: keyed by owner, so that one owner's commands are in one partition."""
+
+    def __init__(self, producer: Producer, settings: Settings, source: str) -> None:
+        self._producer = producer
+        self._topic = settings.topic(Topic.COMMANDS)
+        self._source = source
+
+    async def append(self, command: Command, *, traceparent: str | None = None) -> Appended:
+        """See CommandLog.append."""
+        return await self._producer.send(
+            self._topic,
+            encode(command),
+            key=command.owner.key.encode(),
+            headers=cloud_event_headers(command, self._source, traceparent),
+        )
+
+
+class KafkaEventLog:
+    """`EventLog` on the events topic: every event of an image in one partition, compacted per answered command."""
+
+    def __init__(self, producer: Producer, settings: Settings, source: str) -> None:
+        self._producer = producer
+        self._topic = settings.topic(Topic.EVENTS)
+        self._source = source
+
+    async def publish(self, event: Event, *, traceparent: str | None = None) -> None:
+        """See EventLog.publish."""
+        partitions = await self._producer.partitions(self._topic)
+        await self._producer.send(
+            self._topic,
+            encode(event),
+            key=event_key(event),
+            headers=cloud_event_headers(event, self._source, traceparent),
+            partition=events_partition(event.image_id, partitions),
+        )
+
+
+class KafkaDeadLetters:
+    """`DeadLetters` on the DLQ topic."""
+
+    def __init__(self, producer: Producer, settings: Settings) -> None:
+        self._producer = producer
+        self._topic = settings.topic(Topic.DLQ)
+
+    async def send(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """See DeadLetters.send."""
+        await self._producer.send(self._topic, value, key=key, headers=headers)

@@ -1,0 +1,230 @@
+"""The bucket: an adapter over boto3, whose blocking calls run in a thread pool of their own."""
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from shared.errors import ConfigurationError, NotFound, PreconditionFailed, Unavailable
+from shared.ports import ObjectInfo, ObjectRange
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+CHUNK = 256 * 1024
+DELETE_BATCH = 1000
+"""Most keys that one DeleteObjects call takes."""
+MISSING = {"404", "NoSuchKey", "NotFound"}
+LOST_RACE = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+MISCONFIGURED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403"}
+
+
+def s3_client(settings: Settings, access_key: str | None = None, secret_key: str | None = None) -> "S3Client":
+    """A boto3 S3 client for these settings; other credentials may be given for provisioning."""
+    secret = settings.s3_secret_access_key
+    client: S3Client = boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        region_name=settings.s3_region,
+        aws_access_key_id=access_key or settings.s3_access_key_id,
+        aws_secret_access_key=secret_key or (secret.get_secret_value() if secret else None),
+        config=boto_config(settings),
+    )
+    return client
+
+
+def boto_config(settings: Settings) -> Config:
+    """Client configuration that S3-compatible stores understand, with bounded retries and time-outs."""
+    return Config(
+        signature_version="s3v4",
+        s3={"addressing_style": settings.s3_addressing_style},
+        request_checksum_calculation=settings.s3_checksums,
+        response_checksum_validation=settings.s3_checksums,
+        max_pool_connections=settings.s3_threads,
+        connect_timeout=3,
+        read_timeout=15,
+        retries={"mode": "standard", "total_max_attempts": 3},
+    )
+
+
+class S3Store:
+    """`ObjectStore` on S3 or anything that speaks it."""
+
+    def __init__(self, client: "S3Client", bucket: str, threads: int) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="s3")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "S3Store":
+        """The store that the settings name."""
+        return cls(s3_client(settings), settings.s3_bucket, settings.s3_threads)
+
+    async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
+        """See ObjectStore.put."""
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        answer = await self._call(
+            lambda: self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=data, ContentType=content_type, **condition
+            ),
+            key,
+        )
+        return answer["ETag"].strip('"')
+
+    async def get(self, key: str) -> bytes:
+        """See ObjectStore.get."""
+        return await self._call(lambda: self._read(key), key)
+
+    def _read(self, key: str) -> bytes:
+        return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    async def head(self, key: str) -> ObjectInfo:
+        """See ObjectStore.head."""
+        answer = await self._call(lambda: self._client.head_object(Bucket=self._bucket, Key=key), key)
+        return ObjectInfo(
+            key, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"], answer["ContentType"]
+        )
+
+    async def open(self, key: str, start: int = 0, end: int | None = None) -> ObjectRange:
+        """See ObjectStore.open."""
+        span: dict[str, Any] = {} if start == 0 and end is None else {"Range": f"bytes={start}-{_text(end)}"}
+        answer = await self._call(lambda: self._client.get_object(Bucket=self._bucket, Key=key, **span), key)
+        size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else answer["ContentLength"]
+        info = ObjectInfo(key, size, answer["ETag"].strip('"'), answer["LastModified"], answer["ContentType"])
+        last = start + answer["ContentLength"] - 1
+        return ObjectRange(info, start, last, self._stream(answer["Body"], key))
+
+    async def _stream(self, body: Any, key: str) -> AsyncIterator[bytes]:
+        try:
+            while chunk := await self._call(lambda: body.read(CHUNK), key):
+                yield chunk
+        finally:
+            body.close()
+
+    async def copy(self, source: str, target: str, content_type: str, *, if_etag: str) -> None:
+        """See ObjectStore.copy."""
+        await self._call(
+            lambda: self._client.copy_object(
+                Bucket=self._bucket,
+                Key=target,
+                CopySource={"Bucket": self._bucket, "Key": source},
+                CopySourceIfMatch=if_etag,
+                MetadataDirective="REPLACE",
+                ContentType=content_type,
+            ),
+            source,
+        )
+
+    async def list(self, prefix: str) -> Sequence[ObjectInfo]:
+        """See ObjectStore.list."""
+        return await self._call(lambda: self._list(prefix), prefix)
+
+    def _list(self, prefix: str) -> Sequence[ObjectInfo]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        return [
+            ObjectInfo(item["Key"], item["Size"], item["ETag"].strip('"'), item["LastModified"])
+            for page in pages
+            for item in page.get("Contents", [])
+        ]
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """See ObjectStore.delete."""
+        everything = list(keys)
+        for start in range(0, len(everything), DELETE_BATCH):
+            batch = everything[start : start + DELETE_BATCH]
+            await self._call(lambda batch=batch: self._delete(batch), batch[0])  # type: ignore[misc]
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        answer = self._client.delete_objects(
+            Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        )
+        if errors := answer.get("Errors"):
+            raise Unavailable("s3", f"could not delete {len(errors)} objects, the first: {errors[0]}")
+
+    async def check(self) -> None:
+        """Return if the bucket can be used; raises Unavailable or ConfigurationError."""
+        await self._call(lambda: self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1), self._bucket)
+
+    async def close(self) -> None:
+        """Let running calls end and free the threads."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._client.close()
+
+    async def _call(self, function: Callable[[], T], key: str) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        except (ClientError, BotoCoreError, HTTPClientError, OSError) as error:
+            _translate(error, key)
+
+
+def _text(end: int | None) -> str:
+    return "" if end is None else str(end)
+
+
+def _translate(error: Exception, key: str) -> NoReturn:
+    code = error.response["Error"].get("Code", "") if isinstance(error, ClientError) else ""
+    if code == "NoSuchBucket" or (code in MISCONFIGURED):
+        raise Unavailable("s3", f"{code}: check S3_BUCKET and the services' credentials") from error
+    if code in MISSING:
+        raise NotFound(key) from error
+    if code in LOST_RACE:
+        raise PreconditionFailed(key) from error
+    raise Unavailable("s3", f"{type(error).__name__}: {error}") from error
+
+
+def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: str | None = None) -> None:
+    """Create the private bucket with its lifecycle, or bring an existing one in line. Idempotent.
+
+    Incoming objects go after a day, tombstones after `tombstone_retention`. Raises ConfigurationError.
+    """
+    client = s3_client(settings, access_key, secret_key)
+    bucket = settings.s3_bucket
+    try:
+        try:
+            client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"].get("Code") not in MISSING | {"NoSuchBucket"}:
+                raise
+            client.create_bucket(Bucket=bucket)
+        client.put_bucket_lifecycle_configuration(
+            Bucket=bucket,
+            LifecycleConfiguration={
+                "Rules": [
+                    _expiry("incoming", "incoming/", timedelta(days=1)),
+                    _expiry("tombstones", "tombstones/", settings.tombstone_retention),
+                ]
+            },
+        )
+    except (ClientError, BotoCoreError) as error:
+        raise ConfigurationError(f"bucket {bucket} at {settings.s3_endpoint_url or 'AWS'}: {error}") from error
+    finally:
+        client.close()
+
+
+def _expiry(name: str, prefix: str, after: timedelta) -> Any:
+    days = math.ceil(after / timedelta(days=1))
+    return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}}
+
+
+def service_policy(bucket: str) -> str:
+    """Least policy of the services' user, as JSON: objects of this bucket, and its list."""
+    arn = f"arn:aws:s3:::{bucket}"
+    objects = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": objects, "Resource": [f"{arn}/*"]},
+                {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetBucketLocation"], "Resource": [arn]},
+            ],
+        }
+    )

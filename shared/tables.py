@@ -1,0 +1,158 @@
+"""Log to rows: one pure function from (record, version) to writes, shared by the indexer, the gateway and rebuilds.
+
+Every write is a whole-column insert or a row deletion at an explicit timestamp, the record's version; so rows are the
+same in whatever order and however often the records arrive (invariant 2). Where two answers differ at one version, the
+store's tie-break decides a column group, and `shared.documents` reads the same status out of either.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from shared.events import (
+    Answer,
+    Command,
+    Deleted,
+    Event,
+    Failed,
+    OwnerCleared,
+    Ready,
+    Removed,
+    RenderCommand,
+    Replaced,
+    Reprocess,
+    Superseded,
+    Uploaded,
+    image_version,
+    request_of,
+)
+from shared.keys import Owner, answer_version, day_of, shard_of, uploaded_at
+
+IMAGES = "images"
+BY_OWNER = "images_by_owner"
+BY_DAY = "images_by_day"
+DAYS = "image_days"
+
+DAYS_BUCKET = 0
+"""Partition of `image_days`: one holds every day of 200 years in under a megabyte."""
+
+PRIMARY_KEYS: dict[str, tuple[str, ...]] = {
+    IMAGES: ("image_id",),
+    BY_OWNER: ("owner_type", "owner_id", "image_id"),
+    BY_DAY: ("day", "shard", "image_id"),
+    DAYS: ("bucket", "day"),
+}
+
+
+@dataclass(frozen=True)
+class Insert:
+    """INSERT of these columns, key included, USING TIMESTAMP `version`."""
+
+    table: str
+    columns: dict[str, Any]
+    version: int
+
+
+@dataclass(frozen=True)
+class Delete:
+    """DELETE of one row USING TIMESTAMP `version`: whatever was written up to that version is gone."""
+
+    table: str
+    key: dict[str, Any]
+    version: int
+
+
+Write = Insert | Delete
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Column group `outcome`: the answer to the latest request. `status` is ready, failed or superseded."""
+
+    revision: UUID
+    status: str
+    error_type: str | None = None
+    error_detail: str | None = None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One image's place in each table."""
+
+    image_id: UUID
+    owner: Owner
+    shards: int
+    common: dict[str, Any] = field(default_factory=dict)
+
+    def keys(self) -> dict[str, dict[str, Any]]:
+        day: date = day_of(self.image_id)
+        return {
+            IMAGES: {"image_id": self.image_id},
+            BY_OWNER: {"owner_type": self.owner.type, "owner_id": self.owner.id, "image_id": self.image_id},
+            BY_DAY: {"day": day, "shard": shard_of(self.image_id, self.shards), "image_id": self.image_id},
+        }
+
+    def inserts(self, version: int, columns: dict[str, Any]) -> list[Write]:
+        return [Insert(table, {**self.common, **key, **columns}, version) for table, key in self.keys().items()]
+
+    def day(self, version: int) -> Write:
+        return Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day_of(self.image_id)}, version)
+
+    def deletes(self, version: int) -> list[Write]:
+        return [Delete(table, key, version) for table, key in self.keys().items()]
+
+
+def command_writes(command: Command, version: int, shards: int) -> list[Write]:
+    """Writes of a command of this version. A reprocess and the fence write nothing themselves."""
+    match command:
+        case Uploaded() | Replaced():
+            row = _row(command, image_version(command, version), shards)
+            return [row.day(version), *row.inserts(version, {"request": request_of(command, version)})]
+        case Deleted():
+            return _Row(command.image_id, command.owner, shards).deletes(version)
+        case Reprocess() | OwnerCleared():
+            return []
+
+
+def event_writes(event: Event, shards: int) -> list[Write]:
+    """Writes of an answer, at the version after that of the command it answers.
+
+    The request is written at the command's own version, so that a rebuild from events alone has it. A reprocess
+    writes `current` only: it answers no request of a user.
+    """
+    if isinstance(event, Removed):
+        return _Row(event.image_id, event.owner, shards).deletes(event.removed_version)
+    version = answer_version(event.version)
+    columns: dict[str, Any] = {"current": event.current} if isinstance(event, Ready) else {}
+    row = _row(event, event.image_version, shards)
+    if event.answers == "image.reprocess":
+        return row.inserts(version, columns) if columns else []
+    columns["outcome"] = _outcome(event)
+    return [
+        row.day(version),
+        *row.inserts(event.version, {"request": event.request}),
+        *row.inserts(version, columns),
+    ]
+
+
+def _row(record: RenderCommand | Answer, introduced: int, shards: int) -> _Row:
+    common = {
+        "image_id": record.image_id,
+        "owner_type": record.owner.type,
+        "owner_id": record.owner.id,
+        "uploaded_at": uploaded_at(record.image_id),
+        "image_version": introduced,
+    }
+    return _Row(record.image_id, record.owner, shards, common)
+
+
+def _outcome(event: Ready | Failed | Superseded) -> Outcome:
+    revision = event.request.revision
+    match event:
+        case Ready():
+            return Outcome(revision, "ready")
+        case Failed():
+            return Outcome(revision, "failed", event.error.type, event.error.detail)
+        case Superseded():
+            return Outcome(revision, "superseded")

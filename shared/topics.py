@@ -1,0 +1,97 @@
+"""The topics: one definition, created and checked from here. Auto-creation is off everywhere."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+
+from shared.errors import ConfigurationError
+from shared.kafka import client_options
+from shared.settings import Settings, Topic
+
+TOPIC_EXISTS = 36
+"""Kafka's error code TOPIC_ALREADY_EXISTS."""
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as it should be. `partitions` is fixed for ever: another count would break order per owner."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    config: dict[str, str]
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """All topics of a deployment."""
+    retention = {"cleanup.policy": "delete", "retention.ms": _ms(settings.commands_retention)}
+    # Answers stay whole for a week, so that a reader who was away sees each; after two weeks only the last per key.
+    compaction = {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": _ms(timedelta(days=7)),
+        "max.compaction.lag.ms": _ms(timedelta(days=14)),
+    }
+    configs = {
+        # Append times serve look-ups by time only; they neither order nor distinguish records.
+        Topic.COMMANDS: retention | {"message.timestamp.type": "LogAppendTime"},
+        Topic.EVENTS: compaction,
+        Topic.DLQ: retention,
+    }
+    return [
+        TopicSpec(
+            settings.topic(topic),
+            settings.topic_partitions,
+            settings.topic_replication_factor,
+            config | {"min.insync.replicas": str(settings.topic_min_insync_replicas)},
+        )
+        for topic, config in configs.items()
+    ]
+
+
+def _ms(duration: timedelta) -> str:
+    return str(int(duration.total_seconds() * 1000))
+
+
+async def apply_topics(settings: Settings) -> None:
+    """Create missing topics and bring the settings of existing ones in line. Idempotent.
+
+    Raises ConfigurationError where a topic cannot be created or has another number of partitions.
+    """
+    specs = topic_specs(settings)
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=30_000)
+    try:
+        await admin.start()
+        created = await admin.create_topics(
+            [NewTopic(spec.name, spec.partitions, spec.replication_factor, topic_configs=spec.config) for spec in specs]
+        )
+        # create_topics does not raise: each topic has its own error code.
+        for name, code, *message in created.topic_errors:
+            if code not in (0, TOPIC_EXISTS):
+                raise ConfigurationError(f"topic {name}: {for_code(code).__name__}: {message[0] if message else ''}")
+        await _check_partitions(admin, specs)
+        await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, spec.name, configs=spec.config) for spec in specs]
+        )
+    except KafkaError as error:
+        raise ConfigurationError(f"Kafka at {settings.kafka_bootstrap_servers}: {error}") from error
+    finally:
+        await admin.close()
+
+
+async def _check_partitions(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
+    described = {topic["topic"]: topic for topic in await admin.describe_topics([spec.name for spec in specs])}
+    for spec in specs:
+        topic = described.get(spec.name)
+        # A topic that was created a moment ago may not have reached this broker yet.
+        if topic is None or topic["error_code"] != 0:
+            continue
+        count = len(topic["partitions"])
+        if count != spec.partitions:
+            raise ConfigurationError(
+                f"topic {spec.name} has {count} partitions, TOPIC_PARTITIONS says {spec.partitions}. The count is "
+                "fixed for ever, because it decides the order of an owner's commands: set TOPIC_PARTITIONS back, or "
+                "migrate to new topics with a higher EPOCH."
+            )
