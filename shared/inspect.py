@@ -1,0 +1,356 @@
+"""What bytes claim to be, read from signature and headers alone: type, size as displayed, number of frames.
+
+Nothing is decoded and nothing is inflated here, so neither a pixel bomb nor a compressed profile or text chunk can cost
+anything; the work is bounded by the number of chunks. File names and claimed content types are never looked at.
+Lenient where browsers are (bytes after the end, padding between JPEG segments), strict where half a picture
+would result.
+"""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from shared.errors import ImageRejected
+from shared.keys import EXTENSIONS
+
+ACCEPTED = "PNG, JPEG or WebP"
+MAX_CHUNKS = 20_000
+"""Chunks or segments walked at most, which bounds the time of a hostile file; 5 MiB in libpng's 8 KiB chunks are 640."""
+MAX_EXIF_ENTRIES = 1_000
+"""Entries of an EXIF directory looked at; they are sorted by tag, and cameras write fewer than a hundred."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bit depths that PNG allows for each colour type (PNG specification, table 12)."""
+
+_SOF_DECODABLE = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+"""Baseline, extended, progressive, and the arithmetic-coded forms of the last two."""
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+"""JPEG markers without a length: TEM and RST0 to RST7."""
+
+_OTHER_SIGNATURES = (
+    (0, b"GIF8", "GIF"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmif1", "HEIF"),
+    (4, b"ftypmsf1", "HEIF"),
+    (4, b"ftyp", "a video or another ISO media file"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL \r\n\x87\n", "JPEG XL"),
+    (4, b"jP  \r\n\x87\n", "JPEG 2000"),
+    (0, b"\0\0\1\0", "an icon (ICO)"),
+    (0, b"8BPS", "Photoshop (PSD)"),
+    (0, b"%PDF", "PDF"),
+    (0, b"PK\3\4", "a ZIP archive"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"RIFF", "a RIFF file other than WebP"),
+)
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """Headers of an accepted image. `width` and `height` in pixels as displayed, after EXIF `orientation` (1 to 8)."""
+
+    content_type: str
+    extension: str
+    width: int
+    height: int
+    frames: int
+    orientation: int = 1
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height in pixels as stored in the file, before orientation."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+@dataclass
+class _Header:
+    """Raw header values: size in pixels as stored; frames 1 unless animated."""
+
+    width: int
+    height: int
+    frames: int = 1
+    orientation: int = 1
+
+
+def inspect(data: bytes, *, max_pixels: int, max_side: int) -> ImageInfo:
+    """Read the headers of a PNG, JPEG or WebP file.
+
+    Raises ImageRejected with reason `empty`, `unsupported_format`, `truncated`, `corrupt`, `too_many_pixels` (more than
+    `max_pixels` in one frame) or `too_wide` (a side of more than `max_side` pixels).
+    """
+    if not data:
+        raise ImageRejected("empty", "The file is empty.")
+    if data.startswith(_PNG):
+        content_type, header = "image/png", _read_png(data)
+    elif data.startswith(_JPEG):
+        content_type, header = "image/jpeg", _read_jpeg(data)
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        content_type, header = "image/webp", _read_webp(data)
+    elif _is_cut_signature(data):
+        raise _truncated("The file ends within its signature.")
+    else:
+        raise ImageRejected("unsupported_format", f"This looks like {_guess(data)}; accepted are {ACCEPTED}.")
+    _check_limits(header, max_pixels, max_side)
+    turned = header.orientation >= 5
+    return ImageInfo(
+        content_type=content_type,
+        extension=EXTENSIONS[content_type],
+        width=header.height if turned else header.width,
+        height=header.width if turned else header.height,
+        frames=header.frames,
+        orientation=header.orientation,
+    )
+
+
+def _check_limits(header: _Header, max_pixels: int, max_side: int) -> None:
+    width, height = header.width, header.height
+    if width < 1 or height < 1:
+        raise _corrupt(f"The header claims {width} x {height} pixels.")
+    if width * height > max_pixels:
+        raise ImageRejected(
+            "too_many_pixels", f"{width} x {height} are {width * height} pixels; at most {max_pixels} are accepted."
+        )
+    if max(width, height) > max_side:
+        raise ImageRejected("too_wide", f"{width} x {height}: a side may have at most {max_side} pixels.")
+
+
+def _truncated(detail: str) -> ImageRejected:
+    return ImageRejected("truncated", detail)
+
+
+def _corrupt(detail: str) -> ImageRejected:
+    return ImageRejected("corrupt", detail)
+
+
+# PNG
+
+
+def _read_png(data: bytes) -> _Header:
+    header = _read_ihdr(data)
+    announced_frames = frame_controls = image_bytes = 0
+    orientation: int | None = None
+    has_palette = False
+    for kind, start, length in png_chunks(data):
+        if kind == b"IDAT":
+            image_bytes += length
+        elif kind == b"PLTE":
+            has_palette = True
+        elif kind == b"acTL" and length >= 8 and not image_bytes:
+            announced_frames = int.from_bytes(data[start : start + 4])
+        elif kind == b"fcTL":
+            frame_controls += 1
+        elif kind == b"eXIf" and orientation is None:
+            orientation = exif_orientation(data[start : start + length])
+    if not image_bytes:
+        raise _corrupt("The PNG file has no image data (IDAT).")
+    if data[25] == 3 and not has_palette:
+        raise _corrupt("The PNG file is indexed but has no palette (PLTE).")
+    # acTL can announce more frames than there are: believe neither number alone.
+    header.frames = max(1, min(announced_frames, frame_controls))
+    header.orientation = orientation or 1
+    return header
+
+
+def _read_ihdr(data: bytes) -> _Header:
+    if len(data) < 33:
+        raise _truncated("The PNG file ends within its header.")
+    length, kind, width, height, depth, color, compression, filtering, interlace, crc = struct.unpack_from(
+        ">I4sIIBBBBBI", data, 8
+    )
+    if kind != b"IHDR" or length != 13:
+        raise _corrupt("The PNG file does not start with a header (IHDR).")
+    if zlib.crc32(data[12:29]) != crc:
+        raise _corrupt("The checksum of the PNG header is wrong.")
+    if depth not in _PNG_DEPTHS.get(color, ()) or compression or filtering or interlace > 1:
+        raise _corrupt("The PNG header holds values that PNG does not define.")
+    return _Header(width, height)
+
+
+def png_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    """(type, start of payload, length of payload) of each chunk up to and with IEND, in bytes.
+
+    Raises ImageRejected: `truncated` when the file ends before IEND, `corrupt` beyond MAX_CHUNKS.
+    """
+    chunks = []
+    position, size = 8, len(data)
+    while True:
+        if position + 12 > size:
+            raise _truncated("The PNG file ends before its end marker (IEND).")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if position + 12 + length > size:
+            raise _truncated(f"The PNG file ends within its {kind.decode('ascii', 'replace')} chunk.")
+        chunks.append((kind, position + 8, length))
+        if kind == b"IEND":
+            return chunks
+        if len(chunks) > MAX_CHUNKS:
+            raise _corrupt(f"The PNG file has more than {MAX_CHUNKS} chunks.")
+        position += 12 + length
+
+
+# JPEG
+
+
+def _read_jpeg(data: bytes) -> _Header:
+    header: _Header | None = None
+    orientation: int | None = None
+    position = 2
+    for _ in range(MAX_CHUNKS):
+        marker, position = _next_marker(data, position)
+        if marker in _STANDALONE:
+            continue
+        if marker == 0xD9:
+            raise _corrupt("The JPEG file ends before any image data.")
+        length = int.from_bytes(data[position : position + 2])
+        if position + max(length, 2) > len(data):
+            raise _truncated("The JPEG file ends within its header.")
+        if length < 2:
+            raise _corrupt("A JPEG segment is shorter than its own length field.")
+        if marker in _SOF and header is None:
+            header = _read_sof(marker, data[position + 2 : position + length])
+        elif marker == 0xE1 and orientation is None and data.startswith(b"Exif\0\0", position + 2):
+            orientation = exif_orientation(data[position + 8 : position + length])
+        elif marker == 0xDA:
+            return _finish_jpeg(data, position + length, header, orientation or 1)
+        position += length
+    raise _corrupt(f"The JPEG header has more than {MAX_CHUNKS} segments.")
+
+
+def _next_marker(data: bytes, position: int) -> tuple[int, int]:
+    """The next marker and the position behind it; skips fill bytes and junk between segments, as libjpeg does."""
+    match = _MARKER.search(data, position)
+    if match is None:
+        raise _truncated("The JPEG file ends within its header.")
+    return data[match.end() - 1], match.end()
+
+
+def _read_sof(marker: int, frame: bytes) -> _Header:
+    if len(frame) < 6:
+        raise _corrupt("The JPEG frame header is too short.")
+    precision, height, width, components = struct.unpack_from(">BHHB", frame)
+    if marker not in _SOF_DECODABLE or precision != 8 or components not in (1, 3, 4):
+        raise ImageRejected(
+            "unsupported_format",
+            f"This is a JPEG of a rare kind (frame type {marker - 0xC0}, {precision} bits, {components} components); "
+            f"accepted are {ACCEPTED}, JPEG with 8 bits and 1, 3 or 4 components.",
+        )
+    return _Header(width, height)
+
+
+def _finish_jpeg(data: bytes, scan: int, header: _Header | None, orientation: int) -> _Header:
+    if header is None:
+        raise _corrupt("The JPEG file has image data before its frame header.")
+    # Within a scan, FF is always followed by 00 or a restart marker: an FF D9 behind its start is an end marker.
+    # Searched from the end, where it usually stands; the thumbnail in the EXIF segment has one too, but before the scan.
+    if data.rfind(b"\xff\xd9", scan) < 0:
+        raise _truncated("The JPEG file ends before its end marker (EOI).")
+    header.orientation = orientation
+    return header
+
+
+# WebP
+
+
+def _read_webp(data: bytes) -> _Header:
+    riff_size = int.from_bytes(data[4:8], "little")
+    if riff_size + 8 > len(data) or len(data) < 30:
+        raise _truncated(f"The WebP file should have {riff_size + 8} bytes and has {len(data)}.")
+    header: _Header | None = None
+    position, end = 12, riff_size + 8
+    extended = has_image = False
+    orientation: int | None = None
+    frames = 0
+    for _ in range(MAX_CHUNKS):
+        if position + 8 > end:
+            break
+        kind, length = struct.unpack_from("<4sI", data, position)
+        start = position + 8
+        if start + length > end:
+            raise _truncated("The WebP file ends within a chunk.")
+        if header is None:
+            header = _read_webp_size(kind, data[start : start + min(length, 10)])
+            extended = kind == b"VP8X"
+        has_image = has_image or kind in (b"VP8 ", b"VP8L", b"ANMF")
+        frames += kind == b"ANMF"
+        if kind == b"EXIF" and extended and orientation is None:
+            orientation = exif_orientation(data[start : start + length])
+        position = start + length + (length & 1)
+    else:
+        raise _corrupt(f"The WebP file has more than {MAX_CHUNKS} chunks.")
+    if header is None or not has_image:
+        raise _corrupt("The WebP file has no image data.")
+    header.frames = max(1, frames)
+    header.orientation = orientation or 1
+    return header
+
+
+def _read_webp_size(kind: bytes, chunk: bytes) -> _Header:
+    if kind == b"VP8X" and len(chunk) == 10:
+        return _Header(int.from_bytes(chunk[4:7], "little") + 1, int.from_bytes(chunk[7:10], "little") + 1)
+    if kind == b"VP8L" and len(chunk) >= 5 and chunk[0] == 0x2F:
+        bits = int.from_bytes(chunk[1:5], "little")
+        return _Header((bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1)
+    if kind == b"VP8 " and len(chunk) == 10 and not chunk[0] & 1 and chunk[3:6] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", chunk, 6)
+        return _Header(width & 0x3FFF, height & 0x3FFF)
+    raise _corrupt("The WebP file does not start with a valid image header.")
+
+
+# EXIF
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Orientation (1 to 8) in a TIFF-structured EXIF block; 1 where it is missing, broken or out of range."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None or len(exif) < 8:
+        return 1
+    (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+    if directory + 2 > len(exif):
+        return 1
+    (entries,) = struct.unpack_from(f"{order}H", exif, directory)
+    end = min(directory + 2 + min(entries, MAX_EXIF_ENTRIES) * 12, len(exif) - 11)
+    for start in range(directory + 2, end, 12):
+        tag, kind, count, value = struct.unpack_from(f"{order}HHIH", exif, start)
+        if tag == 0x0112:
+            return value if kind == 3 and count == 1 and 1 <= value <= 8 else 1
+    return 1
+
+
+# Everything else
+
+
+def _is_cut_signature(data: bytes) -> bool:
+    if len(data) >= 12:
+        return False
+    return any(len(data) >= 2 and signature.startswith(data) for signature in (_PNG, _JPEG)) or data[:4] == b"RIFF"
+
+
+def _guess(data: bytes) -> str:
+    for offset, signature, name in _OTHER_SIGNATURES:
+        if data.startswith(signature, offset):
+            return name
+    start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if b"<svg" in start:
+        return "SVG"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "HTML"
+    if b"\0" not in start:
+        try:
+            start.decode()
+        except UnicodeDecodeError as error:
+            # A multi-byte character cut by the 1,024 byte window is no evidence against text.
+            return "text" if error.start >= len(start) - 3 else "an unknown format"
+        return "text"
+    return "an unknown format"
