@@ -1,0 +1,216 @@
+"""The ports in memory, for unit tests of pure logic. They pass the same contract tests as the adapters."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from shared.documents import ImageRow
+from shared.errors import NotFound, PreconditionFailed
+from shared.events import Command, Event, Headers
+from shared.keys import Owner
+from shared.ports import Appended, ObjectInfo, ObjectRange
+from shared.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
+
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class _Object:
+    data: bytes
+    content_type: str
+    modified: datetime
+
+    @property
+    def etag(self) -> str:
+        return hashlib.md5(self.data, usedforsecurity=False).hexdigest()
+
+
+class MemoryStore:
+    """`ObjectStore` in a dictionary."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, _Object] = {}
+
+    async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
+        if if_absent and key in self.objects:
+            raise PreconditionFailed(key)
+        self.objects[key] = _Object(data, content_type, datetime.now(UTC).replace(microsecond=0))
+        return self.objects[key].etag
+
+    async def get(self, key: str) -> bytes:
+        return self._object(key).data
+
+    async def head(self, key: str) -> ObjectInfo:
+        return self._info(key)
+
+    async def open(self, key: str, start: int = 0, end: int | None = None) -> ObjectRange:
+        data = self._object(key).data[start : None if end is None else end + 1]
+        return ObjectRange(self._info(key), start, start + len(data) - 1, _chunks(data))
+
+    async def copy(self, source: str, target: str, content_type: str, *, if_etag: str) -> None:
+        found = self._object(source)
+        if found.etag != if_etag:
+            raise PreconditionFailed(source)
+        await self.put(target, found.data, content_type)
+
+    async def list(self, prefix: str) -> Sequence[ObjectInfo]:
+        return [self._info(key) for key in sorted(self.objects) if key.startswith(prefix)]
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.objects.pop(key, None)
+
+    def _object(self, key: str) -> _Object:
+        if key not in self.objects:
+            raise NotFound(key)
+        return self.objects[key]
+
+    def _info(self, key: str) -> ObjectInfo:
+        found = self._object(key)
+        return ObjectInfo(key, len(found.data), found.etag, found.modified, found.content_type)
+
+
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), CHUNK):
+        yield data[start : start + CHUNK]
+
+
+@dataclass
+class MemoryCommandLog:
+    """`CommandLog` as a list: offsets are positions in it (one partition)."""
+
+    commands: list[Command] = field(default_factory=list)
+
+    async def append(self, command: Command, *, traceparent: str | None = None) -> Appended:
+        self.commands.append(command)
+        return Appended(0, len(self.commands) - 1)
+
+
+@dataclass
+class MemoryEventLog:
+    """`EventLog` as a list."""
+
+    events: list[Event] = field(default_factory=list)
+
+    async def publish(self, event: Event, *, traceparent: str | None = None) -> None:
+        self.events.append(event)
+
+
+@dataclass
+class MemoryDeadLetters:
+    """`DeadLetters` as a list of (key, value, headers)."""
+
+    records: list[tuple[bytes | None, bytes | None, Headers]] = field(default_factory=list)
+
+    async def send(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        self.records.append((key, value, headers))
+
+
+def rank(value: Any) -> str:
+    """A total order over column values, for ties at one timestamp. Which one does not matter, but that it is one."""
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
+    return repr(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else repr(value)
+
+
+@dataclass
+class _Cell:
+    version: int
+    value: Any
+
+
+@dataclass
+class _MemoryRow:
+    """Cells of one row; `deleted` shadows whatever was written up to that version."""
+
+    cells: dict[str, _Cell] = field(default_factory=dict)
+    live_at: int = -1
+    deleted: int = -1
+
+
+class MemoryIndex:
+    """`Index` with Cassandra's rules: per column the highest timestamp wins, ties by `tie_break`, deletions shadow."""
+
+    def __init__(self, tie_break: Callable[[str, str], bool] = lambda new, old: new > old) -> None:
+        self._tables: dict[str, dict[tuple[Any, ...], _MemoryRow]] = {name: {} for name in PRIMARY_KEYS}
+        self._wins_tie = tie_break
+
+    async def apply(self, writes: Sequence[Write]) -> None:
+        for write in writes:
+            self.apply_one(write)
+
+    def apply_one(self, write: Write) -> None:
+        names = PRIMARY_KEYS[write.table]
+        source = write.columns if isinstance(write, Insert) else write.key
+        key = tuple(source[name] for name in names)
+        row = self._tables[write.table].setdefault(key, _MemoryRow())
+        if isinstance(write, Delete):
+            row.deleted = max(row.deleted, write.version)
+            return
+        row.live_at = max(row.live_at, write.version)
+        for name, value in write.columns.items():
+            if name not in names:
+                self._set(row, name, value, write.version)
+
+    def _set(self, row: _MemoryRow, name: str, value: Any, version: int) -> None:
+        old = row.cells.get(name)
+        if (
+            old is None
+            or version > old.version
+            or (version == old.version and self._wins_tie(rank(value), rank(old.value)))
+        ):
+            row.cells[name] = _Cell(version, value)
+
+    def table(self, table: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """Live rows of a table: primary key to columns."""
+        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for key, row in self._tables[table].items():
+            cells = {name: cell.value for name, cell in row.cells.items() if cell.version > row.deleted}
+            if cells or row.live_at > row.deleted:
+                rows[key] = {**dict(zip(PRIMARY_KEYS[table], key, strict=True)), **cells}
+        return rows
+
+    async def image(self, image_id: UUID) -> ImageRow | None:
+        row = self.table(IMAGES).get((image_id,))
+        return _image_row(row) if row else None
+
+    async def of_owner(
+        self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[ImageRow]:
+        return self._slice(BY_OWNER, (owner.type, owner.id), below, above, limit)
+
+    async def of_day(
+        self, day: date, shard: int, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[ImageRow]:
+        return self._slice(BY_DAY, (day, shard), below, above, limit)
+
+    async def days(self) -> Sequence[date]:
+        return sorted((row["day"] for row in self.table(DAYS).values()), reverse=True)
+
+    def _slice(
+        self, table: str, partition: tuple[Any, ...], below: UUID | None, above: UUID | None, limit: int
+    ) -> Sequence[ImageRow]:
+        found = [
+            row
+            for key, row in self.table(table).items()
+            if key[:-1] == partition and (below is None or key[-1] < below) and (above is None or key[-1] > above)
+        ]
+        found.sort(key=lambda row: row["image_id"], reverse=True)
+        return [_image_row(row) for row in found[:limit]]
+
+
+def _image_row(row: dict[str, Any]) -> ImageRow:
+    return ImageRow(
+        image_id=row["image_id"],
+        owner=Owner(type=row["owner_type"], id=row["owner_id"]),
+        uploaded_at=row["uploaded_at"],
+        image_version=row["image_version"],
+        request=row.get("request"),
+        outcome=row.get("outcome"),
+        current=row.get("current"),
+    )
