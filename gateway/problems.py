@@ -44,6 +44,12 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 
 PROBLEM_TYPES: dict[str, ProblemType] = {
     "bad_request": ProblemType(400, "Bad request", "The request's parameters do not fit; the detail names which."),
+    "invalid_owner": ProblemType(
+        400,
+        "Owner not understood",
+        "An owner is named by `owner_type` with `owner_id`, or by `<type>_id=<id>`, once. The type matches "
+        "`[a-z][a-z0-9_]{0,31}`; the id has 1 to 128 characters and no control characters.",
+    ),
     "not_found": ProblemType(404, "No such image", "There is no image with this id or URL, or it was deleted."),
     "unavailable": ProblemType(
         503, "Try again later", "A part that this request needs is away. Nothing is lost; repeat after `Retry-After`."
