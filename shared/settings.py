@@ -117,6 +117,7 @@ class Settings(BaseSettings):
     # Housekeeping
     sweep_delay: timedelta = Field(timedelta(hours=1), description="A superseded render lives this long on.")
 
+    internal_host: str = Field("127.0.0.1", description="Interface of the internal ports; 0.0.0.0 in a container.")
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -1,0 +1,120 @@
+"""The internal port of a service: liveness, readiness per dependency, and metrics. Never exposed to clients."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+log = structlog.get_logger()
+
+CHECK_TIMEOUT_SECONDS = 5.0
+"""An orchestrator's probe gives up after a few seconds; a dependency that hangs is named rather than waited for."""
+
+
+class InternalServer:
+    """Serves /healthz, /readyz and /metrics.
+
+    - /readyz: 200 if every check returns, else 503; JSON `{"ready": bool, "checks": {name: "ok" or the error}}`.
+    - /healthz: 200 unless `alive` gives a reason to restart the process, which is answered with 503.
+    - /metrics: Prometheus' default registry.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        readiness: Mapping[str, Callable[[], Awaitable[None]]],
+        alive: Callable[[], str | None],
+        *,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._readiness = readiness
+        self._alive = alive
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def port(self) -> int:
+        """Port that is listened on; after start() with port 0, the one that was free."""
+        if self._runner is not None and self._runner.addresses:
+            return int(self._runner.addresses[0][1])
+        return self._port
+
+    async def start(self) -> None:
+        """Listen. Raises OSError where the port is taken."""
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port, shutdown_timeout=1).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        log.info("internal_server_listens", host=self._host, port=self.port)
+
+    async def stop(self) -> None:
+        """Close the port. Safe without start()."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        reason = self._alive()
+        return web.json_response({"alive": reason is None, "reason": reason}, status=200 if reason is None else 503)
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        names = list(self._readiness)
+        errors = await asyncio.gather(*(_check(self._readiness[name]) for name in names))
+        ready = not any(errors)
+        checks = {name: error or "ok" for name, error in zip(names, errors, strict=True)}
+        return web.json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _check(check: Callable[[], Awaitable[None]]) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_TIMEOUT_SECONDS:g} s"
+    except Exception as error:
+        # Whatever a check raises means "not ready"; the probe's answer is where it is told.
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+class Progress:
+    """Tells a consumer that is stuck (work waits, nothing is committed for long) from one that is idle."""
+
+    def __init__(self, limit: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit.total_seconds()
+        self._clock = clock
+        self._since = clock()
+        self._waiting = 0
+
+    def waiting(self, records: int) -> None:
+        """This many records are under way or not read yet. Zero counts as progress: there was nothing to do."""
+        if self._waiting == 0 or records == 0:
+            self._since = self._clock()
+        self._waiting = records
+
+    def committed(self) -> None:
+        """A position moved."""
+        self._since = self._clock()
+
+    def stalled(self) -> str | None:
+        """Why the process should be restarted, or None. Fits `InternalServer(alive=...)`."""
+        seconds = self._clock() - self._since
+        if self._waiting and seconds > self._limit:
+            return f"{self._waiting} records wait and nothing was committed for {seconds:.0f} s"
+        return None
