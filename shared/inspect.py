@@ -16,7 +16,7 @@ from shared.keys import EXTENSIONS
 
 ACCEPTED = "PNG, JPEG or WebP"
 MAX_CHUNKS = 20_000
-"""Chunks or segments walked at most, which bounds the time of a hostile file; 5 MiB in libpng's 8 KiB chunks are 640."""
+"""Chunks or segments walked at most, to bound a hostile file; 5 MiB in libpng's 8 KiB chunks are 640."""
 MAX_EXIF_ENTRIES = 1_000
 """Entries of an EXIF directory looked at; they are sorted by tag, and cameras write fewer than a hundred."""
 
@@ -252,7 +252,7 @@ def _finish_jpeg(data: bytes, scan: int, header: _Header | None, orientation: in
     if header is None:
         raise _corrupt("The JPEG file has image data before its frame header.")
     # Within a scan, FF is always followed by 00 or a restart marker: an FF D9 behind its start is an end marker.
-    # Searched from the end, where it usually stands; the thumbnail in the EXIF segment has one too, but before the scan.
+    # Searched from the end, where it usually stands; the EXIF thumbnail has one too, but lies before the scan.
     if data.rfind(b"\xff\xd9", scan) < 0:
         raise _truncated("The JPEG file ends before its end marker (EOI).")
     header.orientation = orientation
