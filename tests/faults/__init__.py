@@ -1,0 +1,1 @@
+"""Nothing acknowledged is lost, nothing happens twice visibly, delete is final: workload, nemesis and checker."""

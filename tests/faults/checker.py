@@ -1,0 +1,159 @@
+"""Judges a history against the final state. Knows the promise, and nothing of how it is kept.
+
+An operation of unknown outcome may have taken effect at any time after it was sent, or never: a producer that was given
+up may still deliver. Each image is changed by one client only, one operation after the other.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.faults.history import FinalState, FoundImage, Kind, Operation, Result
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken promise. `rule` is one of the names below; `detail` says which image and why."""
+
+    rule: str
+    detail: str
+
+
+LOST = "acknowledged upload lost"
+UNFINISHED = "image neither ready nor failed with a reason"
+WRONG_CONTENT = "other bytes than those of the last acknowledged request"
+RESURRECTED = "acknowledged delete or clear undone"
+LEFTOVER = "objects of a deleted image in the bucket"
+TWICE = "image or upload visible twice"
+PHANTOM = "image that nobody uploaded"
+ORPHAN = "objects that belong to no image"
+UNREADABLE = "served bytes cannot be fetched or differ"
+DEAD_LETTER = "dead letter without cause"
+
+
+@dataclass
+class _Image:
+    """What may be true of one image at the end."""
+
+    upload: Operation
+    changes: list[Operation] = field(default_factory=list)
+
+    def contents(self) -> set[str]:
+        """Checksums that may be served."""
+        renderable = [op for op in self.changes if op.kind is Kind.REPLACE and op.renderable]
+        acknowledged = [op for op in renderable if op.result is Result.OK]
+        last = acknowledged[-1] if acknowledged else self.upload
+        maybe = {op.sha256 for op in renderable if op.result is Result.UNKNOWN}
+        return {sha for sha in {last.sha256, *maybe} if sha}
+
+    def deletes(self, result: Result) -> list[Operation]:
+        return [op for op in self.changes if op.kind is Kind.DELETE and op.result is result]
+
+
+def check(history: Iterable[Operation], state: FinalState) -> list[Violation]:
+    """Every broken promise; empty when all were kept."""
+    operations = sorted(history, key=lambda op: op.started)
+    images = _images(operations)
+    clears = [op for op in operations if op.kind is Kind.CLEAR and op.result is not Result.REFUSED]
+    found = {image.image_id: image for image in state.listed}
+    violations = [*_twice(state), *_phantoms(operations, state), *_orphans(operations, images, state)]
+    for image_id, image in images.items():
+        must_go, may_go = _fate(image, clears)
+        shown = found.get(image_id)
+        if must_go:
+            violations += _gone(image_id, shown, state)
+        elif shown is None:
+            if not may_go:
+                violations.append(Violation(LOST, image_id))
+        else:
+            violations += _intact(image, shown)
+    violations += [Violation(UNREADABLE, image_id) for image_id in sorted(state.unreadable)]
+    if state.dead_letters:
+        violations.append(Violation(DEAD_LETTER, f"{state.dead_letters} records"))
+    return violations
+
+
+def _images(operations: list[Operation]) -> dict[str, _Image]:
+    images: dict[str, _Image] = {}
+    for op in operations:
+        if op.kind is Kind.UPLOAD and op.result is Result.OK and op.image_id:
+            images[op.image_id] = _Image(op)
+        elif op.kind in (Kind.REPLACE, Kind.DELETE) and op.image_id in images and op.result is not Result.REFUSED:
+            images[op.image_id].changes.append(op)
+    return images
+
+
+def _fate(image: _Image, clears: list[Operation]) -> tuple[bool, bool]:
+    """Whether the image must be gone, and whether it may be."""
+    mine = [op for op in clears if op.owner == image.upload.owner]
+    cleared = [op for op in mine if op.result is Result.OK and op.started > image.upload.ended]
+    # A clear that began before the upload was acknowledged may come before or after it in the log. One of unknown
+    # outcome may land at any later time.
+    raced = [op for op in mine if op.ended > image.upload.started or op.result is Result.UNKNOWN]
+    must_go = bool(image.deletes(Result.OK) or cleared)
+    return must_go, bool(must_go or raced or image.deletes(Result.UNKNOWN))
+
+
+def _gone(image_id: str, shown: FoundImage | None, state: FinalState) -> list[Violation]:
+    violations = [Violation(RESURRECTED, image_id)] if shown else []
+    left = [key for key in state.object_keys if key.startswith(f"images/{image_id}/")]
+    if left:
+        violations.append(Violation(LEFTOVER, f"{image_id}: {len(left)}, such as {min(left)}"))
+    return violations
+
+
+def _intact(image: _Image, shown: FoundImage) -> list[Violation]:
+    violations = []
+    ready = shown.status == "ready" and shown.variants == 4
+    failed = shown.status == "failed" and bool(shown.error_type)
+    if not (ready or failed):
+        violations.append(Violation(UNFINISHED, f"{shown.image_id}: {shown.status}, {shown.variants} variants"))
+    unrenderable = not image.upload.renderable or any(not op.renderable for op in image.changes)
+    if failed and not unrenderable:
+        violations.append(Violation(UNFINISHED, f"{shown.image_id}: failed as {shown.error_type}, but is renderable"))
+    if shown.served_sha256 not in image.contents():
+        violations.append(Violation(WRONG_CONTENT, f"{shown.image_id}: {shown.served_sha256}"))
+    return violations
+
+
+def _twice(state: FinalState) -> list[Violation]:
+    by_id = Counter(image.image_id for image in state.listed)
+    by_content: dict[str, set[str]] = defaultdict(set)
+    for image in state.listed:
+        by_content[image.served_sha256].add(image.image_id)
+    return [
+        Violation(TWICE, f"{image_id} is listed {count} times") for image_id, count in by_id.items() if count > 1
+    ] + [Violation(TWICE, f"one upload became {sorted(ids)}") for ids in by_content.values() if len(ids) > 1]
+
+
+def _phantoms(operations: list[Operation], state: FinalState) -> list[Violation]:
+    sent = {op.sha256 for op in operations if op.result is not Result.REFUSED}
+    return [
+        Violation(PHANTOM, f"{image.image_id} of {image.owner}")
+        for image in state.listed
+        if image.served_sha256 not in sent
+    ]
+
+
+def _orphans(operations: list[Operation], images: dict[str, _Image], state: FinalState) -> list[Violation]:
+    """Objects of ids that no list shows and no acknowledged upload had.
+
+    An upload of unknown outcome may leave an original without a command: one object, which `imagepipe gc` reports.
+    """
+    known = {image.image_id for image in state.listed} | set(images)
+    stray: dict[str, list[str]] = defaultdict(list)
+    for key in state.object_keys:
+        if key.startswith("images/"):
+            image_id = key.split("/")[1]
+            if image_id not in known:
+                stray[image_id].append(key)
+    allowed = sum(op.kind is Kind.UPLOAD and op.result is Result.UNKNOWN for op in operations)
+    bare = [image_id for image_id, keys in stray.items() if len(keys) == 1 and "/original." in keys[0]]
+    violations = [
+        Violation(ORPHAN, f"{image_id}: {len(keys)} objects, such as {min(keys)}")
+        for image_id, keys in stray.items()
+        if image_id not in bare
+    ]
+    if len(bare) > allowed:
+        violations.append(Violation(ORPHAN, f"{len(bare)} bare originals, {allowed} uploads of unknown outcome"))
+    return violations

@@ -1,0 +1,59 @@
+"""What clients did and were told, and what was found after everything healed. Data only; the checker judges."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    UPLOAD = "upload"
+    REPLACE = "replace"
+    DELETE = "delete"
+    CLEAR = "clear"
+
+
+class Result(StrEnum):
+    """What the client knows: acknowledged, refused for certain, or anything else."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One request, retries under one Idempotency-Key included. Times are seconds of one monotonic clock.
+
+    `sha256` is that of the bytes sent, unique to the operation; `renderable` is whether a decoder can read them.
+    """
+
+    kind: Kind
+    owner: str
+    result: Result
+    started: float
+    ended: float
+    image_id: str | None = None
+    sha256: str | None = None
+    renderable: bool = True
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image as the API shows it at the end."""
+
+    image_id: str
+    owner: str
+    status: str
+    error_type: str | None
+    served_sha256: str
+    variants: int
+
+
+@dataclass(frozen=True)
+class FinalState:
+    """Everything that is observable at the end. `listed` may hold an image twice: that is what the checker is for."""
+
+    listed: tuple[FoundImage, ...]
+    object_keys: frozenset[str]
+    dead_letters: int = 0
+    unreadable: frozenset[str] = field(default_factory=frozenset)
+    """Ids whose served bytes could not be fetched, or had another checksum than the document says."""

@@ -1,0 +1,168 @@
+"""Clients of the fault suite: uploads, replacements, deletes and owner clears on many owners, each recorded.
+
+Each client changes only images that it uploaded itself, one request after the other; clears may hit anybody's. Every
+picture is unique, so its checksum names the operation that sent it.
+"""
+
+import asyncio
+import hashlib
+import io
+import random
+import time
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import httpx
+from PIL import Image
+
+from tests.faults.history import Kind, Operation, Result
+
+REQUEST_TIMEOUT = 25.0
+"""Seconds; longer than the gateway's own limit on a write to Kafka."""
+UNRENDERABLE_SHARE = 0.05
+KINDS = (Kind.UPLOAD, Kind.REPLACE, Kind.DELETE, Kind.CLEAR)
+WEIGHTS = (60, 22, 14, 4)
+
+
+@dataclass
+class Client:
+    """One sequential client. `mine` maps the ids it may change to their owners."""
+
+    name: str
+    base_url: str
+    rng: random.Random
+    owners: tuple[str, ...]
+    history: list[Operation]
+    mine: dict[str, str] = field(default_factory=dict)
+
+    async def run(self, until: float, pause: float) -> None:
+        """Send one request after the other until the monotonic time `until`, `pause` seconds apart on average."""
+        async with httpx.AsyncClient(base_url=self.base_url, timeout=REQUEST_TIMEOUT) as http:
+            while time.monotonic() < until:
+                await self._step(http)
+                await asyncio.sleep(self.rng.uniform(0, 2 * pause))
+
+    async def _step(self, http: httpx.AsyncClient) -> None:
+        kind = self.rng.choices(KINDS, WEIGHTS)[0]
+        if kind is Kind.UPLOAD or (kind is not Kind.CLEAR and not self.mine):
+            await self._upload(http)
+        elif kind is Kind.CLEAR:
+            owner = self.rng.choice(self.owners)
+            await self._record(http, Kind.CLEAR, owner, "DELETE", f"/images?{_selector(owner)}")
+        else:
+            image_id = self.rng.choice(list(self.mine))
+            await (self._replace if kind is Kind.REPLACE else self._delete)(http, image_id)
+
+    async def _upload(self, http: httpx.AsyncClient) -> None:
+        owner = self.rng.choice(self.owners)
+        renderable = self.rng.random() >= UNRENDERABLE_SHARE
+        data = unique_picture(self.rng, renderable)
+        headers = {"Idempotency-Key": str(uuid4())} if self.rng.random() < 0.5 else {}
+        operation = await self._record(
+            http, Kind.UPLOAD, owner, "POST", f"/images?{_selector(owner)}", data, headers, renderable=renderable
+        )
+        if operation.image_id:
+            self.mine[operation.image_id] = owner
+
+    async def _replace(self, http: httpx.AsyncClient, image_id: str) -> None:
+        data = unique_picture(self.rng)
+        owner = self.mine[image_id]
+        operation = await self._record(http, Kind.REPLACE, owner, "PUT", f"/images/{image_id}", data, image_id=image_id)
+        if operation.result is Result.REFUSED:  # somebody cleared the owner
+            self.mine.pop(image_id, None)
+
+    async def _delete(self, http: httpx.AsyncClient, image_id: str) -> None:
+        owner = self.mine.pop(image_id)
+        await self._record(http, Kind.DELETE, owner, "DELETE", f"/images/{image_id}", image_id=image_id)
+
+    async def _record(
+        self,
+        http: httpx.AsyncClient,
+        kind: Kind,
+        owner: str,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        image_id: str | None = None,
+        renderable: bool = True,
+    ) -> Operation:
+        started = time.monotonic()
+        result, answered_id = await self._send(http, method, path, data, headers or {})
+        operation = Operation(
+            kind,
+            owner,
+            result,
+            started,
+            time.monotonic(),
+            image_id=answered_id or image_id,
+            sha256=hashlib.sha256(data).hexdigest() if data else None,
+            renderable=renderable,
+        )
+        self.history.append(operation)
+        return operation
+
+    async def _send(
+        self, http: httpx.AsyncClient, method: str, path: str, data: bytes | None, headers: dict[str, str]
+    ) -> tuple[Result, str | None]:
+        """Send, and again under the same Idempotency-Key if there is one, until the outcome is known."""
+        attempts = 6 if headers else 1
+        sent = False
+        for attempt in range(attempts):
+            if attempt:
+                await asyncio.sleep(1 + attempt)
+            files = {"image": ("picture.png", data, "image/png")} if data else None
+            try:
+                answer = await http.request(method, path, files=files, headers=headers)
+            except httpx.ConnectError:
+                continue
+            except httpx.TransportError:
+                sent = True
+                continue
+            if answer.is_success:
+                body = answer.json() if answer.content else {}
+                return Result.OK, body.get("image_id") if kind_has_id(method) else None
+            if answer.status_code in (409, 429):
+                continue
+            if answer.status_code < 500:
+                return Result.REFUSED, None
+            sent = True
+        return (Result.UNKNOWN if sent else Result.REFUSED), None
+
+
+def kind_has_id(method: str) -> bool:
+    """Whether the answer to this method is an image's document."""
+    return method == "POST"
+
+
+def _selector(owner: str) -> str:
+    owner_type, _, owner_id = owner.partition(":")
+    return str(httpx.QueryParams({"owner_type": owner_type, "owner_id": owner_id}))
+
+
+def unique_picture(rng: random.Random, renderable: bool = True) -> bytes:
+    """A small PNG that nobody else has. Not renderable: its pixel data is damaged behind an intact header."""
+    picture = Image.frombytes("RGB", (24, 18), rng.randbytes(24 * 18 * 3))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    if not renderable:
+        body = data.index(b"IDAT") + 40
+        data[body : body + 200] = bytes(200)
+    return bytes(data)
+
+
+async def run_clients(
+    base_url: str, seed: int, seconds: float, *, clients: int = 6, owners: int = 12, pause: float = 0.15
+) -> list[Operation]:
+    """Run the workload; the history of every client, in no particular order."""
+    history: list[Operation] = []
+    names = tuple(f"user:{seed}-{number}" for number in range(owners))
+    until = time.monotonic() + seconds
+    runs = [
+        Client(f"client-{number}", base_url, random.Random(f"{seed}/{number}"), names, history).run(until, pause)
+        for number in range(clients)
+    ]
+    await asyncio.gather(*runs)
+    return history

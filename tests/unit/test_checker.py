@@ -1,0 +1,78 @@
+"""The checker of the fault suite must be able to fail: a history that breaks each rule, and ones that break none."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.faults import checker
+from tests.faults.checker import check
+from tests.faults.history import FinalState, FoundImage, Kind, Operation, Result
+
+UPLOAD = Operation(Kind.UPLOAD, "user:1", Result.OK, 1.0, 2.0, image_id="a", sha256="aa")
+REPLACE = Operation(Kind.REPLACE, "user:1", Result.OK, 3.0, 4.0, image_id="a", sha256="bb")
+DELETE = Operation(Kind.DELETE, "user:1", Result.OK, 5.0, 6.0, image_id="a")
+CLEAR = Operation(Kind.CLEAR, "user:1", Result.OK, 5.0, 6.0)
+FOUND = FoundImage("a", "user:1", "ready", None, "aa", 4)
+OBJECTS = frozenset({"images/a/r/original.png", "images/a/r/d/full.webp", "images/a/r/d/manifest.json"})
+NOTHING = FinalState((), frozenset())
+
+
+def unknown(operation: Operation) -> Operation:
+    return replace(operation, result=Result.UNKNOWN)
+
+
+def rules(history: list[Operation], state: FinalState) -> set[str]:
+    return {violation.rule for violation in check(history, state)}
+
+
+@pytest.mark.parametrize(
+    ("history", "state"),
+    [
+        ([UPLOAD], FinalState((FOUND,), OBJECTS)),
+        ([UPLOAD, REPLACE], FinalState((replace(FOUND, served_sha256="bb"),), OBJECTS)),
+        ([UPLOAD, unknown(REPLACE)], FinalState((FOUND,), OBJECTS)),
+        ([UPLOAD, unknown(REPLACE)], FinalState((replace(FOUND, served_sha256="bb"),), OBJECTS)),
+        ([UPLOAD, DELETE], NOTHING),
+        ([UPLOAD, unknown(DELETE)], NOTHING),
+        ([UPLOAD, unknown(DELETE)], FinalState((FOUND,), OBJECTS)),
+        ([UPLOAD, CLEAR], NOTHING),
+        ([UPLOAD, replace(CLEAR, started=1.5, ended=3.0)], NOTHING),
+        ([UPLOAD, replace(CLEAR, started=1.5, ended=3.0)], FinalState((FOUND,), OBJECTS)),
+        ([UPLOAD, replace(CLEAR, owner="user:2")], FinalState((FOUND,), OBJECTS)),
+        ([unknown(replace(UPLOAD, image_id=None))], NOTHING),
+        ([unknown(replace(UPLOAD, image_id=None))], FinalState((FOUND,), OBJECTS)),
+        ([unknown(replace(UPLOAD, image_id=None))], FinalState((), frozenset({"images/a/r/original.png"}))),
+        (
+            [replace(UPLOAD, renderable=False)],
+            FinalState((replace(FOUND, status="failed", error_type="corrupt", variants=0),), OBJECTS),
+        ),
+    ],
+)
+def test_kept_promises_pass(history: list[Operation], state: FinalState) -> None:
+    assert check(history, state) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "history", "state"),
+    [
+        (checker.LOST, [UPLOAD], NOTHING),
+        (checker.LOST, [UPLOAD, replace(CLEAR, started=0.1, ended=0.5)], NOTHING),
+        (checker.LOST, [UPLOAD, replace(CLEAR, owner="user:2")], NOTHING),
+        (checker.UNFINISHED, [UPLOAD], FinalState((replace(FOUND, status="processing", variants=0),), OBJECTS)),
+        (checker.UNFINISHED, [UPLOAD], FinalState((replace(FOUND, variants=3),), OBJECTS)),
+        (checker.UNFINISHED, [UPLOAD], FinalState((replace(FOUND, status="failed", error_type="timeout"),), OBJECTS)),
+        (checker.WRONG_CONTENT, [UPLOAD, REPLACE], FinalState((FOUND,), OBJECTS)),
+        (checker.RESURRECTED, [UPLOAD, DELETE], FinalState((FOUND,), frozenset())),
+        (checker.RESURRECTED, [UPLOAD, CLEAR], FinalState((FOUND,), frozenset())),
+        (checker.LEFTOVER, [UPLOAD, DELETE], FinalState((), OBJECTS)),
+        (checker.TWICE, [UPLOAD], FinalState((FOUND, FOUND), OBJECTS)),
+        (checker.TWICE, [UPLOAD], FinalState((FOUND, replace(FOUND, image_id="b")), OBJECTS)),
+        (checker.PHANTOM, [UPLOAD], FinalState((FOUND, replace(FOUND, image_id="b", served_sha256="zz")), OBJECTS)),
+        (checker.ORPHAN, [], FinalState((), OBJECTS)),
+        (checker.ORPHAN, [], FinalState((), frozenset({"images/b/r/original.png"}))),
+        (checker.UNREADABLE, [UPLOAD], FinalState((FOUND,), OBJECTS, unreadable=frozenset({"a"}))),
+        (checker.DEAD_LETTER, [UPLOAD], FinalState((FOUND,), OBJECTS, dead_letters=1)),
+    ],
+)
+def test_each_broken_promise_is_seen(rule: str, history: list[Operation], state: FinalState) -> None:
+    assert rule in rules(history, state)
