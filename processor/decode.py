@@ -1,0 +1,168 @@
+"""Bytes of an inspected file to upright sRGB bitmaps: one for a still, several for an animation."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image, UnidentifiedImageError
+
+from processor.color import ICC_IGNORED, to_srgb
+from shared.errors import ImageRejected
+from shared.inspect import ImageInfo, png_chunks
+
+FLATTENED = "animation_flattened"
+"""Note: the animation is over its budget of frames or pixels, and only its first frame is shown."""
+
+MAX_PROFILE_BYTES = 4 * 1024 * 1024
+"""An ICC profile of a PNG file may have this size when inflated."""
+MAX_SCANS = 500
+"""Scans of a progressive JPEG: a few bytes are enough for one, and each costs a pass over all pixels."""
+
+_FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG_STILL = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_GREY_STEPS = {2: 85, 4: 17}
+"""What one level of a 2- or 4-bit grey PNG is in 8 bits."""
+
+
+@dataclass
+class Picture:
+    """Upright sRGB frames, RGB or RGBA with straight alpha, all of one size; `durations` in milliseconds per frame.
+
+    `loop` counts repetitions, 0 is for ever. A still has one frame.
+    """
+
+    frames: list[Image.Image]
+    durations: tuple[float, ...]
+    loop: int
+    notes: tuple[str, ...]
+
+
+def decode(data: bytes, info: ImageInfo, *, max_frames: int, max_animation_pixels: int) -> Picture:
+    """Decode a file whose headers are `info`; an animation over its budget becomes its first frame.
+
+    Raises ImageRejected with reason `truncated`, `corrupt` or `undecodable`; MemoryError passes through.
+    """
+    pixels = info.frames * info.width * info.height
+    animated = 1 < info.frames <= max_frames and pixels <= max_animation_pixels
+    notes = (FLATTENED,) if info.frames > 1 and not animated else ()
+    if info.content_type == "image/jpeg" and data.count(b"\xff\xda") > MAX_SCANS:
+        raise ImageRejected("corrupt", f"The JPEG file has more than {MAX_SCANS} scans.")
+    try:
+        picture = _decode(data, info, info.frames if animated else 1)
+    except (ImageRejected, MemoryError):
+        raise
+    except Exception as error:  # Hostile bytes make decoders raise anything; whatever it is, it is the file's fault.
+        raise _rejection(error) from error
+    picture.notes = (*notes, *picture.notes)
+    return picture
+
+
+def _rejection(error: Exception) -> ImageRejected:
+    # The text of UnidentifiedImageError holds a memory address, and answers must be the same each time.
+    detail = (
+        "unknown content" if isinstance(error, UnidentifiedImageError) else str(error)[:200] or type(error).__name__
+    )
+    reason = "truncated" if "truncated" in detail else "undecodable"
+    return ImageRejected(reason, f"The decoder could not read the picture: {detail}.")
+
+
+def _decode(data: bytes, info: ImageInfo, frames: int) -> Picture:
+    notes: tuple[str, ...] = ()
+    profile: bytes | None = None
+    if info.content_type == "image/png":
+        profile, notes = _png_profile(data)
+        data = _plain_png(data, animated=frames > 1)
+    image = Image.open(BytesIO(data), formats=(_FORMATS[info.content_type],))
+    if image.size != info.stored_size:
+        raise ImageRejected("corrupt", f"The header says {info.stored_size}, the picture {image.size}.")
+    if info.content_type != "image/png":
+        profile = image.info.get("icc_profile")
+    _scale_transparent_grey(image, data, info)
+    if frames == 1:
+        image.load()
+        bitmap, color_notes = to_srgb(image, profile)
+        return Picture([_upright(bitmap, info)], (0,), 0, (*notes, *color_notes))
+    return _decode_animation(image, frames, notes, lambda frame: _finish_frame(frame, profile, info))
+
+
+def _finish_frame(frame: Image.Image, profile: bytes | None, info: ImageInfo) -> tuple[Image.Image, tuple[str, ...]]:
+    # A copy, because seeking to the next frame overwrites the decoder's bitmap.
+    bitmap, notes = to_srgb(frame.copy(), profile)
+    return _upright(bitmap, info), notes
+
+
+def _decode_animation(
+    image: Image.Image,
+    frames: int,
+    notes: tuple[str, ...],
+    finish: Callable[[Image.Image], tuple[Image.Image, tuple[str, ...]]],
+) -> Picture:
+    # A default image of an APNG is for viewers that know no animation: it is not part of it.
+    first = 1 if image.info.get("default_image") else 0
+    bitmaps: list[Image.Image] = []
+    durations: list[float] = []
+    color_notes: tuple[str, ...] = ()
+    for index in range(first, first + frames):
+        image.seek(index)
+        image.load()
+        bitmap, color_notes = finish(image)
+        bitmaps.append(bitmap)
+        durations.append(float(image.info.get("duration", 0)))
+    if len({bitmap.mode for bitmap in bitmaps}) > 1:
+        bitmaps = [bitmap.convert("RGBA") for bitmap in bitmaps]
+    return Picture(bitmaps, tuple(durations), int(image.info.get("loop", 0)), (*notes, *color_notes))
+
+
+def _upright(image: Image.Image, info: ImageInfo) -> Image.Image:
+    return image.transpose(_UPRIGHT[info.orientation]) if info.orientation in _UPRIGHT else image
+
+
+def _scale_transparent_grey(image: Image.Image, data: bytes, info: ImageInfo) -> None:
+    """Bring the transparency key of a PNG to the samples' 8 bits; Pillow leaves it in the file's depth."""
+    key = image.info.get("transparency")
+    if info.content_type != "image/png" or key is None:
+        return
+    depth, color = data[24], data[25]
+    if color == 0 and depth in _GREY_STEPS:
+        image.info["transparency"] = key * _GREY_STEPS[depth]
+    elif color == 2 and depth == 16:
+        image.info["transparency"] = tuple(sample >> 8 for sample in key)
+
+
+def _plain_png(data: bytes, *, animated: bool) -> bytes:
+    """The PNG without anything but pixels: text, profiles and EXIF can be bombs, and a broken one must not matter."""
+    kept = _PNG_STILL | _PNG_ANIMATION if animated else _PNG_STILL
+    chunks = png_chunks(data)
+    if all(kind in kept for kind, _, _ in chunks):
+        return data
+    view = memoryview(data)
+    return b"".join(
+        (view[:8], *(view[start - 8 : start + length + 4] for kind, start, length in chunks if kind in kept))
+    )
+
+
+def _png_profile(data: bytes) -> tuple[bytes | None, tuple[str, ...]]:
+    """The inflated ICC profile, at most MAX_PROFILE_BYTES, and notes."""
+    for kind, start, length in png_chunks(data):
+        if kind == b"iCCP":
+            # Name, NUL, compression method (0), zlib stream.
+            _, _, packed = data[start : start + length].partition(b"\0")
+            inflater = zlib.decompressobj()
+            try:
+                profile = inflater.decompress(packed[1:], MAX_PROFILE_BYTES)
+            except (zlib.error, struct.error):
+                return None, (ICC_IGNORED,)
+            return (profile, ()) if inflater.eof else (None, (ICC_IGNORED,))
+    return None, ()

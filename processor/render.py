@@ -1,0 +1,124 @@
+"""One original to its WebP variants: pure, the same for the same library versions, made to run in a worker process.
+
+Variants cascade: each is scaled from the next larger, in premultiplied alpha, so that a rung costs what its own size
+costs and colour does not bleed out of transparent pixels.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image
+
+from processor.decode import Picture, decode
+from processor.placeholder import dominant_color, thumbhash, thumbnail
+from shared.errors import ImageRejected
+from shared.inspect import inspect
+from shared.ladder import FULL, Ladder
+
+_MAX_DURATION = 2**24 - 1
+"""Milliseconds that a frame of an animated WebP can last (24 bits); APNG allows 65,535 seconds."""
+_MAX_LOOP = 2**16 - 1
+
+
+@dataclass(frozen=True)
+class RenderLimits:
+    """What is decoded at most. Pixels are those of one frame; an animation's are frames times area."""
+
+    max_pixels: int
+    max_side: int
+    max_frames: int
+    max_animation_pixels: int
+
+
+@dataclass(frozen=True)
+class RenderedVariant:
+    """One variant: WebP bytes, size in pixels, SHA-256 of the bytes in hex."""
+
+    name: str
+    data: bytes
+    width: int
+    height: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The result for one original: displayed size in pixels, variants in the ladder's order, placeholder, notes.
+
+    `thumbhash` is base64, `dominant_color` `#rrggbb`; `notes` are `animation_flattened` and `icc_profile_ignored`.
+    """
+
+    width: int
+    height: int
+    variants: tuple[RenderedVariant, ...]
+    thumbhash: str
+    dominant_color: str
+    notes: tuple[str, ...]
+
+
+def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+    """Decode `data` (PNG, JPEG or WebP) and encode each variant of the ladder as WebP without metadata.
+
+    Raises ImageRejected with a reason of `shared.inspect.inspect` (before anything is decoded), of
+    `processor.decode.decode`, or `encoder_failed`. MemoryError passes through: it is not an answer about the image.
+    """
+    info = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
+    picture = decode(data, info, max_frames=limits.max_frames, max_animation_pixels=limits.max_animation_pixels)
+    encoded = {FULL: _encode(FULL, picture, ladder.full_quality, ladder.method)}
+    _premultiply(picture)
+    for rung in sorted(ladder.rungs, key=lambda rung: rung.width_for(info.width), reverse=True):
+        _shrink(picture, _scaled(info.width, info.height, rung.width_for(info.width)))
+        encoded[rung.name] = _encode(rung.name, picture, rung.quality, ladder.method)
+    thumb = thumbnail(_straight(picture.frames[0]))
+    return Rendering(
+        width=info.width,
+        height=info.height,
+        variants=tuple(encoded[name] for name in ladder.names),
+        thumbhash=thumbhash(thumb),
+        dominant_color=dominant_color(thumb),
+        notes=tuple(dict.fromkeys(picture.notes)),
+    )
+
+
+def _scaled(width: int, height: int, new_width: int) -> tuple[int, int]:
+    """Size in pixels at the new width with the aspect kept, rounded to the nearest pixel, at least one."""
+    return new_width, max(1, (height * new_width + width // 2) // width)
+
+
+def _premultiply(picture: Picture) -> None:
+    for index, frame in enumerate(picture.frames):
+        if frame.mode == "RGBA":
+            picture.frames[index] = frame.convert("RGBa")
+
+
+def _shrink(picture: Picture, size: tuple[int, int]) -> None:
+    """Scale the frames in place, one after the other, so that each large bitmap is freed before the next is made."""
+    for index, frame in enumerate(picture.frames):
+        if frame.size != size:
+            picture.frames[index] = frame.resize(size, Image.Resampling.LANCZOS)
+
+
+def _straight(frame: Image.Image) -> Image.Image:
+    return frame.convert("RGBA") if frame.mode == "RGBa" else frame
+
+
+def _encode(name: str, picture: Picture, quality: int, method: int) -> RenderedVariant:
+    frames = [_straight(frame) for frame in picture.frames]
+    # Empty on purpose: no profile (the pixels are sRGB), no EXIF (GPS), no XMP.
+    options = {"quality": quality, "method": method, "icc_profile": b"", "exif": b"", "xmp": b""}
+    if len(frames) > 1:
+        options |= {
+            "save_all": True,
+            "append_images": frames[1:],
+            "duration": [min(duration, _MAX_DURATION) for duration in picture.durations],
+            "loop": min(picture.loop, _MAX_LOOP),
+            "background": (0, 0, 0, 0),
+        }
+    buffer = BytesIO()
+    try:
+        frames[0].save(buffer, "WEBP", **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ImageRejected("encoder_failed", f"The {name} variant could not be written as WebP: {error}.") from error
+    data = buffer.getvalue()
+    return RenderedVariant(name, data, frames[0].width, frames[0].height, hashlib.sha256(data).hexdigest())
