@@ -24,6 +24,7 @@ from shared.documents import ImageRow
 from shared.errors import ConfigurationError, Unavailable
 from shared.events import Current, Request
 from shared.keys import Owner
+from shared.security import cassandra_ssl_context, explain_cassandra
 from shared.settings import Settings
 from shared.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, IMAGES, Delete, Insert, Outcome, Write
 
@@ -38,7 +39,7 @@ ENGINE_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OS
 
 
 def connect(settings: Settings, keyspace: str | None = None) -> Session:
-    """A session at LOCAL_QUORUM; blocks. Raises Unavailable."""
+    """A session at LOCAL_QUORUM; blocks. Raises Unavailable, and ConfigurationError for a useless CA file."""
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
@@ -55,19 +56,20 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         list(settings.cassandra_contact_points),
         port=settings.cassandra_port,
         auth_provider=auth,
+        ssl_context=cassandra_ssl_context(settings),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
     )
     try:
         return cluster.connect(keyspace)
     except ENGINE_ERRORS as error:
         cluster.shutdown()
-        raise Unavailable("cassandra", str(error)) from error
+        raise Unavailable("cassandra", explain_cassandra(error, settings)) from error
 
 
 class CassandraIndex:
     """`Index` on Cassandra. Statements are prepared once per shape; unknown columns are left out, never null."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session | None = None) -> None:
         self._session = session
         self._prepared: dict[str, PreparedStatement] = {}
         # prepare() blocks; one thread serialises the few calls there are.
@@ -75,18 +77,25 @@ class CassandraIndex:
 
     @classmethod
     async def open(cls, settings: Settings) -> "CassandraIndex":
-        """Connect to the keyspace that the settings name. Raises Unavailable, ConfigurationError."""
+        """An index connected to the keyspace that the settings name. Raises Unavailable, ConfigurationError."""
+        index = cls()
+        await index.connect(settings)
+        return index
+
+    async def connect(self, settings: Settings) -> None:
+        """Connect; until then every method raises Unavailable. Raises Unavailable, ConfigurationError."""
         session = await asyncio.to_thread(connect, settings, settings.cassandra_keyspace)
         try:
             await asyncio.to_thread(check_deployment, session, settings)
         except BaseException:
             session.cluster.shutdown()
             raise
-        return cls(session)
+        self._session = session
 
     async def close(self) -> None:
         """Disconnect."""
-        await asyncio.to_thread(self._session.cluster.shutdown)
+        if self._session is not None:
+            await asyncio.to_thread(self._session.cluster.shutdown)
         self._preparing.shutdown(wait=False)
 
     async def check(self) -> None:
@@ -149,8 +158,13 @@ class CassandraIndex:
         except ENGINE_ERRORS as error:
             raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
 
+    def _connected(self) -> Session:
+        if self._session is None:
+            raise Unavailable("cassandra", "not connected yet")
+        return self._session
+
     async def _prepare(self, cql: str) -> PreparedStatement:
-        prepare = functools.partial(self._session.prepare, cql)
+        prepare = functools.partial(self._connected().prepare, cql)
         statement = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare)
         self._prepared[cql] = statement
         return statement
@@ -168,7 +182,7 @@ class CassandraIndex:
                 waiter.set_result(rows or [])
 
         # The driver calls back on its IO thread, where nothing may be done but waking the loop.
-        self._session.execute_async(bound).add_callbacks(
+        self._connected().execute_async(bound).add_callbacks(
             lambda rows: loop.call_soon_threadsafe(settle, rows, None),
             lambda error: loop.call_soon_threadsafe(settle, None, error),
         )

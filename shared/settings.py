@@ -120,6 +120,32 @@ class Settings(BaseSettings):
     max_side: int = Field(16383, ge=1, le=16383, description="WebP's limit in pixels.")
     max_files_per_request: int = Field(20, ge=1, description="Bounds the time and memory of one request.")
     max_concurrent_uploads: int = Field(32, ge=1, description="Beyond it: 429 with Retry-After.")
+    max_upload_memory: int = Field(
+        256 * MIB, ge=1, description="Bytes of all uploads under way in one gateway; beyond it: 429."
+    )
+    upload_idle_timeout: timedelta = Field(
+        timedelta(seconds=10), description="A sender that is silent for longer is cut off (408)."
+    )
+    upload_min_rate: int = Field(
+        16 * 1024, ge=1, description="Bytes a second that a sender must reach on average after the first silence."
+    )
+    max_wait: timedelta = Field(timedelta(seconds=30), description="The longest `Prefer: wait` that is honoured.")
+    idempotency_lease: timedelta = Field(
+        timedelta(seconds=60), description="Until then a claimed Idempotency-Key is in flight; longer than any write."
+    )
+    gateway_drain_timeout: timedelta = Field(
+        timedelta(seconds=30), description="At SIGTERM requests under way may take this long to end."
+    )
+    credentials_enabled: bool = Field(False, description="Serve temporary keys at POST /credentials.")
+    credentials_duration: timedelta = Field(timedelta(hours=1), description="Life of a temporary key by default.")
+    credentials_max_duration: timedelta = Field(
+        timedelta(days=1), description="The longest that may be asked for; AWS itself stops at 12 hours."
+    )
+    sts_endpoint_url: str | None = Field(None, description="Unset: the S3 endpoint, or AWS where that is unset too.")
+    sts_role_arn: str = Field(
+        "arn:aws:iam::000000000000:role/imagepipe-upload",
+        description="Role that temporary keys assume; servers that have no roles ignore it.",
+    )
     list_cache_ttl: timedelta = Field(timedelta(seconds=1), description="How long a list or row may be served stale.")
     media_max_age: timedelta = Field(timedelta(days=1), description="How long a CDN keeps media.")
     public_originals: bool = Field(True, description="False: `original` is not served to the public, only variants.")
