@@ -12,14 +12,15 @@ from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
 from shared.events import Command, Event, Headers, cloud_event_headers, encode, event_key
 from shared.keys import events_partition
 from shared.ports import Appended
+from shared.security import explain_kafka, kafka_security
 from shared.settings import Settings, Topic
 
 log = structlog.get_logger()
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
-    """Arguments that every aiokafka client of ours takes."""
-    return {"bootstrap_servers": settings.kafka_bootstrap_servers.split(",")}
+    """Arguments that every aiokafka client of ours takes. Raises ConfigurationError."""
+    return {"bootstrap_servers": settings.kafka_bootstrap_servers.split(","), **kafka_security(settings)}
 
 
 class Producer:
@@ -32,6 +33,7 @@ class Producer:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._options = client_options(settings)
         self._timeout = settings.kafka_send_timeout.total_seconds()
         self._producer: AIOKafkaProducer | None = None
@@ -92,7 +94,8 @@ class Producer:
                 except (KafkaError, TimeoutError, OSError) as error:
                     with contextlib.suppress(KafkaError):
                         await producer.stop()
-                    raise Unavailable("kafka", f"cannot connect: {error!r}") from error
+                    reason = await explain_kafka(self._settings)
+                    raise Unavailable("kafka", f"cannot connect: {error!r}; {reason}") from error
                 self._producer = producer
             return self._producer
 

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from shared.errors import ConfigurationError, NotFound, PreconditionFailed, Unavailable
 from shared.ports import ObjectInfo, ObjectRange
+from shared.security import explain_s3, s3_verify
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def s3_client(settings: Settings, access_key: str | None = None, secret_key: str
         region_name=settings.s3_region,
         aws_access_key_id=access_key or settings.s3_access_key_id,
         aws_secret_access_key=secret_key or (secret.get_secret_value() if secret else None),
+        verify=s3_verify(settings),
         config=boto_config(settings),
     )
     return client
@@ -178,7 +180,7 @@ def _translate(error: Exception, key: str) -> NoReturn:
         raise NotFound(key) from error
     if code in LOST_RACE:
         raise PreconditionFailed(key) from error
-    raise Unavailable("s3", f"{type(error).__name__}: {error}") from error
+    raise Unavailable("s3", explain_s3(error)) from error
 
 
 def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: str | None = None) -> None:
@@ -205,7 +207,8 @@ def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: 
             },
         )
     except (ClientError, BotoCoreError) as error:
-        raise ConfigurationError(f"bucket {bucket} at {settings.s3_endpoint_url or 'AWS'}: {error}") from error
+        where = f"bucket {bucket} at {settings.s3_endpoint_url or 'AWS'}"
+        raise ConfigurationError(f"{where}: {explain_s3(error)}") from error
     finally:
         client.close()
 

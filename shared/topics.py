@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from shared.errors import ConfigurationError
 from shared.kafka import client_options
+from shared.security import explain_kafka
 from shared.settings import Settings, Topic
 
 TOPIC_EXISTS = 36
@@ -76,7 +77,7 @@ async def apply_topics(settings: Settings) -> None:
             [ConfigResource(ConfigResourceType.TOPIC, spec.name, configs=spec.config) for spec in specs]
         )
     except KafkaError as error:
-        raise ConfigurationError(f"Kafka at {settings.kafka_bootstrap_servers}: {error}") from error
+        raise ConfigurationError(f"{error}; {await explain_kafka(settings)}") from error
     finally:
         await admin.close()
 
