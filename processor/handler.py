@@ -1,0 +1,188 @@
+"""What one command means: the bucket as it is and the command's version to exactly one answer (invariants 3, 5-7)."""
+
+import hashlib
+from typing import Protocol
+
+from processor.render import Rendering
+from processor.results import (
+    delete_image,
+    delete_revision,
+    put_tombstone,
+    read_manifests,
+    read_tombstone,
+    write_manifest,
+    write_variants,
+)
+from shared.errors import ImageRejected, NotFound
+from shared.events import (
+    Command,
+    Current,
+    Deleted,
+    Event,
+    Failed,
+    Failure,
+    Manifest,
+    Original,
+    OwnerCleared,
+    Ready,
+    Removed,
+    RenderCommand,
+    Superseded,
+    SupersededBy,
+    image_version,
+    render_name,
+    request_of,
+    revision_version,
+)
+from shared.keys import Owner, answer_version
+from shared.ladder import Ladder
+from shared.ports import EventLog, ObjectStore
+
+
+class Renderer(Protocol):
+    """Turns an original into variants, in turn with the images of other owners."""
+
+    async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+        """The variants of `data` that the ladder asks for. Raises ImageRejected."""
+
+
+class Handler:
+    """Handles commands over ports. Safe to repeat at any point, and beside another worker that does the same."""
+
+    def __init__(self, store: ObjectStore, renderer: Renderer, events: EventLog, public_base_url: str) -> None:
+        self._store = store
+        self._render = renderer
+        self._events = events
+        self._base_url = public_base_url
+
+    async def handle(self, command: Command, version: int, *, traceparent: str | None = None) -> Event | None:
+        """Do what the command asks and publish its one answer, which is returned; None for a fence, which has none.
+
+        1. Whatever is stored is stored before the answer is published: an answer never points at nothing.
+        2. The answer is a pure function of the manifest and the version: a repetition says the same.
+        3. When this returns, all in-sync replicas have the answer: the command may be settled.
+
+        Raises Unavailable or UnknownOutcome (try again), PoisonRecord where the bucket holds what no one can read.
+        """
+        match command:
+            case OwnerCleared():
+                return None
+            case Deleted():
+                event: Event = await self._delete(command, version)
+            case _:
+                event = await self._resolve(command, version)
+        await self._events.publish(event, traceparent=traceparent)
+        return event
+
+    async def _delete(self, command: Deleted, version: int) -> Removed:
+        """The tombstone goes first, so that whoever writes from now on sees it and cleans up (invariant 6)."""
+        buried = await put_tombstone(self._store, command.image_id, answer_version(version))
+        await delete_image(self._store, command.image_id)
+        return _removed(command, version, buried)
+
+    async def _resolve(self, command: RenderCommand, version: int) -> Event:
+        buried = await read_tombstone(self._store, command.image_id)
+        if buried is not None:
+            return await self._remove(command, version, buried)
+        manifests = await read_manifests(self._store, command.image_id)
+        own = _own(manifests, command, version)
+        later = _later(manifests, own.precedence if own else (revision_version(command, version), version))
+        if later is not None:
+            return _superseded(command, version, later)
+        manifest = own or await self._make(command, version)
+        # Looked at after the manifest was written: if the delete came in between, it may not have seen our objects.
+        buried = await read_tombstone(self._store, command.image_id)
+        if buried is not None:
+            return await self._remove(command, version, buried)
+        if manifest is None:
+            # No manifest: should the original come back, a redriven command may still succeed.
+            return _failed(command, version, Failure(type="original_lost", detail="The original is not in the bucket."))
+        return _answer(manifest, command, version)
+
+    async def _remove(self, command: RenderCommand, version: int, buried: int) -> Removed:
+        await delete_revision(self._store, command.image_id, command.revision)
+        return _removed(command, version, buried)
+
+    async def _make(self, command: RenderCommand, version: int) -> Manifest | None:
+        """Render and write the manifest, or take that of who was faster. None where the original is gone."""
+        try:
+            data = await self._store.get(command.original.path)
+        except NotFound:
+            return None
+        try:
+            event: Ready | Failed = await self._rendered(command, version, data)
+        except ImageRejected as error:
+            event = _failed(command, version, Failure(type=error.reason, detail=error.detail))
+        return await write_manifest(self._store, Manifest(render=render_name(command, version), event=event))
+
+    async def _rendered(self, command: RenderCommand, version: int, data: bytes) -> Ready:
+        if hashlib.sha256(data).hexdigest() != command.original.sha256:
+            raise ImageRejected("corrupt", "The stored original is not what was uploaded: its SHA-256 differs.")
+        rendering = await self._render(command.owner, data, command.ladder)
+        variants = await write_variants(self._store, command, version, rendering.variants, self._base_url)
+        current = Current(
+            revision=command.revision,
+            revision_version=revision_version(command, version),
+            render=render_name(command, version),
+            original=Original(**command.original.model_dump()),
+            thumbhash=rendering.thumbhash,
+            dominant_color=rendering.dominant_color,
+            variants=variants,
+            notes=rendering.notes,
+        )
+        return Ready(**_answer_fields(command, version), current=current)
+
+
+def _own(manifests: list[Manifest], command: RenderCommand, version: int) -> Manifest | None:
+    """The manifest that this command, or an earlier one for the same revision and ladder, has left."""
+    name = render_name(command, version)
+    for manifest in manifests:
+        if manifest.render == name and manifest.event.request.revision == command.revision:
+            return manifest
+    return None
+
+
+def _later(manifests: list[Manifest], mine: tuple[int, int]) -> Manifest | None:
+    """The latest ready render that comes after `mine`, if there is one; failures supersede nothing (invariant 5)."""
+    ready = [found for found in manifests if isinstance(found.event, Ready) and found.precedence > mine]
+    return max(ready, key=lambda found: found.precedence, default=None)
+
+
+def _answer(manifest: Manifest, command: RenderCommand, version: int) -> Event:
+    """The event of the manifest, as the answer to this command. `current` stays as it was rendered."""
+    return manifest.event.model_copy(update=_answer_fields(command, version))
+
+
+def _answer_fields(command: RenderCommand, version: int) -> dict[str, object]:
+    return {
+        "image_id": command.image_id,
+        "owner": command.owner,
+        "version": version,
+        "answers": command.type,
+        "image_version": image_version(command, version),
+        "request": request_of(command, version),
+    }
+
+
+def _failed(command: RenderCommand, version: int, error: Failure) -> Failed:
+    return Failed(**_answer_fields(command, version), error=error)
+
+
+def _superseded(command: RenderCommand, version: int, later: Manifest) -> Superseded:
+    by = SupersededBy(
+        revision=later.event.request.revision,
+        revision_version=later.event.request.revision_version,
+        render=later.render,
+    )
+    return Superseded(**_answer_fields(command, version), superseded_by=by)
+
+
+def _removed(command: RenderCommand | Deleted, version: int, buried: int) -> Removed:
+    """Carries the higher of its own version and the tombstone's, so that no earlier answer outlives it in the index."""
+    return Removed(
+        image_id=command.image_id,
+        owner=command.owner,
+        version=version,
+        answers=command.type,
+        removed_version=max(answer_version(version), buried),
+    )

@@ -1,0 +1,154 @@
+"""What renders leave in the bucket: write-once variants and manifests, and the tombstones of deleted images."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from processor.render import RenderedVariant
+from shared.documents import media_url
+from shared.errors import ImageRejected, NotFound, PoisonRecord, PreconditionFailed, Unavailable
+from shared.events import Manifest, RenderCommand, Variant, decode_manifest, encode, render_name
+from shared.inspect import inspect
+from shared.keys import image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key
+from shared.ports import ObjectStore
+
+T = TypeVar("T")
+WEBP = "image/webp"
+WEBP_MAX_SIDE = 16383
+MANIFEST = "/manifest.json"
+
+
+async def read_tombstone(store: ObjectStore, image_id: UUID) -> int | None:
+    """Version of the deletion (an answer's), or None while the image lives. Raises PoisonRecord, Unavailable."""
+    try:
+        data = await store.get(tombstone_key(image_id))
+    except NotFound:
+        return None
+    try:
+        return int(json.loads(data)["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PoisonRecord(f"{tombstone_key(image_id)} is not a tombstone: {error!r}") from error
+
+
+async def put_tombstone(store: ObjectStore, image_id: UUID, version: int) -> int:
+    """Make the tombstone hold at least `version`; returns what it holds. Raises Unavailable.
+
+    Reading again after writing meets the worker that was thought dead and writes a lower version late: whoever is
+    later repairs it, and both answer with the higher (invariant 6).
+    """
+    stored = await read_tombstone(store, image_id)
+    while stored is None or stored < version:
+        await store.put(tombstone_key(image_id), json.dumps({"version": str(version)}).encode(), "application/json")
+        stored = await read_tombstone(store, image_id)
+    return stored
+
+
+async def delete_image(store: ObjectStore, image_id: UUID) -> None:
+    """Delete every object of the image but its tombstone."""
+    await _delete_prefix(store, image_prefix(image_id))
+
+
+async def delete_revision(store: ObjectStore, image_id: UUID, revision: UUID) -> None:
+    """Delete every object of one revision."""
+    await _delete_prefix(store, revision_prefix(image_id, revision))
+
+
+async def _delete_prefix(store: ObjectStore, prefix: str) -> None:
+    # A worker that was thought dead may still write while we delete: list until there is nothing.
+    while found := await store.list(prefix):
+        await store.delete([item.key for item in found])
+
+
+async def read_manifests(store: ObjectStore, image_id: UUID) -> list[Manifest]:
+    """Every manifest of the image, failed renders included. Raises PoisonRecord, Unavailable."""
+    listed = await store.list(image_prefix(image_id))
+    keys = [item.key for item in listed if item.key.endswith(MANIFEST)]
+    found = await all_of(_read_manifest(store, key) for key in keys)
+    return [manifest for manifest in found if manifest is not None]
+
+
+async def _read_manifest(store: ObjectStore, key: str) -> Manifest | None:
+    try:
+        return decode_manifest(await store.get(key))
+    except NotFound:
+        # Swept, or deleted with the image, since it was listed.
+        return None
+
+
+async def write_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
+    """Write the manifest once; returns the one that is there, which is the winner's of a race (invariant 3).
+
+    Raises Unavailable, also where the winner's was gone again: the command is then looked at afresh.
+    """
+    event = manifest.event
+    key = manifest_key(event.image_id, event.request.revision, manifest.render)
+    try:
+        await store.put(key, encode(manifest), "application/json", if_absent=True)
+    except PreconditionFailed:
+        winner = await _read_manifest(store, key)
+        if winner is None:
+            raise Unavailable("s3", f"{key} vanished between a write and a read") from None
+        return winner
+    return manifest
+
+
+async def write_variants(
+    store: ObjectStore, command: RenderCommand, version: int, rendered: Sequence[RenderedVariant], base_url: str
+) -> tuple[Variant, ...]:
+    """Write the variants once, all at the same time; returns what is stored, in the order given. Raises Unavailable."""
+    render = render_name(command, version)
+
+    async def write(variant: RenderedVariant) -> Variant:
+        path = variant_key(command.image_id, command.revision, render, variant.name)
+        return await _write_variant(store, variant, path, media_url(base_url, path))
+
+    return tuple(await all_of(write(variant) for variant in rendered))
+
+
+async def _write_variant(store: ObjectStore, variant: RenderedVariant, path: str, url: str) -> Variant:
+    data, width, height, sha256 = variant.data, variant.width, variant.height, variant.sha256
+    try:
+        await store.put(path, data, WEBP, if_absent=True)
+    except PreconditionFailed:
+        data = await _read_stored(store, path)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != variant.sha256:
+            width, height = _dimensions(data, path)
+    return Variant(
+        name=variant.name,
+        path=path,
+        url=url,
+        content_type=WEBP,
+        width=width,
+        height=height,
+        size=len(data),
+        sha256=sha256,
+    )
+
+
+async def _read_stored(store: ObjectStore, path: str) -> bytes:
+    try:
+        return await store.get(path)
+    except NotFound:
+        raise Unavailable("s3", f"{path} vanished between a write and a read") from None
+
+
+def _dimensions(data: bytes, path: str) -> tuple[int, int]:
+    """Size in pixels of a variant that an earlier attempt, of other library versions, has stored."""
+    try:
+        info = inspect(data, max_pixels=WEBP_MAX_SIDE**2, max_side=WEBP_MAX_SIDE)
+    except ImageRejected as error:
+        raise PoisonRecord(f"{path} is stored and not a picture: {error}") from error
+    return info.width, info.height
+
+
+async def all_of(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order. Waits for every step before raising the first error, so that none runs on unobserved."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
