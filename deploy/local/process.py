@@ -1,0 +1,107 @@
+"""Child processes of a stack: starting them, recognising them later, ending them."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from deploy.local.state import ProcessRef
+
+STACK_ID = "IMAGEPIPE_STACK_ID"
+"""In the environment of every child, so that what a killed supervisor left is recognised without doubt."""
+
+CHILD = Path(__file__).with_name("child.py")
+
+
+async def spawn(argv: Sequence[str], env: Mapping[str, str], stack_id: str) -> Process:
+    """Start a program in its own session, output to a pipe, ended by the kernel when this process ends.
+
+    Must be called on the main thread: Linux ties the child to the thread that started it.
+    """
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *argv,
+        env={**env, STACK_ID: stack_id}, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def reference(pid: int) -> ProcessRef | None:
+    """Pid and start time of a process, or None if it is gone."""
+    try:
+        return ProcessRef(pid=pid, created=psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def find(ref: ProcessRef | None) -> psutil.Process | None:
+    """The process meant by a reference, if it still runs; never a later one that was given its pid."""
+    if ref is None:
+        return None
+    try:
+        process = psutil.Process(ref.pid)
+        alive = abs(process.create_time() - ref.created) < 0.1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return process if alive else None
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Signal a child and everything it started. No error if all are gone."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return  # Gone; macOS answers EPERM for a group of zombies.
+
+
+def leftovers(stack_id: str) -> list[psutil.Process]:
+    """Processes of this stack that no supervisor owns any more, grandchildren included."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(STACK_ID) == stack_id:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # Another user's process, or one that has just ended: not ours.
+    return found
+
+
+def end(processes: Iterable[psutil.Process], grace: float) -> None:
+    """SIGTERM, and SIGKILL after `grace` seconds. Returns when all are gone."""
+    waiting = list(processes)
+    for send in ("terminate", "kill"):
+        for process in waiting:
+            try:
+                getattr(process, send)()
+            except psutil.NoSuchProcess:
+                continue
+        _, waiting = psutil.wait_procs(waiting, timeout=grace if send == "terminate" else 10)
+    if waiting:
+        names = ", ".join(str(process.pid) for process in waiting)
+        raise RuntimeError(f"processes {names} do not end")
+
+
+def memory(process: psutil.Process) -> int:
+    """Resident bytes of a process and its descendants."""
+    total = 0
+    try:
+        for member in (process, *process.children(recursive=True)):
+            total += member.memory_info().rss
+    except psutil.NoSuchProcess:
+        return total
+    return total
+
+
+def wait_until_gone(ref: ProcessRef, timeout: float) -> bool:
+    """Whether the process ended within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while find(ref) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,78 @@
+"""The three services as parts of the stack, and the settings that they get."""
+
+import sys
+from collections.abc import Mapping
+
+import httpx
+
+from deploy.local import cassandra, kafka, s3
+from deploy.local.parts import Part
+from deploy.local.ports import LOOPBACK
+from deploy.local.state import State
+from shared.settings import Settings
+
+NAMES = ("processor", "indexer", "gateway")
+PORTS = ("gateway_internal", "processor_internal", "indexer_internal")
+
+ENDPOINTS = {
+    kafka.NAME: "KAFKA_BOOTSTRAP_SERVERS",
+    cassandra.NAME: "CASSANDRA_CONTACT_POINTS",
+    s3.NAME: "S3_ENDPOINT_URL",
+}
+"""An engine whose variable is set is not started: the one it names is used."""
+
+
+def environment(state: State, given: Mapping[str, str]) -> dict[str, str]:
+    """The services' settings: those of this stack, and whatever else the user has set in the environment."""
+    known = {name.upper() for name in Settings.model_fields}
+    chosen = {name: value for name, value in given.items() if name in known}
+    ports = state.ports
+    own = {
+        "GATEWAY_HOST": LOOPBACK,
+        "GATEWAY_PORT": str(ports["gateway"]),
+        "GATEWAY_INTERNAL_PORT": str(ports["gateway_internal"]),
+        "PROCESSOR_INTERNAL_PORT": str(ports["processor_internal"]),
+        "INDEXER_INTERNAL_PORT": str(ports["indexer_internal"]),
+    }
+    defaults = {"PUBLIC_BASE_URL": f"http://{LOOPBACK}:{ports['gateway']}", "LOG_FORMAT": "console"}
+    if not given.get(ENDPOINTS[kafka.NAME]):
+        own["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers(state)
+    if not given.get(ENDPOINTS[cassandra.NAME]):
+        host, port = cassandra.contact_point(state)
+        own |= {"CASSANDRA_CONTACT_POINTS": host, "CASSANDRA_PORT": str(port)}
+    if not given.get(ENDPOINTS[s3.NAME]):
+        own |= {
+            "S3_ENDPOINT_URL": s3.endpoint_url(state),
+            "S3_PUBLIC_ENDPOINT_URL": s3.endpoint_url(state),
+            "S3_REGION": s3.REGION,
+            "S3_ADDRESSING_STYLE": "path",
+            "S3_ACCESS_KEY_ID": state.secrets.s3_services_key,
+            "S3_SECRET_ACCESS_KEY": state.secrets.s3_services_secret,
+        }
+    return {**defaults, **chosen, **own}
+
+
+def settings_from(values: Mapping[str, str]) -> Settings:
+    """The same values as the services will read them."""
+    return Settings(**{name.lower(): value for name, value in values.items() if name != "LADDER"})  # type: ignore[arg-type]
+
+
+def part(name: str, state: State, env: Mapping[str, str]) -> Part:
+    """A service as a part; ready when its `/readyz` says so."""
+    internal = f"http://{LOOPBACK}:{state.ports[f'{name}_internal']}"
+    url = state.gateway_url or internal
+    return Part(
+        name=name, title=name.capitalize(), argv=(sys.executable, "-m", name), env=env,
+        probe=lambda: probe(f"{internal}/readyz"), ready_url=f"{internal}/readyz",
+        url=url if name == "gateway" else internal,
+        # Handlers may finish what they hold: the processor bounds each well under this.
+        stop_grace=30, start_timeout=90,
+    )  # fmt: skip
+
+
+async def probe(url: str) -> None:
+    """GET the readiness page. Raises while the service is not ready, with what it says is missing."""
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        answer = await client.get(url)
+    if answer.status_code != 200:
+        raise ConnectionError(f"{url} answers {answer.status_code}: {answer.text[:200]}")
