@@ -1,0 +1,63 @@
+"""How a command runs: one event loop, and errors that were foreseen as one sentence with exit code 1."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+import typer
+from aiokafka.errors import KafkaError
+
+from ops.output import DIFFERENCES_FOUND
+from shared.cassandra import CassandraIndex
+from shared.errors import ImagepipeError
+from shared.kafka import Producer
+from shared.settings import Settings
+from shared.storage import S3Store
+
+T = TypeVar("T")
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine to its end. Foreseen errors become a sentence on stderr and exit code 1."""
+    try:
+        return asyncio.run(work)
+    except (ImagepipeError, KafkaError) as error:
+        typer.echo(f"imagepipe: {error}", err=True)
+        raise typer.Exit(DIFFERENCES_FOUND) from error
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. Every command may be run again: what is done stays done.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@asynccontextmanager
+async def producer(settings: Settings) -> AsyncIterator[Producer]:
+    """A connected producer, closed at the end. Raises Unavailable."""
+    made = Producer(settings)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@asynccontextmanager
+async def store(settings: Settings) -> AsyncIterator[S3Store]:
+    """The bucket, checked, closed at the end. Raises Unavailable."""
+    made = S3Store.from_settings(settings)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(made.close)
+        await made.check()
+        yield made
+
+
+@asynccontextmanager
+async def index(settings: Settings) -> AsyncIterator[CassandraIndex]:
+    """The index, connected, closed at the end. Raises Unavailable, ConfigurationError."""
+    made = await CassandraIndex.open(settings)
+    try:
+        yield made
+    finally:
+        await made.close()
