@@ -108,13 +108,13 @@ class Progress:
             self._since = self._clock()
         self._waiting = records
 
-    def committed(self) -> None:
-        """A position moved."""
+    def advanced(self) -> None:
+        """Something irreversible was done: a position committed, a page of a long job finished."""
         self._since = self._clock()
 
     def stalled(self) -> str | None:
         """Why the process should be restarted, or None. Fits `InternalServer(alive=...)`."""
         seconds = self._clock() - self._since
         if self._waiting and seconds > self._limit:
-            return f"{self._waiting} records wait and nothing was committed for {seconds:.0f} s"
+            return f"{self._waiting} records wait and nothing advanced for {seconds:.0f} s"
         return None

@@ -1,0 +1,72 @@
+"""Clearing an owner: what the fence still finds is deleted through the log, then from the index (invariant 9)."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+import structlog
+
+from indexer.metrics import FENCE_DELETIONS
+from shared.documents import ImageRow
+from shared.events import Deleted, OwnerCleared
+from shared.keys import Owner, command_version
+from shared.ports import CommandLog, Index
+from shared.tables import command_writes
+
+log = structlog.get_logger()
+
+PAGE = 100
+"""Rows per read, and deletes in flight: rows carry variants (about 2 kB), and an owner may have thousands."""
+
+
+class Fence:
+    """The effects of `owner.cleared` for the live group. Safe to repeat: a second run finds what the first left."""
+
+    def __init__(
+        self, index: Index, commands: CommandLog, *, epoch: int, shards: int, on_progress: Callable[[], None]
+    ) -> None:
+        """`on_progress` is called after each page, so that a long fence is not taken for a hang."""
+        self._index = index
+        self._commands = commands
+        self._epoch = epoch
+        self._shards = shards
+        self._on_progress = on_progress
+
+    async def clear(self, fence: OwnerCleared, version: int, traceparent: str | None = None) -> int:
+        """Delete the owner's images below the fence that are not kept; returns how many.
+
+        The caller has applied every lower offset of the partition, so that no image below the fence is overlooked,
+        and settles the fence only after this returns. Raises Unavailable, UnknownOutcome.
+        """
+        before = version if fence.before is None else fence.before
+        keep = set(fence.keep)
+        deleted = 0
+        below: UUID | None = None
+        # Each page starts below the last one's end, so that it does not read over the rows just deleted.
+        while rows := await self._index.of_owner(fence.owner, below=below, limit=PAGE):
+            below = rows[-1].image_id
+            doomed = [row for row in rows if row.image_version < before and row.image_id not in keep]
+            await self._delete_all(doomed, fence.owner, traceparent)
+            deleted += len(doomed)
+            self._on_progress()
+        if deleted:
+            log.info("owner_cleared", owner=fence.owner.key, version=str(version), deleted=deleted)
+        return deleted
+
+    async def _delete_all(self, rows: list[ImageRow], owner: Owner, traceparent: str | None) -> None:
+        # A task group: when one fails, none of the others is left running behind the retry's back.
+        try:
+            async with asyncio.TaskGroup() as group:
+                for row in rows:
+                    group.create_task(self._delete(row.image_id, owner, traceparent))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    async def _delete(self, image_id: UUID, owner: Owner, traceparent: str | None) -> None:
+        command = Deleted(image_id=image_id, owner=owner)
+        appended = await self._commands.append(command, traceparent=traceparent)
+        FENCE_DELETIONS.inc()
+        # An ack without an offset gives no version to delete at; the row goes when this group reads the record.
+        if appended.offset is not None:
+            version = command_version(self._epoch, appended.offset)
+            await self._index.apply(command_writes(command, version, self._shards))

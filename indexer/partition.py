@@ -1,0 +1,73 @@
+"""One assigned partition: records handled concurrently, settled into a contiguous position."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from indexer.handler import Barrier, ConsumedRecord
+from shared.offsets import ContiguousOffsets
+
+Deliver = Callable[[ConsumedRecord, Barrier], Awaitable[None]]
+"""Brings a record to its end, whatever that is; raises only what must stop the process."""
+
+
+class Partition:
+    """Lives as long as one assignment; what settles after close() is ignored."""
+
+    def __init__(self, deliver: Deliver, on_failure: Callable[[BaseException], None], window: int) -> None:
+        """`window` bounds how many records may be started above the committable position: memory and redelivery."""
+        self._deliver = deliver
+        self._on_failure = on_failure
+        self._window = window
+        self._offsets = ContiguousOffsets()
+        self._moved = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self.position: int | None = None
+        """Next offset to read after a restart; None until something settled."""
+        self.committed: int | None = None
+        """What of it Kafka has."""
+
+    @property
+    def pending(self) -> int:
+        """Records started and not committable yet."""
+        return self._offsets.pending
+
+    async def admit(self, record: ConsumedRecord) -> None:
+        """Start a record; waits while the window is full. Cancelled while waiting, the record was not started."""
+        await self._until(lambda: self._offsets.pending < self._window)
+        self._offsets.start(record.offset)
+        task = asyncio.create_task(self._run(record))
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+
+    async def _run(self, record: ConsumedRecord) -> None:
+        await self._deliver(record, partial(self._lower_settled, record.offset))
+        position = self._offsets.settle(record.offset)
+        if position is not None:
+            self.position = position
+        self._moved.set()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure(error)
+
+    async def _lower_settled(self, offset: int) -> None:
+        await self._until(lambda: self._offsets.lowest == offset)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until what was started is settled, or the time is over."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+
+    async def close(self) -> None:
+        """Cancel what is still under way: it stays uncommitted and comes again."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
