@@ -236,6 +236,27 @@ def apply_schema(settings: Settings) -> list[str]:
         session.cluster.shutdown()
 
 
+def plan_schema(settings: Settings) -> list[str]:
+    """Names of the migrations that `apply_schema` would run, all where there is no keyspace. Blocks.
+
+    Raises Unavailable.
+    """
+    session = connect(settings)
+    try:
+        known = session.execute(
+            "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [settings.cassandra_keyspace]
+        )
+        applied: set[str] = set()
+        if "schema_migrations" in {row.table_name for row in known}:
+            rows = session.execute(f"SELECT name FROM {settings.cassandra_keyspace}.schema_migrations")
+            applied = {row.name for row in rows}
+        return [path.stem for path in sorted(MIGRATIONS.glob("*.cql")) if path.stem not in applied]
+    except ENGINE_ERRORS as error:
+        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
+    finally:
+        session.cluster.shutdown()
+
+
 def _migrate(session: Session, path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("--")]
     for statement in filter(None, (part.strip() for part in "\n".join(lines).split(";"))):

@@ -14,6 +14,10 @@ class Unavailable(ImagepipeError):  # noqa: N818 - a state of the world, not a m
         self.detail = detail
 
 
+class TooManyDeletions(Unavailable):
+    """Cassandra gave up a read that passed too many deleted rows; narrower reads of the same rows may do."""
+
+
 class UnknownOutcome(Unavailable):
     """Kafka gave no answer in time: the record may or may not be in the log (invariant 8)."""
 

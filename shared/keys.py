@@ -95,6 +95,17 @@ class Owner(BaseModel):
         return hashlib.sha256(self.key.encode()).hexdigest()
 
 
+class DayShard(NamedTuple):
+    """One partition of the global list: a share of the images of a UTC day."""
+
+    day: date
+    shard: int
+
+
+Partition = Owner | DayShard
+"""A partition of the index in which images lie newest first."""
+
+
 def command_version(epoch: int, offset: int) -> int:
     """Version of the command at this offset (invariant 2). No clock is involved."""
     return (epoch << 52) | (offset << 1)

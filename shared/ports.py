@@ -8,7 +8,7 @@ from uuid import UUID
 
 from shared.documents import ImageRow
 from shared.events import Command, Event, Headers
-from shared.keys import Owner
+from shared.keys import Owner, Partition
 from shared.tables import Write
 
 
@@ -105,6 +105,17 @@ class Index(Protocol):
         self, day: date, shard: int, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:
         """Up to `limit` images of one shard of a day, newest first, with ids strictly between the bounds."""
+
+    async def ids(
+        self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[UUID]:
+        """Ids of up to `limit` images of a partition, newest first, strictly between the bounds."""
+
+    async def count(self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None) -> int:
+        """How many images of a partition there are strictly between the bounds."""
+
+    async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        """Those of the images with these ids that are in the partition, in any order."""
 
     async def days(self) -> Sequence[date]:
         """Days on which there may be images, newest first."""

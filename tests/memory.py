@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from shared.documents import ImageRow
 from shared.errors import NotFound, PreconditionFailed
 from shared.events import Command, Event, Headers
-from shared.keys import Owner
+from shared.keys import Owner, Partition
 from shared.ports import Appended, ObjectInfo, ObjectRange
 from shared.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
 
@@ -189,11 +189,23 @@ class MemoryIndex:
     ) -> Sequence[ImageRow]:
         return self._slice(BY_DAY, (day, shard), below, above, limit)
 
+    async def ids(
+        self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[UUID]:
+        return [row.image_id for row in self._slice(*_place(partition), below, above, limit)]
+
+    async def count(self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None) -> int:
+        return len(self._slice(*_place(partition), below, above, None))
+
+    async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        wanted = set(ids)
+        return [row for row in self._slice(*_place(partition), None, None, None) if row.image_id in wanted]
+
     async def days(self) -> Sequence[date]:
         return sorted((row["day"] for row in self.table(DAYS).values()), reverse=True)
 
     def _slice(
-        self, table: str, partition: tuple[Any, ...], below: UUID | None, above: UUID | None, limit: int
+        self, table: str, partition: tuple[Any, ...], below: UUID | None, above: UUID | None, limit: int | None
     ) -> Sequence[ImageRow]:
         found = [
             row
@@ -202,6 +214,12 @@ class MemoryIndex:
         ]
         found.sort(key=lambda row: row["image_id"], reverse=True)
         return [_image_row(row) for row in found[:limit]]
+
+
+def _place(partition: Partition) -> tuple[str, tuple[Any, ...]]:
+    if isinstance(partition, Owner):
+        return BY_OWNER, (partition.type, partition.id)
+    return BY_DAY, tuple(partition)
 
 
 def _image_row(row: dict[str, Any]) -> ImageRow:
