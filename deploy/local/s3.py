@@ -6,14 +6,13 @@ access key's id can write) stays open in it. Another server takes this file's pl
 
 import asyncio
 import importlib.util
-import json
 import os
 import shutil
-import string
 import subprocess
 import threading
 from pathlib import Path
 
+from deploy.images.minio import services_user
 from deploy.local.cache import Cache
 from deploy.local.errors import Interrupted, StackError
 from deploy.local.parts import Part
@@ -30,9 +29,6 @@ VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
 BUILD_BYTES = 3_000_000_000
 """Sources and compiled packages take 2.2 GB until the build is done; what stays is 0.1 GB."""
-
-SERVICES_POLICY = Path(__file__).with_name("services-policy.json")
-POLICY_NAME = "imagepipe-services"
 
 
 def endpoint_url(state: State) -> str:
@@ -135,26 +131,14 @@ def _list_buckets(state: State) -> None:
         client.close()
 
 
-def services_policy(bucket: str) -> dict[str, object]:
-    """What the services may do, as a policy document: work with the objects of this bucket, nothing else."""
-    text = string.Template(SERVICES_POLICY.read_text()).substitute(bucket=bucket)
-    return dict(json.loads(text))
-
-
 def apply_services_user(state: State, bucket: str) -> None:
     """Create the services' own user with its least policy. Idempotent. Raises StackError."""
-    from minio.credentials.providers import StaticProvider
     from minio.error import MinioAdminException
-    from minio.minioadmin import MinioAdmin
 
     keys = state.secrets
-    admin = MinioAdmin(
-        endpoint=f"{LOOPBACK}:{state.ports['s3']}", region=REGION, secure=False,
-        credentials=StaticProvider(keys.s3_root_key, keys.s3_root_secret),
-    )  # fmt: skip
+    root = services_user.Keys(keys.s3_root_key, keys.s3_root_secret)
+    services = services_user.Keys(keys.s3_services_key, keys.s3_services_secret)
     try:
-        admin.user_add(keys.s3_services_key, keys.s3_services_secret)
-        admin.policy_add(POLICY_NAME, policy=services_policy(bucket))
-        admin.policy_set(POLICY_NAME, user=keys.s3_services_key)
+        services_user.apply(endpoint_url(state), root, services, bucket)
     except MinioAdminException as error:
         raise StackError(f"The S3 server refused to create the services' user: {error}") from error

@@ -1,0 +1,1 @@
+"""Images that the compose file builds beside the services."""

@@ -1,0 +1,1 @@
+"""The S3 server of development: MinIO, and the services' own user in it."""
