@@ -1,4 +1,4 @@
-"""How a command runs: one event loop, and errors that were foreseen as one sentence with exit code 1."""
+"""How a command runs: one event loop, and connections to the engines that are closed at its end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 import typer
 from aiokafka.errors import KafkaError
 
-from ops.output import DIFFERENCES_FOUND
 from shared.cassandra import CassandraIndex
-from shared.errors import ImagepipeError
+from shared.errors import Unavailable
 from shared.kafka import Producer
 from shared.settings import Settings
 from shared.storage import S3Store
@@ -21,12 +20,11 @@ INTERRUPTED = 130
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end. Foreseen errors become a sentence on stderr and exit code 1."""
+    """Run a command's coroutine to its end. Raises ImagepipeError; Ctrl-C becomes a remark and exit code 130."""
     try:
         return asyncio.run(work)
-    except (ImagepipeError, KafkaError) as error:
-        typer.echo(f"imagepipe: {error}", err=True)
-        raise typer.Exit(DIFFERENCES_FOUND) from error
+    except KafkaError as error:
+        raise Unavailable("kafka", repr(error)) from error
     except KeyboardInterrupt:
         typer.echo("Interrupted. Every command may be run again: what is done stays done.", err=True)
         raise typer.Exit(INTERRUPTED) from None

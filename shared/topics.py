@@ -2,18 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, Unavailable
 from shared.kafka import client_options
 from shared.security import explain_kafka
 from shared.settings import Settings, Topic
 
 TOPIC_EXISTS = 36
 """Kafka's error code TOPIC_ALREADY_EXISTS."""
+SET_ON_TOPIC = 1
+"""Kafka's source of a configuration entry that was set on the topic itself; others are defaults."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,79 @@ def _ms(duration: timedelta) -> str:
     return str(int(duration.total_seconds() * 1000))
 
 
+@dataclass(frozen=True)
+class TopicPlan:
+    """What `apply_topics` would do to a topic, and how it is now (None: it is not there).
+
+    `changes` maps each setting to what it is and what it should be; None as the latter: Kafka's default again.
+    `refusal` says why a topic cannot be brought in line without breaking the order of commands.
+    """
+
+    spec: TopicSpec
+    partitions: int | None
+    replication_factor: int | None
+    changes: dict[str, tuple[str | None, str | None]]
+    refusal: str | None = None
+
+    @property
+    def action(self) -> Literal["create", "alter", "keep", "refuse"]:
+        """What would be done."""
+        if self.refusal:
+            return "refuse"
+        if self.partitions is None:
+            return "create"
+        return "alter" if self.changes else "keep"
+
+
+async def plan_topics(settings: Settings) -> list[TopicPlan]:
+    """What `apply_topics` would do; changes nothing. Raises ConfigurationError where Kafka does not answer."""
+    specs = topic_specs(settings)
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=30_000)
+    try:
+        await admin.start()
+        described = {topic["topic"]: topic for topic in await admin.describe_topics([spec.name for spec in specs])}
+        there = [spec.name for spec in specs if described.get(spec.name, {}).get("error_code") == 0]
+        configs = await _topic_configs(admin, there)
+    except KafkaError as error:
+        raise ConfigurationError(f"{error}; {await explain_kafka(settings)}") from error
+    finally:
+        await admin.close()
+    return [_plan(spec, described.get(spec.name), configs.get(spec.name)) for spec in specs]
+
+
+async def _topic_configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    return {
+        name: {entry[0]: entry[1] for entry in entries if entry[3] == SET_ON_TOPIC}
+        for answer in await admin.describe_configs(resources)
+        for _code, _message, _type, name, entries in answer.resources
+    }
+
+
+def _plan(spec: TopicSpec, described: dict[str, Any] | None, config: dict[str, str] | None) -> TopicPlan:
+    if described is None or config is None:
+        return TopicPlan(spec, None, None, {name: (None, value) for name, value in spec.config.items()})
+    partitions = len(described["partitions"])
+    changes = {
+        name: (config.get(name), spec.config.get(name))
+        for name in sorted(spec.config.keys() | config.keys())
+        if config.get(name) != spec.config.get(name)
+    }
+    refusal = None if partitions == spec.partitions else _wrong_partitions(spec, partitions)
+    replicas = min(len(partition["replicas"]) for partition in described["partitions"])
+    return TopicPlan(spec, partitions, replicas, changes, refusal)
+
+
+def _wrong_partitions(spec: TopicSpec, partitions: int) -> str:
+    return (
+        f"topic {spec.name} has {partitions} partitions, TOPIC_PARTITIONS says {spec.partitions}. The count is "
+        "fixed for ever, because it decides the order of an owner's commands: set TOPIC_PARTITIONS back, or "
+        "migrate to new topics with a higher EPOCH."
+    )
+
+
 async def apply_topics(settings: Settings) -> None:
     """Create missing topics and bring the settings of existing ones in line. Idempotent.
 
@@ -82,6 +158,26 @@ async def apply_topics(settings: Settings) -> None:
         await admin.close()
 
 
+async def require_topics(settings: Settings) -> None:
+    """Return if every topic exists. Raises ConfigurationError where one is missing, Unavailable without brokers.
+
+    A consumer of a missing topic would start, read nothing and look healthy.
+    """
+    names = [spec.name for spec in topic_specs(settings)]
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=30_000)
+    try:
+        await admin.start()
+        missing = sorted({*names} - {*await admin.list_topics()})
+    except KafkaError as error:
+        raise Unavailable("kafka", f"{error}; {await explain_kafka(settings)}") from error
+    finally:
+        await admin.close()
+    if missing:
+        raise ConfigurationError(
+            f"missing topics: {', '.join(missing)}. Create them with `imagepipe topics apply` (`imagepipe up` does it)."
+        )
+
+
 async def _check_partitions(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
     described = {topic["topic"]: topic for topic in await admin.describe_topics([spec.name for spec in specs])}
     for spec in specs:
@@ -91,8 +187,4 @@ async def _check_partitions(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) 
             continue
         count = len(topic["partitions"])
         if count != spec.partitions:
-            raise ConfigurationError(
-                f"topic {spec.name} has {count} partitions, TOPIC_PARTITIONS says {spec.partitions}. The count is "
-                "fixed for ever, because it decides the order of an owner's commands: set TOPIC_PARTITIONS back, or "
-                "migrate to new topics with a higher EPOCH."
-            )
+            raise ConfigurationError(_wrong_partitions(spec, count))
