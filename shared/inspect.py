@@ -332,9 +332,9 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def _is_cut_signature(data: bytes) -> bool:
-    if len(data) >= 12:
+    if not 2 <= len(data) < 12:
         return False
-    return any(len(data) >= 2 and signature.startswith(data) for signature in (_PNG, _JPEG)) or data[:4] == b"RIFF"
+    return any(signature.startswith(data) for signature in (_PNG, _JPEG)) or b"RIFF".startswith(data[:4])
 
 
 def _guess(data: bytes) -> str:
