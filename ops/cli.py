@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ops import logs, schema, stack, status, topics
+from ops import init, logs, schema, stack, status, topics
 from shared.errors import ImagepipeError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     "Data stays until [cyan]imagepipe down --delete-data[/].",
 )
 
-for module in (stack, status, logs, topics, schema):
+for module in (stack, status, logs, topics, schema, init):
     module.register(app)
 
 

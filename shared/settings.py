@@ -74,6 +74,13 @@ class Settings(BaseSettings):
     s3_bucket: str = Field("imagepipe", description="One private bucket for one deployment.")
     s3_access_key_id: str | None = Field(None, description="Unset: the usual AWS credential chain.")
     s3_secret_access_key: SecretStr | None = Field(None, description="Belongs to S3_ACCESS_KEY_ID.")
+    s3_admin_access_key_id: str | None = Field(
+        None, description="Read by `imagepipe init` only, to make the bucket; unset: S3_ACCESS_KEY_ID."
+    )
+    s3_admin_secret_access_key: SecretStr | None = Field(None, description="Belongs to S3_ADMIN_ACCESS_KEY_ID.")
+    s3_manage_bucket: bool = Field(
+        True, description="False: `imagepipe init` leaves the bucket alone, because Terraform or a person made it."
+    )
     s3_addressing_style: Literal["path", "virtual", "auto"] = Field(
         "path", description="`virtual` on AWS; most other stores take `path` only."
     )
@@ -197,6 +204,10 @@ class Settings(BaseSettings):
             "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD": (self.kafka_sasl_username, self.kafka_sasl_password),
             "CASSANDRA_USERNAME and CASSANDRA_PASSWORD": (self.cassandra_username, self.cassandra_password),
             "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY": (self.s3_access_key_id, self.s3_secret_access_key),
+            "S3_ADMIN_ACCESS_KEY_ID and S3_ADMIN_SECRET_ACCESS_KEY": (
+                self.s3_admin_access_key_id,
+                self.s3_admin_secret_access_key,
+            ),
         }
         for names, (one, other) in pairs.items():
             if bool(one) != bool(other):

@@ -1,0 +1,48 @@
+"""`imagepipe init`: whatever must be there before a service starts. Run it before each roll-out, or at every start."""
+
+import asyncio
+
+import typer
+
+from ops.environment import AsJson, Root, load_settings
+from ops.output import Output
+from ops.running import run
+from shared.cassandra import apply_schema
+from shared.settings import Settings
+from shared.storage import apply_bucket
+from shared.topics import apply_topics
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the command."""
+    parent.command("init")(command)
+
+
+def command(root: Root = None, as_json: AsJson = False) -> None:
+    """Create topics, keyspace, tables and bucket, or bring them in line. Asks nothing and is safe to repeat."""
+    settings = load_settings(root)
+    migrations = run(init(settings))
+    bucket = settings.s3_bucket if settings.s3_manage_bucket else None
+    Output(as_json).document(
+        {"keyspace": settings.cassandra_keyspace, "migrations": migrations, "bucket": bucket},
+        [
+            "The topics are in line.",
+            f"Keyspace {settings.cassandra_keyspace}: {len(migrations)} migrations were run.",
+            f"Bucket {bucket} is in line." if bucket else "The bucket was left alone (S3_MANAGE_BUCKET).",
+        ],
+    )
+
+
+async def init(settings: Settings) -> list[str]:
+    """Apply topics, schema and bucket; returns the names of the migrations that were run. Idempotent.
+
+    Raises ConfigurationError or Unavailable; what was applied before stays, and the next call goes on.
+    """
+    await apply_topics(settings)
+    migrations = await asyncio.to_thread(apply_schema, settings)
+    if settings.s3_manage_bucket:
+        secret = settings.s3_admin_secret_access_key
+        await asyncio.to_thread(
+            apply_bucket, settings, settings.s3_admin_access_key_id, secret.get_secret_value() if secret else None
+        )
+    return migrations
