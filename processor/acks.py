@@ -1,7 +1,6 @@
 """Which position of each partition may be committed: never one above a record that is not settled (invariant 4)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from shared.errors import ImagepipeError
 from shared.offsets import ContiguousOffsets
@@ -11,44 +10,44 @@ class OffsetsMissing(ImagepipeError):  # noqa: N818 - a state, not a mistake
     """The consumer jumped over offsets within one assignment of a partition."""
 
 
-@dataclass(frozen=True)
-class Ticket:
-    """A record under way. It belongs to one assignment: settled after a revoke, it moves nothing."""
-
-    partition: int
-    offset: int
-
-
 class Acks:
     """Positions of one assignment of partitions. Make a new one for each assignment. Pure; not thread-safe."""
 
     def __init__(self) -> None:
         self._offsets: dict[int, ContiguousOffsets] = {}
+        self._first: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._positions: dict[int, int] = {}
         self._committed: dict[int, int] = {}
 
-    def start(self, partition: int, offset: int) -> Ticket | None:
-        """A record was read; None where it was read before in this assignment, which happens after a seek.
+    def start(self, partition: int, offset: int) -> bool:
+        """A record was read; False where it was read before in this assignment, which happens after a seek.
 
         Raises OffsetsMissing where lower offsets of the assignment were not read. Commands are neither compacted nor
         written in transactions, so there are no gaps but those of retention, and one of the consumer's would be a
         lost record. Whoever catches it starts over from the committed position.
         """
         expected = self._next.get(partition, offset)
-        if offset < expected:
-            return None
-        if offset > expected:
+        first = self._first.setdefault(partition, offset)
+        if first <= offset < expected:
+            return False
+        if offset != expected:
             raise OffsetsMissing(f"partition {partition}: read offset {offset} where {expected} was next")
         self._offsets.setdefault(partition, ContiguousOffsets()).start(offset)
         self._next[partition] = offset + 1
-        return Ticket(partition, offset)
+        return True
 
-    def settle(self, ticket: Ticket) -> None:
-        """The record is answered, or in the DLQ: it need not come again."""
-        position = self._offsets[ticket.partition].settle(ticket.offset)
+    def settle(self, partition: int, offset: int) -> None:
+        """The record is answered, or in the DLQ: it need not come again. Raises ValueError if it is not under way."""
+        position = self._offsets[partition].settle(offset)
         if position is not None:
-            self._positions[ticket.partition] = position
+            self._positions[partition] = position
+
+    def position(self, partition: int) -> int | None:
+        """The position that could be committed, or that of the first record read; None before any record."""
+        if partition in self._positions:
+            return self._positions[partition]
+        return self._offsets[partition].lowest if partition in self._offsets else None
 
     def committable(self) -> dict[int, int]:
         """Partition to position (the next offset to read), where it is higher than what was committed."""

@@ -1,0 +1,157 @@
+"""From the stream of records to settled positions: reads, runs in lanes, commits, and lets go of revoked partitions."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from processor.acks import Acks, OffsetsMissing
+from processor.delivery import Delivery, Received, Task, parse
+from processor.lanes import Bounds, Cost, Lanes, Work
+from processor.metrics import COMMITS, RUNNING, WAITING
+from shared.errors import PoisonRecord
+from shared.events import Deleted, OwnerCleared
+
+log = structlog.get_logger()
+
+COMMIT_SECONDS = 1.0
+"""How often positions are committed: what a killed process did since is done again, and finds its manifests."""
+COMMIT_TIMEOUT_SECONDS = 5.0
+"""A commit that hangs (brokers away) must not hold up a revoke or the exit."""
+
+Commit = Callable[[Mapping[int, int]], Awaitable[bool]]
+"""Commits partition -> position; False where a rebalance was faster."""
+
+
+class _Assignment:
+    """The records read since partitions were last assigned. After a revoke there is a new one.
+
+    What an old one still settles cannot move a position of the new one.
+    """
+
+    def __init__(self, bounds: Bounds, on_failure: Callable[[BaseException], None]) -> None:
+        self.acks = Acks()
+        self.lanes = Lanes(bounds, on_failure)
+
+
+class Agent:
+    """Consumes commands: concurrently, in order per image, acked strictly in offset order (invariants 4 and 10).
+
+    1. A record is read, parsed, and queued in its image's lane. While there is no room, nothing more is read.
+    2. It is delivered: its answer, or the record itself in the DLQ, is acked by all in-sync replicas.
+    3. It is settled; a partition's position moves once every lower offset is settled.
+    4. Positions are committed explicitly every second, on revoke and at the end. The consuming library's own acks
+       are off: those of skipped or failed events, and those out of order, would commit over unsettled records.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        bounds: Bounds,
+        *,
+        epoch: int,
+        commit: Commit,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._delivery = delivery
+        self._bounds = bounds
+        self._epoch = epoch
+        self._commit_positions = commit
+        self._on_failure = on_failure
+        self._assignment = _Assignment(bounds, on_failure)
+        self._reading = True
+        self._closed = False
+        self._committing = asyncio.Lock()
+
+    @property
+    def pending(self) -> int:
+        """Records read and not committed."""
+        return self._assignment.acks.pending
+
+    def position(self, partition: int) -> int | None:
+        """The position of a partition that is settled and known, the next offset to read; None before any record."""
+        return self._assignment.acks.position(partition)
+
+    async def accept(self, record: Received) -> None:
+        """Take a record in; returns when there is room for the next. Called in the order of each partition's log."""
+        assignment = self._assignment
+        if not self._reading:
+            return
+        try:
+            first_time = assignment.acks.start(record.partition, record.offset)
+        except OffsetsMissing as error:
+            self._reading = False
+            self._on_failure(error)
+            return
+        if first_time:
+            await assignment.lanes.submit(self._work(parse(record, self._epoch), assignment))
+        self._measure()
+
+    def _work(self, task: Task, assignment: _Assignment) -> Work:
+        async def run() -> None:
+            await self._delivery.deliver(task)
+            assignment.acks.settle(task.record.partition, task.record.offset)
+            self._measure()
+
+        return Work(lane=_lane(task), owner=_owner(task), cost=_cost(task), run=run)
+
+    async def revoke(self, patience_seconds: float) -> None:
+        """The partitions go to someone else: let running commands end, commit what is settled, forget the rest.
+
+        What is not settled comes again, here or elsewhere, from the committed position.
+        """
+        self._reading = False
+        await self._let_go(self._assignment, patience_seconds)
+        self._assignment = _Assignment(self._bounds, self._on_failure)
+        self._reading = not self._closed
+
+    async def close(self, patience_seconds: float) -> None:
+        """Take no more records, let running commands end within the patience, and commit what is settled."""
+        self._closed, self._reading = True, False
+        await self._let_go(self._assignment, patience_seconds)
+
+    async def _let_go(self, assignment: _Assignment, patience_seconds: float) -> None:
+        cancelled = await assignment.lanes.close(patience_seconds)
+        await self._commit(assignment.acks)
+        log.info("commands_let_go", cancelled=cancelled, unsettled=assignment.acks.pending)
+        self._measure()
+
+    async def commit(self) -> None:
+        """Commit what is settled."""
+        await self._commit(self._assignment.acks)
+
+    async def _commit(self, acks: Acks) -> None:
+        async with self._committing:
+            positions = acks.committable()
+            if not positions:
+                return
+            try:
+                done = await asyncio.wait_for(self._commit_positions(positions), COMMIT_TIMEOUT_SECONDS)
+            except TimeoutError:
+                log.warning("commit_timed_out", positions=positions)
+                return
+            COMMITS.labels("done" if done else "lost").inc()
+            if done:
+                acks.committed(positions)
+
+    def _measure(self) -> None:
+        RUNNING.set(self._assignment.lanes.running)
+        WAITING.set(self._assignment.lanes.waiting)
+
+
+def _lane(task: Task) -> str:
+    """Commands of one image are in one lane; what concerns no image waits for nobody."""
+    if isinstance(task.command, PoisonRecord | OwnerCleared):
+        return f"{task.record.partition}:{task.record.offset}"
+    return str(task.command.image_id)
+
+
+def _owner(task: Task) -> str:
+    return "" if isinstance(task.command, PoisonRecord) else task.command.owner.key
+
+
+def _cost(task: Task) -> Cost:
+    if isinstance(task.command, PoisonRecord | OwnerCleared | Deleted):
+        return Cost()
+    original = task.command.original
+    return Cost(original.size, original.width * original.height)

@@ -1,0 +1,121 @@
+"""The Faust app: one agent over raw commands. It reads and joins the group; acks, results and retries are ours."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.transport.consumer import Consumer
+from faust.types import TP, StreamT
+from mode.supervisors import CrashingSupervisor
+
+from processor.agent import Agent
+from processor.delivery import Received
+from processor.metrics import LAG, PARTITIONS
+from shared.errors import Unavailable
+from shared.security import faust_broker_credentials
+from shared.settings import Settings, Topic
+
+GROUP = "imagepipe-processor"
+BUFFERED_RECORDS = 32
+"""Faust's default of 4096 would be dropped and read again at each rebalance."""
+REBALANCE_TIMEOUT_SECONDS = 60.0
+REVOKE_PATIENCE_SECONDS = 20.0
+"""Heartbeats go on meanwhile; it must end well within the rebalance time-out, or the group goes on without us."""
+
+
+def make_app(settings: Settings) -> faust.App:
+    """A Faust app that creates no topics, keeps no tables and serves no pages. Call within the running loop."""
+    for noisy in ("faust", "mode"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    session_timeout = settings.kafka_session_timeout.total_seconds()
+    return faust.App(
+        settings.topic_prefix + GROUP,
+        broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker_credentials=faust_broker_credentials(settings),
+        broker_session_timeout=session_timeout,
+        broker_heartbeat_interval=session_timeout / 3,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_SECONDS,
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=BUFFERED_RECORDS,
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        store="memory://",
+        # Faust makes this directory whether it has tables or not.
+        datadir=Path(tempfile.gettempdir()) / f"imagepipe-faust-{os.getuid()}",
+        web_enabled=False,
+        autodiscover=False,
+    )
+
+
+class CommandStream:
+    """The commands topic as one agent of a Faust app reads it."""
+
+    def __init__(self, app: faust.App, settings: Settings) -> None:
+        self._app = app
+        self._topic = settings.topic(Topic.COMMANDS)
+
+    def feed(self, agent: Agent) -> None:
+        """Hand each record to the agent, in order, and tell it when partitions are revoked."""
+        # Raw bytes: what Faust cannot decode, it acks and drops before any agent sees it. `acks=False`: Faust also
+        # acks events whose agent raised, and those it skips after a rebalance; positions are committed by `commit`.
+        topic = self._app.topic(
+            self._topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
+        )
+
+        async def commands(stream: StreamT[bytes]) -> None:
+            async for event in stream.events():
+                await agent.accept(_received(event.message))
+
+        # One actor: several would share one queue and lose the order.
+        self._app.agent(topic, name="commands", concurrency=1, supervisor_strategy=CrashingSupervisor)(commands)
+
+        async def revoked(*_: Any, **__: Any) -> None:
+            await agent.revoke(REVOKE_PATIENCE_SECONDS)
+
+        self._app.on_partitions_revoked.connect(revoked)
+
+    async def commit(self, positions: Mapping[int, int]) -> bool:
+        """Commit partition -> position; False where a rebalance took a partition away."""
+        offsets = {TP(self._topic, partition): position for partition, position in positions.items()}
+        if not offsets.keys() <= self._app.consumer.assignment():
+            return False
+        consumer = self._app.consumer
+        assert isinstance(consumer, Consumer)
+        # The adapter's commit of explicit offsets: `commit()` without underscore commits what Faust saw acked.
+        return await consumer._commit(offsets)
+
+    async def measure(self, agent: Agent) -> int:
+        """Set the gauges; returns how many records of our partitions are not committed."""
+        assigned = [tp for tp in self._app.consumer.assignment() if tp.topic == self._topic]
+        PARTITIONS.set(len(assigned))
+        LAG.clear()
+        total = 0
+        for tp in assigned:
+            end = self._app.consumer.highwater(tp)
+            position = agent.position(tp.partition)
+            if position is None:
+                position = await self._app.consumer.position(tp)
+            lag = max(0, (end or 0) - (position or 0))
+            LAG.labels(tp.partition).set(lag)
+            total += lag
+        return total
+
+    async def check_joined(self) -> None:
+        """Return once the group has been joined (partitions or none); raises Unavailable before and meanwhile."""
+        if self._app.rebalancing or self._app.consumer_generation_id <= 0:
+            raise Unavailable("kafka", "the consumer group is not joined yet")
+
+
+def _received(message: Any) -> Received:
+    return Received(
+        partition=message.partition,
+        offset=message.offset,
+        key=message.key,
+        value=message.value,
+        headers=list(message.headers or ()),
+    )

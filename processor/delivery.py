@@ -1,0 +1,161 @@
+"""Brings each record to one of its ends: answered, dead-lettered, or the process stops (invariant 10)."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from processor.handler import Handler
+from processor.metrics import COMMAND_SECONDS, COMMANDS, RETRIES
+from shared.dead_letters import DeadLetterLimit, dead_letter_headers
+from shared.errors import PoisonRecord, Unavailable
+from shared.events import Command, Headers, OwnerCleared, decode_command, record_version
+from shared.keys import command_version
+from shared.patience import Patience
+from shared.ports import DeadLetters
+
+log = structlog.get_logger()
+
+SURPRISE_PAUSE_SECONDS = 0.2
+POISON = "poison"
+
+
+@dataclass(frozen=True)
+class Received:
+    """A record as it lies in the commands topic."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True)
+class Task:
+    """A record and what it says: a command and its version, or why nobody can read it."""
+
+    record: Received
+    command: Command | PoisonRecord
+    version: int
+
+    @property
+    def kind(self) -> str:
+        """The command's type, or `poison`."""
+        return POISON if isinstance(self.command, PoisonRecord) else self.command.type
+
+
+def parse(record: Received, epoch: int) -> Task:
+    """What a record says. Never raises: a record that cannot be read is a task for the DLQ."""
+    try:
+        command = decode_command(record.value)
+        return Task(record, command, record_version(command, epoch, record.offset, record.headers))
+    except PoisonRecord as error:
+        return Task(record, error, command_version(epoch, record.offset))
+
+
+class Delivery:
+    """The policy around `Handler`.
+
+    1. An engine is away: again after a pause, until `patience` has passed since the first failure; then the error is
+       raised, the record stays unsettled and the process ends for its supervisor. Never the DLQ for an outage.
+    2. A command nobody can read goes to the DLQ at once.
+    3. Any other error goes there after `attempts` tries.
+    4. A DLQ that is over its limit, or away for longer than `patience`, stops the process as in 1.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        dead_letters: DeadLetters,
+        limit: DeadLetterLimit,
+        *,
+        topic_name: str,
+        patience: timedelta,
+        attempts: int,
+    ) -> None:
+        self._handler = handler
+        self._dead_letters = dead_letters
+        self._limit = limit
+        self._topic_name = topic_name
+        self._patience = patience
+        self._attempts = attempts
+
+    async def deliver(self, task: Task) -> None:
+        """Return when the record may be settled. Raises Unavailable, TooManyDeadLetters: the process must stop."""
+        started = time.monotonic()
+        if isinstance(task.command, PoisonRecord):
+            outcome = await self._bury(task, task.command, 1)
+        else:
+            outcome = await self._handle(task, task.command)
+        seconds = time.monotonic() - started
+        COMMANDS.labels(task.kind, outcome).inc()
+        COMMAND_SECONDS.labels(task.kind).observe(seconds)
+        log.info("command_done", **_place(task), outcome=outcome, seconds=round(seconds, 3))
+
+    async def _handle(self, task: Task, command: Command) -> str:
+        patience = Patience(self._patience)
+        traceparent = _traceparent(task.record.headers)
+        surprises = 0
+        while True:
+            try:
+                event = await self._handler.handle(command, task.version, traceparent=traceparent)
+                return event.type if event else "fence"
+            except Unavailable as error:
+                RETRIES.labels(error.engine).inc()
+                log.warning("engine_away", **_place(task), error=str(error))
+                await patience.pause(error)
+            except PoisonRecord as error:
+                return await self._bury(task, error, surprises + 1)
+            except Exception as error:
+                surprises += 1
+                if surprises >= self._attempts:
+                    return await self._bury(task, error, surprises)
+                RETRIES.labels("unforeseen").inc()
+                log.exception("command_surprised", **_place(task), attempt=surprises)
+                await asyncio.sleep(SURPRISE_PAUSE_SECONDS * 2**surprises)
+
+    async def _bury(self, task: Task, error: Exception, attempts: int) -> str:
+        self._limit.take()
+        record = task.record
+        headers = dead_letter_headers(
+            record.headers,
+            topic=self._topic_name,
+            partition=record.partition,
+            offset=record.offset,
+            version=task.version,
+            error=error,
+            attempts=attempts,
+        )
+        log.error("command_dead_lettered", **_place(task), error=f"{type(error).__name__}: {error}")
+        patience = Patience(self._patience)
+        while True:
+            try:
+                await self._dead_letters.send(record.key, record.value, headers)
+                return "dead_lettered"
+            except Unavailable as outage:
+                RETRIES.labels(outage.engine).inc()
+                await patience.pause(outage)
+
+
+def _traceparent(headers: Headers) -> str | None:
+    for name, value in headers:
+        if name == "traceparent":
+            return value.decode(errors="replace")
+    return None
+
+
+def _place(task: Task) -> dict[str, object]:
+    place: dict[str, object] = {
+        "type": task.kind,
+        "version": str(task.version),
+        "partition": task.record.partition,
+        "offset": task.record.offset,
+    }
+    if not isinstance(task.command, PoisonRecord):
+        place["owner"] = task.command.owner.key
+        if not isinstance(task.command, OwnerCleared):
+            place["image_id"] = str(task.command.image_id)
+    return place

@@ -1,0 +1,181 @@
+"""The processor's life: start, run until told or until it is wiser to start again, stop in bounded time."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable
+from datetime import timedelta
+
+import structlog
+
+from processor.agent import COMMIT_SECONDS, Agent
+from processor.app import CommandStream, make_app
+from processor.delivery import Delivery
+from processor.handler import Handler
+from processor.lanes import Bounds, Slots
+from processor.metrics import RENDER_SECONDS
+from processor.pool import RenderPool
+from processor.render import Rendering, RenderLimits
+from shared.dead_letters import DeadLetterLimit
+from shared.errors import ConfigurationError, Unavailable
+from shared.health import InternalServer, Progress
+from shared.kafka import KafkaDeadLetters, KafkaEventLog, Producer
+from shared.keys import Owner
+from shared.ladder import Ladder
+from shared.settings import Settings, Topic
+from shared.storage import S3Store
+from shared.topics import require_topics
+
+log = structlog.get_logger()
+
+SOURCE = "imagepipe/processor"
+DRAIN_SECONDS = 12.0
+"""With the bounds of the other steps of `stop`, SIGTERM ends the process in under 30 s, as orchestrators expect."""
+WAITING_PER_IMAGE = 8
+"""Records read ahead for each image that may run: enough to find another owner's turn behind a hot one."""
+MEASURE_EVERY = 5
+"""Commits between two measurements of lag."""
+
+
+class Processor:
+    """One processor process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._error: BaseException | None = None
+        self._store = S3Store.from_settings(settings)
+        self._producer = Producer(settings)
+        self._pool = RenderPool(settings.render_workers, settings.render_timeout.total_seconds())
+        self._app = make_app(settings)
+        self._stream = CommandStream(self._app, settings)
+        self._renderer = _FairRenderer(self._pool, settings)
+        self._agent = self._make_agent()
+        self._stream.feed(self._agent)
+        # Longer than any single command may take: two attempts at the slowest image and one outage.
+        self._progress = Progress(2 * settings.render_timeout + settings.outage_patience + timedelta(seconds=60))
+        self._server = InternalServer(
+            settings.processor_internal_port,
+            {
+                "kafka": self._check_topics,
+                "s3": self._store.check,
+                "group": self._stream.check_joined,
+            },
+            self._progress.stalled,
+            host=settings.internal_host,
+        )
+
+    def _make_agent(self) -> Agent:
+        settings = self._settings
+        handler = Handler(
+            self._store,
+            self._renderer,
+            KafkaEventLog(self._producer, settings, SOURCE),
+            settings.public_base_url,
+        )
+        delivery = Delivery(
+            handler,
+            KafkaDeadLetters(self._producer, settings),
+            DeadLetterLimit(settings.dlq_limit_per_minute),
+            topic_name=settings.topic(Topic.COMMANDS),
+            patience=settings.outage_patience,
+            attempts=settings.unforeseen_attempts,
+        )
+        bounds = Bounds(
+            images=settings.max_inflight_images,
+            bytes=settings.max_inflight_bytes,
+            pixels=settings.max_inflight_pixels,
+            waiting=WAITING_PER_IMAGE * settings.max_inflight_images,
+        )
+        return Agent(delivery, bounds, epoch=settings.epoch, commit=self._stream.commit, on_failure=self.fail)
+
+    async def _check_topics(self) -> None:
+        for topic in Topic:
+            await self._producer.partitions(self._settings.topic(topic))
+
+    def fail(self, error: BaseException) -> None:
+        """Stop unacked: the supervisor starts the process again, and the records come again."""
+        self._error = self._error or error
+        self._stopping.set()
+
+    async def run(self) -> int:
+        """Serve until a signal (returns 0), or until an error makes it wiser to start again (returns 1).
+
+        Raises ConfigurationError where starting again would not help.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        working = asyncio.create_task(self._work())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            self._error = self._error or working.exception() or self._app.crash_reason
+        await self._stop(working)
+        stopping.cancel()
+        if isinstance(self._error, ConfigurationError):
+            raise self._error
+        return 0 if self._error is None else 1
+
+    async def _work(self) -> None:
+        """Start everything and keep committing; returns when Faust has stopped or crashed."""
+        await require_topics(self._settings)
+        await self._producer.start()
+        await self._pool.start()
+        await self._server.start()
+        await self._app.start()
+        log.info("processor_started", internal_port=self._server.port, group=self._app.conf.id)
+        rounds = 0
+        while not self._app.should_stop and not self._app.crashed:
+            await self._app.sleep(COMMIT_SECONDS)
+            await self._commit(measure=rounds % MEASURE_EVERY == 0)
+            rounds += 1
+        raise self._app.crash_reason or Unavailable("kafka", "the consumer stopped")
+
+    async def _commit(self, *, measure: bool) -> None:
+        before = self._agent.pending
+        await self._agent.commit()
+        if self._agent.pending < before:
+            self._progress.advanced()
+        if measure and not self._app.rebalancing:
+            self._progress.waiting(await self._stream.measure(self._agent))
+
+    async def _stop(self, working: asyncio.Task[None]) -> None:
+        log.info("processor_stops", reason=repr(self._error) if self._error else "signal")
+        # During an outage what runs is stuck in it: nothing to wait for.
+        patience = 0.0 if isinstance(self._error, Unavailable) else DRAIN_SECONDS
+        await self._agent.close(patience)
+        working.cancel()
+        await _within(6, "faust", self._app.stop())
+        await _within(3, "pool", self._pool.close(1))
+        await _within(2, "producer", self._producer.close())
+        await _within(2, "server", self._server.stop())
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def _within(seconds: float, part: str, step: Awaitable[None]) -> None:
+    """Wait for a step of the stop, but not for ever: whatever it leaves, the process ends, and records come again."""
+    try:
+        await asyncio.wait_for(step, seconds)
+    except TimeoutError:
+        log.warning("part_did_not_stop", part=part, seconds=seconds)
+    except Exception:
+        log.exception("part_failed_to_stop", part=part)
+
+
+class _FairRenderer:
+    """The pool, with its places given to owners in turn (invariant 4)."""
+
+    def __init__(self, pool: RenderPool, settings: Settings) -> None:
+        self._pool = pool
+        self._slots = Slots(settings.render_workers)
+        self._limits = RenderLimits(
+            max_pixels=settings.max_pixels,
+            max_side=settings.max_side,
+            max_frames=settings.max_frames,
+            max_animation_pixels=settings.max_animation_pixels,
+        )
+
+    async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+        async with self._slots.hold(owner.key):
+            with RENDER_SECONDS.time():
+                return await self._pool.render(data, ladder, self._limits)
