@@ -1,7 +1,9 @@
 """What clients did and were told, and what was found after everything healed. Data only; the checker judges."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Self
 
 
 class Kind(StrEnum):
@@ -57,3 +59,8 @@ class FinalState:
     dead_letters: int = 0
     unreadable: frozenset[str] = field(default_factory=frozenset)
     """Ids whose served bytes could not be fetched, or had another checksum than the document says."""
+
+    def without(self, image_ids: Iterable[str]) -> Self:
+        """Without the objects of images that were there before the history began."""
+        prefixes = tuple(f"images/{image_id}/" for image_id in image_ids)
+        return replace(self, object_keys=frozenset(key for key in self.object_keys if not key.startswith(prefixes)))

@@ -1,0 +1,126 @@
+"""Waits until a healed stack has nothing left to do, and looks at everything that can be seen from outside."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from ops.lag import consumer_lag
+from shared.settings import Settings, Topic
+from shared.storage import S3Store
+from tests.faults.history import FinalState, FoundImage
+from tests.stack import NotInTimeError
+
+PAGE = 500
+Document = dict[str, Any]
+
+
+async def settle(base_url: str, settings: Settings, owners: Iterable[str], patience: float = 90) -> float:
+    """Wait until both groups have no lag and no image is processing; seconds that took."""
+    began = time.monotonic()
+    owners = list(owners)
+    why = "nothing was looked at"
+    async with httpx.AsyncClient(base_url=base_url, timeout=20) as http:
+        while time.monotonic() - began < patience:
+            try:
+                why = await _unsettled(http, settings, owners)
+            except (httpx.HTTPError, TimeoutError) as error:
+                why = repr(error)
+            if not why:
+                return time.monotonic() - began
+            await asyncio.sleep(0.5)
+    raise NotInTimeError(f"not settled after {patience:.0f} s: {why}")
+
+
+async def _unsettled(http: httpx.AsyncClient, settings: Settings, owners: list[str]) -> str:
+    behind = [row for row in await consumer_lag(settings) if row["lag"]]
+    if behind:
+        return f"lag {behind}"
+    for owner in owners:
+        for document in await _list(http, owner):
+            if document["status"] == "processing" or (document["pending"] or {}).get("status") == "processing":
+                return f"{document['image_id']} of {owner} is processing"
+    return ""
+
+
+async def final_state(base_url: str, settings: Settings, owners: Iterable[str]) -> FinalState:
+    """What is there: every owner's list, the bucket, the DLQ, and whether what is served can be fetched."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=20) as http:
+        documents = [(owner, document) for owner in owners for document in await _list(http, owner)]
+        unreadable = {document["image_id"] for _, document in documents if not await _served(http, document)}
+    return FinalState(
+        listed=tuple(_found(owner, document) for owner, document in documents),
+        object_keys=await _object_keys(settings),
+        dead_letters=await _dead_letters(settings),
+        unreadable=frozenset(unreadable),
+    )
+
+
+async def image_ids(settings: Settings) -> set[str]:
+    """Ids that have objects in the bucket."""
+    return {key.split("/")[1] for key in await _object_keys(settings)}
+
+
+async def _object_keys(settings: Settings) -> frozenset[str]:
+    store = S3Store.from_settings(settings)
+    try:
+        return frozenset(item.key for item in await store.list("images/"))
+    finally:
+        await store.close()
+
+
+async def _list(http: httpx.AsyncClient, owner: str) -> list[Document]:
+    """All pages, past the cache. Follows cursors as a client would."""
+    owner_type, _, owner_id = owner.partition(":")
+    answer = await http.get(
+        "/images",
+        params={"owner_type": owner_type, "owner_id": owner_id, "limit": PAGE},
+        headers={"Cache-Control": "no-cache"},
+    )
+    found = []
+    while True:
+        answer.raise_for_status()
+        found += answer.json()
+        following = answer.links.get("next")
+        if following is None:
+            return found
+        answer = await http.get(following["url"], headers={"Cache-Control": "no-cache"})
+
+
+async def _served(http: httpx.AsyncClient, document: Document) -> bool:
+    for item in (document["original"], *document["variants"]):
+        path = httpx.URL(item["url"]).path
+        answer = await http.get(path)
+        if answer.status_code != 200 or hashlib.sha256(answer.content).hexdigest() != item["sha256"]:
+            return False
+    return True
+
+
+def _found(owner: str, document: Document) -> FoundImage:
+    pending = document["pending"] or {}
+    error = document["error"] or pending.get("error") or {}
+    return FoundImage(
+        document["image_id"],
+        owner,
+        document["status"],
+        error.get("type"),
+        document["original"]["sha256"],
+        len(document["variants"]),
+    )
+
+
+async def _dead_letters(settings: Settings) -> int:
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await consumer.start()
+    try:
+        topic = settings.topic(Topic.DLQ)
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+        return sum(ends[partition] - begins[partition] for partition in partitions)
+    finally:
+        await consumer.stop()

@@ -1,0 +1,43 @@
+"""The fault run: clients record what they were told while a nemesis kills and stops parts; then everything is checked.
+
+SEED and DURATION (seconds) in the environment choose the run: `make test-faults SEED=7 DURATION=600`.
+"""
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from tests.faults.checker import check
+from tests.faults.history import Result
+from tests.faults.nemesis import Nemesis
+from tests.faults.observe import final_state, image_ids, settle
+from tests.faults.workload import run_clients
+from tests.stack import Stack
+
+SEED = int(os.environ.get("SEED", "1"))
+DURATION = float(os.environ.get("DURATION", "60"))
+
+
+@pytest.mark.timeout(DURATION + 400)
+async def test_nothing_acknowledged_is_lost(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    nemesis = Nemesis(stack, SEED)
+    before = await image_ids(stack.settings)
+    until = time.monotonic() + DURATION
+    hurting = asyncio.to_thread(nemesis.run, until)
+    history, _ = await asyncio.gather(run_clients(stack.base_url, SEED, DURATION), hurting)
+    owners = sorted({operation.owner for operation in history})
+    seconds = await settle(stack.base_url, stack.settings, owners)
+    state = (await final_state(stack.base_url, stack.settings, owners)).without(before)
+
+    acknowledged = sum(operation.result is Result.OK for operation in history)
+    with capsys.disabled():
+        print(f"\nseed {SEED}, {DURATION:.0f} s: {len(nemesis.faults)} faults ({'; '.join(nemesis.faults)})")
+        print(
+            f"{acknowledged} of {len(history)} operations acknowledged, {len(state.listed)} images at the end; "
+            f"longest recovery {max(nemesis.recovery_seconds, default=0):.1f} s, settled {seconds:.1f} s after the end"
+        )
+    assert check(history, state) == []
+    assert acknowledged > DURATION, "the workload hardly ran: the result says nothing"
+    assert nemesis.faults
