@@ -1,0 +1,121 @@
+"""Runs the gateway: the public port, the internal port, and the connections to the engines."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+import uvicorn
+
+from gateway.app import create_app
+from gateway.claims import CassandraClaimTable, Claims
+from gateway.credentials import StsKeyIssuer
+from gateway.wiring import Services
+from shared.cassandra import CassandraIndex
+from shared.errors import ImagepipeError, Unavailable
+from shared.health import InternalServer
+from shared.kafka import KafkaCommandLog, Producer
+from shared.logs import configure_logging
+from shared.settings import Settings, Topic
+from shared.storage import S3Store
+
+log = structlog.get_logger()
+
+RECONNECT_SECONDS = 1.0
+"""Between two tries to reach an engine at start-up; afterwards the drivers reconnect themselves."""
+
+
+class Gateway:
+    """The engines' adapters and the servers of one process.
+
+    It starts whatever is away: readiness says what, and requests that need it are answered 503 until it is there.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer = Producer(settings)
+        self._store = S3Store.from_settings(settings)
+        self._index = CassandraIndex()
+        self._keys = StsKeyIssuer.from_settings(settings) if settings.credentials_enabled else None
+        self._services = Services(
+            settings,
+            self._store,
+            self._index,
+            KafkaCommandLog(self._producer, settings, "imagepipe/gateway"),
+            Claims(CassandraClaimTable(self._index), settings.idempotency_lease),
+            self._keys,
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then let the requests under way end."""
+        internal = InternalServer(
+            self._settings.gateway_internal_port, self._checks(), lambda: None, host=self._settings.gateway_host
+        )
+        await internal.start()
+        connecting = [asyncio.create_task(self._connect_index()), asyncio.create_task(self._connect_log())]
+        try:
+            await self._server().serve()
+        finally:
+            for task in connecting:
+                task.cancel()
+            await asyncio.gather(*connecting, return_exceptions=True)
+            await internal.stop()
+            await self._close()
+
+    def _server(self) -> uvicorn.Server:
+        config = uvicorn.Config(
+            create_app(self._services),
+            host=self._settings.gateway_host,
+            port=self._settings.gateway_port,
+            # Logging is configured already; requests are logged by the app, with what uvicorn does not know.
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(self._settings.gateway_drain_timeout.total_seconds()),
+        )
+        return uvicorn.Server(config)
+
+    def _checks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        return {"kafka": self._check_topics, "s3": self._store.check, "cassandra": self._index.check}
+
+    async def _check_topics(self) -> None:
+        for topic in (Topic.COMMANDS, Topic.EVENTS):
+            await self._producer.partitions(self._settings.topic(topic))
+
+    async def _connect_index(self) -> None:
+        while True:
+            try:
+                await self._index.connect(self._settings)
+                return
+            except ImagepipeError as error:
+                log.warning("cassandra_not_connected", error=str(error))
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _connect_log(self) -> None:
+        """Connect before the first upload does; the producer connects again by itself whenever it must."""
+        try:
+            await self._producer.start()
+        except Unavailable as error:
+            log.warning("kafka_not_connected", error=str(error))
+
+    async def _close(self) -> None:
+        await self._producer.close()
+        await self._index.close()
+        await self._store.close()
+        if self._keys is not None:
+            await self._keys.close()
+
+
+def main() -> int:
+    """Run the gateway with the environment's settings; returns the exit code."""
+    settings = Settings()
+    configure_logging(settings, "gateway")
+    # uvloop where the platform has it.
+    factory = uvicorn.Config("gateway").get_loop_factory()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(Gateway(settings).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""The gateway as an ASGI app, over whatever services it is given."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from gateway import answers, openapi
+from gateway.access_log import AccessLog
+from gateway.routes import problems, uploads
+from gateway.wiring import Services
+
+ROUTERS = (uploads.router, problems.router)
+
+
+def create_app(services: Services) -> FastAPI:
+    """The app: every route, the error answers, the request log."""
+    app = FastAPI(version=version("imagepipe"), redirect_slashes=False)
+    app.state.services = services
+    for router in ROUTERS:
+        app.include_router(router)
+    answers.install(app)
+    openapi.install(app)
+    # Added last, so that it is around everything else.
+    app.add_middleware(AccessLog)
+    return app

@@ -1,0 +1,49 @@
+"""Checks a file before anything is stored, and turns what is wrong with it into a problem."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+
+from gateway.multipart import FormFile, too_large
+from gateway.problems import Problem
+from shared.errors import ImageRejected
+from shared.inspect import ImageInfo, inspect
+
+OFF_LOOP_BYTES = 128 * 1024
+"""Hashing and walking this much takes a good part of a millisecond; more is done in a thread, off the event loop."""
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """What an acceptable file keeps to: bytes, pixels of a frame, pixels of a side."""
+
+    file_bytes: int
+    pixels: int
+    side: int
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """An acceptable file: its clean name, its bytes, what its headers say, and its SHA-256 in hex."""
+
+    name: str
+    data: bytes
+    info: ImageInfo
+    sha256: str
+
+
+async def check_file(file: FormFile, limits: FileLimits) -> CheckedFile:
+    """The file, if it is an image that is taken. Raises Problem (413, 415, 422)."""
+    if file.data is None or len(file.data) > limits.file_bytes:
+        raise too_large(limits.file_bytes)
+    if len(file.data) < OFF_LOOP_BYTES:
+        return _check(file.name, file.data, limits)
+    return await asyncio.to_thread(_check, file.name, file.data, limits)
+
+
+def _check(name: str, data: bytes, limits: FileLimits) -> CheckedFile:
+    try:
+        info = inspect(data, max_pixels=limits.pixels, max_side=limits.side)
+    except ImageRejected as error:
+        raise Problem(error.reason, error.detail) from error
+    return CheckedFile(name, data, info, hashlib.sha256(data).hexdigest())

@@ -1,0 +1,52 @@
+"""File names as clients send them, made safe to store, show and put into headers. Pure."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from email.utils import decode_rfc2231
+from urllib.parse import unquote
+
+MAX_BYTES = 255
+"""In UTF-8; what common file systems take."""
+UNNAMED = "unnamed"
+
+_EXTENDED = re.compile(r";\s*filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks that reorder what is shown: `gpj.exe` can pose as `exe.jpg`."""
+
+
+def sent_name(headers: Iterable[tuple[str, str]], plain: str | None) -> str | None:
+    """The name in a part's headers: `filename*` (RFC 5987, RFC 6266) before the plain one."""
+    for name, value in headers:
+        if name == "Content-Disposition" and (match := _EXTENDED.search(value)):
+            return _decode_extended(match[1]) or plain
+    return plain
+
+
+def _decode_extended(value: str) -> str | None:
+    charset, _language, encoded = decode_rfc2231(value.strip('"'))
+    try:
+        return unquote(encoded, encoding=charset or "utf-8", errors="strict")
+    except (LookupError, UnicodeDecodeError):
+        return None
+
+
+def clean_name(name: str | None) -> str:
+    """The last path segment in NFC, without control characters, at most MAX_BYTES bytes; UNNAMED where none is left."""
+    normal = unicodedata.normalize("NFC", name or "")
+    kept = "".join(char for char in normal if unicodedata.category(char) not in ("Cc", "Cs") and char not in _BIDI)
+    last = re.split(r"[/\\]", kept)[-1].strip()
+    if not last.strip("."):
+        return UNNAMED
+    return _shorten(last)
+
+
+def _shorten(name: str) -> str:
+    """Cut the stem, not the extension, and no character in half."""
+    if len(name.encode()) <= MAX_BYTES:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    suffix = f".{extension}" if dot and stem and len(extension.encode()) <= 16 else ""
+    room = MAX_BYTES - len(suffix.encode())
+    body = name[: -len(suffix)] if suffix else name
+    return body.encode()[:room].decode(errors="ignore") + suffix

@@ -1,0 +1,135 @@
+"""The one write path of every file that comes in: store the original, append the command, answer.
+
+Uploads, batches, replacements, owner sets and ingested objects differ in who names the ids and the owner, not in this.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.checking import CheckedFile
+from gateway.ids import Ids
+from gateway.journal import append
+from gateway.problems import Problem, away
+from gateway.wiring import Services
+from shared.documents import ImageRow, media_url
+from shared.errors import PreconditionFailed, Unavailable
+from shared.events import Original, Replaced, Uploaded, request_of
+from shared.keys import Owner, original_key, uploaded_at
+
+CONCURRENT_PUTS = 4
+"""Objects that one request stores at once, so that a batch leaves S3's threads to others too."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A file whose command is in the log: the row as it now is, and the command's version if the ack told it."""
+
+    row: ImageRow
+    version: int | None
+
+
+Storing = Callable[[str, CheckedFile], Awaitable[None]]
+"""Brings a file's bytes under a key."""
+
+
+def put_original(services: Services) -> Storing:
+    """Stores bytes that are in memory. Keys are immutable: what a retry finds there is the same."""
+
+    async def store(key: str, file: CheckedFile) -> None:
+        with contextlib.suppress(PreconditionFailed):
+            await services.store.put(key, file.data, file.info.content_type, if_absent=True)
+
+    return store
+
+
+async def store_one(file: CheckedFile, ids: Ids, store: Storing) -> None:
+    """Store one original. Raises Unavailable and what `store` raises."""
+    await store(original_key(*ids, file.info.content_type), file)
+
+
+async def announce_upload(services: Services, file: CheckedFile, ids: Ids, owner: Owner | None) -> Accepted:
+    """Append the command of a new image whose original is stored. Without an owner it is owned by itself.
+
+    Raises UnknownOutcome, Unavailable.
+    """
+    command = Uploaded(
+        image_id=ids.image_id,
+        owner=owner or Owner.of_image(ids.image_id),
+        revision=ids.revision,
+        original=_original(services, file, ids),
+        ladder=services.settings.ladder,
+    )
+    version = await append(services, command)
+    known = version or 0
+    row = ImageRow(
+        ids.image_id, command.owner, uploaded_at(ids.image_id), known, request_of(command, known), None, None
+    )
+    return Accepted(row, version)
+
+
+async def announce_replacement(services: Services, file: CheckedFile, ids: Ids, row: ImageRow) -> Accepted:
+    """Append the command of a new revision of the row's image. Raises UnknownOutcome, Unavailable."""
+    command = Replaced(
+        image_id=row.image_id,
+        owner=row.owner,
+        image_version=row.image_version,
+        revision=ids.revision,
+        original=_original(services, file, ids),
+        ladder=services.settings.ladder,
+    )
+    version = await append(services, command)
+    return Accepted(replace(row, request=request_of(command, version or 0)), version)
+
+
+async def upload_batch(
+    services: Services, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids], owner: Owner | None
+) -> list[Accepted | Problem]:
+    """Take in what is acceptable of a request's files; one that fails does not spoil the others. In order."""
+    stored = await _store_batch(services, files, ids)
+    results: list[Accepted | Problem] = []
+    # One after the other: the log's order within the request is that of its files.
+    for file, names in zip(stored, ids, strict=True):
+        results.append(file if isinstance(file, Problem) else await _announce(services, file, names, owner))
+    return results
+
+
+async def _store_batch(
+    services: Services, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids]
+) -> list[CheckedFile | Problem]:
+    places = asyncio.Semaphore(CONCURRENT_PUTS)
+    store = put_original(services)
+
+    async def one(file: CheckedFile | Problem, names: Ids) -> CheckedFile | Problem:
+        if isinstance(file, Problem):
+            return file
+        try:
+            async with places:
+                await store_one(file, names, store)
+        except Unavailable as error:
+            return away(error, file_name=file.name)
+        return file
+
+    return await asyncio.gather(*map(one, files, ids))
+
+
+async def _announce(services: Services, file: CheckedFile, ids: Ids, owner: Owner | None) -> Accepted | Problem:
+    try:
+        return await announce_upload(services, file, ids, owner)
+    except Unavailable as error:
+        return away(error, file_name=file.name)
+
+
+def _original(services: Services, file: CheckedFile, ids: Ids) -> Original:
+    path = original_key(*ids, file.info.content_type)
+    return Original(
+        file_name=file.name,
+        content_type=file.info.content_type,
+        size=len(file.data),
+        width=file.info.width,
+        height=file.info.height,
+        sha256=file.sha256,
+        path=path,
+        url=media_url(services.settings.public_base_url, path),
+    )

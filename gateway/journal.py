@@ -1,0 +1,43 @@
+"""Writes a command to the log, then its rows to the index: the one way in which the gateway changes anything.
+
+1. Append, and wait for the ack of all in-sync replicas. Without it nothing is claimed to the caller (invariant 1). A
+   time-out is an unknown outcome; nothing is sent again from here (invariant 8).
+2. Write the rows at the version that the ack brought, by the same pure function as the indexer's, so that the caller
+   reads its own write. Best effort: the command is in the log, so where this fails the indexer writes them.
+3. Tell the caches.
+"""
+
+import structlog
+
+from gateway.metrics import ACCEPTED, ROW_FAILURES
+from gateway.tracing import traceparent
+from gateway.wiring import Services
+from shared.events import Command, OwnerCleared
+from shared.keys import command_version
+from shared.tables import command_writes
+
+log = structlog.get_logger()
+
+
+async def append(services: Services, command: Command) -> int | None:
+    """Append a command and write its rows; returns its version, None where the ack brought no offset.
+
+    Raises UnknownOutcome, Unavailable: then no row was written.
+    """
+    appended = await services.log.append(command, traceparent=traceparent())
+    ACCEPTED.labels(command.type).inc()
+    version = None if appended.offset is None else command_version(services.settings.epoch, appended.offset)
+    if version is not None:
+        await _write_rows(services, command, version)
+    if not isinstance(command, OwnerCleared):
+        services.changes.note(command.image_id, command.owner)
+    return version
+
+
+async def _write_rows(services: Services, command: Command, version: int) -> None:
+    try:
+        await services.index.apply(command_writes(command, version, services.settings.day_shards))
+    except Exception as error:
+        # Whatever it is, the command is in the log and the answer is the same: the indexer writes the row.
+        ROW_FAILURES.inc()
+        log.warning("row_left_to_indexer", version=version, error=f"{type(error).__name__}: {error}")

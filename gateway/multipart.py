@@ -1,0 +1,179 @@
+"""Reads a multipart form while it comes in: every limit is enforced on the stream, before anything is stored."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
+
+from gateway.admission import Reservation
+from gateway.filenames import clean_name, sent_name
+from gateway.problems import Problem
+
+FILE_FIELD = "image"
+MAX_FIELDS = 20
+"""Form fields besides the files; an owner takes two."""
+MAX_FIELD_BYTES = 4096
+"""An owner id of 128 characters takes at most 512."""
+OVERHEAD_BYTES = 64 * 1024
+"""For fields, part headers and boundaries of a form that keeps the other limits."""
+
+
+@dataclass(frozen=True)
+class FormLimits:
+    """How large a form may be. `files` is 1 where a second file is an error."""
+
+    file_bytes: int
+    files: int
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of the largest acceptable body."""
+        return self.file_bytes * self.files + OVERHEAD_BYTES + MAX_FIELDS * MAX_FIELD_BYTES
+
+
+@dataclass(frozen=True)
+class FormFile:
+    """A file of the form; `data` is None where it had more than the allowed bytes."""
+
+    name: str
+    data: bytes | None
+
+
+@dataclass
+class Form:
+    """A form's fields and files, each in order."""
+
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    files: list[FormFile] = field(default_factory=list)
+
+
+class _Part:
+    """The part that is being read."""
+
+    def __init__(self, segment: MultipartSegment) -> None:
+        self.name: str = segment.name
+        self.file_name: str | None = sent_name(segment.headerlist, segment.filename)
+        self.is_file = self.name == FILE_FIELD or self.file_name is not None
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.too_large = False
+
+
+class FormReader:
+    """Turns chunks of a body into a Form. One per request; `reservation` is charged for what is kept in memory."""
+
+    def __init__(self, boundary: str, limits: FormLimits, reservation: Reservation) -> None:
+        self._limits = limits
+        self._reservation = reservation
+        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_FIELDS + limits.files)
+        self._part: _Part | None = None
+        self._file_parts = 0
+        self.form = Form()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk. Raises Problem."""
+        if self._parser.closed:
+            return
+        try:
+            for event in self._parser.parse(chunk):
+                self._take(event)
+        except ParserLimitReached as error:
+            raise Problem("body_too_large", f"the form is too large: {error}") from error
+        except MultipartError as error:
+            raise Problem("malformed_form", str(error)) from error
+
+    def finish(self) -> Form:
+        """The form, once the body has ended. Raises Problem `malformed_form` where its last boundary is missing."""
+        try:
+            self._parser.close()
+        except MultipartError as error:
+            raise Problem("malformed_form", "the body ends before the form's last boundary") from error
+        return self.form
+
+    def _take(self, event: MultipartSegment | bytes | None) -> None:
+        if event is None:
+            self._end_part()
+        elif isinstance(event, bytes | bytearray):
+            self._add(bytes(event))
+        else:
+            self._start_part(event)
+
+    def _start_part(self, segment: MultipartSegment) -> None:
+        self._part = part = _Part(segment)
+        if not part.is_file:
+            return
+        if part.name != FILE_FIELD:
+            raise Problem("bad_request", f"files belong into the field {FILE_FIELD!r}")
+        self._file_parts += 1
+        if self._file_parts > self._limits.files:
+            many = "one file" if self._limits.files == 1 else f"at most {self._limits.files} files"
+            raise Problem("too_many_files", f"this call takes {many}")
+
+    def _add(self, data: bytes) -> None:
+        part = self._part
+        if part is None or part.too_large:
+            return
+        part.size += len(data)
+        if not part.is_file and part.size > MAX_FIELD_BYTES:
+            raise Problem("body_too_large", f"a form field has more than {MAX_FIELD_BYTES} bytes")
+        if part.is_file and part.size > self._limits.file_bytes:
+            self._drop(part, len(data))
+            return
+        self._reservation.grow(len(data))
+        part.chunks.append(data)
+
+    def _drop(self, part: _Part, last: int) -> None:
+        """Too large: where other files may follow, read on without keeping; else stop right here."""
+        if self._limits.files == 1:
+            raise too_large(self._limits.file_bytes)
+        part.too_large = True
+        part.chunks.clear()
+        self._reservation.shrink(part.size - last)
+
+    def _end_part(self) -> None:
+        part, self._part = self._part, None
+        if part is None:
+            return
+        data = None if part.too_large else b"".join(part.chunks)
+        if part.is_file:
+            # A browser sends an empty part with an empty name for a file input that was left alone.
+            if part.file_name == "" and data == b"":
+                self._file_parts -= 1
+                return
+            self.form.files.append(FormFile(clean_name(part.file_name), data))
+        else:
+            self.form.fields.append((part.name, _text(data or b"")))
+
+
+def too_large(limit: int) -> Problem:
+    """The problem of a file above the limit."""
+    return Problem("file_too_large", f"a file may have at most {limit} bytes")
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Problem("malformed_form", "a form field is not UTF-8") from None
+
+
+def boundary_of(content_type: str | None) -> str:
+    """The boundary in a Content-Type header. Raises Problem `not_multipart`, `malformed_form`."""
+    kind, options = parse_options_header(content_type or "")
+    if kind != "multipart/form-data":
+        raise Problem("not_multipart", f"the Content-Type is {kind or 'missing'}, not multipart/form-data")
+    boundary: str = options.get("boundary", "")
+    # RFC 2046 allows 1 to 70 characters.
+    if not 1 <= len(boundary) <= 70 or not boundary.isascii() or not boundary.isprintable():
+        raise Problem("malformed_form", "the Content-Type has no valid boundary")
+    return boundary
+
+
+async def read_form(
+    body: AsyncIterator[bytes], content_type: str | None, limits: FormLimits, reservation: Reservation
+) -> Form:
+    """Read a whole form. Raises Problem for whatever is wrong with it, as soon as that is known."""
+    reader = FormReader(boundary_of(content_type), limits, reservation)
+    async for chunk in body:
+        reader.feed(chunk)
+    return reader.finish()

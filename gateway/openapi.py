@@ -1,0 +1,156 @@
+"""The API's description beyond what the framework infers: multipart bodies, headers, problems, examples."""
+
+from collections import defaultdict
+from types import UnionType
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from gateway.problems import PROBLEM_TYPES
+from gateway.schemas import EXAMPLE, ProblemDocument
+
+PROBLEM_JSON = "application/problem+json"
+DESCRIPTION = """\
+Upload images, and get each as WebP in four sizes behind a CDN.
+
+Writes answer as soon as the original is stored and the request is in the log; the variants follow within seconds. An
+owner is named by `owner_type` with `owner_id`, or by the shorthand `<type>_id=<id>`, such as `user_id=1`, in the query
+or in the form. Errors are RFC 9457 problem documents; each `type` is the address of a page that explains it.
+"""
+
+FILE_PROBLEMS = (
+    "bad_request", "invalid_owner", "malformed_form", "no_file", "too_many_files", "reserved_owner", "too_slow",
+    "in_flight", "file_too_large", "body_too_large", "not_multipart", "unsupported_format", "empty", "truncated",
+    "corrupt", "too_many_pixels", "too_wide", "key_reused", "saturated",
+)  # fmt: skip
+ENGINE_PROBLEMS = ("unavailable", "unknown_outcome", "internal")
+
+_FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP."}
+_OWNER_FIELDS: dict[str, dict[str, Any]] = {
+    "owner_type": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$", "example": "user"},
+    "owner_id": {"type": "string", "minLength": 1, "maxLength": 128, "example": "1"},
+}
+
+
+def form(schema: dict[str, Any], *, owner: bool = True) -> dict[str, Any]:
+    """Request body of a multipart form whose field `image` has this schema."""
+    properties = {"image": schema} | (_OWNER_FIELDS if owner else {})
+    return {"multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": properties}}}
+
+
+FILE_FORM = form(_FILE)
+FILE_FORM_WITHOUT_OWNER = form(_FILE, owner=False)
+FILES_FORM = form({"type": "array", "items": _FILE, "minItems": 1})
+INCOMING = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "required": ["incoming"],
+            "properties": {"incoming": {"type": "string", "description": "Key of the object."}, **_OWNER_FIELDS},
+        },
+        "example": {"incoming": "incoming/<prefix>/dune.jpg", "owner_type": "user", "owner_id": "1"},
+    }
+}
+
+
+def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+KEY_HEADER = _header(
+    "Idempotency-Key",
+    "A value of your choice, unique per request. Repeated within a day, the request takes effect once.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+)
+PREFER_HEADER = _header(
+    "Prefer",
+    "`wait=N`: hold the answer back for up to N seconds until the variants are ready.",
+    {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
+)
+OWNER_PARAMETERS = [
+    _query("owner_type", "Type of the owner; together with `owner_id`.", _OWNER_FIELDS["owner_type"]),
+    _query("owner_id", "Id of the owner, any text.", _OWNER_FIELDS["owner_id"]),
+    _query("user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", {"type": "string"}),
+]
+
+
+def described(
+    *answers: tuple[int, str, type[BaseModel] | UnionType | None],
+    problems: tuple[str, ...] = (),
+    body: dict[str, Any] | None = None,
+    parameters: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Arguments for a route: its answers (status, description, model), its problems, its body and parameters."""
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {"description": text} | ({"model": model} if model else {}) for status, text, model in answers
+    }
+    extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
+    if body:
+        extra["requestBody"] = {"required": True, "content": body}
+    return {
+        "status_code": answers[0][0],
+        "responses": responses | problem_responses(*problems),
+        "openapi_extra": extra,
+        # The answer's shape is described, not made, by its model.
+        "response_model": None,
+    }
+
+
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route for these problems, by status."""
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for code in (*codes, *ENGINE_PROBLEMS):
+        by_status[PROBLEM_TYPES[code].status].append(code)
+    return {status: _problem_response(found) for status, found in sorted(by_status.items())}
+
+
+def _problem_response(codes: list[str]) -> dict[str, Any]:
+    examples = {
+        code: {
+            "value": {
+                "type": f"https://images.example.org/problems/{code}",
+                "title": PROBLEM_TYPES[code].title,
+                "status": PROBLEM_TYPES[code].status,
+                "detail": PROBLEM_TYPES[code].explanation,
+                "code": code,
+            }
+        }
+        for code in codes
+    }
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}, "examples": examples}}
+    return {"description": "; ".join(PROBLEM_TYPES[code].title for code in codes), "content": content}
+
+
+def install(app: FastAPI) -> None:
+    """Describe the app: what the framework infers, corrected where this API differs."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _corrected(
+                get_openapi(title="imagepipe", version=app.version, description=DESCRIPTION, routes=app.routes)
+            )
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _corrected(schema: dict[str, Any]) -> dict[str, Any]:
+    """Validation errors are problem documents here, not the framework's own; problems and examples are components."""
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    for path in schema["paths"].values():
+        for operation in path.values():
+            found = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
+            if "HTTPValidationError" in str(found):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["ProblemDocument"] = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    if "ImageDocument" in schemas:
+        schemas["ImageDocument"]["example"] = EXAMPLE
+    return schema

@@ -1,0 +1,80 @@
+"""Uploading: POST /upload for one file and a plain answer, POST /images for one or many with an owner."""
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse
+
+from gateway.claims import Reply
+from gateway.idempotency import fingerprint_of, once
+from gateway.ids import Ids
+from gateway.intake import announce_upload, put_original, store_one, upload_batch
+from gateway.openapi import (
+    FILE_FORM,
+    FILE_PROBLEMS,
+    FILES_FORM,
+    KEY_HEADER,
+    OWNER_PARAMETERS,
+    PREFER_HEADER,
+    described,
+)
+from gateway.receiving import checked, only_file, pairs_of, received_form, writable_owner
+from gateway.replies import many_reply, respond, single_reply
+from gateway.schemas import ImageDocument, ImagesDocument, UploadedDocument
+from gateway.wiring import ServicesDep
+
+router = APIRouter(tags=["upload"])
+
+
+@router.post(
+    "/upload",
+    **described(
+        (201, "The original is stored and its request is in the log.", UploadedDocument),
+        problems=FILE_PROBLEMS,
+        body=FILE_FORM,
+        parameters=[*OWNER_PARAMETERS, KEY_HEADER],
+    ),
+)
+async def upload(request: Request, services: ServicesDep) -> JSONResponse:
+    """Upload one image in the field `image`; the answer is its id."""
+    async with received_form(request, services, files=1) as form:
+        pairs = pairs_of(request, form.fields)
+        owner = writable_owner(pairs)
+        file = await only_file(form, services.settings)
+
+        async def work(ids: Sequence[Ids]) -> Reply:
+            await store_one(file, ids[0], put_original(services))
+            accepted = await announce_upload(services, file, ids[0], owner)
+            return Reply(201, {"image_id": str(accepted.row.image_id), "status": "success"}, {})
+
+        reply = await once(services, request, owner, fingerprint_of(pairs, [file]), [Ids.mint()], work)
+    return await respond(request, services, reply)
+
+
+@router.post(
+    "/images",
+    **described(
+        (202, "Accepted; the variants follow.", ImageDocument | ImagesDocument),
+        (200, "Every image is settled: after `Prefer: wait`.", ImageDocument | ImagesDocument),
+        problems=(*FILE_PROBLEMS, "none_accepted"),
+        body=FILES_FORM,
+        parameters=[*OWNER_PARAMETERS, KEY_HEADER, PREFER_HEADER],
+    ),
+)
+async def upload_images(request: Request, services: ServicesDep) -> JSONResponse:
+    """Upload one or many images, with an owner or without: one file answers with its document, many with a list.
+
+    In a list, one bad file does not spoil the others: it has a problem document in its place.
+    """
+    async with received_form(request, services, files=services.settings.max_files_per_request) as form:
+        pairs = pairs_of(request, form.fields)
+        owner = writable_owner(pairs)
+        files = await checked(form, services.settings)
+        many = len(files) > 1
+
+        async def work(ids: Sequence[Ids]) -> Reply:
+            results = await upload_batch(services, files, ids, owner)
+            return many_reply(services, results) if many else single_reply(services, results[0])
+
+        reply = await once(services, request, owner, fingerprint_of(pairs, files), [Ids.mint() for _ in files], work)
+    return await respond(request, services, reply)

@@ -1,0 +1,140 @@
+"""The documents of the API as models, for its description; `shared.documents` makes the documents themselves."""
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+URL = (
+    "https://images.example.org/media/images/0199c0de-0000-7000-8000-000000000001/0199c0de-0000-7000-8000-000000000002"
+)
+
+
+class FileDocument(BaseModel):
+    """What originals and variants have in common. Sizes in bytes and pixels."""
+
+    url: str
+    path: str
+    content_type: str
+    width: int
+    height: int
+    size: int
+    sha256: str
+
+
+class OriginalDocument(FileDocument):
+    """The original as uploaded."""
+
+    file_name: str
+
+
+class VariantDocument(FileDocument):
+    """One rendered size."""
+
+    name: str
+
+
+class ErrorDocument(BaseModel):
+    """Why a request could not be rendered."""
+
+    type: str
+    detail: str
+
+
+class PendingDocument(BaseModel):
+    """A replacement under way, or failed, while the previous revision is served."""
+
+    revision: UUID
+    file_name: str
+    status: Literal["processing", "ready", "failed"]
+    error: ErrorDocument | None
+
+
+class ImageDocument(BaseModel):
+    """The status document of an image: `status` is that of the latest request, the rest is what is served."""
+
+    image_id: UUID
+    owner_type: str
+    owner_id: str
+    status: Literal["processing", "ready", "failed"]
+    error: ErrorDocument | None
+    file_name: str | None
+    size: int | None
+    uploaded_at: str = Field(description="UTC, ISO 8601.")
+    original: OriginalDocument | None
+    variants: list[VariantDocument]
+    thumbhash: str | None
+    dominant_color: str | None
+    srcset: str | None
+    notes: list[str]
+    pending: PendingDocument | None
+
+
+class ProblemDocument(BaseModel):
+    """An RFC 9457 problem document; `code` is stable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+class ImagesDocument(BaseModel):
+    """The answer to many files: for each its document or its problem, in order."""
+
+    images: list[ImageDocument | ProblemDocument]
+
+
+class UploadedDocument(BaseModel):
+    """The answer of POST /upload."""
+
+    image_id: UUID
+    status: Literal["success"]
+
+
+class KeysDocument(BaseModel):
+    """The secret parts of temporary keys."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    expiration: str = Field(description="UTC, ISO 8601.")
+
+
+class CredentialsDocument(BaseModel):
+    """Where and with what a client puts objects. `endpoint_url` is null for AWS."""
+
+    endpoint_url: str | None
+    region: str
+    bucket: str
+    prefix: str
+    credentials: KeysDocument
+
+
+EXAMPLE: dict[str, Any] = {
+    "image_id": "0199c0de-0000-7000-8000-000000000001",
+    "owner_type": "user",
+    "owner_id": "1",
+    "status": "processing",
+    "error": None,
+    "file_name": "dune.jpg",
+    "size": 482133,
+    "uploaded_at": "2026-11-22T10:00:00.000Z",
+    "original": {
+        "file_name": "dune.jpg",
+        "content_type": "image/jpeg",
+        "url": f"{URL}/original.jpg",
+        "path": URL.partition("/media/")[2] + "/original.jpg",
+        "size": 482133,
+        "width": 1600,
+        "height": 1067,
+        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    },
+    "variants": [],
+    "thumbhash": None,
+    "dominant_color": None,
+    "srcset": None,
+    "notes": [],
+    "pending": None,
+}

@@ -1,0 +1,64 @@
+"""`Prefer: wait=N` (RFC 7240): an answer held back until the variants are ready, or N seconds have passed."""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from shared.documents import document
+from shared.errors import Unavailable
+from shared.ports import Index
+
+MAX_WAITING = 500
+"""Requests of one gateway that are held back at once; more are answered at once, as if they had no preference."""
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 0.4
+"""Seconds between two looks at the row, which costs about a millisecond."""
+
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+
+def wait_of(headers: Iterable[str], longest: timedelta) -> float:
+    """Seconds that the Prefer headers ask for, at most `longest`; 0 without a valid preference."""
+    for header in headers:
+        if match := _WAIT.search(header):
+            return min(float(match[1]), longest.total_seconds())
+    return 0.0
+
+
+class Waiting:
+    """Requests of one process that wait; used from one event loop only."""
+
+    def __init__(self, index: Index, base_url: str) -> None:
+        self._index = index
+        self._base_url = base_url
+        self._waiting = 0
+
+    async def settled(self, documents: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]] | None:
+        """The documents once no image is `processing`, or as they are after so many seconds; None: not waited for."""
+        if self._waiting >= MAX_WAITING:
+            return None
+        self._waiting += 1
+        try:
+            deadline = time.monotonic() + seconds
+            return [await self._poll(found, deadline) for found in documents]
+        finally:
+            self._waiting -= 1
+
+    async def _poll(self, found: dict[str, Any], deadline: float) -> dict[str, Any]:
+        pause = FIRST_PAUSE
+        while found["status"] == "processing" and (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+            try:
+                row = await self._index.image(UUID(found["image_id"]))
+            except Unavailable:
+                # The write itself is done; who cannot be told more is told that.
+                return found
+            # No row yet, or no longer: what was accepted is all there is to say.
+            if row is not None:
+                found = document(row, self._base_url)
+        return found
