@@ -1,0 +1,168 @@
+"""Lists of images: what a request asks for, its page, and the cache of pages."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from cachetools import LRUCache
+
+from gateway.anchors import MAX_OFFSET, STEP, Anchors
+from gateway.caching import ReadCache
+from gateway.changes import Changes
+from gateway.owners import owner_from_pairs
+from gateway.problems import Problem
+from gateway.timeline import GlobalTimeline, OwnerTimeline, Timeline
+from shared.documents import document
+from shared.keys import Owner
+from shared.ports import Index
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+CACHED_IMAGES: Final = 10_000
+"""Images in all cached pages together: at 2 to 3 kB of JSON each, some 30 MB."""
+REMEMBERED_TIMELINES = 256
+"""Owners whose marks are kept: each at most a few hundred small records."""
+QUERIES_AT_ONCE = 64
+"""Queries of all lists in flight, so that a burst of deep lists does not starve uploads of the index."""
+FILTER_BYTES = 8
+YEAR_9999_MS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """Which page: `limit` images of `owner` (None: of everyone), after `offset` images or below the id `after`."""
+
+    owner: Owner | None
+    limit: int = DEFAULT_LIMIT
+    offset: int = 0
+    after: UUID | None = None
+
+    @classmethod
+    def parse(cls, pairs: Iterable[tuple[str, str]]) -> "ListQuery":
+        """Read query parameters. Raises Problem `invalid_owner`, `invalid_paging` or `invalid_cursor`."""
+        pairs = list(pairs)
+        owner = owner_from_pairs(pairs)
+        limit = _number(pairs, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        offset = _number(pairs, "offset", 0, 0, MAX_OFFSET)
+        cursor = _single(pairs, "cursor")
+        if cursor is None:
+            return cls(owner, limit, offset)
+        if _single(pairs, "offset") is not None:
+            raise Problem("invalid_paging", "cursor and offset exclude each other")
+        return cls(owner, limit, 0, decode_cursor(cursor, owner))
+
+    def url_after(self, last: UUID, base_url: str) -> str:
+        """URL of the page that follows the image `last`."""
+        owner = [("owner_type", self.owner.type), ("owner_id", self.owner.id)] if self.owner else []
+        parameters = [*owner, ("limit", str(self.limit)), ("cursor", encode_cursor(last, self.owner))]
+        return f"{base_url}/images?{urlencode(parameters)}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as it is sent. `etag` without quotes; `next_url` None on the last page."""
+
+    body: bytes
+    etag: str
+    next_url: str | None
+
+
+def encode_cursor(last: UUID, owner: Owner | None) -> str:
+    """Opaque text for the place below an image in the list of this owner."""
+    return base64.urlsafe_b64encode(last.bytes + _filter_hash(owner)).decode()
+
+
+def decode_cursor(text: str, owner: Owner | None) -> UUID:
+    """The image of a cursor. Raises Problem `invalid_cursor` for garbage and for another list's cursor."""
+    try:
+        raw = base64.b64decode(text, altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    if len(raw) != 16 + FILTER_BYTES or not _could_be_ours(image_id := UUID(bytes=raw[:16])):
+        raise Problem("invalid_cursor", "this is not a cursor of ours")
+    if raw[16:] != _filter_hash(owner):
+        raise Problem("invalid_cursor", "this cursor belongs to a list with another owner filter")
+    return image_id
+
+
+def _could_be_ours(image_id: UUID) -> bool:
+    # The 48 bits of a forged id's time reach beyond the years that dates have.
+    return image_id.version == 7 and image_id.int >> 80 < YEAR_9999_MS
+
+
+def _filter_hash(owner: Owner | None) -> bytes:
+    # No owner's key is empty.
+    return hashlib.sha256(owner.key.encode() if owner else b"").digest()[:FILTER_BYTES]
+
+
+def _single(pairs: Sequence[tuple[str, str]], name: str) -> str | None:
+    values = [value for key, value in pairs if key == name]
+    if len(values) > 1:
+        raise Problem("invalid_paging", f"{name} may be given once")
+    return values[0] if values else None
+
+
+def _number(pairs: Sequence[tuple[str, str]], name: str, default: int, least: int, most: int) -> int:
+    text = _single(pairs, name)
+    if text is None:
+        return default
+    # Up to nine ASCII digits: what int() would take besides (signs, spaces, other scripts) is nobody's intention.
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+        more = "; a cursor from the Link header goes further" if name == "offset" else ""
+        raise Problem("invalid_paging", f"{name} must be a whole number from {least} to {most}{more}")
+    return int(text)
+
+
+class Lists:
+    """Pages of everyone's and of each owner's images, cached for `ttl`; own writes are seen at once."""
+
+    def __init__(self, index: Index, changes: Changes, *, shards: int, ttl: timedelta, base_url: str) -> None:
+        self._index = index
+        self._ttl = ttl
+        self._base_url = base_url
+        self._pages: ReadCache[ListQuery, Page] = ReadCache(ttl, CACHED_IMAGES)
+        self._days: ReadCache[None, Sequence[date]] = ReadCache(ttl, 1)
+        self._anchors: LRUCache[Owner | None, Anchors] = LRUCache(REMEMBERED_TIMELINES)
+        slots = asyncio.Semaphore(QUERIES_AT_ONCE)
+        self._everyone = GlobalTimeline(index, shards, lambda: self._days.get(None, index.days), slots)
+        changes.listen(self._note)
+
+    async def page(self, query: ListQuery, *, fresh: bool = False) -> Page:
+        """The page; `fresh` goes past every cache. Raises Unavailable."""
+        if fresh:
+            self._days.forget(None)
+        return await self._pages.get(query, lambda: self._load(query, fresh), fresh=fresh, weight=query.limit)
+
+    async def _load(self, query: ListQuery, fresh: bool) -> Page:
+        timeline = self._timeline(query.owner)
+        below, skip = query.after, query.offset
+        if skip >= STEP:
+            below, skip = await self._marks(query.owner, timeline).seek(skip, fresh=fresh)
+        # One more than the page holds tells whether another page follows.
+        ids = (await timeline.ids(below=below, limit=skip + query.limit + 1))[skip:]
+        page = ids[: query.limit]
+        rows = await timeline.rows(page) if page else []
+        body = json.dumps([document(row, self._base_url) for row in rows], separators=(",", ":")).encode()
+        next_url = query.url_after(page[-1], self._base_url) if len(ids) > query.limit else None
+        return Page(body, hashlib.sha256(body).hexdigest()[:32], next_url)
+
+    def _timeline(self, owner: Owner | None) -> Timeline:
+        return OwnerTimeline(self._index, owner) if owner else self._everyone
+
+    def _marks(self, owner: Owner | None, timeline: Timeline) -> Anchors:
+        return self._anchors.setdefault(owner, Anchors(timeline, self._ttl))
+
+    def _note(self, image_id: UUID, owner: Owner) -> None:
+        self._days.forget(None)
+        self._pages.forget_where(lambda query: query.owner is None or query.owner == owner)
+        for key in (None, owner):
+            if key in self._anchors:
+                self._anchors[key].note(image_id)

@@ -1,0 +1,168 @@
+"""Images newest first: one owner's from one partition, everyone's merged from the shards of each day.
+
+The pages of a list are found by their ids alone, which are cheap to read and to over-read; whole rows are then read
+for exactly the page's ids.
+"""
+
+import asyncio
+import itertools
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol
+from uuid import UUID
+
+from shared.documents import ImageRow
+from shared.keys import DayShard, Owner, Partition, day_of, shard_of
+from shared.ports import Index
+
+DAYS_AT_ONCE = 16
+"""Most days that are read side by side where images are sparse; with 4 shards that is 64 queries in flight."""
+
+ReadIds = Callable[[Partition, UUID | None, int], Awaitable[Sequence[UUID]]]
+"""Ids of a partition below a bound, newest first, at most so many."""
+
+
+class Timeline(Protocol):
+    """A list of images, newest first. All bounds are exclusive."""
+
+    async def ids(self, *, below: UUID | None, above: UUID | None = None, limit: int) -> list[UUID]:
+        """Up to `limit` ids between the bounds."""
+
+    async def count(self, *, below: UUID | None, above: UUID | None = None) -> int:
+        """How many there are between the bounds."""
+
+    async def rows(self, ids: Sequence[UUID]) -> list[ImageRow]:
+        """The rows of these ids, in their order; one that has gone meanwhile is left out."""
+
+
+@dataclass(frozen=True)
+class OwnerTimeline:
+    """One owner's images."""
+
+    index: Index
+    owner: Owner
+
+    async def ids(self, *, below: UUID | None, above: UUID | None = None, limit: int) -> list[UUID]:
+        """See Timeline.ids."""
+        return list(await self.index.ids(self.owner, below=below, above=above, limit=limit))
+
+    async def count(self, *, below: UUID | None, above: UUID | None = None) -> int:
+        """See Timeline.count."""
+        return await self.index.count(self.owner, below=below, above=above)
+
+    async def rows(self, ids: Sequence[UUID]) -> list[ImageRow]:
+        """See Timeline.rows."""
+        return _in_order(ids, await self.index.rows(self.owner, ids))
+
+
+@dataclass(frozen=True)
+class GlobalTimeline:
+    """Everyone's images. `days` gives the days that may have images, newest first; `slots` bounds the queries."""
+
+    index: Index
+    shards: int
+    days: Callable[[], Awaitable[Sequence[date]]]
+    slots: AbstractAsyncContextManager[object]
+
+    async def ids(self, *, below: UUID | None, above: UUID | None = None, limit: int) -> list[UUID]:
+        """See Timeline.ids."""
+        found: list[UUID] = []
+        days = await self._days(below, above)
+        start, width = 0, 1
+        while start < len(days) and len(found) < limit:
+            group = days[start : start + width]
+            missing = limit - len(found)
+            for part in await asyncio.gather(*(self._day_ids(day, below, above, missing) for day in group)):
+                found += part
+            start += width
+            # The days read so far did not fill the page, so images are sparse: look at more days at once.
+            width = min(2 * width, DAYS_AT_ONCE)
+        return found[:limit]
+
+    async def count(self, *, below: UUID | None, above: UUID | None = None) -> int:
+        """See Timeline.count."""
+        days = await self._days(below, above)
+        parts = [DayShard(day, shard) for day in days for shard in range(self.shards)]
+        return sum(await asyncio.gather(*(self._count(part, below, above) for part in parts)))
+
+    async def rows(self, ids: Sequence[UUID]) -> list[ImageRow]:
+        """See Timeline.rows."""
+        places: dict[DayShard, list[UUID]] = {}
+        for image_id in ids:
+            place = DayShard(day_of(image_id), shard_of(image_id, self.shards))
+            places.setdefault(place, []).append(image_id)
+        found = await asyncio.gather(*(self._rows(place, group) for place, group in places.items()))
+        return _in_order(ids, itertools.chain.from_iterable(found))
+
+    async def _days(self, below: UUID | None, above: UUID | None) -> list[date]:
+        last = day_of(below) if below else date.max
+        first = day_of(above) if above else date.min
+        return [day for day in await self.days() if first <= day <= last]
+
+    async def _day_ids(self, day: date, below: UUID | None, above: UUID | None, limit: int) -> list[UUID]:
+        async def read(partition: Partition, upper: UUID | None, most: int) -> Sequence[UUID]:
+            async with self.slots:
+                return await self.index.ids(partition, below=upper, above=above, limit=most)
+
+        return await merge([DayShard(day, shard) for shard in range(self.shards)], read, below, limit)
+
+    async def _count(self, partition: DayShard, below: UUID | None, above: UUID | None) -> int:
+        async with self.slots:
+            return await self.index.count(partition, below=below, above=above)
+
+    async def _rows(self, partition: DayShard, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        async with self.slots:
+            return await self.index.rows(partition, ids)
+
+
+@dataclass
+class _Shard:
+    """What has been read of a partition. Ids older than `horizon` may still be missing; None: nothing is."""
+
+    partition: Partition
+    below: UUID | None
+    ids: list[UUID] = field(default_factory=list)
+    exhausted: bool = False
+
+    @property
+    def horizon(self) -> UUID | None:
+        return None if self.exhausted else self.below
+
+    async def more(self, read: ReadIds, most: int) -> None:
+        part = await read(self.partition, self.below, most)
+        self.ids += part
+        self.exhausted = len(part) < most
+        self.below = part[-1] if part else self.below
+
+
+async def merge(partitions: Sequence[Partition], read: ReadIds, below: UUID | None, limit: int) -> list[UUID]:
+    """The newest `limit` ids below the bound of all partitions together.
+
+    Each partition is asked for its share and a margin, as ids fall into shards at random, and again while it could
+    still hold an id that belongs to the answer.
+    """
+    shards = [_Shard(partition, below) for partition in partitions]
+    missing = limit
+    while True:
+        most = _share(missing, len(shards))
+        await asyncio.gather(*(shard.more(read, most) for shard in shards if not shard.exhausted))
+        horizon = max((shard.horizon for shard in shards if shard.horizon is not None), default=None)
+        ids = sorted(itertools.chain.from_iterable(shard.ids for shard in shards), reverse=True)
+        final = ids if horizon is None else [image_id for image_id in ids if image_id >= horizon]
+        if horizon is None or len(final) >= limit:
+            return final[:limit]
+        missing = limit - len(final)
+
+
+def _share(limit: int, shards: int) -> int:
+    """Ids to ask of each shard so that a second round is rare: the mean and three standard deviations, at most all."""
+    mean = limit / shards
+    return min(limit, math.ceil(mean + 3 * math.sqrt(mean)) + 1)
+
+
+def _in_order(ids: Sequence[UUID], rows: Iterable[ImageRow]) -> list[ImageRow]:
+    by_id = {row.image_id: row for row in rows}
+    return [by_id[image_id] for image_id in ids if image_id in by_id]
