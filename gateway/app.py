@@ -6,10 +6,18 @@ from fastapi import FastAPI
 
 from gateway import answers, openapi
 from gateway.access_log import AccessLog
-from gateway.routes import problems, uploads
+from gateway.routes import credentials, deletions, media, problems, reads, replacements, uploads
 from gateway.wiring import Services
 
-ROUTERS = (uploads.router, problems.router)
+ROUTERS = (
+    uploads.router,
+    replacements.router,
+    deletions.router,
+    reads.router,
+    media.router,
+    credentials.router,
+    problems.router,
+)
 
 
 def create_app(services: Services) -> FastAPI:

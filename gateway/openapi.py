@@ -25,6 +25,7 @@ FILE_PROBLEMS = (
     "in_flight", "file_too_large", "body_too_large", "not_multipart", "unsupported_format", "empty", "truncated",
     "corrupt", "too_many_pixels", "too_wide", "key_reused", "saturated",
 )  # fmt: skip
+INGEST_PROBLEMS = ("incoming_mismatch", "no_such_incoming", "incoming_changed")
 ENGINE_PROBLEMS = ("unavailable", "unknown_outcome", "internal")
 
 _FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP."}
@@ -78,6 +79,8 @@ OWNER_PARAMETERS = [
     _query("owner_id", "Id of the owner, any text.", _OWNER_FIELDS["owner_id"]),
     _query("user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", {"type": "string"}),
 ]
+URL_PARAMETER = _query("url", "URL of an original, with any host.", {"type": "string"})
+DURATION_PARAMETER = _query("duration", "Life of the keys in seconds.", {"type": "integer", "minimum": 60})
 
 
 def described(

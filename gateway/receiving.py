@@ -65,6 +65,15 @@ async def checked(form: Form, settings: Settings) -> list[CheckedFile | Problem]
     return results
 
 
+async def all_files(form: Form, settings: Settings) -> list[CheckedFile]:
+    """Every file of a form, all of them acceptable. Raises the Problem of the first that is not."""
+    files = await checked(form, settings)
+    for file in files:
+        if isinstance(file, Problem):
+            raise file
+    return [file for file in files if isinstance(file, CheckedFile)]
+
+
 async def only_file(form: Form, settings: Settings) -> CheckedFile:
     """The one file of a form that takes one. Raises its Problem."""
     return await check_file(form.files[0], file_limits(settings))
@@ -101,3 +110,9 @@ async def json_object(request: Request, settings: Settings) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Problem("bad_request", "the body is not a JSON object")
     return value
+
+
+def scalar_fields(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """A JSON object's strings and whole numbers, as form fields would be: `{"user_id": 1}` selects as `user_id=1`."""
+    scalars = {name: value for name, value in body.items() if isinstance(value, str | int)}
+    return [(name, str(value)) for name, value in scalars.items() if not isinstance(value, bool)]

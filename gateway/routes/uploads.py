@@ -8,20 +8,32 @@ from starlette.responses import JSONResponse
 from gateway.claims import Reply
 from gateway.idempotency import fingerprint_of, once
 from gateway.ids import Ids
+from gateway.ingest import check_key, ingest
 from gateway.intake import announce_upload, put_original, store_one, upload_batch
 from gateway.openapi import (
     FILE_FORM,
     FILE_PROBLEMS,
     FILES_FORM,
+    INCOMING,
+    INGEST_PROBLEMS,
     KEY_HEADER,
     OWNER_PARAMETERS,
     PREFER_HEADER,
     described,
 )
-from gateway.receiving import checked, only_file, pairs_of, received_form, writable_owner
+from gateway.problems import Problem
+from gateway.receiving import (
+    checked,
+    json_object,
+    only_file,
+    pairs_of,
+    received_form,
+    scalar_fields,
+    writable_owner,
+)
 from gateway.replies import many_reply, respond, single_reply
 from gateway.schemas import ImageDocument, ImagesDocument, UploadedDocument
-from gateway.wiring import ServicesDep
+from gateway.wiring import Services, ServicesDep
 
 router = APIRouter(tags=["upload"])
 
@@ -56,25 +68,42 @@ async def upload(request: Request, services: ServicesDep) -> JSONResponse:
     **described(
         (202, "Accepted; the variants follow.", ImageDocument | ImagesDocument),
         (200, "Every image is settled: after `Prefer: wait`.", ImageDocument | ImagesDocument),
-        problems=(*FILE_PROBLEMS, "none_accepted"),
-        body=FILES_FORM,
+        problems=(*FILE_PROBLEMS, *INGEST_PROBLEMS, "none_accepted"),
+        body=FILES_FORM | INCOMING,
         parameters=[*OWNER_PARAMETERS, KEY_HEADER, PREFER_HEADER],
     ),
 )
 async def upload_images(request: Request, services: ServicesDep) -> JSONResponse:
     """Upload one or many images, with an owner or without: one file answers with its document, many with a list.
 
-    In a list, one bad file does not spoil the others: it has a problem document in its place.
+    In a list, one bad file does not spoil the others: it has a problem document in its place. A JSON body takes in an
+    object that was put with a temporary key.
     """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    reply = await (_ingest if kind == "application/json" else _upload_files)(request, services)
+    return await respond(request, services, reply)
+
+
+async def _upload_files(request: Request, services: Services) -> Reply:
     async with received_form(request, services, files=services.settings.max_files_per_request) as form:
         pairs = pairs_of(request, form.fields)
         owner = writable_owner(pairs)
         files = await checked(form, services.settings)
-        many = len(files) > 1
+        if len(files) == 1 and isinstance(files[0], Problem):
+            raise files[0]
 
         async def work(ids: Sequence[Ids]) -> Reply:
             results = await upload_batch(services, files, ids, owner)
-            return many_reply(services, results) if many else single_reply(services, results[0])
+            return many_reply(services, results) if len(files) > 1 else single_reply(services, results[0])
 
-        reply = await once(services, request, owner, fingerprint_of(pairs, files), [Ids.mint() for _ in files], work)
-    return await respond(request, services, reply)
+        return await once(services, request, owner, fingerprint_of(pairs, files), [Ids.mint() for _ in files], work)
+
+
+async def _ingest(request: Request, services: Services) -> Reply:
+    with services.admission.admit() as reservation:
+        body = await json_object(request, services.settings)
+        owner = writable_owner(pairs_of(request, scalar_fields(body)))
+        if owner is None:
+            raise Problem("invalid_owner", "name the owner whose temporary key put the object")
+        reservation.grow(services.settings.max_upload_bytes)
+        return await ingest(services, check_key(body.get("incoming"), owner), owner)

@@ -1,0 +1,53 @@
+"""Replacing: new bytes for one image, or exactly these files for an owner."""
+
+from collections.abc import Sequence
+
+from gateway.checking import CheckedFile
+from gateway.ids import Ids
+from gateway.intake import Accepted, announce_replacement, put_original, store_one, upload_batch
+from gateway.problems import Problem
+from gateway.removal import clear_owner
+from gateway.wiring import Services
+from shared.documents import ImageRow
+from shared.keys import Owner
+
+
+async def replace_image(services: Services, file: CheckedFile, ids: Ids, row: ImageRow) -> Accepted:
+    """A new revision of the row's image; what was served before is served until it is ready. Raises Unavailable."""
+    names = Ids(row.image_id, ids.revision)
+    await store_one(file, names, put_original(services))
+    return await announce_replacement(services, file, names, row)
+
+
+async def replace_set(
+    services: Services, owner: Owner, files: Sequence[CheckedFile], ids: Sequence[Ids]
+) -> list[Accepted | Problem]:
+    """Make the owner's images exactly these files (invariant 9).
+
+    The new images come first and the fence last, so that a failure in between leaves too many images, never none;
+    the request is safe to repeat. Raises Unavailable until the fence is acked.
+    """
+    replaced = await _in_place(services, owner, files, ids)
+    accepted: list[Accepted | Problem] = [replaced] if replaced else await upload_batch(services, files, ids, owner)
+    done = [result for result in accepted if isinstance(result, Accepted)]
+    if len(done) < len(accepted):
+        # Fencing now would remove what these files were to replace.
+        return accepted
+    versions = [result.version for result in done if result.version is not None]
+    # Uploads of others that came in between stay; without a version from any ack the fence's own has to do.
+    before = min(versions) if versions else None
+    await clear_owner(services, owner, before=before, keep=[result.row.image_id for result in done])
+    return accepted
+
+
+async def _in_place(
+    services: Services, owner: Owner, files: Sequence[CheckedFile], ids: Sequence[Ids]
+) -> Accepted | None:
+    """One file onto an owner with one image: that image keeps its id."""
+    if len(files) != 1:
+        return None
+    rows = await services.index.of_owner(owner, limit=2)
+    # An image with this request's own id is what an earlier try of it has uploaded.
+    if len(rows) != 1 or rows[0].image_id == ids[0].image_id:
+        return None
+    return await replace_image(services, files[0], ids[0], rows[0])
