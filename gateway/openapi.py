@@ -1,12 +1,10 @@
 """The API's description beyond what the framework infers: multipart bodies, headers, problems, examples."""
 
 from collections import defaultdict
-from types import UnionType
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 
 from gateway.problems import PROBLEM_TYPES
 from gateway.schemas import EXAMPLE, ProblemDocument
@@ -84,7 +82,7 @@ DURATION_PARAMETER = _query("duration", "Life of the keys in seconds.", {"type":
 
 
 def described(
-    *answers: tuple[int, str, type[BaseModel] | UnionType | None],
+    *answers: tuple[int, str, Any],
     problems: tuple[str, ...] = (),
     body: dict[str, Any] | None = None,
     parameters: list[dict[str, Any]] | None = None,
