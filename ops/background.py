@@ -29,6 +29,11 @@ def start(options: Options, reporter: Reporter) -> State:
             argv, env=dict(options.given), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+    return follow_until_ready(child, root, log, reporter)
+
+
+def follow_until_ready(child: subprocess.Popen[bytes], root: Root, log: Path, reporter: Reporter) -> State:
+    """Repeat what the supervisor writes to its log until all parts are ready. Raises StackError, then it is ended."""
     follower = _Follower(log, reporter)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

@@ -2,19 +2,19 @@
 
 import asyncio
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from aiokafka.errors import KafkaError
 from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
 from deploy.local import process, services
-from deploy.local.errors import StackError
 from deploy.local.state import PartPhase, PartState, Phase, Root, State
-from ops.lag import Lag, consumer_lag
 from ops.options import DEFAULT_ROOT, RootOption, root_at
+
+if TYPE_CHECKING:
+    from ops.lag import Lag
 
 COLOURS = {"ready": "green", "external": "green", "starting": "yellow", "waiting": "red", "not ready": "red"}
 
@@ -90,10 +90,14 @@ async def _describe_part(name: str, part: PartState, running: bool) -> dict[str,
     return row
 
 
-async def _lag(values: dict[str, str]) -> list[Lag] | None:
+async def _lag(values: dict[str, str]) -> list["Lag"] | None:
+    from aiokafka.errors import KafkaError
+
+    from ops.lag import consumer_lag
+
     try:
         return await consumer_lag(services.settings_from(values))
-    except (KafkaError, TimeoutError, StackError, OSError):
+    except (KafkaError, TimeoutError, OSError):
         return None
 
 
@@ -102,13 +106,16 @@ def _show(document: dict[str, Any], console: Console) -> None:
     if not document["parts"]:
         console.print("Nothing here yet: [cyan]imagepipe up[/] starts a stack.")
         return
-    table = Table("part", "state", "pid", "restarts", "memory", "url", "", box=None)
+    table = Table("part", "state", "pid", "restarts", "memory", "url", box=None)
     for part in document["parts"]:
         memory = f"{part['memory_bytes'] / 1e6:.0f} MB" if part["memory_bytes"] else ""
         state = f"[{COLOURS.get(part['state'], 'white')}]{part['state']}[/]"
         pid = str(part["pid"] or "")
-        table.add_row(part["name"], state, pid, str(part["restarts"]), memory, part["url"], part["detail"])
+        table.add_row(part["name"], state, pid, str(part["restarts"]), memory, part["url"])
     console.print(table)
+    for part in document["parts"]:
+        if part["detail"]:
+            console.print(f"{part['name']}: {part['detail']}")
     if document["lag"] is None:
         console.print("lag: unknown (Kafka does not answer)")
     for row in document["lag"] or []:

@@ -3,8 +3,6 @@
 import subprocess
 from pathlib import Path
 
-from aiokafka.admin import AIOKafkaAdminClient
-
 from deploy.local import jvm
 from deploy.local.errors import StackError
 from deploy.local.parts import Part
@@ -81,6 +79,8 @@ def render_properties(state: State, log_dir: Path) -> str:
 
 async def probe(servers: str) -> None:
     """Ask the broker for its cluster as an admin client. Raises while it cannot answer."""
+    from aiokafka.admin import AIOKafkaAdminClient
+
     admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=3000)
     try:
         await admin.start()

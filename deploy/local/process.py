@@ -1,6 +1,7 @@
 """Child processes of a stack: starting them, recognising them later, ending them."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from deploy.local.errors import StackError
 from deploy.local.state import ProcessRef
 
 STACK_ID = "IMAGEPIPE_STACK_ID"
@@ -45,10 +47,10 @@ def find(ref: ProcessRef | None) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(ref.pid)
-        alive = abs(process.create_time() - ref.created) < 0.1 and process.status() != psutil.STATUS_ZOMBIE
+        same = abs(process.create_time() - ref.created) < 0.1
     except psutil.NoSuchProcess:
         return None
-    return process if alive else None
+    return process if same and _runs(process) else None
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
@@ -72,18 +74,26 @@ def leftovers(stack_id: str) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process], grace: float) -> None:
-    """SIGTERM, and SIGKILL after `grace` seconds. Returns when all are gone."""
+    """SIGTERM, and SIGKILL after `grace` seconds. Returns when all are gone. Raises StackError if one stays."""
     waiting = list(processes)
-    for send in ("terminate", "kill"):
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
         for process in waiting:
-            try:
-                getattr(process, send)()
-            except psutil.NoSuchProcess:
-                continue
-        _, waiting = psutil.wait_procs(waiting, timeout=grace if send == "terminate" else 10)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        deadline = time.monotonic() + patience
+        while (waiting := [each for each in waiting if _runs(each)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
     if waiting:
         names = ", ".join(str(process.pid) for process in waiting)
-        raise RuntimeError(f"processes {names} do not end")
+        raise StackError(f"Processes {names} of an earlier run do not end, not even by SIGKILL: see what holds them.")
+
+
+def _runs(process: psutil.Process) -> bool:
+    # A zombie has ended; that its parent does not look is not our concern.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def memory(process: psutil.Process) -> int:

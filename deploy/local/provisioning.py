@@ -5,10 +5,7 @@ import asyncio
 from deploy.local import s3
 from deploy.local.reporting import Reporter
 from deploy.local.state import State
-from shared.cassandra import apply_schema
 from shared.settings import Settings
-from shared.storage import apply_bucket
-from shared.topics import apply_topics
 
 
 async def provision(settings: Settings, state: State, own_s3: bool, reporter: Reporter) -> None:
@@ -17,6 +14,9 @@ async def provision(settings: Settings, state: State, own_s3: bool, reporter: Re
     `own_s3`: the S3 server belongs to this stack, so that bucket and user are made with its root credentials; a foreign
     one is asked with the credentials given in the environment.
     """
+    from shared.cassandra import apply_schema
+    from shared.topics import apply_topics
+
     with reporter.step("Topics, tables, bucket and the services' S3 user are there"):
         await asyncio.gather(
             apply_topics(settings),
@@ -26,6 +26,8 @@ async def provision(settings: Settings, state: State, own_s3: bool, reporter: Re
 
 
 def _apply_storage(settings: Settings, state: State, own_s3: bool) -> None:
+    from shared.storage import apply_bucket
+
     if not own_s3:
         apply_bucket(settings)
         return

@@ -1,0 +1,53 @@
+# Needs Python 3.11 or later and make, nothing else. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+VENV := .venv/bin
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
+
+.PHONY: help setup up down lint format test test-unit clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.synced ## Create .venv from the lock file
+
+.venv/.synced: $(UV) pyproject.toml uv.lock
+	@# Bytecode compiled now is not compiled again by each of the processes that a stack starts.
+	$(UV) sync --locked --python "$(PYTHON)" --no-python-downloads --compile-bytecode
+	@touch $@
+
+$(UV):
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later on PATH: install one, or name it with PYTHON=..."; exit 1; }
+	@"$(PYTHON)" -m venv .uv || { rm -rf .uv; \
+		echo "Python's venv module does not work here: on Debian and Ubuntu, 'apt install python3-venv'."; exit 1; }
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)" || { rm -rf .uv; \
+		echo "uv could not be installed: check the network, HTTPS_PROXY and pip's index settings."; exit 1; }
+
+up: setup ## Start everything, upload a sample photo, stay until Ctrl-C (more: .venv/bin/imagepipe up --help)
+	@$(VENV)/imagepipe up --sample $(ARGS)
+
+down: setup ## Stop what `make up` started; the data stays
+	@$(VENV)/imagepipe down $(ARGS)
+
+lint: setup ## Check style and types
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+format: setup ## Format the code and fix what can be fixed
+	$(VENV)/ruff format .
+	$(VENV)/ruff check --fix .
+
+test: test-unit ## Run all tests: unit, then on real engines (started for the run)
+	$(VENV)/pytest tests --ignore=tests/unit $(ARGS)
+
+test-unit: setup ## Run the tests that need nothing
+	$(VENV)/pytest tests/unit $(ARGS)
+
+clean: ## Remove environments and caches (the stack here is stopped first; its data stays)
+	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

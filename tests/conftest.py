@@ -1,0 +1,50 @@
+"""Fixtures that start real engines, lazily and once per run: unit tests need nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.settings import Settings
+from tests.stack import Stack, isolated, running_stack
+
+NEEDS_SERVICES = pytest.StashKey[bool]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # One start for the whole run: with the services only if some selected test wants them.
+    wanted = any("stack" in getattr(item, "fixturenames", ()) for item in session.items)
+    session.config.stash[NEEDS_SERVICES] = wanted
+
+
+@pytest.fixture(scope="session")
+def running(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """What this run started; use `engines` or `stack`."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    context = running_stack(with_services=request.config.stash[NEEDS_SERVICES])
+    # A start takes seconds, the very first one minutes: show what it is doing.
+    with capture.global_and_fixture_disabled():
+        print()
+        started = context.__enter__()
+    try:
+        yield started
+    finally:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def engines(running: Stack) -> Settings:
+    """Engines with topics, keyspace and bucket, as settings whose S3 keys may create buckets."""
+    return running.admin
+
+
+@pytest.fixture(scope="session")
+def stack(running: Stack) -> Stack:
+    """Engines and services: base URL, settings, and ways to kill a part and to see it come back."""
+    return running
+
+
+@pytest.fixture(scope="module")
+def space(engines: Settings) -> Iterator[Settings]:
+    """Settings with topics, keyspace and bucket of this test module alone."""
+    with isolated(engines, topics=True, keyspace=True, bucket=True) as settings:
+        yield settings

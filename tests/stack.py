@@ -1,0 +1,245 @@
+"""Real engines and services for the tests: one local stack per run, in a temporary root on free ports.
+
+Endpoints given in the environment win; else, where a Docker engine answers, containers; else the local stack's own
+engines. Whichever it is, the supervisor of `imagepipe up` provisions them and runs the services.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cassandra.cluster import Cluster
+from dotenv import dotenv_values
+from pydantic import SecretStr
+from rich.console import Console
+
+from deploy.local import process
+from deploy.local.cache import user_cache
+from deploy.local.process import CHILD
+from deploy.local.reporting import Reporter
+from deploy.local.services import ENDPOINTS, settings_from
+from deploy.local.stack import Options, fetch
+from deploy.local.state import PartPhase, PartState, Root, State
+from ops.background import follow_until_ready
+from shared.cassandra import apply_schema
+from shared.settings import Settings
+from shared.storage import apply_bucket, s3_client
+from shared.topics import apply_topics, topic_specs
+from tests.containers import engine_containers
+
+T = TypeVar("T")
+
+
+class NotInTimeError(AssertionError):
+    """The stack under test did not do what a test waited for."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack. `settings` are the services' own, `admin` the same with keys that may create buckets."""
+
+    root: Root
+    settings: Settings
+    admin: Settings
+
+    @property
+    def base_url(self) -> str:
+        """Where the gateway answers."""
+        url = self.state().gateway_url
+        assert url is not None, "this stack was started without services"
+        return url
+
+    def state(self) -> State:
+        """What the supervisor knows now."""
+        state = self.root.load()
+        assert state is not None
+        return state
+
+    def part(self, name: str) -> PartState:
+        """One part as the supervisor sees it. Fails for an engine that belongs to somebody else."""
+        return self.state().parts[name]
+
+    def pid(self, name: str) -> int:
+        """Pid of a running part."""
+        child = self.part(name).process
+        assert child is not None, f"{name} does not run"
+        return child.pid
+
+    def runs(self, name: str) -> bool:
+        """Whether this stack runs the part itself, so that a test may kill it."""
+        return name in self.state().parts
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Signal a part (its own process, not its children); the pid it had."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def wait_restarted(self, name: str, old_pid: int, timeout: float = 60) -> int:
+        """Wait until the part is ready again in another process; its new pid."""
+
+        def restarted() -> int | None:
+            part = self.part(name)
+            ready = part.phase is PartPhase.READY and part.process is not None and part.process.pid != old_pid
+            return part.process.pid if ready and part.process else None
+
+        return wait_for(restarted, timeout, f"{name} ready again after pid {old_pid}")
+
+    def wait_ready(self, name: str, timeout: float = 60) -> None:
+        """Wait until the part is ready."""
+        wait_for(lambda: self.part(name).phase is PartPhase.READY or None, timeout, f"{name} ready")
+
+
+def wait_for(look: Callable[[], T | None], timeout: float, what: str) -> T:
+    """The first answer that is not None; NotInTimeError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(0.05)
+    raise NotInTimeError(f"waited {timeout:.0f} s for: {what}")
+
+
+@contextmanager
+def running_stack(with_services: bool) -> Iterator[Stack]:
+    """A provisioned stack for this run; ended, and its data removed, at the end."""
+    reporter = Reporter(Console(highlight=False))
+    given = dict(os.environ)
+    with engine_containers(reporter, wanted=not any(given.get(name) for name in ENDPOINTS.values())) as endpoints:
+        given |= endpoints
+        if any(given.get(name) for name in ENDPOINTS.values()):
+            given = unique_names() | given
+        root = Root(Path(tempfile.mkdtemp(prefix="imagepipe-test-")))
+        child = None
+        try:
+            child, state = start(root, given, with_services, reporter)
+            yield stack_at(root, state)
+        finally:
+            if child is not None:
+                child.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(90)
+            end_leftovers(root)
+            shutil.rmtree(root.path, ignore_errors=True)
+
+
+def start(
+    root: Root, given: Mapping[str, str], with_services: bool, reporter: Reporter
+) -> tuple[subprocess.Popen[bytes], State]:
+    """Start a supervisor that does not outlive this process, however this one ends. Must run on the main thread."""
+    root.create()
+    options = Options(root, 0, with_services, given)
+    fetch(options.engines, user_cache(), reporter)
+    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "ops.cli", "supervise"]
+    argv += ["--root", str(root.path), "--gateway-port", "0", *([] if with_services else ["--engines"])]
+    log = root.logs / "supervisor.log"
+    with log.open("wb") as output:
+        child = subprocess.Popen(argv, env=dict(given), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        return child, follow_until_ready(child, root, log, reporter)
+    except BaseException:
+        child.terminate()
+        child.wait(90)
+        raise
+
+
+def end_leftovers(root: Root) -> None:
+    """End what a supervisor that was killed by a test has left."""
+    state = root.load()
+    if state is not None:
+        process.end(process.leftovers(state.stack_id), grace=10)
+
+
+def stack_at(root: Root, state: State) -> Stack:
+    """The running stack under this root."""
+    values = {name: value or "" for name, value in dotenv_values(root.env_file).items()}
+    settings = settings_from(values)
+    admin = settings
+    if "s3" in state.parts:
+        own = state.secrets
+        admin = settings.model_copy(
+            update={"s3_access_key_id": own.s3_root_key, "s3_secret_access_key": SecretStr(own.s3_root_secret)}
+        )
+    return Stack(root, settings, admin)
+
+
+def unique_names() -> dict[str, str]:
+    """Names for a run on engines that somebody else may use too."""
+    run = secrets.token_hex(4)
+    return {"TOPIC_PREFIX": f"t{run}.", "CASSANDRA_KEYSPACE": f"t{run}", "S3_BUCKET": f"imagepipe-t{run}"}
+
+
+@contextmanager
+def isolated(
+    admin: Settings, *, topics: bool = False, keyspace: bool = False, bucket: bool = False, **changes: Any
+) -> Iterator[Settings]:
+    """Settings with an own topic prefix, keyspace or bucket, made now and removed at the end.
+
+    `changes` are further fields of the settings, for example `topic_partitions=4`.
+    """
+    names = {name.lower(): value for name, value in unique_names().items()}
+    settings = admin.model_copy(update=names | changes)
+    try:
+        if topics:
+            in_own_loop(lambda: apply_topics(settings))
+        if keyspace:
+            apply_schema(settings)
+        if bucket:
+            apply_bucket(settings)
+        yield settings
+    finally:
+        if topics:
+            in_own_loop(lambda: _drop_topics(settings))
+        if keyspace:
+            _drop_keyspace(settings)
+        if bucket:
+            _drop_bucket(settings)
+
+
+def in_own_loop(make: Callable[[], Any]) -> Any:
+    """Run a coroutine to its end from code that may itself be called inside a running loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(make())).result()
+
+
+async def _drop_topics(settings: Settings) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    try:
+        await admin.start()
+        await admin.delete_topics([spec.name for spec in topic_specs(settings)])
+    finally:
+        await admin.close()
+
+
+def _drop_keyspace(settings: Settings) -> None:
+    cluster = Cluster(list(settings.cassandra_contact_points), port=settings.cassandra_port)
+    try:
+        cluster.connect().execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}", timeout=30)
+    finally:
+        cluster.shutdown()
+
+
+def _drop_bucket(settings: Settings) -> None:
+    client = s3_client(settings)
+    try:
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket):
+            for entry in page.get("Contents", []):
+                client.delete_object(Bucket=settings.s3_bucket, Key=entry["Key"])
+        client.delete_bucket(Bucket=settings.s3_bucket)
+    finally:
+        client.close()
