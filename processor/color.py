@@ -51,7 +51,9 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return grey
-    opaque = ImageMath.lambda_eval(lambda args: args["convert"]((args["wide"] != key) * 255, "L"), wide=image)
+    opaque = ImageMath.lambda_eval(
+        lambda args: args["convert"]((args["wide"] != key) * 255, "L"), wide=image.convert("I")
+    )
     result = grey.convert("RGBA")
     result.putalpha(opaque)
     return result

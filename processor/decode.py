@@ -84,6 +84,8 @@ def _decode(data: bytes, info: ImageInfo, frames: int) -> Picture:
     if info.content_type == "image/png":
         profile, notes = _png_profile(data)
         data = _plain_png(data, animated=frames > 1)
+    elif info.frames > 1:
+        data = announce_alpha(data)
     image = Image.open(BytesIO(data), formats=(_FORMATS[info.content_type],))
     if image.size != info.stored_size:
         raise ImageRejected("corrupt", f"The header says {info.stored_size}, the picture {image.size}.")
@@ -127,6 +129,16 @@ def _decode_animation(
 
 def _upright(image: Image.Image, info: ImageInfo) -> Image.Image:
     return image.transpose(_UPRIGHT[info.orientation]) if info.orientation in _UPRIGHT else image
+
+
+def announce_alpha(animation: bytes) -> bytes:
+    """The animated WebP with its alpha flag set.
+
+    libwebp does not set it when each frame is opaque but smaller than the canvas, and shows what they leave free as
+    black when it decodes, where browsers show it as transparent.
+    """
+    flags = animation[20] | 0x10
+    return b"".join((animation[:20], bytes((flags,)), animation[21:]))
 
 
 def _scale_transparent_grey(image: Image.Image, data: bytes, info: ImageInfo) -> None:

@@ -10,7 +10,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from processor.decode import Picture, decode
+from processor.decode import Picture, announce_alpha, decode
 from processor.placeholder import dominant_color, thumbhash, thumbnail
 from shared.errors import ImageRejected
 from shared.inspect import inspect
@@ -121,4 +121,6 @@ def _encode(name: str, picture: Picture, quality: int, method: int) -> RenderedV
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageRejected("encoder_failed", f"The {name} variant could not be written as WebP: {error}.") from error
     data = buffer.getvalue()
+    if len(frames) > 1 and frames[0].mode == "RGBA" and data[12:16] == b"VP8X":
+        data = announce_alpha(data)
     return RenderedVariant(name, data, frames[0].width, frames[0].height, hashlib.sha256(data).hexdigest())

@@ -282,7 +282,7 @@ def _read_webp(data: bytes) -> _Header:
             header = _read_webp_size(kind, data[start : start + min(length, 10)])
             extended = kind == b"VP8X"
         has_image = has_image or kind in (b"VP8 ", b"VP8L", b"ANMF")
-        frames += kind == b"ANMF"
+        frames += extended and kind == b"ANMF"
         if kind == b"EXIF" and extended and orientation is None:
             orientation = exif_orientation(data[start : start + length])
         position = start + length + (length & 1)

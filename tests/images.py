@@ -140,16 +140,16 @@ def _zeros(megabytes: int) -> bytes:
 
 
 def profile_bomb() -> bytes:
-    """A small PNG whose colour profile inflates to 200 MB."""
-    return with_chunk(encode(quadrants(), "PNG"), chunk(b"iCCP", b"bomb\0\0" + _zeros(200)))
+    """A small PNG whose colour profile inflates to 64 MB."""
+    return with_chunk(encode(quadrants(), "PNG"), chunk(b"iCCP", b"bomb\0\0" + _zeros(64)))
 
 
 def text_bomb() -> bytes:
-    """A small PNG with ten compressed texts (zTXt and iTXt) of 200 MB each."""
+    """A small PNG with ten compressed texts (zTXt and iTXt) of 64 MB each."""
     file = encode(quadrants(), "PNG")
     for _ in range(5):
-        file = with_chunk(file, chunk(b"zTXt", b"bomb\0\0" + _zeros(200)))
-        file = with_chunk(file, chunk(b"iTXt", b"bomb\0\1\0\0\0" + _zeros(200)))
+        file = with_chunk(file, chunk(b"zTXt", b"bomb\0\0" + _zeros(64)))
+        file = with_chunk(file, chunk(b"iTXt", b"bomb\0\1\0\0\0" + _zeros(64)))
     return file
 
 
