@@ -7,6 +7,9 @@ import structlog
 
 from shared.settings import Settings
 
+_TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+"""Without local variables: these hold settings with their secrets, and megabytes of images."""
+
 
 def configure_logging(settings: Settings, service: str) -> None:
     """Send structlog and the standard library's logs to standard output in the format that the settings name."""
@@ -15,7 +18,7 @@ def configure_logging(settings: Settings, service: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks if settings.log_format == "json" else _unchanged,
+        structlog.processors.ExceptionRenderer(_TRACEBACKS) if settings.log_format == "json" else _unchanged,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -25,7 +28,9 @@ def configure_logging(settings: Settings, service: str) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
