@@ -41,6 +41,7 @@ def environment(state: State, given: Mapping[str, str]) -> dict[str, str]:
         host, port = cassandra.contact_point(state)
         own |= {"CASSANDRA_CONTACT_POINTS": host, "CASSANDRA_PORT": str(port)}
     if not given.get(ENDPOINTS[s3.NAME]):
+        defaults["CREDENTIALS_ENABLED"] = "true"
         own |= {
             "S3_ENDPOINT_URL": s3.endpoint_url(state),
             "S3_PUBLIC_ENDPOINT_URL": s3.endpoint_url(state),
