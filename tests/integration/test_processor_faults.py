@@ -69,7 +69,7 @@ async def make_uploads(store: S3Store, settings: Settings, count: int = UPLOADS)
 
 async def wait_done(processor: ProcessorProcess, count: int, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
-        while not processor.log.exists() or len(processor.done()) < count:  # noqa: ASYNC110 - another process
+        while not processor.log.exists() or len(processor.done()) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

@@ -1,0 +1,71 @@
+from itertools import permutations
+
+import pytest
+
+from processor.acks import Acks, OffsetsMissing
+
+
+def test_nothing_is_committable_above_an_unsettled_record() -> None:
+    for order in permutations(range(5, 9)):
+        acks = Acks()
+        for offset in range(5, 9):
+            assert acks.start(0, offset)
+        settled: set[int] = set()
+        for offset in order:
+            acks.settle(0, offset)
+            settled.add(offset)
+            lowest = next((o for o in range(5, 9) if o not in settled), 9)
+            assert acks.committable() == ({0: lowest} if lowest > 5 else {})
+
+
+def test_partitions_are_apart() -> None:
+    acks = Acks()
+    acks.start(0, 1)
+    acks.start(1, 7)
+    acks.settle(1, 7)
+    assert acks.committable() == {1: 8}
+    assert acks.position(0) == 1
+    assert acks.position(1) == 8
+    assert acks.position(2) is None
+
+
+def test_what_was_committed_is_not_committed_again() -> None:
+    acks = Acks()
+    acks.start(0, 0)
+    acks.start(0, 1)
+    acks.settle(0, 0)
+    acks.committed(acks.committable())
+    assert acks.committable() == {}
+    assert acks.pending == 1
+    acks.settle(0, 1)
+    assert acks.committable() == {0: 2}
+    assert acks.pending == 1, "settled, but not in Kafka yet"
+    acks.committed({0: 2})
+    assert acks.pending == 0
+
+
+def test_a_record_read_again_is_not_started_again() -> None:
+    acks = Acks()
+    assert acks.start(0, 3)
+    assert acks.start(0, 4)
+    assert not acks.start(0, 3)
+    assert not acks.start(0, 4)
+    assert acks.start(0, 5)
+    assert acks.pending == 3
+
+
+@pytest.mark.parametrize("offset", [2, 6])
+def test_a_jump_within_an_assignment_is_refused(offset: int) -> None:
+    acks = Acks()
+    acks.start(0, 3)
+    acks.start(0, 4)
+    with pytest.raises(OffsetsMissing):
+        acks.start(0, offset)
+
+
+def test_settling_what_is_not_under_way_is_refused() -> None:
+    acks = Acks()
+    acks.start(0, 3)
+    acks.settle(0, 3)
+    with pytest.raises(ValueError, match="not under way"):
+        acks.settle(0, 3)
