@@ -24,7 +24,7 @@ class Lag(TypedDict):
 async def consumer_lag(settings: Settings) -> list[Lag]:
     """Lag of every group that has committed something. Raises KafkaError or TimeoutError when Kafka is away."""
     async with asyncio.timeout(TIMEOUT):
-        committed = await _committed(settings)
+        committed = await committed_offsets(settings)
         ends = await _ends(settings, {partition for offsets in committed.values() for partition in offsets})
     rows: list[Lag] = []
     for group, offsets in sorted(committed.items()):
@@ -35,7 +35,8 @@ async def consumer_lag(settings: Settings) -> list[Lag]:
     return rows
 
 
-async def _committed(settings: Settings) -> dict[str, dict[TopicPartition, int]]:
+async def committed_offsets(settings: Settings) -> dict[str, dict[TopicPartition, int]]:
+    """What each group has committed, by partition. Raises KafkaError when Kafka is away."""
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=int(TIMEOUT * 1000))
     try:
         await admin.start()

@@ -49,7 +49,7 @@ class TopicReader:
     async def __aenter__(self) -> Self:
         try:
             await self._consumer.start()
-            found = self._consumer.partitions_for_topic(self.topic) or await self._look_up()
+            found = await self._look_up()
         except KafkaError as error:
             await self._consumer.stop()
             raise Unavailable("kafka", f"{error!r}; {await explain_kafka(self._settings)}") from error
@@ -65,7 +65,12 @@ class TopicReader:
     async def _look_up(self) -> set[int]:
         if self.topic not in await self._consumer.topics():
             raise ConfigurationError(f"topic {self.topic} does not exist: run `imagepipe topics apply`")
-        return self._consumer.partitions_for_topic(self.topic) or set()
+        # aiokafka knows the partitions of topics that it reads only; asking for an offset waits until it knows them.
+        first = TopicPartition(self.topic, 0)
+        self._consumer.assign([first])
+        await self._consumer.beginning_offsets([first])
+        found: set[int] = self._consumer.partitions_for_topic(self.topic)
+        return found
 
     async def beginnings(self) -> dict[int, int]:
         """First offset that each partition still has."""
