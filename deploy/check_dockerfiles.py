@@ -1,0 +1,175 @@
+"""Runs the steps of a Dockerfile in a plain directory, without Docker, so that a wrong path or a missing file shows.
+
+`python -m deploy.check_dockerfiles Dockerfile.gateway Dockerfile.processor` takes ENV, WORKDIR, COPY and RUN as they
+stand, one directory a stage in place of the base image, with a virtual environment where the image has its Python.
+What it cannot show: the base image itself, absolute paths in RUN, and what USER may not do.
+"""
+
+import argparse
+import io
+import json
+import os
+import shlex
+import shutil
+import string
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from docker.utils.build import exclude_paths
+from dockerfile_parse import DockerfileParser
+
+ROOT = Path(__file__).parent.parent
+WITHOUT_EFFECT_HERE = {"USER", "EXPOSE", "HEALTHCHECK", "VOLUME", "COMMENT"}
+IMAGE_HYGIENE = {"UV_NO_CACHE"}
+"""Variables that keep an image small and would only make this check slow."""
+PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+
+
+class BuildFailed(Exception):  # noqa: N818 - what it is, in a builder's words
+    """A step could not be carried out; the message names it."""
+
+
+@dataclass
+class Stage:
+    """One stage of a build as a directory. `env` holds paths of this machine where the image has its own."""
+
+    name: str
+    root: Path
+    env: dict[str, str] = field(default_factory=dict)
+    workdir: Path = Path("/")
+    command: list[str] = field(default_factory=list)
+
+    def inside(self, path: str) -> Path:
+        """Where a path of the image lies here."""
+        return self.root / str(self.workdir / path).lstrip("/")
+
+
+class Build:
+    """The stages of one Dockerfile under one directory."""
+
+    def __init__(self, context: Path, directory: Path) -> None:
+        self._context = context
+        self._directory = directory
+        self._allowed = _build_context(context)
+        self._stages: dict[str, Stage] = {}
+        self._current: Stage | None = None
+
+    def run(self, dockerfile: Path) -> Stage:
+        """Carry out all steps; returns the last stage. Raises BuildFailed."""
+        for step in _steps(dockerfile):
+            try:
+                self._step(step["instruction"], step["value"])
+            except (OSError, subprocess.CalledProcessError, KeyError) as error:
+                where = f"{dockerfile.name}:{step['startline'] + 1}: {step['content'].strip()}"
+                raise BuildFailed(f"{where}: {error}") from error
+        return self._stage
+
+    @property
+    def _stage(self) -> Stage:
+        if self._current is None:
+            raise KeyError("no FROM yet")
+        return self._current
+
+    def _step(self, instruction: str, value: str) -> None:
+        match instruction:
+            case "FROM":
+                self._from(value.split())
+            case "ENV":
+                for assignment in shlex.split(value):
+                    name, _, text = assignment.partition("=")
+                    self._stage.env[name] = self._expanded(name, text)
+            case "WORKDIR":
+                self._stage.workdir = self._stage.workdir / value
+                self._stage.inside(".").mkdir(parents=True, exist_ok=True)
+            case "COPY":
+                self._copy(shlex.split(value))
+            case "RUN":
+                subprocess.run(
+                    ["/bin/sh", "-c", value], cwd=self._stage.inside("."), env=self._environment(), check=True
+                )
+            case "CMD":
+                self._stage.command = json.loads(value)
+            case _ if instruction not in WITHOUT_EFFECT_HERE:
+                raise KeyError(f"{instruction} is not known to this check")
+
+    def _from(self, words: Sequence[str]) -> None:
+        name = words[2] if len(words) == 3 else str(len(self._stages))
+        root = self._directory / name
+        python = root / "usr" / "local"
+        venv.create(python, with_pip=True)
+        self._current = self._stages[name] = Stage(name, root, {"PATH": f"{python / 'bin'}:/usr/bin:/bin"})
+
+    def _expanded(self, name: str, text: str) -> str:
+        if name == "PATH":
+            # What the image adds to its PATH lies in the stage's directory here.
+            text = ":".join(str(self._stage.inside(part)) if part.startswith("/") else part for part in text.split(":"))
+        return string.Template(text).safe_substitute(self._stage.env)
+
+    def _environment(self) -> dict[str, str]:
+        # Nothing else of the caller's comes in; uv's cache and a proxy make no difference to the result.
+        passed = {name: os.environ[name] for name in ("HOME", *PROXY) if name in os.environ}
+        return passed | {name: value for name, value in self._stage.env.items() if name not in IMAGE_HYGIENE}
+
+    def _copy(self, words: Sequence[str]) -> None:
+        options = [word for word in words if word.startswith("--")]
+        *sources, target = [word for word in words if not word.startswith("--")]
+        if options:
+            stage = self._stages[options[0].removeprefix("--from=")]
+            for source in sources:
+                _copy_tree(stage.inside(source), self._target(target, source))
+            return
+        for source in sources:
+            files = [name for name in self._allowed if name == source or name.startswith(f"{source}/")]
+            if not files:
+                raise FileNotFoundError(f"{source} is not in the build context (see .dockerignore)")
+            place = self._target(target, source)
+            for name in files:
+                to = place / Path(name).relative_to(source) if name != source else place
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self._context / name, to)
+
+    def _target(self, target: str, source: str) -> Path:
+        place = self._stage.inside(target)
+        return place / Path(source).name if target.endswith("/") else place
+
+
+def _steps(dockerfile: Path) -> Iterable[dict[str, Any]]:
+    steps: list[dict[str, Any]] = DockerfileParser(fileobj=io.BytesIO(dockerfile.read_bytes())).structure
+    return steps
+
+
+def _build_context(context: Path) -> list[str]:
+    patterns = [line.strip() for line in (context / ".dockerignore").read_text().splitlines()]
+    kept = exclude_paths(str(context), [line for line in patterns if line and not line.startswith("#")])
+    return sorted(name for name in kept if (context / name).is_file())
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+
+
+def main() -> None:
+    """Build each Dockerfile and import what its command would run. Exit code 1 where one fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dockerfiles", nargs="+", type=Path)
+    for dockerfile in parser.parse_args().dockerfiles:
+        with tempfile.TemporaryDirectory(prefix="imagepipe-image-") as directory:
+            try:
+                stage = Build(ROOT, Path(directory)).run(dockerfile)
+            except BuildFailed as error:
+                sys.exit(str(error))
+            print(f"{dockerfile}: every step was carried out; it would run {stage.command}")
+
+
+if __name__ == "__main__":
+    main()
