@@ -6,8 +6,9 @@ from datetime import timedelta
 from fastapi import APIRouter, Request, Response
 
 from gateway.media import respond
+from gateway.openapi import problem_responses
 from gateway.problems import Problem
-from gateway.routes.reads import BYTES, QueriesDep, wants_fresh
+from gateway.routes.reads import BYTES, BYTES_PROBLEMS, QueriesDep, wants_fresh
 from gateway.wiring import ServicesDep
 from shared.errors import NotFound
 from shared.keys import parse_media_path
@@ -19,7 +20,12 @@ def _seconds(duration: timedelta) -> int:
     return math.ceil(duration.total_seconds())
 
 
-@router.get("/media/{path:path}", summary="An original or a variant", response_class=Response, responses=BYTES)
+@router.get(
+    "/media/{path:path}",
+    summary="An original or a variant",
+    response_class=Response,
+    responses=BYTES | problem_responses("no_such_media", *BYTES_PROBLEMS),
+)
 @router.head("/media/{path:path}", include_in_schema=False)
 async def media(path: str, request: Request, services: ServicesDep, reads: QueriesDep) -> Response:
     """The object under the `path` of a status document. The content of a URL never changes, so caches may keep it.

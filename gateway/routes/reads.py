@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import RootModel
 from werkzeug.datastructures import RequestCacheControl
 from werkzeug.http import parse_cache_control_header, quote_etag
 from werkzeug.sansio.http import is_resource_modified
@@ -10,12 +11,19 @@ from werkzeug.sansio.http import is_resource_modified
 from gateway.anchors import MAX_OFFSET
 from gateway.lists import DEFAULT_LIMIT, MAX_LIMIT, ListQuery
 from gateway.media import respond
+from gateway.openapi import described, problem_responses
 from gateway.problems import Problem
 from gateway.queries import Queries
+from gateway.schemas import ImageDocument
 from gateway.wiring import ServicesDep
 from shared.errors import NotFound
 
 router = APIRouter(tags=["images"])
+
+
+class ImageListDocument(RootModel[list[ImageDocument]]):
+    """A page of a list."""
+
 
 REVALIDATE = "no-cache"
 """Cache-Control of everything whose content changes under one URL: keep it, but ask each time."""
@@ -57,10 +65,9 @@ BYTES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": {"image/*": {}}},
     206: {"description": "The range that was asked for.", "content": {"image/*": {}}},
     304: {"description": "The client has it already."},
-    412: {"description": "Problem `precondition_failed`."},
-    416: {"description": "Problem `range_not_satisfiable`."},
 }
 """OpenAPI's description of answers with bytes."""
+BYTES_PROBLEMS = ("precondition_failed", "range_not_satisfiable")
 
 LIST_PARAMETERS = [
     _query(
@@ -80,7 +87,16 @@ LIST_PARAMETERS = [
 ]
 
 
-@router.get("/images", summary="List images, newest first", openapi_extra={"parameters": LIST_PARAMETERS})
+@router.get(
+    "/images",
+    summary="List images, newest first",
+    **described(
+        (200, "Status documents.", ImageListDocument),
+        (304, "The client has this page already.", None),
+        problems=("invalid_owner", "invalid_paging", "invalid_cursor"),
+        parameters=LIST_PARAMETERS,
+    ),
+)
 @router.head("/images", include_in_schema=False)
 async def list_images(request: Request, reads: QueriesDep) -> Response:
     """A JSON list of status documents. `Link` has the URL of the next page; an `ETag` saves what has not changed.
@@ -94,7 +110,15 @@ async def list_images(request: Request, reads: QueriesDep) -> Response:
     return json_response(request, page.body, page.etag, link)
 
 
-@router.get("/images/{image_id}/metadata", summary="Status document of an image")
+@router.get(
+    "/images/{image_id}/metadata",
+    summary="Status document of an image",
+    **described(
+        (200, "The status document.", ImageDocument),
+        (304, "The client has it already.", None),
+        problems=("not_found",),
+    ),
+)
 @router.head("/images/{image_id}/metadata", include_in_schema=False)
 async def image_metadata(image_id: str, request: Request, reads: QueriesDep) -> Response:
     """Owner, status, and what is served: original and variants with their URLs and sizes."""
@@ -103,7 +127,13 @@ async def image_metadata(image_id: str, request: Request, reads: QueriesDep) -> 
     return json_response(request, found.body, found.etag, {})
 
 
-@router.get("/images/{image_id}", summary="Bytes of an image", response_class=Response, responses=BYTES)
+@router.get(
+    "/images/{image_id}",
+    summary="Bytes of an image",
+    response_class=Response,
+    responses=BYTES
+    | problem_responses("not_found", "no_such_variant", "variant_not_ready", "render_failed", *BYTES_PROBLEMS),
+)
 @router.head("/images/{image_id}", include_in_schema=False)
 async def image_bytes(
     image_id: str, request: Request, services: ServicesDep, reads: QueriesDep, variant: str | None = None

@@ -1,0 +1,105 @@
+"""Conditional requests, ranges and file names, without a store."""
+
+from datetime import UTC, datetime
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.http import http_date, parse_options_header
+
+from gateway.media import Decision, content_disposition, decide
+from gateway.problems import Problem
+from shared.ports import ObjectInfo
+
+MODIFIED = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
+INFO = ObjectInfo("images/x", 1000, "abc", MODIFIED, "image/png")
+WHOLE = Decision(200, 0, 999)
+EARLIER = http_date(datetime(2026, 10, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, WHOLE),
+        ({"range": "bytes=0-99"}, Decision(206, 0, 99)),
+        ({"range": "bytes=100-"}, Decision(206, 100, 999)),
+        ({"range": "bytes=990-5000"}, Decision(206, 990, 999)),
+        ({"range": "bytes=-10"}, Decision(206, 990, 999)),
+        ({"range": "bytes=-5000"}, Decision(206, 0, 999)),
+        ({"range": "bytes=0-0"}, Decision(206, 0, 0)),
+        ({"range": "bytes=0-9,20-29"}, WHOLE),
+        ({"range": "bytes=9-0"}, WHOLE),
+        ({"range": "bytes=-0"}, WHOLE),
+        ({"range": "bytes=a-b"}, WHOLE),
+        ({"range": "bytes=" + "9" * 5000 + "-"}, WHOLE),
+        ({"range": "lines=1-2"}, WHOLE),
+        ({"range": "bytes"}, WHOLE),
+        ({"range": "bytes=0-9", "if-range": '"abc"'}, Decision(206, 0, 9)),
+        ({"range": "bytes=0-9", "if-range": '"old"'}, WHOLE),
+        ({"range": "bytes=0-9", "if-range": 'W/"abc"'}, WHOLE),
+        ({"range": "bytes=0-9", "if-range": http_date(MODIFIED)}, Decision(206, 0, 9)),
+        ({"range": "bytes=0-9", "if-range": EARLIER}, WHOLE),
+        ({"if-none-match": '"abc"'}, Decision(304, 0, -1)),
+        ({"if-none-match": 'W/"abc", "x"'}, Decision(304, 0, -1)),
+        ({"if-none-match": "*"}, Decision(304, 0, -1)),
+        ({"if-none-match": '"other"'}, WHOLE),
+        ({"if-none-match": '"other"', "if-modified-since": http_date(MODIFIED)}, WHOLE),
+        ({"if-modified-since": http_date(MODIFIED)}, Decision(304, 0, -1)),
+        ({"if-modified-since": EARLIER}, WHOLE),
+        ({"if-modified-since": "yesterday"}, WHOLE),
+        ({"if-none-match": '"abc"', "range": "bytes=0-9"}, Decision(304, 0, -1)),
+        ({"if-match": '"abc"'}, WHOLE),
+        ({"if-match": "*"}, WHOLE),
+    ],
+)
+def test_conditions_and_ranges(headers: dict[str, str], expected: Decision) -> None:
+    assert decide(headers, INFO) == expected
+
+
+@pytest.mark.parametrize("value", ["bytes=1000-", "bytes=5000-6000"])
+def test_a_range_after_the_end_is_not_satisfiable(value: str) -> None:
+    with pytest.raises(Problem) as caught:
+        decide({"range": value}, INFO)
+    assert (caught.value.status, caught.value.headers) == (416, {"Content-Range": "bytes */1000"})
+
+
+@pytest.mark.parametrize("value", ['"other"', 'W/"abc"'])
+def test_if_match_names_another_file(value: str) -> None:
+    with pytest.raises(Problem) as caught:
+        decide({"if-match": value}, INFO)
+    assert caught.value.code == "precondition_failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "expected"),
+    [
+        ("cat.jpg", "image/jpeg", "cat.jpg"),
+        ("cat.JPEG", "image/jpeg", "cat.JPEG"),
+        ("page.html", "image/png", "page.html.png"),
+        ("../../etc/passwd", "image/png", "_.._etc_passwd.png"),
+        ('a"; filename="evil.exe', "image/png", "a_; filename=_evil.exe.png"),
+        ("a\r\nSet-Cookie: x=1.png", "image/png", "aSet-Cookie_ x=1.png"),
+        ("photo\u202egpj.exe", "image/webp", "photogpj.exe.webp"),
+        ("Dünen 🏜.webp", "image/webp", "Dünen 🏜.webp"),
+        ("", "image/png", "image.png"),
+        (".png", "image/png", "png.png"),
+        ("...", "image/png", "image.png"),
+    ],
+)
+def test_file_names_are_neutralised(name: str, content_type: str, expected: str) -> None:
+    header = content_disposition(name, content_type)
+    assert unquote(header.rpartition("UTF-8''")[2]) == expected
+
+
+@given(st.text(max_size=300), st.sampled_from(["image/png", "image/jpeg", "image/webp"]))
+def test_no_name_leaves_its_place_in_the_header(name: str, content_type: str) -> None:
+    header = content_disposition(name, content_type)
+    assert header.isascii()
+    assert header.isprintable()
+    assert len(header) < 2000
+    kind, options = parse_options_header(header)
+    assert kind == "inline"
+    assert set(options) == {"filename"}
+    assert options["filename"].lower().endswith((".png", ".jpg", ".jpeg", ".webp"))
+    assert not set('/\\"') & set(options["filename"])
