@@ -5,7 +5,7 @@ The driver stamps the present time on every write unless told otherwise; here ev
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from cassandra import ConsistencyLevel, DriverException, RequestExecutionException
+from cassandra import ConsistencyLevel, DriverException, ReadFailure, RequestExecutionException
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
@@ -21,20 +21,22 @@ from cassandra.query import PreparedStatement
 from pydantic import BaseModel
 
 from shared.documents import ImageRow
-from shared.errors import ConfigurationError, Unavailable
+from shared.errors import ConfigurationError, TooManyDeletions, Unavailable
 from shared.events import Current, Request
-from shared.keys import Owner
+from shared.keys import DayShard, Owner, Partition
 from shared.security import cassandra_ssl_context, explain_cassandra
 from shared.settings import Settings
+from shared.slices import Slices
 from shared.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, IMAGES, Delete, Insert, Outcome, Write
 
 log = structlog.get_logger()
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 COLUMNS = "image_id, owner_type, owner_id, uploaded_at, image_version, request, outcome, current"
-MAX_ID = UUID(int=(1 << 128) - 1)
-MIN_ID = UUID(int=0)
+TOMBSTONES = 0x0001
+"""Reason READ_TOO_MANY_TOMBSTONES in a replica's failure."""
 ENGINE_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OSError)
 
 
@@ -72,6 +74,7 @@ class CassandraIndex:
     def __init__(self, session: Session | None = None) -> None:
         self._session = session
         self._prepared: dict[str, PreparedStatement] = {}
+        self._slices = Slices()
         # prepare() blocks; one thread serialises the few calls there are.
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="cassandra-prepare")
 
@@ -126,22 +129,59 @@ class CassandraIndex:
         self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:
         """See Index.of_owner."""
-        rows = await self.execute(
-            f"SELECT {COLUMNS} FROM {BY_OWNER} WHERE owner_type = ? AND owner_id = ?"
-            " AND image_id < ? AND image_id > ? LIMIT ?",
-            [owner.type, owner.id, below or MAX_ID, above or MIN_ID, limit],
-        )
-        return [_image_row(row) for row in rows]
+        return await self._newest(owner, COLUMNS, _image_row, below, above, limit)
 
     async def of_day(
         self, day: date, shard: int, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:
         """See Index.of_day."""
-        rows = await self.execute(
-            f"SELECT {COLUMNS} FROM {BY_DAY} WHERE day = ? AND shard = ? AND image_id < ? AND image_id > ? LIMIT ?",
-            [day, shard, below or MAX_ID, above or MIN_ID, limit],
-        )
+        return await self._newest(DayShard(day, shard), COLUMNS, _image_row, below, above, limit)
+
+    async def ids(
+        self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[UUID]:
+        """See Index.ids."""
+        rows = await self._newest(partition, "image_id", lambda row: row, below, above, limit)
+        return [row.image_id for row in rows]
+
+    async def count(self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None) -> int:
+        """See Index.count."""
+        where, values = _partition_clause(partition)
+        cql = f"SELECT COUNT(*) AS total FROM {where} AND image_id < ? AND image_id > ?"
+
+        async def count(upper: UUID, lower: UUID) -> int:
+            rows = await self.execute(cql, [*values, upper, lower])
+            return int(rows[0].total)
+
+        return await self._slices.total(partition, count, below=below, above=above)
+
+    async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        """See Index.rows."""
+        if not ids:
+            return []
+        where, values = _partition_clause(partition)
+        rows = await self.execute(f"SELECT {COLUMNS} FROM {where} AND image_id IN ?", [*values, list(ids)])
         return [_image_row(row) for row in rows]
+
+    async def _newest(
+        self,
+        partition: Partition,
+        columns: str,
+        convert: Callable[[Any], T],
+        below: UUID | None,
+        above: UUID | None,
+        limit: int,
+    ) -> list[T]:
+        where, values = _partition_clause(partition)
+        cql = f"SELECT {columns} FROM {where} AND image_id < ? AND image_id > ? LIMIT ?"
+
+        async def read(upper: UUID, lower: UUID, most: int) -> list[Any]:
+            return await self.execute(cql, [*values, upper, lower, most])
+
+        found = await self._slices.newest(
+            partition, read, lambda row: row.image_id, below=below, above=above, limit=limit
+        )
+        return [convert(row) for row in found]
 
     async def days(self) -> Sequence[date]:
         """See Index.days."""
@@ -155,6 +195,9 @@ class CassandraIndex:
             bound = statement.bind(values)
             bound.is_idempotent = idempotent
             return await self._run(bound)
+        except ReadFailure as error:
+            kind = TooManyDeletions if TOMBSTONES in (error.error_code_map or {}).values() else Unavailable
+            raise kind("cassandra", str(error)) from error
         except ENGINE_ERRORS as error:
             raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
 
@@ -187,6 +230,13 @@ class CassandraIndex:
             lambda error: loop.call_soon_threadsafe(settle, None, error),
         )
         return await waiter
+
+
+def _partition_clause(partition: Partition) -> tuple[str, list[Any]]:
+    """Table and condition that select one partition, and the condition's values."""
+    if isinstance(partition, DayShard):
+        return f"{BY_DAY} WHERE day = ? AND shard = ?", [partition.day, partition.shard]
+    return f"{BY_OWNER} WHERE owner_type = ? AND owner_id = ?", [partition.type, partition.id]
 
 
 def _image_row(row: Any) -> ImageRow:
