@@ -224,6 +224,7 @@ _COMMAND: TypeAdapter[Command] = TypeAdapter(
     Annotated[Uploaded | Replaced | Deleted | Reprocess | OwnerCleared, Field(discriminator="type")]
 )
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Ready | Failed | Superseded | Removed, Field(discriminator="type")])
+_MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 
 def encode(model: Model) -> bytes:
@@ -243,7 +244,7 @@ def decode_event(value: bytes | None) -> Event:
 
 def decode_manifest(data: bytes) -> Manifest:
     """The manifest in an object. Raises PoisonRecord for anything else."""
-    return _decode(TypeAdapter(Manifest), data)
+    return _decode(_MANIFEST, data)
 
 
 def _decode(adapter: TypeAdapter[T], value: bytes | None) -> T:
@@ -298,9 +299,11 @@ def request_of(command: RenderCommand, version: int) -> Request:
 
 
 def event_key(event: Event) -> bytes:
-    """Compaction key: one per answered command, one per image for `removed`."""
-    if isinstance(event, Removed):
-        return str(event.image_id).encode()
+    """Compaction key: one per answered command, `removed` included.
+
+    With one key per image a `removed` repeated for an early command would displace that of a later one, and with it
+    the only deletion whose timestamp is above that command's row.
+    """
     return f"{event.image_id}:{event.version}".encode()
 
 
