@@ -1,9 +1,10 @@
 """The gateway over the ports in memory, for unit tests of its routes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +14,13 @@ from gateway.app import create_app
 from gateway.claims import ClaimRow, Claims
 from gateway.credentials import TemporaryKeys
 from gateway.wiring import Services
+from shared.documents import ImageRow
+from shared.errors import Unavailable
+from shared.events import Command
 from shared.keys import Owner
+from shared.ports import Appended
 from shared.settings import Settings
+from shared.tables import Write
 from tests.memory import MemoryCommandLog, MemoryIndex, MemoryStore
 
 BASE_URL = "https://images.example.org"
@@ -59,23 +65,70 @@ class MemoryKeyIssuer:
         return TemporaryKeys("id", "secret", "token", datetime.now(UTC) + duration)
 
 
+class AwayIndex(MemoryIndex):
+    """An index that can be switched off."""
+
+    away = False
+
+    async def apply(self, writes: Sequence[Write]) -> None:
+        self._check()
+        await super().apply(writes)
+
+    async def image(self, image_id: UUID) -> ImageRow | None:
+        self._check()
+        return await super().image(image_id)
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("cassandra", "switched off")
+
+
+class AwayStore(MemoryStore):
+    """A store that can be switched off."""
+
+    away = False
+
+    async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
+        if self.away:
+            raise Unavailable("s3", "switched off")
+        return await super().put(key, data, content_type, if_absent=if_absent)
+
+
+@dataclass
+class FlakyLog(MemoryCommandLog):
+    """A log whose next acks a test decides: an error is raised, `lost` after the record went in all the same."""
+
+    errors: list[Unavailable] = field(default_factory=list)
+    lost: list[Unavailable] = field(default_factory=list)
+    without_offset: bool = False
+
+    async def append(self, command: Command, *, traceparent: str | None = None) -> Appended:
+        if self.errors:
+            raise self.errors.pop(0)
+        appended = await super().append(command, traceparent=traceparent)
+        if self.lost:
+            raise self.lost.pop(0)
+        return Appended(appended.partition, None) if self.without_offset else appended
+
+
 @dataclass
 class MemoryGateway:
     """A gateway whose engines a test can look into."""
 
     settings: Settings = field(default_factory=memory_settings)
-    store: MemoryStore = field(default_factory=MemoryStore)
-    index: MemoryIndex = field(default_factory=MemoryIndex)
-    log: MemoryCommandLog = field(default_factory=MemoryCommandLog)
+    store: AwayStore = field(default_factory=AwayStore)
+    index: AwayIndex = field(default_factory=AwayIndex)
+    log: FlakyLog = field(default_factory=FlakyLog)
     table: MemoryClaimTable = field(default_factory=MemoryClaimTable)
     keys: MemoryKeyIssuer | None = None
 
+    @cached_property
     def services(self) -> Services:
         claims = Claims(self.table, self.settings.idempotency_lease)
         return Services(self.settings, self.store, self.index, self.log, claims, self.keys)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        transport = httpx.ASGITransport(app=create_app(self.services()))
+        transport = httpx.ASGITransport(app=create_app(self.services))
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             yield client

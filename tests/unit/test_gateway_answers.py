@@ -1,0 +1,184 @@
+"""Answers to errors, request ids and traces, log lines, and the description of the API."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from gateway import openapi
+from gateway.app import create_app
+from gateway.body import Pace
+from gateway.problems import PROBLEM_TYPES
+from gateway.waiting import wait_of
+from shared.settings import Settings
+from tests.gateway import BASE_URL, MemoryGateway
+from tests.images import encode, photo
+
+PNG = encode(photo(40, 30), "PNG")
+
+
+async def test_an_error_that_nobody_foresaw_is_a_problem_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = MemoryGateway()
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("secret")
+
+    monkeypatch.setattr(gateway.store, "put", fail)
+    async with gateway.client() as client:
+        answer = await client.post("/upload", files={"image": ("a.png", PNG)}, headers={"X-Request-ID": "r-1"})
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"] == "r-1"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/nothing", 404, "no_such_page"), ("PATCH", "/images", 405, "method_not_allowed")],
+)
+async def test_paths_and_methods_that_are_not_there_are_problems(
+    method: str, path: str, status: int, code: str
+) -> None:
+    async with MemoryGateway().client() as client:
+        answer = await client.request(method, path)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == f"{BASE_URL}/problems/{code}"
+    if status == 405:
+        assert "GET" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("code", PROBLEM_TYPES)
+async def test_every_problem_has_a_page(code: str) -> None:
+    async with MemoryGateway().client() as client:
+        answer = await client.get(f"/problems/{code}")
+        index = await client.get("/problems")
+
+    assert answer.status_code == 200
+    assert PROBLEM_TYPES[code].title in answer.text
+    assert f"problems/{code}" in index.text
+
+
+async def test_no_page_repeats_what_was_asked_for() -> None:
+    async with MemoryGateway().client() as client:
+        answer = await client.get("/problems/<script>alert(1)</script>")
+
+    assert answer.status_code == 404
+    assert "script" not in answer.text
+
+
+@pytest.mark.parametrize("sent", ["r-1", "A" * 128, "a:b/c=d+e@f"])
+async def test_a_request_id_is_taken_over(sent: str) -> None:
+    async with MemoryGateway().client() as client:
+        answer = await client.get("/problems", headers={"X-Request-ID": sent})
+
+    assert answer.headers["x-request-id"] == sent
+
+
+@pytest.mark.parametrize("sent", [None, "", "A" * 129, 'a" b', "a\tb"])
+async def test_an_id_that_could_do_harm_is_replaced(sent: str | None) -> None:
+    async with MemoryGateway().client() as client:
+        answer = await client.get("/problems", headers={"X-Request-ID": sent} if sent is not None else {})
+
+    assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-request-id"])
+
+
+async def test_a_request_is_one_line_with_what_matters() -> None:
+    gateway = MemoryGateway()
+    structlog.reset_defaults()
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        async with gateway.client() as client:
+            answer = await client.post("/images?user_id=1", files={"image": ("a.png", PNG)})
+
+    [line] = [line for line in lines if line["event"] == "request"]
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/images", 202)
+    assert (line["owner"], line["image_id"]) == ("user:1", answer.json()["image_id"])
+    assert line["request_id"] == answer.headers["x-request-id"]
+    assert line["bytes_in"] > len(PNG)
+    assert line["bytes_out"] == len(answer.content)
+    assert line["duration_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
+        ("00-00000000000000000000000000000000-b7ad6b7169203331-01", False),
+        ("nonsense", False),
+        (None, False),
+    ],
+)
+async def test_the_callers_trace_goes_on_in_the_log(sent: str | None, kept: bool) -> None:
+    gateway = MemoryGateway()
+    seen: list[str | None] = []
+    append = gateway.log.append
+
+    async def watch(command: Any, *, traceparent: str | None = None) -> Any:
+        seen.append(traceparent)
+        return await append(command)
+
+    gateway.log.append = watch  # type: ignore[method-assign]
+    async with gateway.client() as client:
+        headers = {"traceparent": sent} if sent else {}
+        await client.post("/upload", files={"image": ("a.png", PNG)}, headers=headers)
+
+    [found] = seen
+    assert found is not None
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", found)
+    assert (found == sent) == kept
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "received", "seconds"),
+    [(0, 0, 10), (4, 0, 6), (12, 0, -2), (5, 1_000_000, 10), (100, 1000 * 95, 5)],
+)
+def test_a_sender_has_as_much_time_as_its_bytes_have_earned(elapsed: float, received: int, seconds: float) -> None:
+    assert Pace(idle=10, min_rate=1000).patience(elapsed, received) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([], 0),
+        (["wait=5"], 5),
+        (["respond-async, wait=5"], 5),
+        (["Wait = 5; x=y"], 5),
+        (['wait="5"'], 5),
+        (["wait=100"], 30),
+        (["wait=-1"], 0),
+        (["wait=soon"], 0),
+        (["await=5"], 0),
+        (["handling=lenient", "wait=2"], 2),
+    ],
+)
+def test_a_preference_is_read_or_ignored(headers: list[str], seconds: float) -> None:
+    assert wait_of(headers, Settings.model_fields["max_wait"].default) == seconds
+
+
+def test_every_operation_is_described_with_its_problems() -> None:
+    schema = create_app(MemoryGateway().services).openapi()
+
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            assert operation["description"], (method, path)
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    assert openapi.PROBLEM_JSON in answer["content"], (method, path, status)
+
+
+def test_every_problem_is_documented() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text()
+
+    assert [code for code in PROBLEM_TYPES if f"`{code}`" not in text] == []
+
+
+async def test_the_docs_are_served() -> None:
+    async with MemoryGateway().client() as client:
+        answers: list[httpx.Response] = [await client.get(path) for path in ("/docs", "/openapi.json")]
+
+    assert [answer.status_code for answer in answers] == [200, 200]

@@ -1,0 +1,269 @@
+"""Replacing and deleting over engines in memory: who is told what, and what the log then says."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from shared.errors import Unavailable, UnknownOutcome
+from shared.events import Deleted, OwnerCleared, Replaced, Uploaded
+from shared.keys import Owner, command_version, new_id
+from tests.gateway import MemoryGateway
+from tests.images import encode, photo
+
+PNG = encode(photo(40, 30), "PNG")
+JPEG = encode(photo(64, 48), "JPEG")
+USER = Owner(type="user", id="1")
+MISSING = new_id()
+
+
+def form(*data: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("image", (f"{number}.img", item)) for number, item in enumerate(data)]
+
+
+async def upload(client: httpx.AsyncClient, data: bytes = PNG, **owner: str) -> dict[str, Any]:
+    answer = await client.post("/images", params=owner, files=form(data))
+    assert answer.status_code == 202, answer.text
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+async def owned(gateway: MemoryGateway) -> set[str]:
+    return {str(row.image_id) for row in await gateway.index.of_owner(USER, limit=100)}
+
+
+async def test_replacing_keeps_id_and_owner_and_changes_the_urls() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        answer = await client.put(f"/images/{old['image_id']}", files=form(JPEG))
+
+    new, command = answer.json(), gateway.log.commands[-1]
+    assert answer.status_code == 202
+    assert (new["image_id"], new["owner_id"], new["uploaded_at"]) == (old["image_id"], "1", old["uploaded_at"])
+    assert new["original"]["url"] != old["original"]["url"]
+    assert isinstance(command, Replaced)
+    assert command.image_version == command_version(1, 0)
+    assert len(gateway.store.objects) == 2
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize("image_id", [str(MISSING), "not-an-id", "0"])
+async def test_an_image_that_is_not_there_is_404(method: str, image_id: str) -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        options: dict[str, Any] = {"files": form(PNG)} if method == "PUT" else {}
+        answer = await client.request(method, f"/images/{image_id}", **options)
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert gateway.log.commands == []
+    assert gateway.store.objects == {}
+
+
+async def test_an_owner_cannot_be_changed() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        answer = await client.put(f"/images/{old['image_id']}?user_id=2", files=form(JPEG))
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_owner")
+
+
+async def test_a_deleted_image_is_gone_at_once_and_404_the_second_time() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        first = await client.delete(f"/images/{old['image_id']}")
+        second = await client.delete(f"/images/{old['image_id']}")
+
+    assert (first.status_code, first.content) == (204, b"")
+    assert second.status_code == 404
+    assert gateway.log.commands[-1] == Deleted(image_id=UUID(old["image_id"]), owner=USER)
+    assert await owned(gateway) == set()
+
+
+async def test_a_row_stays_until_the_delete_is_acked() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        gateway.log.errors = [Unavailable("kafka", "down")]
+        answer = await client.delete(f"/images/{old['image_id']}")
+
+    assert answer.status_code == 503
+    assert await owned(gateway) == {old["image_id"]}
+
+
+@pytest.mark.parametrize("base", ["", "https://cdn.example.com/a/b/", "http://other:1/media/"])
+async def test_deleting_by_url_goes_by_the_id_in_it(base: str) -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        url = base + old["original"]["path"] if base else old["original"]["url"]
+        first = await client.delete("/images", params={"url": url})
+        second = await client.delete("/images", params={"url": url})
+
+    assert (first.status_code, second.status_code) == (204, 404)
+
+
+@pytest.mark.parametrize(
+    ("params", "status"),
+    [
+        ({}, 400),
+        ({"url": "http://x/y.jpg", "user_id": "1"}, 400),
+        ([("url", "http://x/a"), ("url", "http://x/b")], 400),
+        ({"user_id": "1", "product_id": "1"}, 400),
+        ({"owner_type": "image", "owner_id": str(MISSING)}, 400),
+        ({"url": "http://x/y.jpg"}, 404),
+        ({"url": "http://[x/y.jpg"}, 404),
+        ({"url": f"http://x/images/{MISSING}/{MISSING}/original.jpg"}, 404),
+        ({"url": f"http://x/images/{MISSING}/{MISSING}/0123456789abcdef/full.webp"}, 404),
+    ],
+)
+async def test_just_one_selector_that_is_ours_is_needed(params: Any, status: int) -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        answer = await client.delete("/images", params=params)
+
+    assert answer.status_code == status
+    assert gateway.log.commands == []
+
+
+async def test_clearing_an_owner_fences_first_and_spares_others() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        for _ in range(3):
+            await upload(client, user_id="1")
+        other = await upload(client, user_id="2")
+        first = await client.delete("/images?user_id=1")
+        second = await client.delete("/images?user_id=1")
+
+    fence, *deletes = gateway.log.commands[4:8]
+    assert (first.status_code, second.status_code) == (204, 204)
+    assert fence == OwnerCleared(owner=USER)
+    assert all(isinstance(command, Deleted) for command in deletes)
+    assert await owned(gateway) == set()
+    assert await gateway.index.image(UUID(other["image_id"])) is not None
+
+
+async def test_before_the_fence_is_acked_nothing_is_removed() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        gateway.log.errors = [UnknownOutcome("kafka", "no ack")]
+        answer = await client.delete("/images?user_id=1")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unknown_outcome")
+    assert await owned(gateway) == {old["image_id"]}
+
+
+async def test_behind_the_fence_a_failure_does_not_change_the_answer() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        await upload(client, user_id="1")
+        gateway.log.lost = []
+        gateway.index.away = True
+        answer = await client.delete("/images?user_id=1")
+
+    assert answer.status_code == 204
+    assert OwnerCleared(owner=USER) in gateway.log.commands
+
+
+async def test_a_fence_at_an_unknown_offset_leaves_the_removal_to_the_indexer() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        await upload(client, user_id="1")
+        gateway.log.without_offset = True
+        answer = await client.delete("/images?user_id=1")
+
+    assert answer.status_code == 204
+    assert gateway.log.commands[-1] == OwnerCleared(owner=USER)
+
+
+async def test_a_set_replaces_whatever_the_owner_had() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        for _ in range(3):
+            await upload(client, user_id="1")
+        answer = await client.put("/images?user_id=1", files=form(PNG, JPEG))
+
+    ids = [image["image_id"] for image in answer.json()["images"]]
+    fence = next(command for command in gateway.log.commands if isinstance(command, OwnerCleared))
+    assert answer.status_code == 202
+    assert await owned(gateway) == set(ids)
+    assert fence.before == command_version(1, 3), "the version of the set's first upload"
+    assert [str(kept) for kept in fence.keep] == ids
+
+
+async def test_one_file_onto_one_image_keeps_its_id() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        answer = await client.put("/images?user_id=1", files=form(JPEG))
+
+    replaced, fence = gateway.log.commands[1:]
+    assert [image["image_id"] for image in answer.json()["images"]] == [old["image_id"]]
+    assert isinstance(replaced, Replaced)
+    assert isinstance(fence, OwnerCleared)
+    assert (fence.before, [str(kept) for kept in fence.keep]) == (command_version(1, 1), [old["image_id"]])
+    assert await owned(gateway) == {old["image_id"]}
+
+
+async def test_one_bad_file_leaves_the_set_as_it_was() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        answer = await client.put("/images?user_id=1", files=form(PNG, b"text"))
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")
+    assert await owned(gateway) == {old["image_id"]}
+    assert len(gateway.log.commands) == 1
+
+
+async def test_an_outage_between_uploads_and_fence_removes_nothing_and_can_be_repeated() -> None:
+    gateway = MemoryGateway()
+    headers = {"Idempotency-Key": "k"}
+    async with gateway.client() as client:
+        await upload(client, user_id="1")
+        await upload(client, user_id="1")
+        gateway.log.lost = [UnknownOutcome("kafka", "no ack")]
+        first = await client.put("/images?user_id=1", files=form(PNG, JPEG), headers=headers)
+        seen = await owned(gateway)
+        second = await client.put("/images?user_id=1", files=form(PNG, JPEG), headers=headers)
+
+    assert first.status_code == 503
+    assert len(seen) == 3, "two old ones, and the one whose append was acked"
+    assert await owned(gateway) == {image["image_id"] for image in second.json()["images"]}
+    assert len({command.image_id for command in gateway.log.commands if isinstance(command, Uploaded)}) == 4
+
+
+async def test_a_set_tried_again_does_not_replace_its_own_first_try() -> None:
+    gateway = MemoryGateway()
+    headers = {"Idempotency-Key": "k"}
+    async with gateway.client() as client:
+        gateway.index.away = True
+        first = await client.put("/images?user_id=1", files=form(PNG), headers=headers)
+        gateway.index.away = False
+        second = await client.put("/images?user_id=1", files=form(PNG), headers=headers)
+
+    assert second.status_code == 202
+    assert not [command for command in gateway.log.commands if isinstance(command, Replaced)]
+    assert first.status_code in (202, 503)
+
+
+@pytest.mark.parametrize(("params", "data"), [({}, (PNG,)), ({"owner_type": "image", "owner_id": "x"}, (PNG,))])
+async def test_a_set_needs_an_owner(params: dict[str, str], data: tuple[bytes, ...]) -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        answer = await client.put("/images", params=params, files=form(*data))
+
+    assert answer.status_code == 400
+    assert gateway.log.commands == []
+
+
+async def test_a_set_of_no_files_is_refused() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        answer = await client.put("/images?user_id=1", files=[("x", (None, b""))])
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "no_file")
