@@ -1,11 +1,12 @@
 """Writes docs/configuration.md from the settings class: `python docs/make_configuration.py`."""
 
+import builtins
 import re
+import types
 import typing
 from datetime import timedelta
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -21,64 +22,64 @@ Written by `python docs/make_configuration.py` from `shared/settings.py`; a test
 
 Every service and the `imagepipe` command read the same settings, from the environment first and then from a file `.env`
 in the working directory. An empty variable is an unset one. A wrong value ends the process at its start, with the name
-of the setting. Durations are seconds (`20`), ISO 8601 (`PT20S`, `P1D`) or `[days] hh:mm:ss`; lists are comma-separated;
-booleans are `true` or `false`. Secrets never appear in logs.
+of the setting. Durations are in ISO 8601 (`PT20S`, `PT1H`, `P1D`) or `hh:mm:ss`, never a bare number; lists are
+comma-separated; booleans are `true` or `false`. Secrets never appear in logs.
 """
-UNITS = {"bytes": "bytes", "pixels": "pixels", "side": "pixels"}
+LADDER_HEAD = """## Default of LADDER
+
+Rungs go from large to small; a variant is never wider than `width` pixels, nor than `fraction` of the original.
+"""
+PLAIN_TYPES = {str: "text", int: "number", bool: "boolean", timedelta: "duration", SecretStr: "secret"}
+UNITS = {"bytes": "bytes", "memory": "bytes", "rate": "bytes/s", "pixels": "pixels", "side": "pixels"}
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def unit(name: str, field: FieldInfo) -> str:
     """Unit of a setting's value, empty where it has none."""
-    if field.annotation is timedelta:
-        return "seconds"
-    return UNITS.get(name.rpartition("_")[2], "")
+    return "ISO 8601" if field.annotation is timedelta else UNITS.get(name.rpartition("_")[2], "")
 
 
 def type_name(annotation: Any) -> str:
     """A type as people write it."""
-    if annotation is timedelta:
-        return "duration"
-    if annotation is SecretStr:
-        return "secret"
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        return ", ".join(f"`{choice}`" for choice in arguments)
-    if origin in (UnionType, typing.Union):
-        return next(type_name(each) for each in arguments if each is not type(None))
-    if origin is typing.Annotated:
-        return "path" if "path" in repr(arguments).lower() else type_name(arguments[0])
-    if origin is tuple:
-        return "list"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "JSON"
-    return {str: "text", int: "number", bool: "boolean"}[annotation]
+    if annotation in PLAIN_TYPES:
+        return PLAIN_TYPES[annotation]
+    arguments = typing.get_args(annotation)
+    match typing.get_origin(annotation):
+        case typing.Literal:
+            return ", ".join(f"`{choice}`" for choice in arguments)
+        case types.UnionType | typing.Union:
+            return next(type_name(each) for each in arguments if each is not type(None))
+        case typing.Annotated:
+            return "path" if arguments[0] is Path else type_name(arguments[0])
+        case builtins.tuple:
+            return "list"
+    return "JSON"
 
 
 def bounds(field: FieldInfo) -> str:
     """What values are accepted, empty where any is."""
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    found = [f"{signs[name]} {value}" for each in field.metadata for name in signs
-             if (value := getattr(each, name, None)) is not None]  # fmt: skip
-    return ", ".join(found)
+    limits = [(sign, getattr(each, name, None)) for each in field.metadata for name, sign in SIGNS.items()]
+    return ", ".join(f"{sign} {limit}" for sign, limit in limits if limit is not None)
 
 
 def default(field: FieldInfo) -> str:
     """Default value as one would set it."""
     value = field.get_default(call_default_factory=True)
-    if value is None or value == "":
-        return "unset"
-    if isinstance(value, timedelta):
-        seconds = value.total_seconds()
-        return f"`{seconds:g}`" if seconds < 120 else f"`{to_json(value).decode().strip(chr(34))}`"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, int) and value % MIB == 0 and value:
-        return f"`{value}` ({value // MIB} MiB)"
-    if isinstance(value, tuple):
-        return f"`{','.join(value)}`"
-    if isinstance(value, BaseModel):
-        return "see below"
-    return f"`{value}`"
+    match value:
+        case None | "":
+            return "unset"
+        case BaseModel():
+            return "see below"
+        case timedelta():
+            text = to_json(value).decode().strip('"')
+        case bool():
+            text = str(value).lower()
+        case tuple():
+            text = ",".join(value)
+        case _:
+            text = str(value)
+    mebibytes = f" ({value // MIB} MiB)" if isinstance(value, int) and value >= MIB and value % MIB == 0 else ""
+    return f"`{text}`{mebibytes}"
 
 
 def sections() -> dict[str, list[str]]:
@@ -96,23 +97,18 @@ def sections() -> dict[str, list[str]]:
 
 def page() -> str:
     """The whole document."""
+    annotations = typing.get_type_hints(Settings, include_extras=True)
     lines = [HEAD]
     for heading, names in sections().items():
         lines += [f"## {heading}", "", "| variable | type | default | unit | why |", "|---|---|---|---|---|"]
         for name in names:
             field = Settings.model_fields[name]
-            kind = ", ".join(filter(None, (type_name(_annotated(name)), bounds(field))))
+            kind = ", ".join(filter(None, (type_name(annotations[name]), bounds(field))))
             text = (field.description or "").replace("|", "\\|")
             lines.append(f"| `{name.upper()}` | {kind} | {default(field)} | {unit(name, field)} | {text} |")
         lines.append("")
     ladder = to_json(Settings.model_fields["ladder"].get_default(call_default_factory=True), indent=2).decode()
-    lines += ["## Default of LADDER", "", "Rungs go from large to small; a variant is never wider than `width` pixels, nor",
-              "than `fraction` of the original.", "", "```json", ladder, "```", ""]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _annotated(name: str) -> Any:
-    return typing.get_type_hints(Settings, include_extras=True)[name]
+    return "\n".join([*lines, LADDER_HEAD, "```json", ladder, "```", ""])
 
 
 if __name__ == "__main__":
