@@ -148,10 +148,13 @@ def test_refuses_corrupt(name: str) -> None:
     assert refusal(CORRUPT[name]()).reason == "corrupt"
 
 
-def test_refuses_twelve_bit_jpeg() -> None:
-    error = refusal(JPEG[: SOF + 4] + b"\x0c" + JPEG[SOF + 5 :])
+@pytest.mark.parametrize(
+    ("offset", "value", "said"), [(4, 12, "12 bits"), (9, 2, "2 components"), (1, 0xC3, "frame type 3")]
+)
+def test_refuses_rare_jpeg(offset: int, value: int, said: str) -> None:
+    error = refusal(JPEG[: SOF + offset] + bytes((value,)) + JPEG[SOF + offset + 1 :])
     assert error.reason == "unsupported_format"
-    assert "12 bits" in error.detail
+    assert said in error.detail
 
 
 def test_refuses_pixel_bomb_without_inflating_it() -> None:
