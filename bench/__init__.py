@@ -1,0 +1,1 @@
+"""Benchmarks; each says what it measures and prints its figures."""

@@ -132,11 +132,15 @@ class S3Store:
 
     def _list(self, prefix: str) -> Sequence[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        return [
-            ObjectInfo(item["Key"], item["Size"], item["ETag"].strip('"'), item["LastModified"])
-            for page in pages
-            for item in page.get("Contents", [])
-        ]
+        return [_info(item) for page in pages for item in page.get("Contents", [])]
+
+    async def page(self, prefix: str, token: str | None = None) -> tuple[Sequence[ObjectInfo], str | None]:
+        """Up to 1,000 objects by key, and the token for the next page or None. For listings too long to hold."""
+        position: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
+        answer = await self._call(
+            lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **position), prefix
+        )
+        return [_info(item) for item in answer.get("Contents", [])], answer.get("NextContinuationToken")
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore.delete."""
@@ -166,6 +170,10 @@ class S3Store:
             return await asyncio.get_running_loop().run_in_executor(self._threads, function)
         except (ClientError, BotoCoreError, HTTPClientError, OSError) as error:
             _translate(error, key)
+
+
+def _info(item: Any) -> ObjectInfo:
+    return ObjectInfo(item["Key"], item["Size"], item["ETag"].strip('"'), item["LastModified"])
 
 
 def _text(end: int | None) -> str:

@@ -1,0 +1,135 @@
+"""Synthetic images on real engines: originals and commands as the gateway makes them, handled by the real handler.
+
+Pictures are a few bytes and rendering is free, so that what is measured is the pipeline around it.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from processor.handler import Handler
+from processor.render import RenderedVariant, Rendering
+from shared.cassandra import CassandraIndex
+from shared.documents import media_url
+from shared.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Uploaded
+from shared.kafka import KafkaCommandLog, KafkaEventLog, Producer
+from shared.keys import Owner, command_version, new_id, original_key
+from shared.ladder import Ladder
+from shared.settings import Settings
+from shared.storage import S3Store
+from shared.tables import command_writes, event_writes
+
+AT_ONCE = 32
+
+
+async def render(owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+    """Variants of no picture in particular, different for each original and ladder."""
+    variants = []
+    for number, name in enumerate(ladder.names):
+        content = f"{name} {ladder.digest} ".encode() + data
+        digest = hashlib.sha256(content).hexdigest()
+        variants.append(
+            RenderedVariant(name=name, data=content, width=1600 >> number, height=1200 >> number, sha256=digest)
+        )
+    return Rendering(
+        width=1600, height=1200, variants=tuple(variants), thumbhash="1QcSHQRnh493V4dIh4eXh1h4kJUI",
+        dominant_color="#7f6f5f", notes=(),
+    )  # fmt: skip
+
+
+@dataclass
+class Deployment:
+    """A deployment without services: each call does what they would."""
+
+    settings: Settings
+    store: S3Store
+    index: CassandraIndex
+    commands: KafkaCommandLog
+    events: KafkaEventLog
+    handler: Handler
+    ladder: Ladder
+
+    async def upload(self, owner: Owner) -> tuple[Uploaded, int]:
+        """Store an original and append its command; returns it with its version."""
+        image_id, revision = new_id(), new_id()
+        original = await self.original(image_id, revision)
+        command = Uploaded(image_id=image_id, owner=owner, revision=revision, original=original, ladder=self.ladder)
+        return command, await self.append(command)
+
+    async def replace(self, upload: Uploaded, image_version: int) -> tuple[Replaced, int]:
+        """A new revision of an image."""
+        revision = new_id()
+        command = Replaced(
+            image_id=upload.image_id, owner=upload.owner, image_version=image_version, revision=revision,
+            original=await self.original(upload.image_id, revision), ladder=self.ladder,
+        )  # fmt: skip
+        return command, await self.append(command)
+
+    async def original(self, image_id: UUID, revision: UUID) -> Original:
+        """Store the original of a revision."""
+        path = original_key(image_id, revision, "image/png")
+        data = f"picture {revision}".encode()
+        await self.store.put(path, data, "image/png")
+        return Original(
+            file_name="synthetic.png", content_type="image/png", size=len(data), width=1600, height=1200,
+            sha256=hashlib.sha256(data).hexdigest(), path=path, url=media_url(self.settings.public_base_url, path),
+        )  # fmt: skip
+
+    async def append(self, command: ImageCommand) -> int:
+        """Append a command and write its row, as the gateway does; returns its version."""
+        appended = await self.commands.append(command)
+        assert appended.offset is not None
+        version = command_version(self.settings.epoch, appended.offset)
+        await self.index.apply(command_writes(command, version, self.settings.day_shards))
+        return version
+
+    async def answer(self, command: Command, version: int) -> Event | None:
+        """Handle a command and index its answer, as processor and indexer do."""
+        event = await self.handler.handle(command, version)
+        if event is not None:
+            await self.index.apply(event_writes(event, self.settings.day_shards))
+        return event
+
+    async def ready(self, owner: Owner) -> tuple[Uploaded, int]:
+        """An image that is uploaded and answered."""
+        command, version = await self.upload(owner)
+        await self.answer(command, version)
+        return command, version
+
+    async def delete(self, upload: Uploaded) -> int:
+        """Delete an image, answered."""
+        command = Deleted(image_id=upload.image_id, owner=upload.owner)
+        version = await self.append(command)
+        await self.answer(command, version)
+        return version
+
+    async def many(self, count: int, owners: int = 100) -> Sequence[tuple[Uploaded, int]]:
+        """Ready images of several owners."""
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(number: int) -> tuple[Uploaded, int]:
+            async with slots:
+                return await self.ready(Owner(type="user", id=str(number % owners)))
+
+        return await asyncio.gather(*(one(number) for number in range(count)))
+
+
+@asynccontextmanager
+async def deployment(settings: Settings) -> AsyncIterator[Deployment]:
+    """Connections to the engines that the settings name, with topics, keyspace and bucket in place."""
+    producer, store = Producer(settings), S3Store.from_settings(settings)
+    index = await CassandraIndex.open(settings)
+    await producer.start()
+    events = KafkaEventLog(producer, settings, "imagepipe/synthetic")
+    try:
+        yield Deployment(
+            settings, store, index, KafkaCommandLog(producer, settings, "imagepipe/synthetic"), events,
+            Handler(store, render, events, settings.public_base_url), settings.ladder,
+        )  # fmt: skip
+    finally:
+        await producer.close()
+        await index.close()
+        await store.close()

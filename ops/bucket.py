@@ -1,0 +1,142 @@
+"""The bucket image by image, in the order of its keys: what there is, sorted into revisions and renders."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from shared.errors import NotFound, PoisonRecord
+from shared.events import Manifest, decode_manifest
+from shared.ports import ObjectInfo, ObjectStore
+from shared.storage import S3Store
+
+IMAGES = "images/"
+TOMBSTONES = "tombstones/"
+_KEY = re.compile(
+    r"images/(?P<image>[0-9a-f-]{36})/(?P<revision>[0-9a-f-]{36})/"
+    r"(?:(?P<original>original\.(?:jpg|png|webp))|(?P<render>[0-9a-f]{16}(?:-[0-9]+)?)/(?P<name>[a-z0-9_.]+))"
+)
+
+
+@dataclass
+class RenderObjects:
+    """One render's folder: variants by name, and the manifest where it is complete."""
+
+    manifest: ObjectInfo | None = None
+    variants: list[ObjectInfo] = field(default_factory=list)
+
+    @property
+    def objects(self) -> list[ObjectInfo]:
+        """Everything, the manifest last: while it is there, the folder is known for what it is."""
+        return [*self.variants, *([self.manifest] if self.manifest else [])]
+
+
+@dataclass
+class RevisionObjects:
+    """One revision's folder."""
+
+    original: ObjectInfo | None = None
+    renders: dict[str, RenderObjects] = field(default_factory=dict)
+
+
+@dataclass
+class BucketImage:
+    """Everything under an image's prefix. `strange` are objects whose keys are none of ours."""
+
+    image_id: UUID
+    revisions: dict[UUID, RevisionObjects] = field(default_factory=dict)
+    strange: list[ObjectInfo] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes by key."""
+
+    def manifests(self) -> list[ObjectInfo]:
+        """Manifests of all renders."""
+        folders = (folder for revision in self.revisions.values() for folder in revision.renders.values())
+        return [folder.manifest for folder in folders if folder.manifest]
+
+    @property
+    def objects(self) -> list[ObjectInfo]:
+        """Everything there is."""
+        found = [*self.strange]
+        for revision in self.revisions.values():
+            found += [revision.original] if revision.original else []
+            for folder in revision.renders.values():
+                found += folder.objects
+        return found
+
+
+def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
+    """An image from what is under its prefix."""
+    image = BucketImage(image_id)
+    for info in objects:
+        image.sizes[info.key] = info.size
+        match = _KEY.fullmatch(info.key)
+        if match is None:
+            image.strange.append(info)
+            continue
+        revision = image.revisions.setdefault(UUID(match["revision"]), RevisionObjects())
+        if match["original"]:
+            revision.original = info
+            continue
+        folder = revision.renders.setdefault(match["render"], RenderObjects())
+        if match["name"] == "manifest.json":
+            folder.manifest = info
+        else:
+            folder.variants.append(info)
+    return image
+
+
+async def walk_images(store: S3Store) -> AsyncIterator[BucketImage]:
+    """Every image in the bucket; holds two pages of the listing at most, and one image. Raises Unavailable."""
+    prefix, held = "", list[ObjectInfo]()
+    async for page in pages(store, IMAGES):
+        for info in page:
+            parts = info.key.split("/", 2)
+            if parts[1] != prefix:
+                if held:
+                    yield _image(prefix, held)
+                prefix, held = parts[1], []
+            held.append(info)
+    if held:
+        yield _image(prefix, held)
+
+
+async def pages(store: S3Store, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
+    """Pages of a listing, the next one fetched while one is worked on. Raises Unavailable."""
+    following = asyncio.create_task(store.page(prefix))
+    try:
+        while True:
+            page, token = await following
+            if token is None:
+                yield page
+                return
+            following = asyncio.create_task(store.page(prefix, token))
+            yield page
+    finally:
+        following.cancel()
+
+
+def _image(name: str, objects: list[ObjectInfo]) -> BucketImage:
+    try:
+        return sort_objects(UUID(name), objects)
+    except ValueError:
+        # Not even the folder is one of ours; the nil id is no UUIDv7, so nothing else has it.
+        return BucketImage(UUID(int=0), strange=objects, sizes={info.key: info.size for info in objects})
+
+
+async def read_manifest(store: ObjectStore, key: str) -> Manifest | None:
+    """A manifest; None where it is gone or cannot be read. Raises Unavailable."""
+    try:
+        return decode_manifest(await store.get(key))
+    except (NotFound, PoisonRecord):
+        return None
+
+
+async def tombstones(store: S3Store) -> set[UUID]:
+    """Images that are deleted for good: 16 bytes of memory and some for each. Raises Unavailable."""
+    found = set()
+    async for page in pages(store, TOMBSTONES):
+        for info in page:
+            found.add(UUID(info.key.removeprefix(TOMBSTONES)))
+    return found

@@ -1,0 +1,229 @@
+"""Reads log, index and bucket and finds every difference between them; what is under way is looked at again."""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from ops.bucket import BucketImage, read_manifest, sort_objects, tombstones, walk_images
+from ops.differences import (
+    Difference,
+    Kind,
+    check_manifests,
+    check_objects,
+    check_row,
+    check_unanswered,
+    checksums,
+    missing_rows,
+)
+from ops.fold import Fold, ImageState
+from ops.output import Output
+from ops.rows import IMAGE_TABLES, Rows
+from ops.tail import summary
+from ops.topic_reader import Offsets, Record, TopicReader, span
+from shared.cassandra import CassandraIndex
+from shared.errors import NotFound
+from shared.keys import image_prefix
+from shared.settings import Settings, Topic
+from shared.storage import S3Store
+
+T = TypeVar("T")
+AT_ONCE = 32
+"""Images whose objects are read at the same time: bounds memory to some 32 originals."""
+
+
+class Inspection:
+    """One look at a deployment, or at one slice of its images. Methods raise Unavailable."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rows: Rows,
+        store: S3Store,
+        output: Output,
+        *,
+        grace: timedelta,
+        with_checksums: bool,
+        slice_number: int = 0,
+        slices: int = 1,
+    ) -> None:
+        self.fold = Fold(settings.epoch, slice_number, slices)
+        self.settings = settings
+        self.rows = rows
+        self.store = store
+        self._output = output
+        self._grace = grace
+        self._with_checksums = with_checksums
+        self._read: dict[Topic, Offsets] = {}
+        self._buried: set[UUID] = set()
+
+    async def run(self) -> list[Difference]:
+        """Every difference as things are now; some may be of work under way, see `settled`.
+
+        The log is read first: what is written while this runs is later than it, and shows as a difference that is gone
+        at the second look.
+        """
+        await self.catch_up()
+        return [*await self._check_tables(), *await self._check_bucket(), *self._check_answers()]
+
+    async def settled(self, differences: Sequence[Difference], pause: float, looks: int = 3) -> list[Difference]:
+        """What is left of the differences after looking again, the log's news read each time."""
+        for _ in range(looks):
+            if not differences:
+                break
+            await asyncio.sleep(pause)
+            await self.catch_up()
+            differences = await self.look_again({each.image_id for each in differences})
+        return list(differences)
+
+    async def catch_up(self) -> None:
+        """Fold whatever was not folded yet: commands, then answers, then what is in the DLQ; list the tombstones."""
+        await self._fold_topic(Topic.COMMANDS, self.fold.add_commands)
+        await self._fold_topic(Topic.EVENTS, self.fold.add_events)
+        await self._fold_topic(Topic.DLQ, self._add_dead_letters)
+        self._buried = await tombstones(self.store)
+
+    async def _fold_topic(self, topic: Topic, add: Callable[[Sequence[Record]], None]) -> None:
+        async with TopicReader(self.settings, self.settings.topic(topic)) as reader:
+            start, end = self._read.get(topic) or await reader.beginnings(), await reader.ends()
+            if span(start, end):
+                with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
+                    async for batch in reader.read(start, end):
+                        add(batch)
+                        advance(len(batch))
+            self._read[topic] = end
+
+    def _add_dead_letters(self, records: Sequence[Record]) -> None:
+        for record in records:
+            version = next((value for name, value in record.headers if name == "dlq-version"), None)
+            image_id = summary(record)["image_id"]
+            if version is not None and image_id is not None:
+                self.fold.forget_unanswered(UUID(image_id), int(version))
+
+    async def _check_tables(self) -> list[Difference]:
+        found: list[Difference] = []
+        for table in IMAGE_TABLES:
+            seen: set[UUID] = set()
+            with self._output.progress(f"Compare {table}", None) as advance:
+                async for page in self.rows.scan(table):
+                    for row in page:
+                        if self.fold.covers(row.image_id):
+                            seen.add(row.image_id)
+                            found += check_row(self.fold.images.get(row.image_id), row, self.settings.day_shards)
+                    advance(len(page))
+            for state in self.fold:
+                if state.image_id not in seen:
+                    found += [each for each in missing_rows(state, ()) if each.where == table]
+        return found + await self._check_days()
+
+    async def _check_days(self) -> list[Difference]:
+        index = await CassandraIndex.open(self.settings)
+        try:
+            stored = set(await index.days())
+        finally:
+            await index.close()
+        missing = sorted(self.fold.days - stored)
+        # A day that is listed and empty is harmless: deletions leave such days.
+        return [Difference(Kind.MISSING, "image_days", UUID(int=0), str(day)) for day in missing]
+
+    def _check_answers(self) -> list[Difference]:
+        return [each for state in self.fold for each in check_unanswered(state)]
+
+    async def _check_bucket(self) -> list[Difference]:
+        seen: set[UUID] = set()
+
+        async def covered() -> AsyncIterator[BucketImage]:
+            async for image in walk_images(self.store):
+                if self.fold.covers(image.image_id):
+                    seen.add(image.image_id)
+                    yield image
+
+        found: list[Difference] = []
+        with self._output.progress("Compare the bucket", None) as advance:
+            async for differences in bounded(covered(), self._check_image, AT_ONCE):
+                found += differences
+                advance()
+        for state in self.fold:
+            if state.image_id not in seen:
+                found += self._check_stored(BucketImage(state.image_id))
+        return found
+
+    def _check_stored(self, image: BucketImage) -> list[Difference]:
+        state, buried = self.fold.images.get(image.image_id), image.image_id in self._buried
+        return list(check_objects(state, image, now=datetime.now(UTC), grace=self._grace, buried=buried))
+
+    async def _check_image(self, image: BucketImage) -> list[Difference]:
+        found = self._check_stored(image)
+        state = self.fold.images.get(image.image_id)
+        if state is not None and not state.is_removed:
+            manifests = {info.key: await read_manifest(self.store, info.key) for info in image.manifests()}
+            found += check_manifests(state, manifests)
+            if self._with_checksums:
+                found += await self._check_contents(state, image)
+        return found
+
+    async def _check_contents(self, state: ImageState, image: BucketImage) -> list[Difference]:
+        found = []
+        for key, expected in checksums(state).items():
+            if key not in image.sizes:
+                continue
+            try:
+                data = await self.store.get(key)
+            except NotFound:
+                continue
+            actual = hashlib.sha256(data).hexdigest()
+            if actual != expected:
+                detail = f"SHA-256 {actual[:12]}..., the log says {expected[:12]}..."
+                found.append(Difference(Kind.CHECKSUM, key, image.image_id, detail))
+        return found
+
+    async def look_again(self, image_ids: Iterable[UUID]) -> list[Difference]:
+        """Differences of these images as they are now, as far as the log was read."""
+        found: list[Difference] = []
+        for image_id in sorted(image_ids):
+            if image_id.int == 0:
+                found += await self._check_days()
+                continue
+            state = self.fold.images.get(image_id)
+            image = sort_objects(image_id, await self.store.list(image_prefix(image_id)))
+            found += await self._check_image(image)
+            found += await self._check_rows(image_id, state)
+            found += check_unanswered(state) if state else []
+        return found
+
+    async def _check_rows(self, image_id: UUID, state: ImageState | None) -> list[Difference]:
+        rows = await self.rows.of_image(image_id, state.owner if state else None, self.settings.day_shards)
+        found = [each for row in rows for each in check_row(state, row, self.settings.day_shards)]
+        return found + (list(missing_rows(state, [row.table for row in rows])) if state else [])
+
+
+async def bounded(
+    items: AsyncIterator[T], work: Callable[[T], Awaitable[list[Difference]]], at_once: int
+) -> AsyncIterator[list[Difference]]:
+    """Results of `work` on each item, as they come, with at most `at_once` under way."""
+    running: set[asyncio.Future[list[Difference]]] = set()
+    try:
+        async for item in items:
+            running.add(asyncio.ensure_future(work(item)))
+            if len(running) >= at_once:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    yield task.result()
+        while running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+
+
+def by_kind(differences: Iterable[Difference]) -> dict[str, int]:
+    """How many there are of each kind."""
+    counts: dict[str, int] = defaultdict(int)
+    for each in differences:
+        counts[each.kind.value] += 1
+    return dict(sorted(counts.items()))

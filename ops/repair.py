@@ -1,0 +1,95 @@
+"""Mends differences where a write at the log's own versions can win, and names the command for the rest."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from ops.bucket import read_manifest
+from ops.differences import Difference, Kind
+from ops.fold import ImageState, unpack
+from ops.inspection import Inspection
+from ops.rows import IMAGE_TABLES, key_in
+from processor.results import delete_image, put_tombstone
+from shared.keys import day_of, uploaded_at
+from shared.ports import EventLog, Index
+from shared.tables import DAYS, DAYS_BUCKET, PRIMARY_KEYS, Delete, Insert, Write, event_writes
+
+MANIFEST = "/manifest.json"
+
+
+async def repair(
+    differences: Iterable[Difference], inspection: Inspection, index: Index, events: EventLog, shards: int
+) -> list[Difference]:
+    """Mend what can be, look again, and return what is left. Raises Unavailable, UnknownOutcome.
+
+    Everything is written at versions that the log has given, so a repair is safe beside live traffic: where the log
+    has moved on since, the later write wins.
+    """
+    by_image: dict[UUID, list[Difference]] = defaultdict(list)
+    for each in differences:
+        by_image[each.image_id].append(each)
+    for image_id, found in by_image.items():
+        state = inspection.fold.images.get(image_id)
+        if state is not None:
+            await _mend_bucket(state, found, inspection)
+            await _mend_answers(found, inspection, index, events, shards)
+            await index.apply(_row_writes(state, found, shards))
+        elif image_id.int == 0:
+            days = [day for day in inspection.fold.days if any(str(day) == each.detail for each in found)]
+            await index.apply([Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, 1) for day in days])
+    await inspection.catch_up()
+    return await inspection.look_again(by_image)
+
+
+async def _mend_bucket(state: ImageState, found: Sequence[Difference], inspection: Inspection) -> None:
+    """Finish a deletion: the tombstone first, as the processor does (invariant 6)."""
+    if state.is_removed and any(each.where not in (*IMAGE_TABLES, DAYS) for each in found):
+        await put_tombstone(inspection.store, state.image_id, state.deleted)
+        await delete_image(inspection.store, state.image_id)
+
+
+async def _mend_answers(
+    found: Sequence[Difference], inspection: Inspection, index: Index, events: EventLog, shards: int
+) -> None:
+    """A manifest is the answer, whole: tell the log what it should have been told, at the manifest's version."""
+    for each in found:
+        if each.kind is Kind.UNANSWERED and each.where.endswith(MANIFEST):
+            manifest = await read_manifest(inspection.store, each.where)
+            if manifest is not None:
+                await events.publish(manifest.event)
+                await index.apply(event_writes(manifest.event, shards))
+
+
+def _row_writes(state: ImageState, found: Sequence[Difference], shards: int) -> list[Write]:
+    writes: list[Write] = []
+    for table in {each.where for each in found} & set(IMAGE_TABLES):
+        key = dict(zip(PRIMARY_KEYS[table], key_in(table, state.image_id, state.owner, shards), strict=True))
+        live = state.live()
+        if not live:
+            writes.append(Delete(table, key, state.deleted))
+            continue
+        common = {
+            "owner_type": state.owner.type,
+            "owner_id": state.owner.id,
+            "uploaded_at": uploaded_at(state.image_id),
+        }
+        common["image_id"] = state.image_id
+        for name, cell in live.items():
+            columns = {**common, **key, name: unpack(name, cell.values[0])}
+            writes.append(Insert(table, columns, cell.version))
+        first = min(cell.version for cell in live.values())
+        writes.append(Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day_of(state.image_id)}, first))
+    return writes
+
+
+def advice(difference: Difference) -> str:
+    """What mends a difference that is left, in a sentence."""
+    if difference.where in IMAGE_TABLES or difference.where == DAYS:
+        return "imagepipe reindex --into NEW_KEYSPACE --compare --switch: a write of the log cannot win here"
+    if difference.kind is Kind.UNANSWERED:
+        return f"imagepipe replay --from beginning --image {difference.image_id}"
+    if difference.kind is Kind.EXTRA:
+        return "imagepipe gc shows what nothing knows, and removes it with --apply"
+    if "original." in difference.where:
+        return "put the object back from a copy of the bucket; nothing else has these bytes"
+    return f"imagepipe reprocess --image {difference.image_id}"

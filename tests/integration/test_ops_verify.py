@@ -1,0 +1,191 @@
+"""`imagepipe verify` finds each kind of damage, mends what it can, and is silent where all is well."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+
+from bench.synthetic import Deployment, deployment, render
+from ops.differences import Difference
+from ops.inspection import Inspection
+from ops.output import Output
+from ops.repair import advice, repair
+from ops.rows import Rows
+from processor.handler import Handler
+from shared.events import Deleted, Ready, Reprocess, Uploaded, decode_manifest, encode
+from shared.keys import Owner, command_version, manifest_key, new_id, tombstone_key, variant_key
+from shared.settings import Settings
+from shared.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
+from tests.memory import MemoryEventLog
+from tests.ops_command import imagepipe, imagepipe_json
+from tests.stack import isolated
+
+OWNER = Owner(type="verify", id="1")
+
+
+@pytest.fixture(scope="module")
+def place(engines: Settings) -> Iterator[Settings]:
+    with isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as settings:
+        yield settings
+
+
+@pytest.fixture
+async def world(place: Settings) -> AsyncIterator[Deployment]:
+    async with deployment(place) as made:
+        yield made
+
+
+async def look(world: Deployment, mend: bool = False) -> list[Difference]:
+    rows = await Rows.open(world.settings)
+    try:
+        inspection = Inspection(
+            world.settings, rows, world.store, Output(True), grace=timedelta(0), with_checksums=True
+        )
+        found = await inspection.settled(await inspection.run(), 0, looks=1)
+        if mend:
+            return await repair(found, inspection, world.index, world.events, world.settings.day_shards)
+        return found
+    finally:
+        await rows.close()
+
+
+async def test_every_history_that_ended_well_is_clean(world: Deployment) -> None:
+    first, version = await world.ready(OWNER)
+    second, version2 = await world.replace(first, version)
+    await world.answer(second, version2)
+    again = Reprocess(
+        image_id=first.image_id, owner=OWNER, image_version=version, revision=second.revision,
+        revision_version=version2, original=second.original,
+        ladder=world.ladder.model_copy(update={"full_quality": 50}),
+    )  # fmt: skip
+    await world.answer(again, await world.append(again))
+    gone, _ = await world.ready(OWNER)
+    await world.delete(gone)
+    unserved, version3 = await world.upload(OWNER)
+    later, version4 = await world.replace(unserved, version3)
+    await world.answer(later, version4)
+    await world.answer(unserved, version3)
+    assert await look(world) == []
+    document = await asyncio.to_thread(imagepipe_json, world.settings, "verify", "--pause", "0", "--slices", "2")
+    assert document == {"images": 2, "clean": True, "differences": []}
+
+
+async def of_image(world: Deployment, image: Uploaded, mend: bool = False) -> set[tuple[str, str]]:
+    """Kind and place of what is found about one image; the other tests' damage stays out of it."""
+    return {(each.kind.value, each.where) for each in await look(world, mend) if each.image_id == image.image_id}
+
+
+async def test_rows_that_missed_a_record_are_found_and_mended(world: Deployment) -> None:
+    stale, version = await world.upload(OWNER)
+    await world.handler.handle(stale, version)  # the answer never reached the index
+    assert await of_image(world, stale) == {("stale", table) for table in (IMAGES, BY_OWNER, BY_DAY)}
+
+    missing = await _command(world)
+    appended = await world.commands.append(missing)
+    missing_version = command_version(world.settings.epoch, appended.offset or 0)
+    await world.handler.handle(missing, missing_version)
+    assert await of_image(world, missing) == {("missing", table) for table in (IMAGES, BY_OWNER, BY_DAY)}
+
+    assert await of_image(world, missing, mend=True) == set()
+    assert await of_image(world, stale) == set()
+    row = await world.index.image(missing.image_id)
+    assert row is not None
+    assert row.current is not None
+
+
+async def test_a_row_that_no_record_knows_is_found_and_left_to_a_rebuild(world: Deployment) -> None:
+    unknown = await _command(world)
+    await world.index.apply(command_writes(unknown, 5, world.settings.day_shards))
+    assert {where for _, where in await of_image(world, unknown, mend=True)} >= {IMAGES}
+    found = [each for each in await look(world) if each.image_id == unknown.image_id and each.where == IMAGES]
+    assert found[0].kind.value == "extra"
+    assert "reindex" in advice(found[0])
+
+
+async def test_a_deleted_image_that_came_back_is_found_and_removed(world: Deployment) -> None:
+    image, _ = await world.ready(OWNER)
+    removal = Deleted(image_id=image.image_id, owner=OWNER)
+    appended = await world.commands.append(removal)
+    await world.handler.handle(removal, command_version(world.settings.epoch, appended.offset or 0))
+    await world.store.delete([tombstone_key(image.image_id)])
+    await world.store.put(image.original.path, b"zombie", "image/png")
+    found = await of_image(world, image)
+    assert found == {("extra", table) for table in (IMAGES, BY_OWNER, BY_DAY)} | {
+        ("extra", image.original.path), ("missing", "tombstones/")
+    }  # fmt: skip
+    assert await of_image(world, image, mend=True) == set()
+    assert await world.index.image(image.image_id) is None
+    assert (await world.store.head(tombstone_key(image.image_id))).size > 0
+
+
+async def test_a_row_written_with_a_clock_is_found_and_left_to_a_rebuild(world: Deployment) -> None:
+    image, _ = await world.ready(OWNER)
+    columns = {"image_id": image.image_id, "outcome": Outcome(image.revision, "failed", "by_hand", "")}
+    await world.index.apply([Insert(IMAGES, columns, int(time.time() * 1e6) << 8)])
+    assert await of_image(world, image) == {("wrong", IMAGES)}
+    assert await of_image(world, image, mend=True) == {("wrong", IMAGES)}
+
+
+async def test_damage_in_the_bucket_is_found(world: Deployment) -> None:
+    image, _ = await world.ready(OWNER)
+    small = variant_key(image.image_id, image.revision, image.ladder.digest, "small")
+    large = variant_key(image.image_id, image.revision, image.ladder.digest, "large")
+    medium = variant_key(image.image_id, image.revision, image.ladder.digest, "medium")
+    manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
+    strange = f"images/{image.image_id}/notes.txt"
+    data = await world.store.get(large)
+    await world.store.delete([small])
+    await world.store.put(large, bytes(len(data)), "image/webp")
+    await world.store.put(medium, b"short", "image/webp")
+    await world.store.put(strange, b"?", "text/plain")
+    assert await of_image(world, image) == {
+        ("missing", small), ("wrong checksum", large), ("wrong checksum", medium), ("extra", strange)
+    }  # fmt: skip
+
+    kept = decode_manifest(await world.store.get(manifest))
+    assert isinstance(kept.event, Ready)
+    changed = kept.event.current.model_copy(update={"dominant_color": "#000000"})
+    other = kept.model_copy(update={"event": kept.event.model_copy(update={"current": changed})})
+    for damage in (encode(other), b"{}"):
+        await world.store.put(manifest, damage, "application/json")
+        assert ("wrong", manifest) in await of_image(world, image)
+    await world.store.delete([manifest, image.original.path])
+    assert {("missing", manifest), ("missing", image.original.path)} <= await of_image(world, image)
+
+
+async def test_objects_of_nobody_are_extra_once_they_are_old_enough(world: Deployment) -> None:
+    nobody = await _command(world)
+    assert await of_image(world, nobody) == {("extra", nobody.original.path)}
+    document = await asyncio.to_thread(imagepipe_json, world.settings, "verify", "--pause", "0", code=1)
+    assert not [each for each in document["differences"] if each["image_id"] == str(nobody.image_id)]
+
+
+async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(world: Deployment) -> None:
+    image, version = await world.upload(OWNER)
+    assert await of_image(world, image) == {("unanswered", "log")}
+    # Rendered, and the answer lost: as if the events topic had been cut.
+    silent = Handler(world.store, render, MemoryEventLog(), world.settings.public_base_url)
+    await silent.handle(image, version)
+    manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
+    assert await of_image(world, image) == {("unanswered", "log"), ("unanswered", manifest)}
+    assert await of_image(world, image, mend=True) == set()
+    row = await world.index.image(image.image_id)
+    assert row is not None
+    assert row.current is not None
+
+
+async def test_the_command_repairs_and_says_what_is_left(world: Deployment) -> None:
+    image, version = await world.upload(OWNER)
+    await world.handler.handle(image, version)
+    printed = await asyncio.to_thread(imagepipe, world.settings, "verify", "--pause", "0", "--repair", "--yes", code=1)
+    assert str(image.image_id) not in printed
+    assert "reindex --into" in printed  # what the tests above have left
+
+
+async def _command(world: Deployment) -> Uploaded:
+    """A command that nobody has appended; its original is stored."""
+    image_id, revision = new_id(), new_id()
+    original = await world.original(image_id, revision)
+    return Uploaded(image_id=image_id, owner=OWNER, revision=revision, original=original, ladder=world.ladder)
