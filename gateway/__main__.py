@@ -79,8 +79,7 @@ class Gateway:
         return {"kafka": self._check_topics, "s3": self._store.check, "cassandra": self._index.check}
 
     async def _check_topics(self) -> None:
-        for topic in (Topic.COMMANDS, Topic.EVENTS):
-            await self._producer.partitions(self._settings.topic(topic))
+        await self._producer.check(self._settings.topic(topic) for topic in (Topic.COMMANDS, Topic.EVENTS))
 
     async def _connect_index(self) -> None:
         while True:

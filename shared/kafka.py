@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -60,6 +61,17 @@ class Producer:
             raise Unavailable("kafka", f"topic {topic} does not exist: create the topics first")
         return len(found)
 
+    async def check(self, topics: Iterable[str]) -> None:
+        """Return if a broker answers now and knows these topics; raises Unavailable. Unlike partitions(), asks anew."""
+        producer = await self._connected()
+        try:
+            cluster = await asyncio.wait_for(producer.client.fetch_all_metadata(), self._timeout)
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable("kafka", f"no metadata: {error!r}") from error
+        missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
+        if missing:
+            raise Unavailable("kafka", f"no such topics: {', '.join(missing)}. Create the topics first")
+
     async def send(
         self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
     ) -> Appended:
@@ -96,6 +108,10 @@ class Producer:
                         await producer.stop()
                     reason = await explain_kafka(self._settings)
                     raise Unavailable("kafka", f"cannot connect: {error!r}; {reason}") from error
+                except asyncio.CancelledError:
+                    # A probe that gave up, say: a half-started producer would go on trying.
+                    _abandon_later(producer)
+                    raise
                 self._producer = producer
             return self._producer
 
@@ -104,13 +120,17 @@ class Producer:
         if self._producer is producer:
             self._producer = None
             log.warning("kafka_producer_replaced")
-            task = asyncio.ensure_future(_abandon(producer))
-            _abandoned.add(task)
-            task.add_done_callback(_abandoned.discard)
+            _abandon_later(producer)
 
 
 _abandoned: set[asyncio.Future[None]] = set()
 """References that keep closing tasks alive until they are done."""
+
+
+def _abandon_later(producer: AIOKafkaProducer) -> None:
+    task = asyncio.ensure_future(_abandon(producer))
+    _abandoned.add(task)
+    task.add_done_callback(_abandoned.discard)
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
