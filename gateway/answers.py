@@ -1,6 +1,6 @@
 """Errors to answers, in one place: whatever a handler raises becomes an RFC 9457 problem document."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access_log import CLIENT_CLOSED
@@ -30,7 +31,7 @@ def problem_of(error: Exception) -> Problem:
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():
-            code = {404: "no_such_page", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+            code = "no_such_page" if error.status_code == 404 else "bad_request"
             return Problem(code, str(error.detail), headers=error.headers)
     return Problem("internal", "An error that was not foreseen.")
 
@@ -55,14 +56,22 @@ def answer(request: Request, error: Exception) -> Response:
     return JSONResponse(problem.document(base_url), problem.status, headers, media_type=PROBLEM_JSON)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every exception of the app's handlers with a problem document."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer every exception of the app's handlers with a problem document. `routes` are the app's own."""
+
+    async def wrong_method(request: Request, error: Exception) -> Response:
+        # The framework names the methods of the first route of the path only.
+        matches = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.url.path)]
+        methods = sorted({method for route in matches for method in route.methods or ()})
+        detail = f"this path takes {', '.join(methods)}"
+        return answer(request, Problem("method_not_allowed", detail, headers={"Allow": ", ".join(methods)}))
 
     async def handler(request: Request, error: Exception) -> Response:
         return answer(request, error)
 
     for kind in (Problem, Unavailable, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, handler)
+    app.add_exception_handler(405, wrong_method)
     # Not a handler for Exception: the framework puts that one outside of all middleware, where no request id is set.
     app.add_middleware(_LastResort)
 

@@ -26,7 +26,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
-    answers.install(app)
+    answers.install(app, [route for router in ROUTERS for route in router.routes])
     openapi.install(app)
     # Added last, so that it is around everything else.
     app.add_middleware(AccessLog)
