@@ -88,7 +88,7 @@ class Build:
     def _step(self, instruction: str, value: str) -> None:
         match instruction:
             case "FROM":
-                self._from(_name_in(value))
+                self._from(_name_in(value), with_python=value.startswith("python:"))
             case "ENV":
                 for assignment in shlex.split(value):
                     name, _, text = assignment.partition("=")
@@ -107,11 +107,13 @@ class Build:
             case _ if instruction not in WITHOUT_EFFECT_HERE:
                 raise KeyError(f"{instruction} is not known to this check")
 
-    def _from(self, name: str) -> None:
+    def _from(self, name: str, with_python: bool) -> None:
         root = self._directory / f"{len(self._built)}-{name}"
-        python = root / "usr" / "local"
-        venv.create(python, with_pip=True)
-        self._current = self._stages[name] = Stage(name, root, {"PATH": f"{python / 'bin'}:/usr/bin:/bin"})
+        path = ["/usr/bin", "/bin"]
+        if with_python:
+            venv.create(root / "usr" / "local", with_pip=True)
+            path.insert(0, str(root / "usr" / "local" / "bin"))
+        self._current = self._stages[name] = Stage(name, root, {"PATH": ":".join(path)})
 
     def _expanded(self, name: str, text: str) -> str:
         if name == "PATH":

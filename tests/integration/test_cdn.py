@@ -1,0 +1,241 @@
+"""The nginx that stands in for a CDN, in front of a gateway of its own whose media lives for two seconds."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from dotenv import dotenv_values
+
+from deploy.local import ports
+from deploy.local.process import CHILD
+from tests.images import encode, photo
+from tests.nginx import running_nginx
+from tests.stack import Stack, wait_for
+
+LIFETIME = 2
+"""Seconds that the gateway lets caches keep media here."""
+UNSIGNED = {"X-Amz-Content-Sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
+
+
+@dataclass
+class Gateway:
+    """The gateway behind the CDN; the stack's own goes on serving when this one is away."""
+
+    env: dict[str, str]
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "gateway"]
+        self.process = subprocess.Popen(argv, env=self.env)
+        wait_for(lambda: True if self._listens() else None, 60, "the gateway behind the CDN answers")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(20)
+            self.process = None
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return httpx.get(f"http://127.0.0.1:{self.port}/images?limit=1", trust_env=False, timeout=10).is_success
+
+
+@dataclass
+class Cdn:
+    """A client of the CDN, one of the API, and the origin between."""
+
+    media: httpx.Client
+    api: httpx.Client
+    origin: Gateway
+
+    def upload(self, size: int) -> dict[str, Any]:
+        files = {"image": ("photo.jpg", encode(photo(size, 100), "JPEG"), "image/jpeg")}
+        answer = self.api.post("/images", files=files, headers={"Prefer": "wait=30"})
+        assert answer.status_code in (200, 201, 202), answer.text
+        return self.ready(answer.json()["image_id"])
+
+    def ready(self, image_id: str) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.api.get(
+                f"/images/{image_id}/metadata", headers={"Cache-Control": "no-cache"}
+            ).json()
+            return found if found["status"] == "ready" and not found["pending"] else None
+
+        return wait_for(look, 60, f"{image_id} is ready")
+
+    def get(self, url: str, **headers: str) -> httpx.Response:
+        # Status documents name the host that clients see; here it is the CDN's port.
+        return self.media.get(urlsplit(url).path, headers=headers)
+
+
+@pytest.fixture(scope="module")
+def cdn(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cdn]:
+    root = tmp_path_factory.mktemp("cdn")
+    port, internal = ports.choose(()), ports.choose(())
+    values = {name: value or "" for name, value in dotenv_values(stack.root.env_file).items()}
+    own = {
+        "GATEWAY_PORT": str(port), "GATEWAY_INTERNAL_PORT": str(internal), "MEDIA_MAX_AGE": f"PT{LIFETIME}S",
+    }  # fmt: skip
+    origin = Gateway({**os.environ, **values, **own}, port)
+    origin.start()
+    try:
+        with (
+            running_nginx(root, f"127.0.0.1:{port}") as base_url,
+            httpx.Client(base_url=base_url, trust_env=False, timeout=30) as media,
+            httpx.Client(base_url=stack.base_url, trust_env=False, timeout=60) as api,
+        ):
+            yield Cdn(media, api, origin)
+    finally:
+        origin.stop()
+
+
+@pytest.fixture(scope="module")
+def image(cdn: Cdn) -> dict[str, Any]:
+    return cdn.upload(600)
+
+
+def cache(response: httpx.Response) -> str:
+    return response.headers["X-Cache-Status"]
+
+
+def test_the_second_request_is_a_hit_whatever_its_query(cdn: Cdn, image: dict[str, Any]) -> None:
+    url = image["variants"][0]["url"]
+
+    first, second = cdn.get(url), cdn.get(url)
+    third = cdn.media.get(f"{urlsplit(url).path}?cache=bust")
+
+    assert [cache(each) for each in (first, second, third)] == ["MISS", "HIT", "HIT"]
+    assert first.content == second.content == third.content
+    assert len(first.content) == image["variants"][0]["size"]
+    assert second.headers["Content-Type"] == "image/webp"
+    assert second.headers["Cache-Control"] == f"public, max-age={LIFETIME}, immutable"
+    assert second.headers["X-Content-Type-Options"] == "nosniff"
+    assert cdn.get(url, **{"If-None-Match": second.headers["ETag"]}).status_code == 304
+    assert cdn.media.head(urlsplit(url).path).headers["Content-Length"] == str(len(first.content))
+
+
+def test_a_range_is_served_from_the_cache_and_fills_it(cdn: Cdn, image: dict[str, Any]) -> None:
+    url = image["variants"][1]["url"]
+
+    first = cdn.get(url, Range="bytes=10-19")
+    whole = cdn.get(url)
+    second = cdn.get(url, Range="bytes=-5")
+
+    assert [first.status_code, whole.status_code, second.status_code] == [206, 200, 206]
+    assert [cache(first), cache(whole), cache(second)] == ["MISS", "HIT", "HIT"]
+    assert first.content == whole.content[10:20]
+    assert second.content == whole.content[-5:]
+
+
+def test_an_expired_entry_is_revalidated_and_not_sent_again(cdn: Cdn, image: dict[str, Any]) -> None:
+    url = image["variants"][2]["url"]
+    assert cdn.get(url).status_code == 200
+    time.sleep(LIFETIME + 0.5)
+
+    def revalidated() -> str | None:
+        status = cache(cdn.get(url))
+        return status if status in ("HIT", "REVALIDATED") else None
+
+    # The update goes on in the background: the first client after the end gets the old bytes at once.
+    assert cache(cdn.get(url)) in ("STALE", "UPDATING", "REVALIDATED")
+    assert wait_for(revalidated, 10, "the entry is fresh again")
+
+
+def test_a_missing_file_is_asked_for_again_after_a_second(cdn: Cdn, image: dict[str, Any]) -> None:
+    path = urlsplit(image["original"]["url"]).path.replace(image["image_id"][-6:], "000000")
+
+    first = cdn.media.get(path)
+    time.sleep(1.5)
+    later = cdn.media.get(path)
+
+    assert (first.status_code, later.status_code) == (404, 404)
+    assert cache(first) == "MISS"
+    assert cache(later) in ("MISS", "EXPIRED", "STALE", "UPDATING")
+
+
+def test_a_replaced_image_has_a_new_url(cdn: Cdn) -> None:
+    before = cdn.upload(90)
+    old = cdn.get(before["original"]["url"])
+    files = {"image": ("photo.jpg", encode(photo(130, 60), "JPEG"), "image/jpeg")}
+    assert cdn.api.put(f"/images/{before['image_id']}", files=files).is_success
+
+    after = cdn.ready(before["image_id"])
+    new = cdn.get(after["original"]["url"])
+
+    assert after["original"]["url"] != before["original"]["url"]
+    assert (old.status_code, new.status_code) == (200, 200)
+    assert cache(new) == "MISS"
+    assert new.content == files["image"][1] != old.content
+
+
+def test_a_deleted_image_fades(cdn: Cdn) -> None:
+    image = cdn.upload(150)
+    url = image["variants"][0]["url"]
+    assert cdn.get(url).status_code == 200
+    assert cdn.api.delete(f"/images/{image['image_id']}").is_success
+
+    assert wait_for(lambda: cdn.get(url).status_code == 404 or None, LIFETIME + 15, "the CDN forgets a deleted image")
+
+
+def test_what_is_cached_is_served_while_the_origin_is_away(cdn: Cdn, image: dict[str, Any]) -> None:
+    cached, other = image["variants"][3]["url"], image["original"]["url"]
+    content = cdn.get(cached).content
+    time.sleep(LIFETIME + 0.5)
+    cdn.origin.stop()
+    try:
+        stale = [cdn.get(cached) for _ in range(3)]
+        assert [each.status_code for each in stale] == [200] * 3
+        assert {cache(each) for each in stale} <= {"STALE", "UPDATING"}
+        assert all(each.content == content for each in stale)
+        assert cdn.get(other).status_code in (502, 504)
+    finally:
+        cdn.origin.start()
+    assert wait_for(lambda: cdn.get(other).status_code == 200 or None, 20, "the origin is asked again")
+
+
+@pytest.mark.parametrize("path", ["/", "/images", "/images?limit=1", "/metrics", "/readyz", "/media/../images"])
+def test_nothing_but_media_passes(cdn: Cdn, path: str) -> None:
+    assert cdn.media.get(path).status_code == 404
+
+
+def test_only_reading_passes(cdn: Cdn, image: dict[str, Any]) -> None:
+    path = urlsplit(image["original"]["url"]).path
+    assert {cdn.media.request(method, path).status_code for method in ("POST", "PUT", "DELETE", "PATCH")} == {403}
+
+
+def test_manifests_and_tombstones_are_not_there(cdn: Cdn, image: dict[str, Any]) -> None:
+    directory = urlsplit(image["variants"][0]["url"]).path.rpartition("/")[0]
+    assert cdn.media.get(f"{directory}/manifest.json").status_code == 404
+    assert cdn.media.get(f"/media/tombstones/{image['image_id']}").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+@pytest.mark.parametrize("value", [*UNSIGNED.values(), "streaming-unsigned-payload-trailer"])
+def test_unsigned_trailers_never_pass(cdn: Cdn, image: dict[str, Any], method: str, value: str) -> None:
+    for path in (urlsplit(image["original"]["url"]).path, "/media/x", "/imagepipe/images/x", "/"):
+        answer = cdn.media.request(method, path, headers={"X-Amz-Content-Sha256": value})
+        assert answer.status_code == 403
+
+
+def test_a_line_break_in_the_path_reaches_the_origin_encoded(cdn: Cdn) -> None:
+    answer = cdn.media.get("/media/x%20HTTP/1.1%0d%0aX-Injected:%201%0d%0aX:")
+    assert answer.status_code == 404
+
+
+def test_the_bucket_itself_stays_closed(stack: Stack, image: dict[str, Any]) -> None:
+    bucket = f"{stack.settings.s3_endpoint_url}/{stack.settings.s3_bucket}"
+    for url in (bucket, f"{bucket}/{image['original']['path']}", f"{bucket}/{image['variants'][0]['path']}"):
+        assert httpx.get(url, trust_env=False).status_code == 403
