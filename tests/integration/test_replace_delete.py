@@ -1,0 +1,188 @@
+"""Replacing and deleting on the running stack: by id, by URL, by owner, whatever is in flight."""
+
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shared.storage import s3_client
+from tests.api import JPEG, PNG, Api, eventually, form
+from tests.images import encode, photo
+from tests.stack import Stack
+
+OTHER = encode(photo(260, 180), "JPEG")
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> Iterator[Api]:
+    with Api(stack.base_url) as client:
+        yield client
+
+
+@pytest.fixture
+def owner() -> dict[str, str]:
+    return {"user_id": secrets.token_hex(8)}
+
+
+def objects(stack: Stack, image_id: str) -> list[str]:
+    client = s3_client(stack.settings)
+    found = client.list_objects_v2(Bucket=stack.settings.s3_bucket, Prefix=f"images/{image_id}/")
+    return [item["Key"] for item in found.get("Contents", [])]
+
+
+def broken_png() -> bytes:
+    data = bytearray(encode(photo(200, 150), "PNG"))
+    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+    return bytes(data)
+
+
+def test_the_old_variants_are_served_until_the_new_ones_are_ready(api: Api, owner: dict[str, str]) -> None:
+    old = api.settled(api.upload(JPEG, **owner)["image_id"])
+
+    answer = api.put(f"/images/{old['image_id']}", files=form(("new.jpg", OTHER)))
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "processing")
+    assert answer.json()["variants"] == old["variants"]
+    assert answer.json()["pending"]["file_name"] == "new.jpg"
+    new = api.settled(old["image_id"])
+    assert (new["status"], new["pending"], new["file_name"]) == ("ready", None, "new.jpg")
+    assert (new["owner_id"], new["uploaded_at"]) == (old["owner_id"], old["uploaded_at"])
+    assert not {variant["url"] for variant in new["variants"]} & {variant["url"] for variant in old["variants"]}
+    assert api.get(f"/images/{old['image_id']}").content == OTHER
+    assert api.ids_of(**owner) == [old["image_id"]]
+
+
+def test_a_failed_replacement_keeps_the_old_image_and_says_why(api: Api, owner: dict[str, str]) -> None:
+    old = api.settled(api.upload(JPEG, **owner)["image_id"])
+
+    answer = api.put(
+        f"/images/{old['image_id']}", files=form(("broken.png", broken_png())), headers={"Prefer": "wait=30"}
+    )
+
+    found = answer.json()
+    assert (answer.status_code, found["status"]) == (200, "failed")
+    assert found["variants"] == old["variants"]
+    assert (found["pending"]["status"], found["pending"]["file_name"]) == ("failed", "broken.png")
+    assert found["pending"]["error"]["type"] == found["error"]["type"]
+    assert api.get(f"/images/{old['image_id']}").content == JPEG
+
+
+def test_replacements_one_after_the_other_end_with_the_last(api: Api, owner: dict[str, str]) -> None:
+    image_id = api.upload(JPEG, **owner)["image_id"]
+    for number in range(5):
+        last = encode(photo(100 + number, 80), "JPEG")
+        assert api.put(f"/images/{image_id}", files=form((f"{number}.jpg", last))).status_code == 202
+
+    found = api.settled(image_id)
+
+    assert (found["file_name"], found["original"]["width"], found["status"]) == ("4.jpg", 104, "ready")
+
+
+def test_a_deleted_image_is_gone_everywhere(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+    old = api.settled(api.upload(JPEG, **owner)["image_id"])
+    urls = [old["original"]["url"], *(variant["url"] for variant in old["variants"])]
+
+    assert api.delete(f"/images/{old['image_id']}").status_code == 204
+
+    assert [api.get(url).status_code for url in urls] == [404] * 5
+    assert api.get(f"/images/{old['image_id']}").status_code == 404
+    assert api.ids_of(**owner) == []
+    assert api.delete(f"/images/{old['image_id']}").status_code == 404
+    eventually(lambda: objects(stack, old["image_id"]) == [], "the bucket has none of its objects")
+
+
+def test_deleting_while_it_is_being_processed_wins(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+    ids = [api.upload(OTHER, **owner)["image_id"] for _ in range(6)]
+    for image_id in ids:
+        assert api.delete(f"/images/{image_id}").status_code == 204
+
+    eventually(lambda: all(objects(stack, image_id) == [] for image_id in ids), "no object is left")
+    assert api.ids_of(**owner) == []
+    assert [api.document(image_id) for image_id in ids] == [None] * 6
+
+
+def test_a_replacement_after_a_delete_is_404(api: Api, owner: dict[str, str]) -> None:
+    image_id = api.upload(JPEG, **owner)["image_id"]
+    api.delete(f"/images/{image_id}")
+
+    assert api.put(f"/images/{image_id}", files=form(("new.jpg", OTHER))).status_code == 404
+
+
+@pytest.mark.parametrize("base", [None, "https://cdn.example.com/some/where/"])
+def test_deleting_by_the_url_of_the_original(api: Api, owner: dict[str, str], base: str | None) -> None:
+    old = api.upload(JPEG, **owner)
+    url = base + old["original"]["path"] if base else old["original"]["url"]
+
+    assert api.delete("/images", params={"url": url}).status_code == 204
+    assert api.delete("/images", params={"url": url}).status_code == 404
+    assert api.ids_of(**owner) == []
+
+
+def test_clearing_an_owner_spares_the_others(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+    ids = [api.upload(PNG, **owner)["image_id"] for _ in range(5)]
+    other = api.upload(PNG, user_id=owner["user_id"] + "x")["image_id"]
+
+    assert api.delete("/images", params=owner).status_code == 204
+
+    assert api.ids_of(**owner) == []
+    assert api.delete("/images", params=owner).status_code == 204
+    assert api.settled(other)["status"] == "ready"
+    eventually(lambda: all(objects(stack, image_id) == [] for image_id in ids), "no object is left")
+    assert api.ids_of(**owner) == []
+
+
+def test_an_upload_after_the_clearing_stays(api: Api, owner: dict[str, str]) -> None:
+    api.upload(PNG, **owner)
+    api.delete("/images", params=owner)
+    later = api.upload(PNG, **owner)["image_id"]
+
+    assert api.settled(later)["status"] == "ready"
+    assert api.ids_of(**owner) == [later]
+
+
+def test_a_set_replaces_the_owners_images(api: Api, owner: dict[str, str]) -> None:
+    for _ in range(3):
+        api.upload(PNG, **owner)
+
+    files = form(("1.jpg", JPEG), ("2.jpg", OTHER))
+    answer = api.put("/images", params=owner, files=files, headers={"Prefer": "wait=30"})
+
+    ids = [image["image_id"] for image in answer.json()["images"]]
+    assert (answer.status_code, [image["status"] for image in answer.json()["images"]]) == (200, ["ready", "ready"])
+    assert api.ids_of(**owner) == ids[::-1]
+
+
+def test_one_file_onto_one_image_replaces_it_in_place(api: Api, owner: dict[str, str]) -> None:
+    old = api.settled(api.upload(JPEG, **owner)["image_id"])
+
+    answer = api.put("/images", params=owner, files=form(("new.jpg", OTHER)), headers={"Prefer": "wait=30"})
+
+    [found] = answer.json()["images"]
+    assert (found["image_id"], found["status"], found["file_name"]) == (old["image_id"], "ready", "new.jpg")
+    assert api.ids_of(**owner) == [old["image_id"]]
+
+
+def test_a_set_with_one_bad_file_changes_nothing(api: Api, owner: dict[str, str]) -> None:
+    old = api.upload(JPEG, **owner)["image_id"]
+
+    answer = api.put("/images", params=owner, files=form(("1.jpg", JPEG), ("2.jpg", b"text")))
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")
+    assert api.ids_of(**owner) == [old]
+
+
+def test_two_sets_at_once_keep_at_least_one_of_them_whole(api: Api, owner: dict[str, str]) -> None:
+    old = {api.upload(PNG, **owner)["image_id"] for _ in range(2)}
+
+    def put(names: tuple[str, str]) -> set[str]:
+        answer = api.put("/images", params=owner, files=form(*((name, PNG) for name in names)))
+        return {image["image_id"] for image in answer.raise_for_status().json()["images"]}
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(put, [("a.png", "b.png"), ("c.png", "d.png")])
+
+    found = set(api.ids_of(**owner))
+    assert not found & old
+    assert first <= found or second <= found
+    assert found <= first | second
