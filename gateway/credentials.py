@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from gateway.problems import Problem
 from shared.errors import Unavailable
 from shared.keys import Owner, incoming_prefix
+from shared.security import s3_verify
 from shared.settings import Settings
 from shared.storage import boto_config
 
@@ -68,6 +69,7 @@ class StsKeyIssuer:
             region_name=settings.s3_region,
             aws_access_key_id=settings.s3_access_key_id,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
+            verify=s3_verify(settings),
             config=boto_config(settings),
         )
         return cls(client, settings)
