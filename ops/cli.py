@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ops import backlog, dlq, init, logs, schema, stack, status, tail, topics, verify
+from ops import backlog, dlq, gc, init, logs, schema, stack, status, tail, topics, verify
 from shared.errors import ImagepipeError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     "Data stays until [cyan]imagepipe down --delete-data[/].",
 )
 
-for module in (stack, status, logs, init, topics, schema, backlog, tail, dlq, verify):
+for module in (stack, status, logs, init, topics, schema, backlog, tail, dlq, verify, gc):
     module.register(app)
 
 

@@ -12,6 +12,9 @@ from deploy.local.state import State
 from shared.settings import Settings
 
 NAMES = ("processor", "indexer", "gateway")
+SWEEP = "sweep"
+SWEEP_EVERY = "10m"
+"""Pause between two sweeps of superseded objects; each of those lives for SWEEP_DELAY anyway."""
 PORTS = ("gateway_internal", "processor_internal", "indexer_internal")
 
 ENDPOINTS = {
@@ -69,6 +72,16 @@ def part(name: str, state: State, env: Mapping[str, str]) -> Part:
         # Handlers may finish what they hold: the processor bounds each well under this.
         stop_grace=30, start_timeout=90,
     )  # fmt: skip
+
+
+def sweep_part(env: Mapping[str, str]) -> Part:
+    """The sweep of superseded revisions and renders, again and again; it serves nothing, so it is ready at once."""
+    argv = (sys.executable, "-m", "ops.cli", "gc", "--superseded", "--apply", "--every", SWEEP_EVERY)
+    return Part(name=SWEEP, title="Sweep", argv=argv, env=env, probe=_nothing, url="", quiet=True)
+
+
+async def _nothing() -> None:
+    return None
 
 
 async def probe(url: str) -> None:

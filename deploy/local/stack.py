@@ -168,6 +168,7 @@ async def _start(supervisor: Supervisor, options: Options, engines: list[Part], 
         begin = time.monotonic()
         env = {**options.given, **values}
         await _all(start(services.part(name, supervisor.state, env)) for name in services.NAMES)
+        await supervisor.start(services.sweep_part(env))
 
 
 async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -186,7 +187,7 @@ async def _end(supervisor: Supervisor, engines: list[str], reporter: Reporter) -
         supervisor.set_phase(Phase.STOPPING)
     with reporter.step("Stopped"):
         # Services first: they finish what they hold while the engines still answer.
-        await supervisor.stop_parts(services.NAMES)
+        await supervisor.stop_parts((*services.NAMES, services.SWEEP))
         await supervisor.stop_parts(engines)
     supervisor.state.supervisor = None
     if not failed:

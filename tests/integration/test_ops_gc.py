@@ -1,0 +1,82 @@
+"""`imagepipe gc` on real engines: what is superseded goes, what nothing knows is reported, everything else stays."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+
+from bench.synthetic import Deployment, deployment
+from ops.garbage import Collector
+from ops.output import Output
+from ops.sweeper import Sweeper
+from shared.keys import Owner, image_prefix, new_id, original_key, revision_prefix
+from shared.settings import Settings
+from shared.storage import S3Store
+from tests.ops_command import imagepipe, imagepipe_json
+from tests.stack import isolated
+
+OWNER = Owner(type="gc", id="1")
+
+
+@pytest.fixture(scope="module")
+def place(engines: Settings) -> Iterator[Settings]:
+    changes = {"topic_partitions": 2, "sweep_delay": timedelta(0)}
+    with isolated(engines, topics=True, keyspace=True, bucket=True, **changes) as settings:
+        yield settings
+
+
+@pytest.fixture
+async def world(place: Settings) -> AsyncIterator[Deployment]:
+    async with deployment(place) as made:
+        yield made
+
+
+async def _keys(store: S3Store, prefix: str) -> set[str]:
+    return {info.key for info in await store.list(prefix)}
+
+
+async def test_the_sweep_takes_what_is_superseded_and_nothing_else(world: Deployment) -> None:
+    image, version = await world.ready(OWNER)
+    never_rendered, version2 = await world.replace(image, version)
+    last, version3 = await world.replace(image, version)
+    await world.answer(last, version3)
+    await world.answer(never_rendered, version2)
+    under_way, _ = await world.replace(image, version)
+    alone, _ = await world.ready(OWNER)
+    before = await _keys(world.store, "images/")
+    doomed = {
+        *await _keys(world.store, revision_prefix(image.image_id, image.revision)), never_rendered.original.path
+    }  # fmt: skip
+
+    reported = await asyncio.to_thread(imagepipe_json, world.settings, "gc", "--superseded")
+    assert set(reported["superseded"]["keys"]) == doomed
+    assert await _keys(world.store, "images/") == before
+
+    swept = await Sweeper(world.settings, world.store, Output(True)).run(apply=True)
+    assert set(swept.keys) == doomed
+    assert await _keys(world.store, "images/") == before - doomed
+    assert under_way.original.path in before - doomed
+    assert len(await _keys(world.store, image_prefix(alone.image_id))) == 6
+    assert (await Sweeper(world.settings, world.store, Output(True)).run(apply=True)).objects == 0
+
+
+async def test_what_nothing_knows_is_reported_and_what_a_row_or_manifest_knows_is_not(world: Deployment) -> None:
+    nobody, revision = new_id(), new_id()
+    orphan = original_key(nobody, revision, "image/png")
+    await world.store.put(orphan, b"never acknowledged", "image/png")
+    waiting, _ = await world.upload(OWNER)
+    without_objects, _ = await world.upload(OWNER)
+    await world.store.delete([without_objects.original.path])
+
+    collector = Collector(world.settings, world.store, Output(True), timedelta(0))
+    garbage = await collector.run()
+    assert set(garbage.objects) == {orphan}
+    assert garbage.rows_without_objects == [without_objects.image_id]
+    assert waiting.original.path in await _keys(world.store, "images/")
+
+    # Too young to be judged by the command, whatever it is told.
+    await asyncio.to_thread(imagepipe, world.settings, "gc", "--older-than", "5m", code=1)
+    document = await asyncio.to_thread(imagepipe_json, world.settings, "gc", "--apply", "--yes", "--older-than", "1h")
+    assert document["unknown"]["objects"] == {}
+    assert orphan in await _keys(world.store, "images/")

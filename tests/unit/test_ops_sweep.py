@@ -1,0 +1,168 @@
+"""The sweep judges by manifests and versions alone, and the objects that it leaves are those the model leaves."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.bucket import BucketImage, sort_objects
+from ops.sweep import FoundManifest, in_order, may_have_superseded, superseded, unknown_revisions
+from shared.events import Manifest, Ready, Request
+from shared.keys import manifest_key, new_id, original_key, variant_key
+from shared.ports import ObjectInfo
+from tests.records import failed, ready
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+BASE = "0123456789abcdef"
+
+
+class Bucket:
+    """One image's objects, by revision number: revision n was introduced at version 10 * n."""
+
+    def __init__(self) -> None:
+        self.image_id = new_id()
+        self.revisions: dict[int, UUID] = {}
+        self.objects: list[ObjectInfo] = []
+        self.manifests: dict[str, FoundManifest] = {}
+
+    def original(self, number: int) -> str:
+        revision = self.revisions.setdefault(number, new_id())
+        return self._put(original_key(self.image_id, revision, "image/png"), NOW)
+
+    def render(self, number: int, version: int, *, ok: bool = True, age: timedelta = 2 * HOUR) -> set[str]:
+        revision = self.revisions[number]
+        name = BASE if version == 10 * number else f"{BASE}-{version}"
+        make = ready if ok else failed
+        event = make(
+            self.image_id, revision, version, image_version=10, revision_version=10 * number,
+            answers="image.uploaded" if version == 10 * number else "image.reprocess",
+        )  # fmt: skip
+        key = manifest_key(self.image_id, revision, name)
+        self.manifests[key] = FoundManifest(Manifest(render=name, event=event), NOW - age)
+        self._put(key, NOW - age)
+        return {key, self._put(variant_key(self.image_id, revision, name, "full"), NOW - age)} if ok else {key}
+
+    def _put(self, key: str, modified: datetime) -> str:
+        self.objects.append(ObjectInfo(key, 100, "etag", modified))
+        return key
+
+    @property
+    def image(self) -> BucketImage:
+        return sort_objects(self.image_id, self.objects)
+
+    def swept(self, introduced: dict[int, int] | None = None) -> set[str]:
+        known = {self.revisions[number]: version for number, version in (introduced or {}).items()}
+        return {info.key for info in superseded(self.image, self.manifests, known, now=NOW, delay=HOUR)}
+
+
+def test_a_replaced_revision_goes_whole_and_the_current_one_stays() -> None:
+    bucket = Bucket()
+    old = {bucket.original(1)} | bucket.render(1, 10)
+    bucket.original(2)
+    bucket.render(2, 20)
+    assert bucket.swept() == old
+
+
+def test_nothing_goes_before_the_delay_has_passed() -> None:
+    bucket = Bucket()
+    bucket.original(1)
+    bucket.render(1, 10)
+    bucket.original(2)
+    bucket.render(2, 20, age=HOUR - timedelta(seconds=1))
+    assert bucket.swept() == set()
+
+
+def test_what_an_older_ready_render_superseded_does_not_wait_for_the_newest() -> None:
+    bucket = Bucket()
+    first = {bucket.original(1)} | bucket.render(1, 10)
+    bucket.original(2)
+    bucket.render(2, 20)
+    bucket.original(3)
+    bucket.render(3, 30, age=timedelta(0))
+    assert bucket.swept() == first
+
+
+def test_a_reprocess_supersedes_the_render_and_keeps_the_original() -> None:
+    bucket = Bucket()
+    bucket.original(1)
+    old = bucket.render(1, 10)
+    bucket.render(1, 40)
+    assert bucket.swept() == old
+
+
+def test_a_failed_replacement_supersedes_nothing_and_keeps_its_original() -> None:
+    bucket = Bucket()
+    bucket.original(1)
+    bucket.render(1, 10)
+    bucket.original(2)
+    bucket.render(2, 20, ok=False)
+    assert bucket.swept() == set()
+
+
+def test_an_original_without_a_manifest_goes_only_if_the_log_says_that_it_is_older() -> None:
+    bucket = Bucket()
+    bucket.original(1)
+    bucket.original(2)
+    bucket.render(2, 20)
+    bucket.original(3)
+    first = {info.key for info in unknown_revisions(bucket.image, bucket.manifests).values()}
+    assert bucket.swept() == set()
+    assert bucket.swept({1: 10, 3: 30}) == first - bucket_keys(bucket, 3)
+    assert bucket.swept({1: 10, 3: 30}) == bucket_keys(bucket, 1)
+
+
+def test_a_folder_without_a_manifest_is_left_alone() -> None:
+    bucket = Bucket()
+    bucket.original(1)
+    half = variant_key(bucket.image_id, bucket.revisions[1], BASE, "full")
+    bucket.objects.append(ObjectInfo(half, 100, "etag", NOW - 5 * HOUR))
+    bucket.original(2)
+    bucket.render(2, 20)
+    assert half not in bucket.swept({1: 10})
+
+
+def test_manifests_are_deleted_last() -> None:
+    bucket = Bucket()
+    bucket.original(1)
+    bucket.render(1, 10)
+    keys = in_order(bucket.objects)
+    assert keys[-1].endswith("/manifest.json")
+    assert not any(key.endswith("/manifest.json") for key in keys[:-1])
+
+
+def test_one_revision_with_one_render_is_not_worth_a_read() -> None:
+    bucket = Bucket()
+    bucket.original(1)
+    bucket.render(1, 10)
+    assert not may_have_superseded(bucket.image)
+    bucket.original(2)
+    assert may_have_superseded(bucket.image)
+
+
+@given(st.data())
+def test_the_best_ready_render_its_original_and_later_originals_always_stay(data: st.DataObject) -> None:
+    bucket = Bucket()
+    count = data.draw(st.integers(1, 4))
+    for number in range(1, count + 1):
+        bucket.original(number)
+        if data.draw(st.booleans()):
+            bucket.render(number, 10 * number, ok=data.draw(st.booleans()))
+        for extra in range(data.draw(st.integers(0, 2))):
+            bucket.render(number, 100 + 10 * number + extra, ok=data.draw(st.booleans()))
+    swept = bucket.swept({number: 10 * number for number in range(1, count + 1)})
+    ready_ones = [each for each in bucket.manifests.values() if isinstance(each.manifest.event, Ready)]
+    if not ready_ones:
+        assert swept == set()
+        return
+    best = max(ready_ones, key=lambda each: each.manifest.precedence)
+    assert not any(key in swept for key in bucket.manifests if bucket.manifests[key] is best)
+    request: Request = best.manifest.event.request
+    for number, revision in bucket.revisions.items():
+        stays = 10 * number >= request.revision_version
+        assert (original_key(bucket.image_id, revision, "image/png") not in swept) == stays
+
+
+def bucket_keys(bucket: Bucket, number: int) -> set[str]:
+    return {original_key(bucket.image_id, bucket.revisions[number], "image/png")}
