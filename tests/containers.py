@@ -11,8 +11,8 @@ MINIO_IMAGE = "minio/minio:RELEASE.2025-09-07T16-13-09Z"
 
 def docker_answers() -> bool:
     """Whether a Docker engine can be reached."""
-    import docker  # type: ignore[import-untyped]
-    from docker.errors import DockerException  # type: ignore[import-untyped]
+    import docker
+    from docker.errors import DockerException
 
     try:
         client = docker.from_env(timeout=3)
