@@ -7,13 +7,21 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from cassandra import ConsistencyLevel, DriverException, ReadFailure, RequestExecutionException
+from cassandra import (
+    ConsistencyLevel,
+    DriverException,
+    InvalidRequest,
+    ProtocolVersion,
+    ReadFailure,
+    RequestExecutionException,
+)
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
@@ -33,6 +41,10 @@ log = structlog.get_logger()
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+LIVE_KEYSPACE = "live_keyspace"
+"""Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""
+FOLLOW_SECONDS = 1.0
+"""How often a process looks whether another keyspace has become the live one: one read of one row."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 COLUMNS = "image_id, owner_type, owner_id, uploaded_at, image_version, request, outcome, current"
 TOMBSTONES = 0x0001
@@ -41,7 +53,10 @@ ENGINE_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OS
 
 
 def connect(settings: Settings, keyspace: str | None = None) -> Session:
-    """A session at LOCAL_QUORUM; blocks. Raises Unavailable, and ConfigurationError for a useless CA file."""
+    """A session at LOCAL_QUORUM; blocks.
+
+    Raises Unavailable, and ConfigurationError for a useless CA file or where there is no such keyspace.
+    """
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
@@ -59,46 +74,88 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         port=settings.cassandra_port,
         auth_provider=auth,
         ssl_context=cassandra_ssl_context(settings),
+        # What Cassandra 4 and 5 speak; unset, the driver tries two newer ones first, with a warning for each.
+        protocol_version=ProtocolVersion.V5,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
     )
     try:
-        return cluster.connect(keyspace)
+        session = cluster.connect()
+        if keyspace is not None:
+            session.set_keyspace(keyspace)
+        return session
+    except InvalidRequest as error:
+        cluster.shutdown()
+        raise ConfigurationError(f"keyspace {keyspace} does not exist: apply the schema") from error
     except ENGINE_ERRORS as error:
         cluster.shutdown()
         raise Unavailable("cassandra", explain_cassandra(error, settings)) from error
 
 
+@dataclass(frozen=True)
+class _Connection:
+    """A session with the statements that were prepared for its keyspace, and for no other."""
+
+    session: Session
+    keyspace: str
+    prepared: dict[str, PreparedStatement] = field(default_factory=dict)
+
+
 class CassandraIndex:
-    """`Index` on Cassandra. Statements are prepared once per shape; unknown columns are left out, never null."""
+    """`Index` on Cassandra. Statements are prepared once per shape; unknown columns are left out, never null.
+
+    Once connected it serves from the live keyspace, and follows when a rebuild is switched to (see `live_keyspace`).
+    """
 
     def __init__(self, session: Session | None = None) -> None:
-        self._session = session
-        self._prepared: dict[str, PreparedStatement] = {}
+        self._connection = None if session is None else _Connection(session, session.keyspace or "")
+        self._following: asyncio.Task[None] | None = None
         self._slices = Slices()
         # prepare() blocks; one thread serialises the few calls there are.
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="cassandra-prepare")
 
     @classmethod
-    async def open(cls, settings: Settings) -> "CassandraIndex":
-        """An index connected to the keyspace that the settings name. Raises Unavailable, ConfigurationError."""
+    async def open(cls, settings: Settings, keyspace: str | None = None) -> "CassandraIndex":
+        """An index connected to the live keyspace, or to the one named. Raises Unavailable, ConfigurationError."""
         index = cls()
-        await index.connect(settings)
+        await index.connect(settings, keyspace)
         return index
 
-    async def connect(self, settings: Settings) -> None:
-        """Connect; until then every method raises Unavailable. Raises Unavailable, ConfigurationError."""
-        session = await asyncio.to_thread(connect, settings, settings.cassandra_keyspace)
-        try:
-            await asyncio.to_thread(check_deployment, session, settings)
-        except BaseException:
-            session.cluster.shutdown()
-            raise
-        self._session = session
+    async def connect(self, settings: Settings, keyspace: str | None = None) -> None:
+        """Connect; until then every method raises Unavailable. Raises Unavailable, ConfigurationError.
+
+        With a `keyspace` it stays with that one; else it serves from the live one, whichever that is.
+        """
+        self._connection = await asyncio.to_thread(_connection, settings, keyspace)
+        if keyspace is None:
+            self._following = asyncio.create_task(self._follow(settings))
+
+    @property
+    def keyspace(self) -> str:
+        """The keyspace that is served from. Raises Unavailable before `connect`."""
+        return self._connected().keyspace
+
+    async def _follow(self, settings: Settings) -> None:
+        """Move to another keyspace within a second of a switch; queries under way end where they began."""
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            old = self._connected()
+            try:
+                if await asyncio.to_thread(live_keyspace, old.session, settings) == old.keyspace:
+                    continue
+                self._connection = await asyncio.to_thread(_connection, settings, None)
+            except (Unavailable, ConfigurationError) as error:
+                log.warning("live_keyspace_unknown", error=str(error))
+                continue
+            log.info("keyspace_switched", old=old.keyspace, new=self._connection.keyspace)
+            await asyncio.sleep(2 * settings.cassandra_timeout.total_seconds())
+            await asyncio.to_thread(old.session.cluster.shutdown)
 
     async def close(self) -> None:
         """Disconnect."""
-        if self._session is not None:
-            await asyncio.to_thread(self._session.cluster.shutdown)
+        if self._following is not None:
+            self._following.cancel()
+        if self._connection is not None:
+            await asyncio.to_thread(self._connection.session.cluster.shutdown)
         self._preparing.shutdown(wait=False)
 
     async def check(self) -> None:
@@ -191,28 +248,30 @@ class CassandraIndex:
     async def execute(self, cql: str, values: Sequence[Any], *, idempotent: bool = True) -> list[Any]:
         """Rows (the first page, 5,000) of a prepared statement. Raises Unavailable."""
         try:
-            statement = self._prepared.get(cql) or await self._prepare(cql)
+            # Statement and session must be of one keyspace, also when a switch comes in between.
+            connection = self._connected()
+            statement = connection.prepared.get(cql) or await self._prepare(connection, cql)
             bound = statement.bind(values)
             bound.is_idempotent = idempotent
-            return await self._run(bound)
+            return await self._run(connection.session, bound)
         except ReadFailure as error:
             kind = TooManyDeletions if TOMBSTONES in (error.error_code_map or {}).values() else Unavailable
             raise kind("cassandra", str(error)) from error
         except ENGINE_ERRORS as error:
             raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
 
-    def _connected(self) -> Session:
-        if self._session is None:
+    def _connected(self) -> _Connection:
+        if self._connection is None:
             raise Unavailable("cassandra", "not connected yet")
-        return self._session
+        return self._connection
 
-    async def _prepare(self, cql: str) -> PreparedStatement:
-        prepare = functools.partial(self._connected().prepare, cql)
+    async def _prepare(self, connection: _Connection, cql: str) -> PreparedStatement:
+        prepare = functools.partial(connection.session.prepare, cql)
         statement = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare)
-        self._prepared[cql] = statement
+        connection.prepared[cql] = statement
         return statement
 
-    async def _run(self, bound: Any) -> list[Any]:
+    async def _run(self, session: Session, bound: Any) -> list[Any]:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[list[Any]] = loop.create_future()
 
@@ -225,7 +284,7 @@ class CassandraIndex:
                 waiter.set_result(rows or [])
 
         # The driver calls back on its IO thread, where nothing may be done but waking the loop.
-        self._connected().execute_async(bound).add_callbacks(
+        session.execute_async(bound).add_callbacks(
             lambda rows: loop.call_soon_threadsafe(settle, rows, None),
             lambda error: loop.call_soon_threadsafe(settle, None, error),
         )
@@ -256,6 +315,41 @@ def _model(model: type[M], value: Any) -> M | None:
     return model.model_validate(value, from_attributes=True) if value is not None else None
 
 
+def _connection(settings: Settings, keyspace: str | None) -> _Connection:
+    """Blocks. Raises Unavailable, ConfigurationError."""
+    session = connect(settings, keyspace or settings.cassandra_keyspace)
+    try:
+        check_deployment(session, settings)
+        if keyspace is None and (live := live_keyspace(session, settings)) != settings.cassandra_keyspace:
+            session.set_keyspace(live)
+        return _Connection(session, session.keyspace)
+    except BaseException:
+        session.cluster.shutdown()
+        raise
+
+
+def live_keyspace(session: Session, settings: Settings) -> str:
+    """Keyspace that serves: the settings' own, unless a rebuilt one was switched to. Blocks. Raises Unavailable.
+
+    The settings' keyspace keeps that record for all processes, so that a switch needs no restart.
+    """
+    query = f"SELECT value FROM {settings.cassandra_keyspace}.deployment WHERE name = %s"
+    try:
+        row = session.execute(query, [LIVE_KEYSPACE]).one()
+    except ENGINE_ERRORS as error:
+        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
+    return str(row.value) if row else settings.cassandra_keyspace
+
+
+def switch_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
+    """Make another keyspace the live one; every process follows within seconds. Blocks. Raises Unavailable."""
+    query = f"INSERT INTO {settings.cassandra_keyspace}.deployment (name, value) VALUES (%s, %s)"
+    try:
+        session.execute(query, [LIVE_KEYSPACE, keyspace])
+    except ENGINE_ERRORS as error:
+        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
+
+
 def apply_schema(settings: Settings) -> list[str]:
     """Create the keyspace and run the migrations it lacks; returns their names. Blocks. Idempotent.
 
@@ -279,6 +373,9 @@ def apply_schema(settings: Settings) -> list[str]:
             "INSERT INTO deployment (name, value) VALUES ('day_shards', %s) IF NOT EXISTS", [str(settings.day_shards)]
         )
         check_deployment(session, settings)
+        live = live_keyspace(session, settings)
+        if live != settings.cassandra_keyspace:
+            apply_schema(settings.model_copy(update={"cassandra_keyspace": live}))
         return [path.stem for path in pending]
     except ENGINE_ERRORS as error:
         raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error

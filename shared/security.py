@@ -152,7 +152,9 @@ async def _tls_problem(host: str, port: int, context: ssl.SSLContext) -> str | N
 
 def explain_cassandra(error: Exception, settings: Settings) -> str:
     """The driver's error, and what to do about it where that is known."""
-    causes = list(error.errors.values()) if isinstance(error, NoHostAvailable) else [error]
+    # `errors` maps hosts to errors, but is a list of hosts where the driver never got so far as to try them.
+    tried = error.errors if isinstance(error, NoHostAvailable) else None
+    causes = list(tried.values()) if isinstance(tried, dict) else [error]
     text = "; ".join(str(cause) for cause in causes) or str(error)
     if any(isinstance(cause, AuthenticationFailed) for cause in causes) or "Bad credentials" in text:
         return f"{text}: check CASSANDRA_USERNAME and CASSANDRA_PASSWORD"

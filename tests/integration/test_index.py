@@ -1,0 +1,182 @@
+"""`Index` is one contract: these tests run against Cassandra and against the index in memory."""
+
+import itertools
+import random
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from cassandra.cluster import Session
+
+from shared.cassandra import CassandraIndex, apply_schema, check_deployment, connect
+from shared.documents import status
+from shared.errors import ConfigurationError, Unavailable
+from shared.events import SupersededBy
+from shared.keys import DayShard, Owner, day_of, new_id, shard_of
+from shared.ports import Index
+from shared.settings import Settings
+from shared.tables import IMAGES, Insert, Outcome, Write, command_writes, event_writes
+from tests import records
+from tests.memory import MemoryIndex
+from tests.stack import isolated
+
+SHARDS = 4
+
+
+@pytest.fixture(scope="module")
+def keyspace(engines: Settings) -> Iterator[Settings]:
+    with isolated(engines, keyspace=True) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def session(keyspace: Settings) -> Iterator[Session]:
+    found = connect(keyspace, keyspace.cassandra_keyspace)
+    yield found
+    found.cluster.shutdown()
+
+
+@pytest.fixture(params=["memory", "cassandra"])
+async def index(request: pytest.FixtureRequest) -> AsyncIterator[Index]:
+    if request.param == "memory":
+        yield MemoryIndex()
+    else:
+        yield CassandraIndex(request.getfixturevalue("session"))
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return Owner(type="user", id=str(new_id()))
+
+
+async def test_every_column_comes_back_as_it_was_written(index: Index, owner: Owner) -> None:
+    image, revision = new_id(), new_id()
+    event = records.ready(image, revision, 10, owner=owner)
+    event = event.model_copy(update={"current": event.current.model_copy(update={"notes": ("first_frame",)})})
+    await index.apply(event_writes(event, SHARDS))
+    found = await index.image(image)
+    assert found is not None
+    assert (found.image_id, found.owner, found.image_version) == (image, owner, 10)
+    assert found.uploaded_at.tzinfo is UTC
+    assert abs(found.uploaded_at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert found.request == event.request
+    assert found.current == event.current
+    assert found.outcome == Outcome(revision, "ready")
+    day = await index.of_day(day_of(image), shard_of(image, SHARDS), below=None, above=UUID(int=image.int - 1), limit=1)
+    assert [found] == list(await index.of_owner(owner)) == list(day)
+    assert day_of(image) in await index.days()
+
+
+async def test_unset_columns_stay_unset(index: Index, owner: Owner) -> None:
+    image = new_id()
+    assert await index.image(image) is None
+    await index.apply(command_writes(records.uploaded(image, owner=owner), 10, SHARDS))
+    found = await index.image(image)
+    assert found is not None
+    assert (found.outcome, found.current) == (None, None)
+    await index.apply(event_writes(records.failed(image, new_id(), 4, owner=owner), SHARDS))
+    again = await index.image(image)
+    assert again is not None
+    assert again.request == found.request
+    assert again.outcome is not None
+    assert again.outcome.error_type == "truncated"
+
+
+async def test_any_order_of_writes_gives_one_row(index: Index, owner: Owner) -> None:
+    """Upload, replacement, late answers, deletion and a replacement after it, in every order of the records."""
+    rng = random.Random(5)
+    orders = list(itertools.permutations(range(5)))
+    for order in rng.sample(orders, 20):
+        image, first, second = new_id(), new_id(), new_id()
+        by = SupersededBy(revision=second, revision_version=14, render="0" * 16)
+        steps: list[list[Write]] = [
+            command_writes(records.uploaded(image, first, owner), 10, SHARDS),
+            event_writes(records.ready(image, first, 10, owner=owner), SHARDS),
+            command_writes(records.replaced(image, 10, second, owner), 14, SHARDS),
+            event_writes(records.ready(image, second, 14, image_version=10, owner=owner), SHARDS),
+            event_writes(records.superseded(image, first, 10, by, owner=owner), SHARDS),
+        ]
+        for position in order:
+            await index.apply(steps[position])
+        found = await index.image(image)
+        assert found is not None
+        assert found.request is not None
+        assert found.current is not None
+        assert (found.request.revision, found.current.revision, status(found)) == (second, second, "ready")
+
+
+async def test_deletion_shadows_what_was_written_before_it(index: Index, owner: Owner) -> None:
+    image, revision = new_id(), new_id()
+    await index.apply(event_writes(records.removed(image, 12, owner=owner), SHARDS))
+    await index.apply(event_writes(records.ready(image, revision, 10, owner=owner), SHARDS))
+    assert await index.image(image) is None
+    assert list(await index.of_owner(owner)) == []
+    # At the deletion's own version too.
+    await index.apply([Insert(IMAGES, {"image_id": image, "owner_type": "user"}, 13)])
+    assert await index.image(image) is None
+    await index.apply(command_writes(records.replaced(image, 10, revision, owner), 14, SHARDS))
+    found = await index.image(image)
+    assert found is not None
+    assert (found.image_version, found.current) == (10, None)
+
+
+async def test_slices_are_newest_first_and_exclude_their_bounds(index: Index, owner: Owner) -> None:
+    # An owner's partition and a day's give the same slices; the day is one that no other test writes to.
+    start = datetime(2031, 1, 1, tzinfo=UTC) + timedelta(days=random.randrange(20_000))
+    ids = [records.id_at(start + timedelta(seconds=n), n) for n in range(60)]
+    random.shuffle(ids)
+    for image in ids:
+        await index.apply(command_writes(records.uploaded(image, owner=owner), 10, SHARDS))
+    ids.sort(reverse=True)
+    shard = shard_of(ids[0], SHARDS)
+    of_shard = [image for image in ids if shard_of(image, SHARDS) == shard]
+    assert [row.image_id for row in await index.of_owner(owner)] == ids[:50]
+    assert [row.image_id for row in await index.of_owner(owner, below=ids[9], limit=7)] == ids[10:17]
+    assert [row.image_id for row in await index.of_owner(owner, above=ids[9])] == ids[:9]
+    assert [row.image_id for row in await index.of_owner(owner, below=ids[4], above=ids[9])] == ids[5:9]
+    day = start.date()
+    assert [row.image_id for row in await index.of_day(day, shard)] == of_shard
+    assert [row.image_id for row in await index.of_day(day, shard, below=of_shard[1], limit=2)] == of_shard[2:4]
+    for partition, expected in ((owner, ids), (DayShard(day, shard), of_shard)):
+        assert await index.ids(partition, below=expected[1], limit=3) == expected[2:5]
+        assert await index.ids(partition, above=expected[3], limit=100) == expected[:3]
+        assert await index.count(partition) == len(expected)
+        assert await index.count(partition, below=expected[1], above=expected[5]) == 3
+        rows = await index.rows(partition, [expected[3], expected[0], new_id()])
+        assert {row.image_id for row in rows} == {expected[3], expected[0]}
+        assert list(await index.rows(partition, [])) == []
+
+
+async def test_days_are_newest_first(index: Index, owner: Owner) -> None:
+    moments = [datetime(2029, 5, day, 12, tzinfo=UTC) for day in (3, 1, 2)]
+    for moment in moments:
+        await index.apply(command_writes(records.uploaded(records.id_at(moment, 1), owner=owner), 10, SHARDS))
+    found = await index.days()
+    assert list(found) == sorted(set(found), reverse=True)
+    assert {moment.date() for moment in moments} <= set(found)
+
+
+async def test_many_writes_at_once(index: Index, owner: Owner) -> None:
+    writes = [write for _ in range(300) for write in command_writes(records.uploaded(owner=owner), 10, SHARDS)]
+    await index.apply(writes)
+    assert await index.count(owner) == 300
+
+
+async def test_schema_is_applied_once_and_guards_its_fixed_settings(keyspace: Settings, session: Session) -> None:
+    assert apply_schema(keyspace) == []
+    with pytest.raises(ConfigurationError, match="DAY_SHARDS=4"):
+        check_deployment(session, keyspace.model_copy(update={"day_shards": 5}))
+
+
+async def test_away_is_unavailable(engines: Settings) -> None:
+    nowhere = engines.model_copy(update={"cassandra_port": 1, "cassandra_contact_points": ("127.0.0.1",)})
+    with pytest.raises(Unavailable, match="cassandra"):
+        await CassandraIndex.open(nowhere)
+    with pytest.raises(Unavailable, match="cassandra"):
+        await CassandraIndex().check()
+
+
+async def test_missing_keyspace_says_what_to_do(engines: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="keyspace not_there does not exist"):
+        await CassandraIndex.open(engines.model_copy(update={"cassandra_keyspace": "not_there"}))
