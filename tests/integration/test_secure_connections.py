@@ -1,0 +1,200 @@
+"""TLS and passwords to every engine: what works, and what is said when it does not."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer
+from pydantic import SecretStr
+
+from deploy.local import ports
+from deploy.local.process import CHILD
+from ops.init import init
+from shared.cassandra import connect
+from shared.errors import ConfigurationError, Unavailable
+from shared.kafka import Producer, client_options
+from shared.settings import Settings, Topic
+from shared.storage import S3Store, apply_bucket
+from shared.topics import apply_topics
+from tests.images import encode, photo
+from tests.secure_engines import Secured, secured_engines
+from tests.stack import in_own_loop, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    with secured_engines(tmp_path_factory.mktemp("secured")) as engines:
+        yield engines
+
+
+@asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator[Producer]:
+    producer = Producer(settings)
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await producer.close()
+
+
+async def refusal(settings: Settings) -> str:
+    with pytest.raises(Unavailable) as caught:
+        async with started(settings):
+            raise AssertionError("the broker let us in")
+    return str(caught.value)
+
+
+async def round_trip(settings: Settings) -> None:
+    """A record by our producer, read back by a consumer with our options."""
+    topic = settings.topic(Topic.DLQ)
+    async with started(settings) as producer:
+        written = await producer.send(topic, b"value", key=b"key", headers=[])
+    consumer = AIOKafkaConsumer(topic, **client_options(settings), auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        offsets = set()
+        async with asyncio.timeout(30):
+            while written.offset not in offsets:
+                record = await consumer.getone()
+                offsets |= {record.offset} if record.partition == written.partition else set()
+    finally:
+        await consumer.stop()
+
+
+async def test_kafka_by_scram_over_tls(secured: Secured) -> None:
+    await round_trip(secured.settings())
+
+
+async def test_kafka_by_a_client_certificate(secured: Secured) -> None:
+    certificate, key = secured.authority.issue("client")
+    await round_trip(mutual(secured, kafka_client_cert_file=certificate, kafka_client_key_file=key))
+
+
+def mutual(secured: Secured, **changes: object) -> Settings:
+    return secured.settings(kafka_bootstrap_servers=secured.mutual, kafka_security_protocol="SSL", **changes)
+
+
+async def test_kafka_says_what_a_refusal_is_about(secured: Secured) -> None:
+    wrong_password = await refusal(secured.settings(kafka_sasl_password=SecretStr("wrong")))
+    assert "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD" in wrong_password
+    assert "wrong" not in wrong_password
+
+    for ca_file in (None, secured.other_authority.ca_file):
+        assert "set KAFKA_CA_FILE" in await refusal(secured.settings(kafka_ca_file=ca_file))
+
+    no_tls = await refusal(secured.settings(kafka_security_protocol="PLAINTEXT"))
+    assert "speaks TLS: set KAFKA_SECURITY_PROTOCOL" in no_tls
+
+    assert "a client certificate" in await refusal(mutual(secured))
+
+    nobody = await refusal(secured.settings(kafka_bootstrap_servers=f"127.0.0.1:{ports.choose(())}"))
+    assert "nothing answers" in nobody
+    assert "KAFKA_BOOTSTRAP_SERVERS" in nobody
+
+
+async def test_the_topics_command_explains_too(secured: Secured) -> None:
+    with pytest.raises(ConfigurationError, match="set KAFKA_CA_FILE"):
+        await apply_topics(secured.settings(kafka_ca_file=None))
+
+
+def test_files_that_are_no_certificates_are_named(secured: Secured, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    with pytest.raises(ConfigurationError, match=r"KAFKA_CA_FILE=.*holds no PEM certificate"):
+        client_options(secured.settings(kafka_ca_file=empty))
+    with pytest.raises(ConfigurationError, match="KAFKA_CLIENT_CERT_FILE"):
+        client_options(secured.settings(kafka_client_cert_file=empty, kafka_client_key_file=empty))
+    with pytest.raises(ConfigurationError, match="CASSANDRA_CA_FILE"):
+        connect(secured.settings(cassandra_ca_file=empty))
+
+
+def test_cassandra_over_tls_with_a_password(secured: Secured) -> None:
+    session = connect(secured.settings())
+    assert session.execute("SELECT release_version FROM system.local").one() is not None
+    session.cluster.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"cassandra_password": SecretStr("wrong")}, "check CASSANDRA_USERNAME and CASSANDRA_PASSWORD"),
+        ({"cassandra_username": None, "cassandra_password": None}, "check CASSANDRA_USERNAME and CASSANDRA_PASSWORD"),
+        ({"cassandra_ca_file": None}, "set CASSANDRA_CA_FILE"),
+        # The certificate names 127.0.0.1 only.
+        ({"cassandra_contact_points": "localhost"}, "CASSANDRA_CHECK_HOSTNAME=false"),
+        ({"cassandra_tls": False}, "CASSANDRA_TLS is off"),
+    ],
+)
+def test_cassandra_says_what_a_refusal_is_about(secured: Secured, changes: dict[str, Any], advice: str) -> None:
+    with pytest.raises(Unavailable) as caught:
+        connect(secured.settings(**changes))
+    assert advice in str(caught.value)
+
+
+def test_cassandra_nodes_may_have_other_names_in_their_certificates(secured: Secured) -> None:
+    connect(secured.settings(cassandra_contact_points="localhost", cassandra_check_hostname=False)).cluster.shutdown()
+
+
+async def test_s3_over_tls_with_an_own_authority(secured: Secured) -> None:
+    apply_bucket(secured.settings())
+    store = S3Store.from_settings(secured.settings())
+    await store.put("a", b"b", "text/plain")
+    assert await store.get("a") == b"b"
+    await store.close()
+
+
+async def test_s3_says_what_a_refusal_is_about(secured: Secured) -> None:
+    for ca_file in (None, secured.other_authority.ca_file):
+        settings = secured.settings(s3_ca_file=ca_file)
+        store = S3Store.from_settings(settings)
+        with pytest.raises(Unavailable, match="set S3_CA_FILE"):
+            await store.check()
+        await store.close()
+        with pytest.raises(ConfigurationError, match="set S3_CA_FILE"):
+            apply_bucket(settings)
+
+
+def test_all_services_work_over_secure_connections(secured: Secured, tmp_path: Path) -> None:
+    """An upload becomes ready: gateway, Faust, the processor's producer and the indexer all connect."""
+    own = {"TOPIC_PREFIX": "services.", "CASSANDRA_KEYSPACE": "services", "S3_BUCKET": "services"}
+    numbers = ports.assign(("gateway", "gateway_internal", "processor_internal", "indexer_internal"), {})
+    own |= {f"{name.upper()}_PORT": str(number) for name, number in numbers.items()}
+    settings = secured.settings(**{name.lower(): value for name, value in own.items()})
+    in_own_loop(lambda: init(settings))
+    url = f"http://127.0.0.1:{numbers['gateway']}"
+    with ExitStack() as stack:
+        for name in ("gateway", "processor", "indexer"):
+            stack.enter_context(_service(name, {**secured.environment, **own}, tmp_path))
+        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+            for name in ("gateway", "processor", "indexer"):
+                ready = f"http://127.0.0.1:{numbers[f'{name}_internal']}/readyz"
+                wait_for(lambda ready=ready: _ok(ready), 90, f"{name} is ready")  # type: ignore[misc]
+            answer = client.post("/images", files={"image": ("a.jpg", encode(photo(200, 100), "JPEG"), "image/jpeg")})
+            assert answer.status_code == 202, answer.text
+            path = f"/images/{answer.json()['image_id']}/metadata"
+            wait_for(lambda: client.get(path).json()["status"] == "ready" or None, 60, "the image is ready")
+
+
+def _service(name: str, environment: dict[str, str], directory: Path) -> Any:
+    stack = ExitStack()
+    log = stack.enter_context((directory / f"{name}.log").open("wb"))
+    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", name]
+    process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=log, stderr=log)
+    stack.callback(process.wait, 20)
+    stack.callback(process.kill)
+    return stack
+
+
+def _ok(url: str) -> bool | None:
+    with suppress(httpx.TransportError):
+        return httpx.get(url, trust_env=False, timeout=10).is_success or None
+    return None
