@@ -31,14 +31,14 @@ class _CrashError(Exception):
 
 
 class RenderPool:
-    """`workers` processes that render one image each at a time.
+    """`workers` processes that render one image each at a time; `timeout_seconds` bounds one attempt at one image.
 
-    `timeout_seconds` bounds one attempt at one image. `memory_limit_bytes` bounds the address space of each worker
-    (0: no bound); an image that needs more counts as one that crashes its decoder.
+    Memory is bounded by `RenderLimits`, on purpose not by a limit on the processes: under RLIMIT_AS Pillow reports
+    sound images as broken, and that answer would stand for ever.
     """
 
-    def __init__(self, workers: int, timeout_seconds: float, *, memory_limit_bytes: int = 0) -> None:
-        self._workers = [_Worker(memory_limit_bytes) for _ in range(workers)]
+    def __init__(self, workers: int, timeout_seconds: float) -> None:
+        self._workers = [_Worker() for _ in range(workers)]
         self._timeout_seconds = timeout_seconds
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._closing = False
@@ -129,8 +129,7 @@ class RenderPool:
 class _Worker:
     """One place in the pool: at most one process, started when needed."""
 
-    def __init__(self, memory_limit_bytes: int) -> None:
-        self._memory_limit_bytes = memory_limit_bytes
+    def __init__(self) -> None:
         self._process: Process | None = None
         self._between_images = False
 
@@ -158,7 +157,7 @@ class _Worker:
     async def _spawn(self) -> Process:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-X", "faulthandler", "-m", "processor.worker",
-            str(os.getpid()), str(self._memory_limit_bytes),
+            str(os.getpid()),
             stdin=PIPE, stdout=PIPE, limit=_READ_BUFFER,
             # Out of the terminal's process group: Ctrl-C is for the parent alone, even while the interpreter starts.
             start_new_session=True,

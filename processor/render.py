@@ -19,6 +19,8 @@ from shared.ladder import FULL, Ladder
 _MAX_DURATION = 2**24 - 1
 """Milliseconds that a frame of an animated WebP can last (24 bits); APNG allows 65,535 seconds."""
 _MAX_LOOP = 2**16 - 1
+_OUT_OF_MEMORY = ("encoding error 1", "encoding error 2")
+"""How Pillow words libwebp's two codes for a failed allocation: no fault of the image, so never its answer."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def _encode(name: str, picture: Picture, quality: int, method: int) -> RenderedV
     try:
         frames[0].save(buffer, "WEBP", **options)
     except (OSError, ValueError, RuntimeError) as error:
+        if str(error).startswith(_OUT_OF_MEMORY):
+            raise MemoryError(f"writing the {name} variant") from error
         raise ImageRejected("encoder_failed", f"The {name} variant could not be written as WebP: {error}.") from error
     data = buffer.getvalue()
     if len(frames) > 1 and frames[0].mode == "RGBA" and data[12:16] == b"VP8X":

@@ -1,11 +1,10 @@
 """The process that decodes and encodes: reads requests from standard input, writes answers, dies with its parent.
 
-Started by `processor.pool` as `python -m processor.worker PARENT_PID MEMORY_LIMIT_BYTES`.
+Started by `processor.pool` as `python -m processor.worker PARENT_PID`.
 """
 
 import ctypes
 import os
-import resource
 import signal
 import sys
 import traceback
@@ -26,7 +25,6 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Serve requests until the parent closes the pipe or dies."""
-    parent, memory_limit = int(sys.argv[1]), int(sys.argv[2])
     # The terminal's or supervisor's signals are for the parent, which drains and then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -34,10 +32,8 @@ def main() -> None:
     # Whatever a library prints goes to the log and not between two answers.
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
-    _die_with(parent)
+    _die_with(parent=int(sys.argv[1]))
     _step_back()
-    if memory_limit:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     answers.write(READY)
     answers.flush()
     _serve(sys.stdin.buffer, answers)

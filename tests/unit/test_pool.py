@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import psutil
 import pytest
@@ -29,8 +28,8 @@ SLOW = images.scan_bomb(4096, 400)
 
 
 @asynccontextmanager
-async def pool_of(workers: int, timeout_seconds: float = 60, memory_limit_bytes: int = 0) -> AsyncIterator[RenderPool]:
-    pool = RenderPool(workers, timeout_seconds, memory_limit_bytes=memory_limit_bytes)
+async def pool_of(workers: int, timeout_seconds: float = 60) -> AsyncIterator[RenderPool]:
+    pool = RenderPool(workers, timeout_seconds)
     await pool.start()
     try:
         yield pool
@@ -44,11 +43,7 @@ def _alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def _gone(pool: RenderPool, pid: int) -> bool:
-    return pid not in pool.pids
-
-
-async def _until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -102,47 +97,44 @@ async def test_killed_worker_is_replaced_and_the_image_tried_again() -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 async def test_second_crash_is_the_images_fault_and_hurts_no_other(number: signal.Signals) -> None:
     async with pool_of(2) as pool:
+        # The first worker takes the first image.
+        pid, other = pool.pids
         victim = asyncio.create_task(pool.render(SLOW, LADDER, LIMITS))
-        bystander: list[int] = []
-        for _ in range(2):
-            pid = await _worker_in_work(pool)
-            bystander.append((await pool.render(EASY, LADDER, LIMITS)).width)
-            os.kill(pid, number)
-            await _until(partial(_gone, pool, pid))
+        await _busy(pid)
+        assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
+        os.kill(pid, number)
+        pid = await _successor(pool, {pid, other})
+        await _busy(pid)
+        assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
+        os.kill(pid, number)
         with pytest.raises(ImageRejected) as caught:
             await victim
         assert caught.value.reason == "crashed_decoder"
-        assert bystander == [64, 64]
+        assert other in pool.pids
         assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
 
 
-async def _worker_in_work(pool: RenderPool) -> int:
-    before = {pid: psutil.Process(pid).cpu_times().user for pid in pool.pids}
-    found: list[int] = []
-
-    def look() -> bool:
-        for pid in pool.pids:
-            # A process that starts computes as well: half a second is more than loading takes at first sight.
-            if psutil.Process(pid).cpu_times().user > before.get(pid, 1.0) + 0.3:
-                found.append(pid)
-        return bool(found)
-
-    await _until(look)
-    return found[0]
+async def _successor(pool: RenderPool, known: set[int]) -> int:
+    """The process that was started in place of another, once its libraries are loaded."""
+    await _until(lambda: bool(set(pool.pids) - known))
+    (pid,) = set(pool.pids) - known
+    # The last thing that a worker does before it takes an image.
+    await _until(lambda: psutil.Process(pid).nice() > psutil.Process().nice())
+    return pid
 
 
 async def test_slow_image_times_out_twice() -> None:
-    async with pool_of(1, timeout_seconds=0.4) as pool:
+    async with pool_of(1, timeout_seconds=2) as pool:
         started = time.monotonic()
         with pytest.raises(ImageRejected) as caught:
             await pool.render(SLOW, LADDER, LIMITS)
         assert caught.value.reason == "timeout"
-        assert time.monotonic() - started >= 0.8
+        assert time.monotonic() - started >= 4
         assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
 
 
 async def test_stuck_worker_is_replaced() -> None:
-    async with pool_of(1, timeout_seconds=1.5) as pool:
+    async with pool_of(1, timeout_seconds=3) as pool:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
         # The first attempt runs into the limit, the second succeeds in a fresh process.
@@ -177,15 +169,6 @@ async def test_cancelling_while_waiting_for_a_worker() -> None:
         await asyncio.sleep(0)
         second.cancel()
         assert (await first).width == 64
-        assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
-
-
-async def test_memory_limit_ends_the_worker_and_not_the_pool() -> None:
-    huge = images.encode(Image.new("1", (7900, 7900)), "PNG")
-    async with pool_of(1, memory_limit_bytes=400 << 20) as pool:
-        with pytest.raises(ImageRejected) as caught:
-            await pool.render(huge, LADDER, LIMITS)
-        assert caught.value.reason == "crashed_decoder"
         assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
 
 

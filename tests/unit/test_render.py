@@ -447,6 +447,20 @@ def test_details_are_the_same_each_time() -> None:
     assert "0x" not in first.detail
 
 
+@pytest.mark.parametrize(("code", "raised"), [(1, MemoryError), (2, MemoryError), (6, ImageRejected)])
+def test_failures_of_the_encoder(monkeypatch: pytest.MonkeyPatch, code: int, raised: type[Exception]) -> None:
+    """A failed allocation is not an answer about the image; anything else is."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError(f"encoding error {code}")
+
+    data = images.encode(images.quadrants(), "PNG")
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(raised) as caught:
+        run(data)
+    assert getattr(caught.value, "reason", "encoder_failed") == "encoder_failed"
+
+
 SEEDS = [
     images.encode(images.photo(24, 16), "JPEG", icc_profile=images.display_p3()),
     images.encode(images.photo(24, 16), "PNG", icc_profile=images.display_p3()),
