@@ -13,7 +13,7 @@ from shared.settings import Settings
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("gateway", "processor", "indexer", "init")
+OURS = ("gateway", "processor", "indexer", "sweep", "init")
 DEV_ONLY = ("s3", "s3-user")
 SETTINGS = {name.upper() for name in Settings.model_fields}
 COMPOSE_ONLY = {"COMPOSE_PROFILES", "CDN_CACHE_SIZE"}
