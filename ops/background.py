@@ -19,7 +19,7 @@ def start(options: Options, reporter: Reporter) -> State:
     root = options.root
     root.create()
     log = root.logs / "supervisor.log"
-    argv = [sys.executable, "-m", "ops.cli", "supervise", "--root", str(root.path)]
+    argv = [sys.executable, "-m", "ops.supervise", "--root", str(root.path)]
     if options.gateway_port is not None:
         argv += ["--gateway-port", str(options.gateway_port)]
     if not options.with_services:

@@ -39,7 +39,6 @@ STOP_PATIENCE = 90.0
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(up)
-    app.command(hidden=True)(supervise)
     app.command()(down)
 
 
@@ -70,13 +69,6 @@ def up(
     else:
         sink = ConsoleSink(console)
         serve(options, reporter, sink.show, lambda state: greet(reporter, options, state, sample))
-
-
-def supervise(root: RootOption, gateway_port: GatewayPort = None, engines: Engines = False) -> None:
-    """Be the supervisor of a stack that `up --detach` started: as `up`, with the parts' logs in files only."""
-    reporter = Reporter(Console(highlight=False, width=120))
-    options = stack.Options(root_at(root), gateway_port, not engines, dict(os.environ))
-    serve(options, reporter, lambda _name, _line, _quiet: None, lambda _state: None)
 
 
 def serve(options: stack.Options, reporter: Reporter, sink: Sink, when_ready: Callable[[State], None]) -> None:

@@ -143,7 +143,7 @@ def start(
     root.create()
     options = Options(root, 0, with_services, given)
     fetch(options.engines, user_cache(), reporter)
-    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "ops.cli", "supervise"]
+    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "ops.supervise"]
     argv += ["--root", str(root.path), "--gateway-port", "0", *([] if with_services else ["--engines"])]
     log = root.logs / "supervisor.log"
     with log.open("wb") as output:

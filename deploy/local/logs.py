@@ -17,7 +17,7 @@ LIMIT = 8 * 1024 * 1024
 LONGEST_LINE = 64 * 1024
 """A longer line is cut into pieces, so that a part cannot fill the supervisor's memory."""
 
-ALARMING = re.compile(r"\b(WARN(ING)?|ERROR|FATAL|CRITICAL|SEVERE)\b|Exception|Traceback", re.IGNORECASE)
+ALARMING = re.compile(r"\b(WARN(ING)?|ERROR|FATAL|CRITICAL|SEVERE)\b|Exception|Traceback")
 
 COLOURS = {
     "kafka": "yellow", "cassandra": "magenta", "s3": "blue",

@@ -119,6 +119,9 @@ class Supervisor:
 
         def write(line: str) -> None:
             log.write(line)
+            # What an engine warns of while it starts well is noise; if it does not start, its log's end is shown.
+            if part.quiet and self.state.parts[part.name].phase is not PartPhase.READY:
+                return
             self._sink(part.name, line, part.quiet)
 
         pumping = asyncio.create_task(pump(child.stdout, write))
