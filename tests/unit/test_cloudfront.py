@@ -70,7 +70,7 @@ def test_every_reference_of_the_module_leads_somewhere() -> None:
 
 def test_defaults_are_those_of_the_settings() -> None:
     text = (MODULE / "variables.tf").read_text()
-    defaults = dict(re.findall(r'variable "(\w+)".*?default\s*= (\S+)', text, re.DOTALL))
+    defaults = dict(re.findall(r'variable "(\w+)" \{[^}]*?default\s*= (\S+)', text))
     fields = Settings.model_fields
     assert int(defaults["media_max_age"]) == fields["media_max_age"].default.total_seconds()
     assert int(defaults["tombstone_days"]) == fields["tombstone_retention"].default.days
