@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+from PIL import Image
 
 from processor.decode import FLATTENED
 from processor.render import RenderLimits
