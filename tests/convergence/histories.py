@@ -49,8 +49,9 @@ def plan(rng: random.Random) -> list[tuple[Command, int]]:
         version = command_version(1, offset)
         match rng.choices(("replace", "reprocess", "repeat", "delete"), (35, 30, 20, 15))[0]:
             case "replace":
-                command: Command = records.replaced(image_id, image_version, _new_id(rng), owner)
-                introducing.append((command, version))
+                replacement = records.replaced(image_id, image_version, _new_id(rng), owner)
+                introducing.append((replacement, version))
+                command: Command = replacement
             case "reprocess":
                 # Planned from a row that may be older than the log is now.
                 source, introduced = rng.choice(introducing)
@@ -58,8 +59,9 @@ def plan(rng: random.Random) -> list[tuple[Command, int]]:
                 command = records.reprocess(image_id, image_version, source.revision, introduced, owner, ladder)
             case "repeat":
                 # A client's retry under one Idempotency-Key: the same ids at a new offset.
-                command = rng.choice(introducing)[0]
-                introducing.append((command, version))
+                repeated = rng.choice(introducing)[0]
+                introducing.append((repeated, version))
+                command = repeated
             case _:
                 command = records.deleted(image_id, owner)
         log.append((command, version))
