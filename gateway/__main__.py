@@ -1,8 +1,10 @@
 """Runs the gateway: the public port, the internal port, and the connections to the engines."""
 
 import asyncio
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 import uvicorn
@@ -23,6 +25,15 @@ log = structlog.get_logger()
 
 RECONNECT_SECONDS = 1.0
 """Between two tries to reach an engine at start-up; afterwards the drivers reconnect themselves."""
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals alone: uvicorn's own handling ends the process before connections are closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle no signals here."""
+        yield
 
 
 class Gateway:
@@ -49,12 +60,12 @@ class Gateway:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then let the requests under way end."""
         internal = InternalServer(
-            self._settings.gateway_internal_port, self._checks(), lambda: None, host=self._settings.gateway_host
+            self._settings.gateway_internal_port, self._checks(), lambda: None, host=self._settings.internal_host
         )
         await internal.start()
         connecting = [asyncio.create_task(self._connect_index()), asyncio.create_task(self._connect_log())]
         try:
-            await self._server().serve()
+            await self._serve()
         finally:
             for task in connecting:
                 task.cancel()
@@ -62,7 +73,7 @@ class Gateway:
             await internal.stop()
             await self._close()
 
-    def _server(self) -> uvicorn.Server:
+    async def _serve(self) -> None:
         config = uvicorn.Config(
             create_app(self._services),
             host=self._settings.gateway_host,
@@ -73,7 +84,10 @@ class Gateway:
             server_header=False,
             timeout_graceful_shutdown=int(self._settings.gateway_drain_timeout.total_seconds()),
         )
-        return uvicorn.Server(config)
+        server = _Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
+        await server.serve()
 
     def _checks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         return {"kafka": self._check_topics, "s3": self._store.check, "cassandra": self._index.check}

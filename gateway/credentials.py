@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
 
 from gateway.problems import Problem
 from shared.errors import Unavailable
@@ -84,6 +84,9 @@ class StsKeyIssuer:
             if code in REFUSALS:
                 raise Problem("duration_refused", f"the object store says: {message}") from error
             raise Unavailable("sts", f"{code}: {message}") from error
+        except ParamValidationError as error:
+            # boto3 knows AWS's limits, which MinIO shares, and asks no server about what is outside of them.
+            raise Problem("duration_refused", f"the object store's limits: {error.kwargs['report']}") from error
         except (BotoCoreError, HTTPClientError, OSError) as error:
             raise Unavailable("sts", f"{type(error).__name__}: {error}") from error
 
