@@ -161,8 +161,10 @@ def explain_cassandra(error: Exception, settings: Settings) -> str:
     if "certificate verify failed" in text.lower():
         return (
             f"{text}: set CASSANDRA_CA_FILE to the PEM file of the authority that signed the nodes' certificates; "
-            "where these do not name the nodes' addresses, CASSANDRA_CHECK_HOSTNAME=false"
+            "where these do not name the nodes' IP addresses, CASSANDRA_CHECK_HOSTNAME=false"
         )
+    if "refused" in text.lower():
+        return f"{text}: check CASSANDRA_CONTACT_POINTS and CASSANDRA_PORT, and that the node runs"
     if not settings.cassandra_tls:
         return f"{text} (CASSANDRA_TLS is off: a node that wants TLS closes such connections)"
     return f"{text} (CASSANDRA_TLS is on: a node without TLS does not answer to it)"

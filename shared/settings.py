@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         None, description="PEM file of the authority that signs the nodes' certificates; unset: the system's."
     )
     cassandra_check_hostname: bool = Field(
-        True, description="False for nodes whose certificates do not name the address that they are reached at."
+        True, description="False for nodes whose certificates do not name their IP addresses."
     )
     cassandra_timeout: timedelta = Field(timedelta(seconds=5), description="Per query, the driver's retries included.")
     day_shards: int = Field(4, ge=1, le=64, description="Partitions per day of the global list. Fixed for ever.")
