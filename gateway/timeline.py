@@ -5,9 +5,11 @@ for exactly the page's ids.
 """
 
 import asyncio
+import contextlib
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,11 +17,13 @@ from typing import Protocol
 from uuid import UUID
 
 from shared.documents import ImageRow
+from shared.errors import TooManyDeletions
 from shared.keys import DayShard, Owner, Partition, day_of, shard_of
 from shared.ports import Index
+from shared.slices import PAGE
 
-DAYS_AT_ONCE = 16
-"""Most days that are read side by side where images are sparse; with 4 shards that is 64 queries in flight."""
+DAYS_AT_ONCE = 32
+"""Most days that one query reads where images are sparse; with 4 shards that is 128 partitions of a few rows."""
 
 ReadIds = Callable[[Partition, UUID | None, int], Awaitable[Sequence[UUID]]]
 """Ids of a partition below a bound, newest first, at most so many."""
@@ -74,9 +78,7 @@ class GlobalTimeline:
         start, width = 0, 1
         while start < len(days) and len(found) < limit:
             group = days[start : start + width]
-            missing = limit - len(found)
-            for part in await asyncio.gather(*(self._day_ids(day, below, above, missing) for day in group)):
-                found += part
+            found += await self._group_ids(group, below, above, limit - len(found))
             start += width
             # The days read so far did not fill the page, so images are sparse: look at more days at once.
             width = min(2 * width, DAYS_AT_ONCE)
@@ -90,17 +92,41 @@ class GlobalTimeline:
 
     async def rows(self, ids: Sequence[UUID]) -> list[ImageRow]:
         """See Timeline.rows."""
-        places: dict[DayShard, list[UUID]] = {}
-        for image_id in ids:
-            place = DayShard(day_of(image_id), shard_of(image_id, self.shards))
-            places.setdefault(place, []).append(image_id)
-        found = await asyncio.gather(*(self._rows(place, group) for place, group in places.items()))
+        by_day = _by_day(ids)
+        days = list(by_day)
+        groups = [days[start : start + DAYS_AT_ONCE] for start in range(0, len(days), DAYS_AT_ONCE)]
+        found = await asyncio.gather(*(self._rows(group, by_day) for group in groups))
         return _in_order(ids, itertools.chain.from_iterable(found))
 
     async def _days(self, below: UUID | None, above: UUID | None) -> list[date]:
         last = day_of(below) if below else date.max
         first = day_of(above) if above else date.min
         return [day for day in await self.days() if first <= day <= last]
+
+    async def _group_ids(self, days: Sequence[date], below: UUID | None, above: UUID | None, limit: int) -> list[UUID]:
+        """Up to `limit` ids of these days: sparse ones by one query for all, dense ones each by merging its shards."""
+        if len(days) == 1:
+            return await self._day_ids(days[0], below, above, limit)
+        most = max(1, PAGE // (len(days) * self.shards))
+        by_day: dict[date, list[UUID]] = {}
+        dense = set(days)
+        # Where deletions end the common read, the shards are read one by one, in slices.
+        with contextlib.suppress(TooManyDeletions):
+            async with self.slots:
+                ids = await self.index.ids_of_days(days, self.shards, below=below, above=above, limit=most)
+            by_day = _by_day(ids)
+            # A shard that gave all that it was asked for may hold more.
+            filled = Counter((day_of(image_id), shard_of(image_id, self.shards)) for image_id in ids)
+            dense = {day for (day, _), count in filled.items() if count == most}
+        found: list[UUID] = []
+        for day in days:
+            if len(found) >= limit:
+                break
+            if day in dense:
+                found += await self._day_ids(day, below, above, limit - len(found))
+            else:
+                found += sorted(by_day.get(day, []), reverse=True)
+        return found
 
     async def _day_ids(self, day: date, below: UUID | None, above: UUID | None, limit: int) -> list[UUID]:
         async def read(partition: Partition, upper: UUID | None, most: int) -> Sequence[UUID]:
@@ -113,9 +139,10 @@ class GlobalTimeline:
         async with self.slots:
             return await self.index.count(partition, below=below, above=above)
 
-    async def _rows(self, partition: DayShard, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+    async def _rows(self, days: Sequence[date], by_day: Mapping[date, Sequence[UUID]]) -> Sequence[ImageRow]:
+        ids = [image_id for day in days for image_id in by_day[day]]
         async with self.slots:
-            return await self.index.rows(partition, ids)
+            return await self.index.rows_of_days(days, self.shards, ids)
 
 
 @dataclass
@@ -161,6 +188,13 @@ def _share(limit: int, shards: int) -> int:
     """Ids to ask of each shard so that a second round is rare: the mean and three standard deviations, at most all."""
     mean = limit / shards
     return min(limit, math.ceil(mean + 3 * math.sqrt(mean)) + 1)
+
+
+def _by_day(ids: Iterable[UUID]) -> dict[date, list[UUID]]:
+    by_day: dict[date, list[UUID]] = {}
+    for image_id in ids:
+        by_day.setdefault(day_of(image_id), []).append(image_id)
+    return by_day
 
 
 def _in_order(ids: Sequence[UUID], rows: Iterable[ImageRow]) -> list[ImageRow]:

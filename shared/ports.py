@@ -117,5 +117,16 @@ class Index(Protocol):
     async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         """Those of the images with these ids that are in the partition, in any order."""
 
+    async def ids_of_days(
+        self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
+    ) -> Sequence[UUID]:
+        """Ids of up to `limit` images of each shard of each day, in any order, strictly between the bounds.
+
+        Together these may be 5,000 at most. Raises TooManyDeletions.
+        """
+
+    async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        """Those of the images with these ids that are in the list of one of the days, in any order."""
+
     async def days(self) -> Sequence[date]:
         """Days on which there may be images, newest first."""

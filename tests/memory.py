@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from shared.documents import ImageRow
 from shared.errors import NotFound, PreconditionFailed
 from shared.events import Command, Event, Headers
-from shared.keys import Owner, Partition
+from shared.keys import DayShard, Owner, Partition
 from shared.ports import Appended, ObjectInfo, ObjectRange
 from shared.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
 
@@ -200,6 +200,16 @@ class MemoryIndex:
     async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         wanted = set(ids)
         return [row for row in self._slice(*_place(partition), None, None, None) if row.image_id in wanted]
+
+    async def ids_of_days(
+        self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
+    ) -> Sequence[UUID]:
+        places = [(day, shard) for day in days for shard in range(shards)]
+        return [row.image_id for place in places for row in self._slice(BY_DAY, place, below, above, limit)]
+
+    async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        found = [await self.rows(DayShard(day, shard), ids) for day in days for shard in range(shards)]
+        return [row for rows in found for row in rows]
 
     async def days(self) -> Sequence[date]:
         return sorted((row["day"] for row in self.table(DAYS).values()), reverse=True)

@@ -1,6 +1,7 @@
 """Lists: what a request may ask, cursors, and pages that are exact however images are spread or deleted."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -39,6 +40,7 @@ class Ids:
 
     def __init__(self, ids: Sequence[UUID]) -> None:
         self.ids_there = set(ids)
+        self.buried: set[date] = set()
         self.queries = 0
         self.read = 0
 
@@ -68,8 +70,30 @@ class Ids:
         return len(self.of(partition, below, above))
 
     async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        self.queries += 1
         there = set(self.of(partition, None, None))
         return [ImageRow(found, USER, uploaded_at(found), 1, None, None, None) for found in ids if found in there]
+
+    async def ids_of_days(
+        self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
+    ) -> Sequence[UUID]:
+        self.queries += 1
+        if self.buried.intersection(days):
+            raise TooManyDeletions("cassandra", "tombstones")
+        newest_of = Counter[DayShard]()
+        found = []
+        for image_id in self.newest():
+            inside = (below is None or image_id < below) and (above is None or image_id > above)
+            if inside and place(image_id).day in days and newest_of[place(image_id)] < limit:
+                newest_of[place(image_id)] += 1
+                found.append(image_id)
+        assert len(found) <= PAGE
+        return found
+
+    async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        self.queries += 1
+        there = [found for found in ids if found in self.ids_there and day_of(found) in days]
+        return [ImageRow(found, USER, uploaded_at(found), 1, None, None, None) for found in there]
 
     async def days(self) -> Sequence[date]:
         return sorted({day_of(image_id) for image_id in self.ids_there}, reverse=True)
@@ -212,20 +236,26 @@ async def test_rows_keep_the_order_and_leave_out_what_is_gone() -> None:
     assert [row.image_id for row in rows] == [*everything[:3], *everything[4:10]]
 
 
-async def test_sparse_days_are_read_side_by_side_and_a_dense_one_alone() -> None:
+async def test_sparse_days_are_read_many_at_once() -> None:
     index = Ids([id_at(NOON - timedelta(days=day)) for day in range(300)])
-    rounds = 0
+    assert await everyone(index).ids(below=None, limit=200) == index.newest()[:200]
+    assert index.queries < 20
+    index.queries = 0
+    rows = await everyone(index).rows(index.newest()[:200])
+    assert [row.image_id for row in rows] == index.newest()[:200]
+    assert index.queries < 10
 
-    async def days() -> Sequence[date]:
-        nonlocal rounds
-        rounds += 1
-        return await index.days()
 
-    timeline = GlobalTimeline(index, SHARDS, days, asyncio.Semaphore(64))  # type: ignore[arg-type]
-    assert await timeline.ids(below=None, limit=200) == index.newest()[:200]
-    dense = Ids(spread(4000, 1) + spread(400, 30, seed=2))
-    assert await everyone(dense).ids(below=None, limit=50) == dense.newest()[:50]
-    assert dense.queries <= 3 * SHARDS
+async def test_dense_days_among_sparse_ones_are_merged() -> None:
+    busy = [id_at(NOON - timedelta(days=40, milliseconds=tail), tail) for tail in range(1000)]
+    index = Ids([id_at(NOON - timedelta(days=day)) for day in range(100)] + busy)
+    assert await everyone(index).ids(below=None, limit=1060) == index.newest()[:1060]
+
+
+async def test_days_with_many_deletions_are_read_shard_by_shard() -> None:
+    index = Ids([id_at(NOON - timedelta(days=day)) for day in range(100)])
+    index.buried = {day_of(index.newest()[40])}
+    assert await everyone(index).ids(below=None, limit=80) == index.newest()[:80]
 
 
 async def test_a_page_reads_little_more_than_itself() -> None:

@@ -1,0 +1,238 @@
+"""How long pages of lists take on a running Cassandra: `python -m bench.lists [--images 200000]`.
+
+The engine is the one that the environment names (CASSANDRA_CONTACT_POINTS, CASSANDRA_PORT; `ROOT/env` of a local stack
+has them). Rows are written through the index adapter into keyspaces of this run, which are dropped at the end.
+Times are of `Lists.page` with no page cached: queries, merging, JSON. `cold` is the first time, `warm` the median of
+the next five, with marks that stay exact for this process's own writes.
+"""
+
+import argparse
+import asyncio
+import random
+import secrets
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.changes import Changes
+from gateway.lists import ListQuery, Lists, Page
+from shared.cassandra import CassandraIndex, apply_schema, connect
+from shared.documents import media_url
+from shared.events import Current, Original, Variant
+from shared.keys import Owner, day_of, new_id, original_key, shard_of, uploaded_at, variant_key
+from shared.ladder import Ladder
+from shared.settings import Settings
+from shared.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, Delete, Insert
+
+OWNER = Owner(type="user", id="1")
+WRITES_IN_FLIGHT = 64
+BATCH = 12
+"""Rows of one batch: with 2 to 3 kB each well below the 50 kB that Cassandra refuses."""
+VERSION = 1 << 52
+BASE = "https://images.example.org"
+
+
+def id_at(moment: datetime) -> UUID:
+    """A UUIDv7 of this moment."""
+    milliseconds = int(moment.timestamp() * 1000)
+    return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62) | random.getrandbits(62))
+
+
+def spread(images: int, days: int) -> list[UUID]:
+    """Ids of so many images at random over the last days (whole UTC days, not today's), newest first."""
+    end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    seconds = days * 86_400
+    return sorted((id_at(end - timedelta(seconds=random.uniform(0.01, seconds))) for _ in range(images)), reverse=True)
+
+
+def current(image_id: UUID) -> Current:
+    """What a ready image's row holds."""
+    revision = new_id()
+    path = original_key(image_id, revision, "image/jpeg")
+    original = Original(
+        file_name="dunes.jpg", content_type="image/jpeg", size=482_133, width=1600, height=1067, sha256="9f" * 32,
+        path=path, url=media_url(BASE, path),
+    )  # fmt: skip
+    digest = Ladder().digest
+
+    def variant(name: str) -> Variant:
+        key = variant_key(image_id, revision, digest, name)
+        return Variant(
+            name=name, path=key, url=media_url(BASE, key), content_type="image/webp", width=640, height=427,
+            size=31_000, sha256="ab" * 32,
+        )  # fmt: skip
+
+    return Current(
+        revision=revision, revision_version=VERSION, render=digest, original=original, dominant_color="#7f6f5f",
+        thumbhash="1QcSHQRnh493V4dIh4eXh1h4kJUI", variants=tuple(variant(name) for name in Ladder().names),
+    )  # fmt: skip
+
+
+def place(table: str, image_id: UUID, shards: int) -> dict[str, object]:
+    """Primary key of an image in a table."""
+    if table == BY_OWNER:
+        return {"owner_type": OWNER.type, "owner_id": OWNER.id, "image_id": image_id}
+    return {"day": day_of(image_id), "shard": shard_of(image_id, shards), "image_id": image_id}
+
+
+def columns_of(image_id: UUID, shown: Current) -> dict[str, object]:
+    """Columns of a ready image, without its place."""
+    return {
+        "owner_type": OWNER.type, "owner_id": OWNER.id, "uploaded_at": uploaded_at(image_id),
+        "image_version": VERSION, "current": shown,
+    }  # fmt: skip
+
+
+async def in_parallel(jobs: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Run the jobs, WRITES_IN_FLIGHT at a time."""
+    source = iter(jobs)
+
+    async def worker() -> None:
+        for job in source:
+            await job
+
+    await asyncio.gather(*(worker() for _ in range(WRITES_IN_FLIGHT)))
+
+
+async def insert(index: CassandraIndex, ids: Sequence[UUID], tables: Sequence[str], shards: int) -> None:
+    """Write ready images, in batches of one partition each: single writes would take the driver minutes more."""
+    shown = current(ids[0])
+    batches: list[list[dict[str, object]]] = []
+    for table in tables:
+        partitions: dict[tuple[object, ...], list[dict[str, object]]] = defaultdict(list)
+        for image_id in ids:
+            key = place(table, image_id, shards)
+            partitions[tuple(key.values())[:2]].append(columns_of(image_id, shown) | key)
+        for rows in partitions.values():
+            batches += [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+        await in_parallel(_batch(index, table, rows) for rows in batches)
+        batches.clear()
+    days = {day_of(image_id) for image_id in ids}
+    await index.apply([Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, VERSION) for day in days])
+
+
+async def _batch(index: CassandraIndex, table: str, rows: Sequence[dict[str, object]]) -> None:
+    names = ", ".join(rows[0])
+    one = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(rows[0]))}) USING TIMESTAMP {VERSION};"
+    values = [value for row in rows for value in row.values()]
+    await index.execute(f"BEGIN UNLOGGED BATCH {one * len(rows)} APPLY BATCH", values)
+
+
+async def delete(index: CassandraIndex, ids: Iterable[UUID], shards: int) -> None:
+    """Leave the traces of deleted images."""
+    writes = (
+        Delete(table, place(table, image_id, shards), VERSION) for image_id in ids for table in (BY_DAY, BY_OWNER)
+    )
+    await in_parallel(index.apply([write]) for write in writes)
+
+
+@asynccontextmanager
+async def keyspace(settings: Settings) -> AsyncIterator[tuple[CassandraIndex, Settings]]:
+    """An index in a keyspace of its own, dropped at the end."""
+    own = settings.model_copy(update={"cassandra_keyspace": f"bench_lists_{secrets.token_hex(4)}"})
+    await asyncio.to_thread(apply_schema, own)
+    index = await CassandraIndex.open(own)
+    try:
+        yield index, own
+    finally:
+        await index.close()
+        session = await asyncio.to_thread(connect, own)
+        await asyncio.to_thread(session.execute, f"DROP KEYSPACE {own.cassandra_keyspace}", timeout=60)
+        session.cluster.shutdown()
+
+
+class Measures:
+    """Rows of the table that is printed at the end."""
+
+    def __init__(self, index: CassandraIndex, settings: Settings, table: Table, scenario: str) -> None:
+        self._table = table
+        self._scenario = scenario
+        self.lists = Lists(index, Changes(), shards=settings.day_shards, ttl=timedelta(0), base_url=BASE)
+
+    async def page(self, what: str, query: ListQuery) -> Page:
+        """Time a page, cold and warm; returns it."""
+        times = []
+        for _ in range(6):
+            started = time.perf_counter()
+            page = await self.lists.page(query)
+            times.append(1000 * (time.perf_counter() - started))
+        cold, warm = times[0], statistics.median(times[1:])
+        self._table.add_row(self._scenario, what, f"{cold:.0f}", f"{warm:.0f}", str(page.body.count(b'"image_id"')))
+        return page
+
+
+async def live(settings: Settings, table: Table, images: int, days: int) -> None:
+    """Offsets and cursors over many live images."""
+    async with keyspace(settings) as (index, own):
+        ids = spread(images, days)
+        await insert(index, ids, [BY_DAY, *([BY_OWNER] if days == 1 else [])], own.day_shards)
+        measures = Measures(index, own, table, f"{images:,} images over {days} day{'s' * (days > 1)}")
+        half = images // 2
+        for offset in (0, 1000, half):
+            page = await measures.page(f"offset {offset:,}", ListQuery(None, 50, offset))
+            assert str(ids[offset]).encode() in page.body.split(b"}", 1)[0]
+        await measures.page(f"offset {half:,}, limit 500", ListQuery(None, 500, half))
+        for depth in (1000, half, images - 100):
+            await measures.page(f"cursor at {depth:,}", ListQuery(None, 50, after=ids[depth]))
+        if days == 1:
+            for offset in (0, half):
+                await measures.page(f"one owner, offset {offset:,}", ListQuery(OWNER, 50, offset))
+
+
+async def deleted(settings: Settings, table: Table, images: int) -> None:
+    """The newest images of yesterday are all deleted, a few older ones live."""
+    async with keyspace(settings) as (index, own):
+        ids = spread(images + 1000, 1)
+        await delete(index, ids[:images], own.day_shards)
+        await insert(index, ids[images:], [BY_DAY, BY_OWNER], own.day_shards)
+        measures = Measures(index, own, table, f"{images:,} deleted before 1,000")
+        await measures.page("first page", ListQuery(None, 50))
+        await measures.page("one owner, first page", ListQuery(OWNER, 50))
+        await measures.page("one owner, cursor", ListQuery(OWNER, 50, after=ids[images + 100]))
+
+
+async def sparse(settings: Settings, table: Table, days: int) -> None:
+    """One image a day."""
+    async with keyspace(settings) as (index, own):
+        end = datetime.now(UTC)
+        await insert(index, [id_at(end - timedelta(days=day)) for day in range(days)], [BY_DAY], own.day_shards)
+        measures = Measures(index, own, table, f"one image a day, {days:,} days")
+        await measures.page("first page", ListQuery(None, 50))
+        await measures.page("limit 500", ListQuery(None, 500))
+        await measures.page("limit 500, offset 400", ListQuery(None, 500, 400))
+
+
+async def run(images: int) -> None:
+    """All scenarios, then the table."""
+    table = Table("scenario", "page", "cold ms", "warm ms", "images")
+    settings = Settings()
+    console = Console()
+    started = time.perf_counter()
+    for what, scenario in (
+        (f"{images:,} images over 30 days", live(settings, table, images, 30)),
+        (f"{images:,} images on one day", live(settings, table, images, 1)),
+        ("deleted images", deleted(settings, table, images // 2 + 5000)),
+        ("one image a day", sparse(settings, table, 1000)),
+    ):
+        console.print(f"{time.perf_counter() - started:5.0f} s  {what}", style="dim")
+        await scenario
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Time pages of lists on a running Cassandra.")
+    parser.add_argument("--images", type=int, default=200_000, help="live images in the large scenarios")
+    asyncio.run(run(parser.parse_args().images))
+
+
+if __name__ == "__main__":
+    main()
