@@ -8,6 +8,7 @@ from ops.environment import AsJson, Root, load_settings
 from ops.output import Output
 from ops.running import run
 from shared.cassandra import apply_schema
+from shared.errors import ConfigurationError
 from shared.settings import Settings
 from shared.storage import apply_bucket
 from shared.topics import apply_topics
@@ -41,8 +42,16 @@ async def init(settings: Settings) -> list[str]:
     await apply_topics(settings)
     migrations = await asyncio.to_thread(apply_schema, settings)
     if settings.s3_manage_bucket:
-        secret = settings.s3_admin_secret_access_key
-        await asyncio.to_thread(
-            apply_bucket, settings, settings.s3_admin_access_key_id, secret.get_secret_value() if secret else None
-        )
+        await asyncio.to_thread(_apply_bucket, settings)
     return migrations
+
+
+def _apply_bucket(settings: Settings) -> None:
+    secret = settings.s3_admin_secret_access_key
+    try:
+        apply_bucket(settings, settings.s3_admin_access_key_id, secret.get_secret_value() if secret else None)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error} The services' own key may not make a bucket: give S3_ADMIN_ACCESS_KEY_ID and "
+            "S3_ADMIN_SECRET_ACCESS_KEY, or S3_MANAGE_BUCKET=false where it is made by other means."
+        ) from error
