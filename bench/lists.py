@@ -8,15 +8,14 @@ the next five, with marks that stay exact for this process's own writes.
 
 import argparse
 import asyncio
+import itertools
 import random
 import secrets
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from rich.console import Console
@@ -30,12 +29,13 @@ from shared.events import Current, Original, Variant
 from shared.keys import Owner, day_of, new_id, original_key, shard_of, uploaded_at, variant_key
 from shared.ladder import Ladder
 from shared.settings import Settings
-from shared.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, Delete, Insert
+from shared.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, Insert
 
 OWNER = Owner(type="user", id="1")
 WRITES_IN_FLIGHT = 64
-BATCH = 12
+INSERTS_AT_ONCE = 12
 """Rows of one batch: with 2 to 3 kB each well below the 50 kB that Cassandra refuses."""
+DELETIONS_AT_ONCE = 100
 VERSION = 1 << 52
 BASE = "https://images.example.org"
 
@@ -91,47 +91,43 @@ def columns_of(image_id: UUID, shown: Current) -> dict[str, object]:
     }  # fmt: skip
 
 
-async def in_parallel(jobs: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Run the jobs, WRITES_IN_FLIGHT at a time."""
-    source = iter(jobs)
-
-    async def worker() -> None:
-        for job in source:
-            await job
-
-    await asyncio.gather(*(worker() for _ in range(WRITES_IN_FLIGHT)))
-
-
 async def insert(index: CassandraIndex, ids: Sequence[UUID], tables: Sequence[str], shards: int) -> None:
-    """Write ready images, in batches of one partition each: single writes would take the driver minutes more."""
+    """Write ready images. All show the same files, as making each anew would take longer than writing it."""
     shown = current(ids[0])
-    batches: list[list[dict[str, object]]] = []
     for table in tables:
-        partitions: dict[tuple[object, ...], list[dict[str, object]]] = defaultdict(list)
-        for image_id in ids:
-            key = place(table, image_id, shards)
-            partitions[tuple(key.values())[:2]].append(columns_of(image_id, shown) | key)
-        for rows in partitions.values():
-            batches += [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-        await in_parallel(_batch(index, table, rows) for rows in batches)
-        batches.clear()
+        rows = (columns_of(image_id, shown) | place(table, image_id, shards) for image_id in ids)
+        names = ["day", "shard", "image_id", *columns_of(ids[0], shown)]
+        if table == BY_OWNER:
+            names = names[2:]
+        statement = (
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+            f" USING TIMESTAMP {VERSION};"
+        )
+        await write(index, statement, ([row[name] for name in names] for row in rows), INSERTS_AT_ONCE)
     days = {day_of(image_id) for image_id in ids}
     await index.apply([Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, VERSION) for day in days])
 
 
-async def _batch(index: CassandraIndex, table: str, rows: Sequence[dict[str, object]]) -> None:
-    names = ", ".join(rows[0])
-    one = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(rows[0]))}) USING TIMESTAMP {VERSION};"
-    values = [value for row in rows for value in row.values()]
-    await index.execute(f"BEGIN UNLOGGED BATCH {one * len(rows)} APPLY BATCH", values)
-
-
 async def delete(index: CassandraIndex, ids: Iterable[UUID], shards: int) -> None:
     """Leave the traces of deleted images."""
-    writes = (
-        Delete(table, place(table, image_id, shards), VERSION) for image_id in ids for table in (BY_DAY, BY_OWNER)
-    )
-    await in_parallel(index.apply([write]) for write in writes)
+    ids = list(ids)
+    for table in (BY_DAY, BY_OWNER):
+        keys = [place(table, image_id, shards) for image_id in ids]
+        where = " AND ".join(f"{name} = ?" for name in keys[0])
+        statement = f"DELETE FROM {table} USING TIMESTAMP {VERSION} WHERE {where};"
+        await write(index, statement, (list(key.values()) for key in keys), DELETIONS_AT_ONCE)
+
+
+async def write(index: CassandraIndex, statement: str, rows: Iterable[Sequence[object]], at_once: int) -> None:
+    """Run the statement with each row's values, in batches: single writes would take the driver minutes more."""
+    source = iter(rows)
+
+    async def worker() -> None:
+        while batch := list(itertools.islice(source, at_once)):
+            values = list(itertools.chain.from_iterable(batch))
+            await index.execute(f"BEGIN UNLOGGED BATCH {statement * len(batch)} APPLY BATCH", values)
+
+    await asyncio.gather(*(worker() for _ in range(WRITES_IN_FLIGHT)))
 
 
 @asynccontextmanager
