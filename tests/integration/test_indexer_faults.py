@@ -1,0 +1,296 @@
+"""The indexer as a process on real engines: killed, ended, without its engines, fed with poison and with a fence."""
+
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shared.cassandra import CassandraIndex
+from shared.documents import status
+from shared.events import Deleted, Uploaded, decode_command
+from shared.keys import Owner, new_id
+from shared.settings import Settings, Topic
+from shared.tables import command_writes
+from tests import records
+from tests.indexing import IndexerProcess, Publisher, positions, publisher, until, wait_committed
+from tests.processing import read_records
+from tests.stack import isolated
+
+UPLOADS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def keyspace(engines: Settings) -> Iterator[Settings]:
+    with isolated(engines, keyspace=True) as found:
+        yield found
+
+
+@pytest.fixture
+def settings(keyspace: Settings) -> Iterator[Settings]:
+    name = keyspace.cassandra_keyspace
+    with isolated(
+        keyspace,
+        topics=True,
+        topic_partitions=2,
+        indexer_internal_port=free_port(),
+        kafka_session_timeout=timedelta(seconds=6),
+        outage_patience=timedelta(seconds=3),
+        log_format="json",
+    ) as found:
+        yield found.model_copy(update={"cassandra_keyspace": name})
+
+
+@pytest.fixture
+async def index(settings: Settings) -> AsyncIterator[CassandraIndex]:
+    found = await CassandraIndex.open(settings)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def log(settings: Settings) -> AsyncIterator[Publisher]:
+    async with publisher(settings) as found:
+        yield found
+
+
+@pytest.fixture
+def indexer(settings: Settings, tmp_path: Path) -> Iterator[IndexerProcess]:
+    found = IndexerProcess(settings, tmp_path / "indexer.log")
+    yield found
+    found.end()
+
+
+def entries(indexer: IndexerProcess, event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in indexer.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
+def metric(indexer: IndexerProcess, name: str) -> float:
+    """Sum of a metric over all its labels."""
+    lines = [line for line in indexer.get("metrics")[1].splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def applied(indexer: IndexerProcess) -> float:
+    return metric(indexer, "imagepipe_indexer_records_total")
+
+
+async def publish_uploads(log: Publisher, owner: Owner, count: int) -> list[tuple[Uploaded, int]]:
+    uploads = [records.uploaded(owner=owner) for _ in range(count)]
+    return list(zip(uploads, await log.commands(uploads), strict=True))
+
+
+async def publish_answers(log: Publisher, uploads: list[tuple[Uploaded, int]]) -> None:
+    owner = uploads[0][0].owner
+    await log.events([records.ready(up.image_id, up.revision, version, owner=owner) for up, version in uploads])
+
+
+async def check_all_ready(index: CassandraIndex, owner: Owner, uploads: list[tuple[Uploaded, int]]) -> None:
+    rows = await index.of_owner(owner, limit=5000)
+    assert sorted(row.image_id for row in rows) == sorted(up.image_id for up, _ in uploads)
+    assert all(status(row) == "ready" for row in rows)
+    versions = {up.image_id: version for up, version in uploads}
+    assert all(row.image_version == versions[row.image_id] for row in rows)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_ended_in_the_middle_everything_is_indexed_once(
+    settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess, number: signal.Signals
+) -> None:
+    owner = Owner(type="user", id=str(new_id()))
+    indexer.start()
+    await indexer.wait_ready()
+    uploads = await publish_uploads(log, owner, UPLOADS)
+    await publish_answers(log, uploads[: UPLOADS // 2])
+    indexer.signal(number)
+    assert indexer.wait() == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    await publish_answers(log, uploads[UPLOADS // 2 :])
+    indexer.start()
+    await wait_committed(settings, 2 * UPLOADS)
+    await check_all_ready(index, owner, uploads)
+
+
+async def test_killed_with_a_backlog_loses_nothing(
+    settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+) -> None:
+    owner = Owner(type="user", id=str(new_id()))
+    uploads = await publish_uploads(log, owner, 1500)
+    await publish_answers(log, uploads)
+    indexer.start()
+    await until(lambda: applied(indexer) > 100)
+    indexer.signal(signal.SIGKILL)
+    indexer.wait()
+    assert sum((await positions(settings)).values()) < 3000, "all was committed already: the test shows nothing"
+    indexer.start()
+    await wait_committed(settings, 3000)
+    await check_all_ready(index, owner, uploads)
+
+
+async def test_sigterm_ends_in_seconds_and_commits_what_is_done(
+    settings: Settings, log: Publisher, indexer: IndexerProcess
+) -> None:
+    indexer.start()
+    await indexer.wait_ready()
+    await publish_uploads(log, Owner(type="user", id="1"), 20)
+    await until(lambda: applied(indexer) == 20)
+    indexer.signal(signal.SIGTERM)
+    assert indexer.wait(15) == 0
+    assert sum((await positions(settings)).values()) == 20
+
+
+async def test_second_worker_takes_over_and_nothing_is_lost(
+    settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess, tmp_path: Path
+) -> None:
+    owner = Owner(type="user", id=str(new_id()))
+    indexer.start()
+    await indexer.wait_ready()
+    uploads = await publish_uploads(log, owner, 200)
+    second = IndexerProcess(settings.model_copy(update={"indexer_internal_port": free_port()}), tmp_path / "second.log")
+    second.start()
+    try:
+        await publish_answers(log, uploads)
+        await second.wait_ready()
+        indexer.signal(signal.SIGTERM)
+        assert indexer.wait() == 0
+        await wait_committed(settings, 400)
+        await check_all_ready(index, owner, uploads)
+    finally:
+        second.end()
+
+
+async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
+    settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+) -> None:
+    owner = Owner(type="user", id=str(new_id()))
+    await log.raw(Topic.EVENTS, b"\xffnot json", b"key", [("ce_type", b"image.ready")])
+    await log.raw(Topic.EVENTS, None, b"tombstone")
+    await log.raw(Topic.COMMANDS, b'{"type": "image.unheard"}')
+    await log.raw(Topic.COMMANDS, None)
+    uploads = await publish_uploads(log, owner, 3)
+    await publish_answers(log, uploads)
+    indexer.start()
+    await wait_committed(settings, 10)
+    await check_all_ready(index, owner, uploads)
+    [dead] = await read_records(settings, Topic.DLQ, 1)
+    headers = {name: value.decode() for name, value in dead.headers}
+    assert (dead.key, dead.value) == (b"key", b"\xffnot json")
+    assert headers["ce_type"] == "image.ready"
+    assert headers["dlq-source-topic"] == settings.topic(Topic.EVENTS)
+    assert headers["dlq-source-offset"] == "0"
+    assert headers["dlq-attempts"] == "1"
+    assert "PoisonRecord" in headers["dlq-error"]
+    assert "decode_event" in headers["dlq-stack"]
+    assert len(entries(indexer, "command_skipped")) == 2
+    assert 'result="skipped",topic="images.commands"} 2.0' in indexer.get("metrics")[1]
+
+
+async def test_a_flood_of_poison_stops_the_process_instead(settings: Settings, log: Publisher, tmp_path: Path) -> None:
+    limited = IndexerProcess(settings.model_copy(update={"dlq_limit_per_minute": 3}), tmp_path / "limited.log")
+    for _ in range(5):
+        await log.raw(Topic.EVENTS, b"{}")
+    limited.start()
+    try:
+        assert limited.wait() == 1
+        assert "3 records went to the DLQ within a minute" in entries(limited, "indexer_gives_up")[0]["error"]
+        # Nothing is committed, so that every one of them comes again.
+        assert await positions(settings) == {}
+    finally:
+        limited.end()
+
+
+async def test_missing_topics_are_said(settings: Settings, tmp_path: Path) -> None:
+    lost = IndexerProcess(settings.model_copy(update={"topic_prefix": "nowhere."}), tmp_path / "lost.log")
+    lost.start()
+    try:
+        assert lost.wait() == 2
+        assert "nowhere.images.commands" in entries(lost, "indexer_cannot_start")[0]["error"]
+    finally:
+        lost.end()
+
+
+@pytest.mark.parametrize(
+    "away", [{"cassandra_port": 1}, {"kafka_bootstrap_servers": "127.0.0.1:1"}], ids=["cassandra", "kafka"]
+)
+async def test_engine_that_is_away_ends_the_process_for_its_supervisor(
+    settings: Settings, tmp_path: Path, away: dict[str, object]
+) -> None:
+    alone = IndexerProcess(settings.model_copy(update=away), tmp_path / "alone.log")
+    alone.start()
+    try:
+        assert alone.wait(60) == 1
+        assert entries(alone, "indexer_gives_up")
+    finally:
+        alone.end()
+
+
+class TestFence:
+    """Invariant 9, at `owner.cleared`, with the live group."""
+
+    async def deletes(self, settings: Settings, count: int) -> list[UUID]:
+        found = await read_records(settings, Topic.COMMANDS, count)
+        commands = [decode_command(record.value) for record in found]
+        return sorted(command.image_id for command in commands if isinstance(command, Deleted))
+
+    async def test_what_is_left_below_the_fence_is_deleted_through_the_log(
+        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+    ) -> None:
+        owner, other = (Owner(type="user", id=str(new_id())) for _ in range(2))
+        old = await publish_uploads(log, owner, 250)
+        kept = await publish_uploads(log, owner, 1)
+        others = await publish_uploads(log, other, 3)
+        new = await publish_uploads(log, owner, 2)
+        [fence] = await log.commands([records.cleared(new[0][1], (kept[0][0].image_id,), owner)])
+        after = await publish_uploads(log, owner, 2)
+        indexer.start()
+        # 259 commands, and one delete for each image that went.
+        await wait_committed(settings, 259 + 250)
+        left = {row.image_id for row in await index.of_owner(owner, limit=1000)}
+        assert left == {up.image_id for up, _ in (*kept, *new, *after)}
+        assert len(await index.of_owner(other)) == len(others)
+        assert await self.deletes(settings, 509) == sorted(up.image_id for up, _ in old)
+        assert [entry["deleted"] for entry in entries(indexer, "owner_cleared")] == [250]
+        assert entries(indexer, "owner_cleared")[0]["version"] == str(fence)
+
+    async def test_without_before_everything_below_itself_goes(
+        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+    ) -> None:
+        owner = Owner(type="user", id=str(new_id()))
+        uploads = await publish_uploads(log, owner, 5)
+        await publish_answers(log, uploads)
+        await log.commands([records.cleared(owner=owner)])
+        indexer.start()
+        await wait_committed(settings, 5 + 5 + 1 + 5)
+        # Answers are in the other topic, and may be read after the fence: deletions shadow them.
+        assert list(await index.of_owner(owner)) == []
+
+    async def test_killed_at_the_fence_it_is_finished_later(
+        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+    ) -> None:
+        owner = Owner(type="user", id=str(new_id()))
+        uploads = await publish_uploads(log, owner, 400)
+        # The rows are there already, so that the fence has its work at once.
+        for up, version in uploads:
+            await index.apply(command_writes(up, version, settings.day_shards))
+        await log.commands([records.cleared(owner=owner)])
+        indexer.start()
+        await until(lambda: metric(indexer, "imagepipe_indexer_fence_deletions_total") > 50)
+        indexer.signal(signal.SIGKILL)
+        indexer.wait()
+        assert list(await index.of_owner(owner)) != [], "the fence was done already: the test shows nothing"
+        indexer.start()
+        await until(lambda: bool(entries(indexer, "owner_cleared")), 60)
+        assert list(await index.of_owner(owner)) == []
+        indexer.signal(signal.SIGTERM)
+        assert indexer.wait() == 0
