@@ -10,6 +10,7 @@ from uuid import UUID
 
 from shared.documents import document
 from shared.errors import Unavailable
+from shared.keys import parse_media_path
 from shared.ports import Index
 
 MAX_WAITING = 500
@@ -49,7 +50,7 @@ class Waiting:
             self._waiting -= 1
 
     async def _poll(self, found: dict[str, Any], deadline: float) -> dict[str, Any]:
-        pause = FIRST_PAUSE
+        awaited, pause = _revision(found), FIRST_PAUSE
         while found["status"] == "processing" and (left := deadline - time.monotonic()) > 0:
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, LONGEST_PAUSE)
@@ -58,7 +59,15 @@ class Waiting:
             except Unavailable:
                 # The write itself is done; who cannot be told more is told that.
                 return found
-            # No row yet, or no longer: what was accepted is all there is to say.
-            if row is not None:
+            # Another request's outcome is not this one's, be it an older one that is still shown or a later one.
+            if row is not None and row.request is not None and row.request.revision == awaited:
                 found = document(row, self._base_url)
         return found
+
+
+def _revision(found: dict[str, Any]) -> UUID | None:
+    """The revision whose request the document is about."""
+    if found["pending"]:
+        return UUID(found["pending"]["revision"])
+    path = parse_media_path(found["original"]["path"])
+    return path.revision if path else None

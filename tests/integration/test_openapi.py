@@ -9,7 +9,10 @@ import pytest
 
 from tests.stack import Stack
 
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+    "negative_data_rejection,unsupported_method"
+)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Uploads over engines in memory: contract, order of steps, failures of each engine."""
 
+from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +9,9 @@ import pytest
 
 from gateway.wiring import Services
 from shared.errors import Unavailable, UnknownOutcome
-from shared.events import Uploaded
-from shared.keys import Owner, command_version
+from shared.events import Failed, Failure, Uploaded, request_of
+from shared.keys import Owner, command_version, new_id
+from shared.tables import event_writes
 from tests.gateway import BASE_URL, MemoryGateway, memory_settings
 from tests.images import encode, photo
 
@@ -246,9 +248,7 @@ async def test_a_gateway_without_room_says_so() -> None:
         assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "saturated", "1")
 
 
-def _full(services: Services) -> Any:
-    from contextlib import ExitStack
-
+def _full(services: Services) -> ExitStack:
     stack = ExitStack()
     for _ in range(services.settings.max_concurrent_uploads):
         stack.enter_context(services.admission.admit())
@@ -270,3 +270,32 @@ async def test_prefer_wait_is_applied_and_ends() -> None:
 
     assert answer.status_code == 202
     assert answer.headers["preference-applied"] == "wait=1"
+
+
+async def test_waiting_ends_with_the_outcome_of_this_request() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        answer = await client.post("/images", files=files(("a.png", PNG)))
+        command_ = command(gateway)
+        version = command_version(1, 0)
+        failed = Failed(
+            image_id=command_.image_id,
+            owner=command_.owner,
+            version=version,
+            answers="image.uploaded",
+            image_version=version,
+            request=request_of(command_, version),
+            error=Failure(type="undecodable", detail="no picture"),
+        )
+        await gateway.index.apply(event_writes(failed, 4))
+        waiting = gateway.services.waiting
+        [found] = await waiting.settled([answer.json()], 1) or []
+        [other] = await waiting.settled([replaced_elsewhere(answer.json())], 0.2) or []
+
+    assert (found["status"], found["error"]["type"]) == ("failed", "undecodable")
+    assert other["status"] == "processing"
+
+
+def replaced_elsewhere(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a replacement that the row does not show yet."""
+    return document | {"pending": {"revision": str(new_id())}}
