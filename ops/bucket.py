@@ -28,7 +28,7 @@ class RenderObjects:
 
     @property
     def objects(self) -> list[ObjectInfo]:
-        """Everything, the manifest last: while it is there, the folder is known for what it is."""
+        """Everything there is."""
         return [*self.variants, *([self.manifest] if self.manifest else [])]
 
 

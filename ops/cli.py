@@ -8,7 +8,23 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ops import backlog, dlq, gc, init, logs, schema, stack, status, tail, topics, verify
+from ops import (
+    backlog,
+    dlq,
+    erase,
+    gc,
+    init,
+    logs,
+    reindex,
+    replay,
+    reprocess,
+    schema,
+    stack,
+    status,
+    tail,
+    topics,
+    verify,
+)
 from shared.errors import ImagepipeError
 
 app = typer.Typer(
@@ -22,7 +38,11 @@ app = typer.Typer(
     "Data stays until [cyan]imagepipe down --delete-data[/].",
 )
 
-for module in (stack, status, logs, init, topics, schema, backlog, tail, dlq, verify, gc):
+LOOK = (backlog, tail, verify)
+LOG = (topics, schema, dlq)
+REPAIR = (gc, reindex, replay, reprocess, erase)
+
+for module in (stack, status, logs, init, *LOOK, *LOG, *REPAIR):
     module.register(app)
 
 

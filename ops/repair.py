@@ -6,13 +6,12 @@ from uuid import UUID
 
 from ops.bucket import read_manifest
 from ops.differences import Difference, Kind
-from ops.fold import ImageState, unpack
+from ops.fold import ImageState
 from ops.inspection import Inspection
-from ops.rows import IMAGE_TABLES, key_in
+from ops.rows import IMAGE_TABLES, state_writes
 from processor.results import delete_image, put_tombstone
-from shared.keys import day_of, uploaded_at
 from shared.ports import EventLog, Index
-from shared.tables import DAYS, DAYS_BUCKET, PRIMARY_KEYS, Delete, Insert, Write, event_writes
+from shared.tables import DAYS, DAYS_BUCKET, Insert, Write, event_writes
 
 MANIFEST = "/manifest.json"
 
@@ -61,25 +60,8 @@ async def _mend_answers(
 
 
 def _row_writes(state: ImageState, found: Sequence[Difference], shards: int) -> list[Write]:
-    writes: list[Write] = []
-    for table in {each.where for each in found} & set(IMAGE_TABLES):
-        key = dict(zip(PRIMARY_KEYS[table], key_in(table, state.image_id, state.owner, shards), strict=True))
-        live = state.live()
-        if not live:
-            writes.append(Delete(table, key, state.deleted))
-            continue
-        common = {
-            "owner_type": state.owner.type,
-            "owner_id": state.owner.id,
-            "uploaded_at": uploaded_at(state.image_id),
-        }
-        common["image_id"] = state.image_id
-        for name, cell in live.items():
-            columns = {**common, **key, name: unpack(name, cell.values[0])}
-            writes.append(Insert(table, columns, cell.version))
-        first = min(cell.version for cell in live.values())
-        writes.append(Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day_of(state.image_id)}, first))
-    return writes
+    tables = {each.where for each in found} & set(IMAGE_TABLES)
+    return state_writes(state, shards, [table for table in IMAGE_TABLES if table in tables]) if tables else []
 
 
 def advice(difference: Difference) -> str:

@@ -10,13 +10,13 @@ from cassandra import DriverException, RequestExecutionException
 from cassandra.cluster import NoHostAvailable, Session
 from cassandra.query import SimpleStatement
 
-from ops.fold import GROUPS, pack
-from shared.cassandra import connect
+from ops.fold import GROUPS, ImageState, pack, unpack
+from shared.cassandra import connect, live_keyspace
 from shared.errors import Unavailable
 from shared.events import Current, Request
-from shared.keys import Owner, day_of, shard_of
+from shared.keys import Owner, day_of, shard_of, uploaded_at
 from shared.settings import Settings
-from shared.tables import BY_DAY, BY_OWNER, IMAGES, PRIMARY_KEYS, Outcome
+from shared.tables import BY_DAY, BY_OWNER, IMAGES, PRIMARY_KEYS, Delete, Insert, Outcome, Write
 
 IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
 PAGE = 1000
@@ -49,6 +49,30 @@ def key_in(table: str, image_id: UUID, owner: Owner, shards: int) -> tuple[Any, 
     return (day_of(image_id), shard_of(image_id, shards), image_id)
 
 
+def state_writes(state: ImageState, shards: int, tables: Sequence[str] = IMAGE_TABLES) -> list[Write]:
+    """Writes that bring the image's rows to its folded state: the columns of one version in one write.
+
+    An image that is gone is deleted at its version also where it never was: an answer that comes late must lose.
+    """
+    keys = {
+        table: dict(zip(PRIMARY_KEYS[table], key_in(table, state.image_id, state.owner, shards), strict=True))
+        for table in tables
+    }
+    writes: list[Write] = []
+    if state.deleted >= 0:
+        writes += [Delete(table, key, state.deleted) for table, key in keys.items()]
+    groups: dict[int, dict[str, Any]] = {}
+    for name, cell in state.live().items():
+        groups.setdefault(cell.version, {})[name] = unpack(name, cell.values[0])
+    common = {
+        "image_id": state.image_id, "owner_type": state.owner.type, "owner_id": state.owner.id,
+        "uploaded_at": uploaded_at(state.image_id),
+    }  # fmt: skip
+    for version, columns in groups.items():
+        writes += [Insert(table, {**common, **key, **columns}, version) for table, key in keys.items()]
+    return writes
+
+
 class Rows:
     """Reads rows of one keyspace; blocking calls of the driver run in a thread. Methods raise Unavailable."""
 
@@ -64,9 +88,16 @@ class Rows:
 
     @classmethod
     async def open(cls, settings: Settings, keyspace: str | None = None) -> "Rows":
-        """Connect to a keyspace, by default the settings'."""
-        session = await asyncio.to_thread(connect, settings, keyspace or settings.cassandra_keyspace)
-        return await asyncio.to_thread(cls, session)
+        """Connect to a keyspace, by default the live one. Raises ConfigurationError where there is none."""
+        return await asyncio.to_thread(cls._open, settings, keyspace)
+
+    @classmethod
+    def _open(cls, settings: Settings, keyspace: str | None) -> "Rows":
+        session = connect(settings, keyspace or settings.cassandra_keyspace)
+        live = keyspace or live_keyspace(session, settings)
+        if live != session.keyspace:
+            session.set_keyspace(live)
+        return cls(session)
 
     async def close(self) -> None:
         """Disconnect."""

@@ -3,13 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from ops.bucket import BucketImage
 from shared.events import Manifest, Ready
 from shared.ports import ObjectInfo
-
-MANIFEST = "/manifest.json"
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,12 @@ class FoundManifest:
 
 
 def may_have_superseded(image: BucketImage) -> bool:
-    """Whether it is worth reading the manifests: an image with one revision and one render has nothing to sweep."""
-    renders = sum(len(revision.renders) for revision in image.revisions.values())
-    return len(image.revisions) > 1 or renders > 1
+    """Whether it is worth reading the manifests: one original and one folder with variants hold nothing superseded."""
+    originals = sum(revision.original is not None for revision in image.revisions.values())
+    folders = sum(
+        bool(render.variants) for revision in image.revisions.values() for render in revision.renders.values()
+    )
+    return originals > 1 or folders > 1
 
 
 def best_ready(found: Iterable[FoundManifest], written_before: datetime) -> FoundManifest | None:
@@ -38,48 +38,25 @@ def best_ready(found: Iterable[FoundManifest], written_before: datetime) -> Foun
 
 
 def superseded(
-    image: BucketImage,
-    manifests: Mapping[str, FoundManifest],
-    introduced: Mapping[UUID, int],
-    *,
-    now: datetime,
-    delay: timedelta,
+    image: BucketImage, manifests: Mapping[str, FoundManifest], *, now: datetime, delay: timedelta
 ) -> list[ObjectInfo]:
-    """Objects that a ready render, written at least `delay` ago, has superseded.
+    """Variants and originals that a ready render, written at least `delay` ago, has superseded. `manifests` by key.
 
-    `manifests` by key; `introduced` tells the introducing versions of revisions without a manifest, as far as the log
-    knows them. An original whose revision is of unknown version stays: nothing is deleted on a guess, and neither a
-    clock nor an id decides what is older.
+    Manifests stay until the image is deleted: answers to repeated commands are functions of them. So does an original
+    whose revision has no manifest, and a folder without one, where someone may be rendering: nothing is deleted on a
+    guess, and neither a clock nor an id decides what is older.
     """
     best = best_ready(manifests.values(), now - delay)
     if best is None:
         return []
     doomed: list[ObjectInfo] = []
-    for revision, folder in image.revisions.items():
-        versions = {introduced[revision]} if revision in introduced else set()
+    for folder in image.revisions.values():
+        versions: list[int] = []
         for render in folder.renders.values():
             known = manifests.get(render.manifest.key) if render.manifest else None
-            if known is None:
-                # Someone may be rendering here; once there is a manifest, a later sweep judges it.
-                continue
-            versions.add(known.revision_version)
-            if known.manifest.precedence < best.manifest.precedence:
-                doomed += render.objects
+            if known is not None:
+                versions.append(known.revision_version)
+                doomed += render.variants if known.manifest.precedence < best.manifest.precedence else []
         if folder.original and versions and max(versions) < best.revision_version:
             doomed.append(folder.original)
     return doomed
-
-
-def unknown_revisions(image: BucketImage, manifests: Mapping[str, FoundManifest]) -> dict[UUID, ObjectInfo]:
-    """Originals of revisions that no manifest tells the version of."""
-    known = {each.manifest.event.request.revision for each in manifests.values()}
-    return {
-        revision: folder.original
-        for revision, folder in image.revisions.items()
-        if folder.original and revision not in known
-    }
-
-
-def in_order(doomed: Iterable[ObjectInfo]) -> list[str]:
-    """Keys in the order of deletion: manifests last, so that a sweep that is interrupted finds the rest again."""
-    return sorted((info.key for info in doomed), key=lambda key: key.endswith(MANIFEST))

@@ -15,6 +15,8 @@ from shared.settings import Settings, Topic
 
 TOPIC_EXISTS = 36
 """Kafka's error code TOPIC_ALREADY_EXISTS."""
+COMPACTION_AT_LATEST = timedelta(days=14)
+"""After this only the last event of each key is left."""
 SET_ON_TOPIC = 1
 """Kafka's source of a configuration entry that was set on the topic itself; others are defaults."""
 
@@ -36,7 +38,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     compaction = {
         "cleanup.policy": "compact",
         "min.compaction.lag.ms": _ms(timedelta(days=7)),
-        "max.compaction.lag.ms": _ms(timedelta(days=14)),
+        "max.compaction.lag.ms": _ms(COMPACTION_AT_LATEST),
     }
     configs = {
         # Append times serve look-ups by time only; they neither order nor distinguish records.

@@ -1,0 +1,79 @@
+"""How fast finished commands are replayed, and that no object is touched.
+
+Run: `python -m bench.replay [--images 5000] [--again-images 500] [--root DIR]`, with keys that may create buckets.
+Makes topics, keyspace and bucket of its own and removes them. Two rates: of commands that are passed by because log and
+bucket say that they are finished, and of commands that go through the handler once more (`--again`).
+"""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from bench.synthetic import deployment
+from ops.environment import load_settings
+from ops.finished import take_snapshot
+from ops.output import Output
+from ops.replayer import PoolRenderer, Replayed, Replayer, Scope, commands
+from ops.topic_reader import TopicReader
+from processor.handler import Handler
+from shared.settings import Settings, Topic
+from shared.storage import S3Store
+from tests.stack import isolated
+
+
+async def replay(
+    settings: Settings, store: S3Store, handler: Handler, again: bool, limit: int | None
+) -> dict[str, Any]:
+    """Replay from the beginning, at most `limit` commands."""
+    output, done = Output(True), Replayed()
+    started = time.monotonic()
+    snapshot = None if again else await take_snapshot(settings, store, output)
+    replayer = Replayer(settings, handler, snapshot, done)
+    async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
+        start, end = await reader.beginnings(), await reader.ends()
+        found = commands(reader, start, end, Scope(), settings.epoch, done, lambda count=1: None)
+        async for record, command, version in found:
+            await replayer.submit(record, command, version)
+            if done.commands == limit:
+                break
+        await replayer.finish()
+        await replayer.close()
+    seconds = time.monotonic() - started
+    return {
+        "commands": done.commands, "finished": done.finished, "answers": dict(done.answers),
+        "seconds": round(seconds, 1), "commands_per_second": round(done.commands / seconds),
+    }  # fmt: skip
+
+
+async def measure(settings: Settings, images: int, again_images: int) -> dict[str, Any]:
+    """Fill, replay, replay again, and compare every object's time and content before and after."""
+    async with deployment(settings) as world:
+        await world.many(images)
+        before = {info.key: (info.etag, info.modified) for info in await world.store.list("images/")}
+        renderer = PoolRenderer(settings)
+        handler = Handler(world.store, renderer, world.events, settings.public_base_url)
+        passed_by = await replay(settings, world.store, handler, False, None)
+        handled = await replay(settings, world.store, handler, True, again_images)
+        await renderer.close()
+        after = {info.key: (info.etag, info.modified) for info in await world.store.list("images/")}
+    return {
+        "passed_by": passed_by,
+        "handled_again": handled,
+        "rendered": renderer.rendered,
+        "objects": len(after),
+        "objects_touched": sum(before.get(key) != value for key, value in after.items()) + len(before.keys() - after),
+    }
+
+
+def main(images: int = 5_000, again_images: int = 500, root: Path | None = None) -> None:
+    """Measure a replay of this many finished commands."""
+    with isolated(load_settings(root), topics=True, keyspace=True, bucket=True) as settings:
+        print(json.dumps(asyncio.run(measure(settings, images, again_images)), indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,76 @@
+"""`imagepipe erase`: remove everything of an owner, for good, and certify it."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from ops.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.erasure import Eraser, certificate
+from ops.output import DIFFERENCES_FOUND, Output
+from ops.owners import parse_owner
+from ops.positions import parse_age
+from ops.running import index, producer, run, store
+from shared.keys import Owner, image_prefix
+from shared.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(erase)
+
+
+def erase(
+    owner: Annotated[str, typer.Option(help="Whose images, such as user:1.")],
+    root: Root = None,
+    as_json: AsJson = False,
+    wait: Annotated[str, typer.Option(help="How long the processor may take to delete the objects.")] = "5m",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Clear an owner so that no replay, redrive or rebuild brings anything back, and print a certificate.
+
+    Needs running processors: they delete the objects. Safe to repeat after Ctrl-C or an outage; a repetition certifies
+    again. The certificate says by when the owner key and file names have left the topics by themselves.
+    """
+    settings, output = load_settings(root), Output(as_json)
+    document = run(_erase(settings, parse_owner(owner), parse_age(wait), output, dry_run, yes))
+    output.document(document, _lines(document))
+    if not dry_run and not document["complete"]:
+        raise typer.Exit(DIFFERENCES_FOUND)
+
+
+async def _erase(
+    settings: Settings, owner: Owner, patience: timedelta, output: Output, dry_run: bool, yes: bool
+) -> dict[str, Any]:
+    async with index(settings) as live, store(settings) as bucket, producer(settings) as sender:
+        eraser = Eraser(settings, owner, live, bucket, sender, output)
+        traces = await eraser.find()
+        objects = 0
+        for image_id in traces.images:
+            objects += len(await bucket.list(image_prefix(image_id)))
+        plan = [
+            f"Erase {owner.key}: {len(traces.images):,} images with {objects:,} objects, "
+            f"{len(traces.event_keys):,} event keys, {len(traces.dead_letters):,} entries of the DLQ.",
+            "This cannot be undone.",
+        ]
+        if not output.confirmed(plan, dry_run=dry_run, yes=yes):
+            return {"owner": owner.key, "complete": False, "images": sorted(map(str, traces.images))}
+        await eraser.clear(traces.images)
+        await eraser.wait_until_gone(traces.images, patience)
+        # The deletions have been answered meanwhile, and uploads that were under way too.
+        final = await eraser.find()
+        await eraser.forget(final)
+        return certificate(settings, owner, final, objects, await eraser.left(final.images))
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    if "gone_by" not in document:
+        return ["Nothing was changed."]
+    lines = [
+        f"Certificate of erasure: {document['owner']}, {document['time']}",
+        f"  images:                {len(document['images']):,}",
+        *(f"  {name.replace('_', ' ') + ':':<22} {count:,}" for name, count in document["removed"].items()),
+        f"  complete:              {'yes' if document['complete'] else 'NO, left: ' + str(document['left'])}",
+    ]
+    return lines + [f"  gone from {place} by {day}" for place, day in document["gone_by"].items()]

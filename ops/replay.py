@@ -1,0 +1,116 @@
+"""`imagepipe replay`: handle commands again from a point in the log, beside live traffic."""
+
+from collections import Counter
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from ops.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.finished import Snapshot, take_snapshot
+from ops.output import DIFFERENCES_FOUND, Output
+from ops.positions import HELP, start_offsets
+from ops.replayer import PoolRenderer, Replayed, Replayer, Scope, commands
+from ops.running import producer, run, store
+from ops.topic_reader import Offsets, TopicReader, span
+from processor.handler import Handler
+from shared.kafka import KafkaEventLog
+from shared.settings import Settings, Topic
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(replay)
+
+
+def replay(
+    start: Annotated[str, typer.Option("--from", help=HELP)],
+    root: Root = None,
+    as_json: AsJson = False,
+    partition: Annotated[int | None, typer.Option(help="Only this partition of the commands.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only commands of this owner, such as user:1.")] = None,
+    image: Annotated[UUID | None, typer.Option(help="Only commands of this image.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Finished commands too: their answers are published once more.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Handle the commands from here to the end of the log again, in this process, without the live group's knowledge.
+
+    Finished commands (answered, with their result in the bucket) are passed by. Publishes no commands; answers are
+    functions of the bucket and the command's version, so whatever order things happen in, the index ends the same.
+    """
+    settings, output = load_settings(root), Output(as_json)
+    done, rendered = run(_replay(settings, output, (start, partition), Scope(owner, image), again, dry_run, yes))
+    output.document(_document(done, rendered), _lines(done, rendered))
+    if done.failures:
+        raise typer.Exit(DIFFERENCES_FOUND)
+
+
+async def _replay(
+    settings: Settings,
+    output: Output,
+    place: tuple[str, int | None],
+    scope: Scope,
+    again: bool,
+    dry_run: bool,
+    yes: bool,
+) -> tuple[Replayed, int]:
+    done = Replayed()
+    async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader, store(settings) as bucket:
+        start, end = await start_offsets(reader, *place), await reader.ends()
+        snapshot = None if again else await take_snapshot(settings, bucket, output)
+        plan = await _plan(reader, start, end, scope, settings.epoch, snapshot, output)
+        if not output.confirmed(plan, dry_run=dry_run, yes=yes):
+            return done, 0
+        async with producer(settings) as sender:
+            renderer = PoolRenderer(settings)
+            events = KafkaEventLog(sender, settings, "imagepipe/replay")
+            handler = Handler(bucket, renderer, events, settings.public_base_url)
+            replayer = Replayer(settings, handler, snapshot, done)
+            try:
+                with output.progress("Replay", span(start, end)) as advance:
+                    found = commands(reader, start, end, scope, settings.epoch, done, advance)
+                    async for record, command, version in found:
+                        await replayer.submit(record, command, version)
+                    await replayer.finish()
+            finally:
+                await replayer.close()
+                await renderer.close()
+    return done, renderer.rendered
+
+
+async def _plan(
+    reader: TopicReader,
+    start: Offsets,
+    end: Offsets,
+    scope: Scope,
+    epoch: int,
+    snapshot: Snapshot | None,
+    output: Output,
+) -> list[str]:
+    """What would be handled, by type: the log is read once for it."""
+    todo: Counter[str] = Counter()
+    done = Replayed()
+    with output.progress("Count", span(start, end)) as advance:
+        async for _, command, version in commands(reader, start, end, scope, epoch, done, advance):
+            if snapshot is None or not snapshot.is_finished(command, version):
+                todo[command.type] += 1
+    count = sum(todo.values())
+    lines = [f"{done.commands:,} commands in scope, {done.commands - count:,} of them finished."]
+    lines += [f"  handle {number:,} {kind}" for kind, number in sorted(todo.items())]
+    return [*lines, f"{count:,} to handle; each costs a few reads, and a render where its result is not there yet."]
+
+
+def _document(done: Replayed, rendered: int) -> dict[str, Any]:
+    return {
+        "commands": done.commands, "finished": done.finished, "answers": dict(done.answers), "rendered": rendered,
+        "fences": done.fences, "unreadable": done.poison, "failures": done.failures,
+    }  # fmt: skip
+
+
+def _lines(done: Replayed, rendered: int) -> list[str]:
+    answers = ", ".join(f"{count:,} {kind}" for kind, count in sorted(done.answers.items())) or "none"
+    lines = [f"{done.commands:,} commands: {done.finished:,} were finished; answers: {answers}; {rendered:,} rendered."]
+    return lines + [f"failed {place}: {reason}" for place, reason in done.failures.items()]

@@ -1,0 +1,180 @@
+"""Handles commands of the log again, beside live traffic, with the processor's own handler."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from ops.finished import Snapshot
+from ops.output import Advance
+from ops.topic_reader import Offsets, Record, TopicReader, headers_of
+from processor.handler import Handler
+from processor.lanes import Bounds, Cost, Lanes, Slots, Work
+from processor.pool import RenderPool
+from processor.render import Rendering, RenderLimits
+from shared.errors import PoisonRecord, Unavailable
+from shared.events import Deleted, ImageCommand, OwnerCleared, decode_command, record_version
+from shared.keys import Owner
+from shared.ladder import Ladder
+from shared.patience import Patience
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+AT_ONCE = 64
+"""Commands under way: their handling is waiting for the bucket, which answers many at once."""
+CLOSE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which commands are meant; empty fields match all."""
+
+    owner: str | None = None
+    image: UUID | None = None
+
+    def __call__(self, command: ImageCommand) -> bool:
+        """Whether this command is meant."""
+        return (self.owner is None or command.owner.key == self.owner) and self.image in (None, command.image_id)
+
+
+@dataclass
+class Replayed:
+    """What became of the commands: finished before, answered by type, failed with the reason."""
+
+    commands: int = 0
+    finished: int = 0
+    fences: int = 0
+    poison: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+class PoolRenderer:
+    """Renders in a pool of processes that starts with the first picture: most replays render nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.rendered = 0
+        self._pool = RenderPool(settings.render_workers, settings.render_timeout.total_seconds())
+        self._slots = Slots(settings.render_workers)
+        self._starting = asyncio.Lock()
+        self._started = False
+        self._limits = RenderLimits(
+            max_pixels=settings.max_pixels, max_side=settings.max_side, max_frames=settings.max_frames,
+            max_animation_pixels=settings.max_animation_pixels,
+        )  # fmt: skip
+
+    async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+        """See processor.handler.Renderer."""
+        async with self._starting:
+            if not self._started:
+                await self._pool.start()
+                self._started = True
+        async with self._slots.hold(owner.key):
+            self.rendered += 1
+            return await self._pool.render(data, ladder, self._limits)
+
+    async def close(self) -> None:
+        """End the processes, if there are any."""
+        if self._started:
+            await self._pool.close(CLOSE_SECONDS)
+
+
+async def commands(
+    reader: TopicReader, start: Offsets, end: Offsets, scope: Scope, epoch: int, done: Replayed, advance: Advance
+) -> AsyncIterator[tuple[Record, ImageCommand, int]]:
+    """The commands in scope with their versions, in the order of each partition. Counts what is passed by."""
+    async for batch in reader.read(start, end):
+        for record in batch:
+            try:
+                command = decode_command(record.value)
+                version = record_version(command, epoch, record.offset, headers_of(record))
+            except PoisonRecord:
+                done.poison += 1
+                continue
+            if isinstance(command, OwnerCleared):
+                # Its effects are the live indexer's alone (invariant 9); what it deleted, it deleted through the log.
+                done.fences += 1
+            elif scope(command):
+                done.commands += 1
+                yield record, command, version
+        advance(len(batch))
+
+
+class Replayer:
+    """Runs commands through the handler: in order per image, owners in turn, within the processor's bounds.
+
+    1. Finished commands are passed by, and no command of a tombstoned image but a delete is handled (invariant 6).
+    2. The handler answers with what it finds in the bucket and publishes; versions make repetition harmless.
+    3. Nothing is committed anywhere and no command is published: the live group never notices.
+    """
+
+    def __init__(self, settings: Settings, handler: Handler, snapshot: Snapshot | None, done: Replayed) -> None:
+        """`snapshot` None: finished commands are handled too, and their answers published once more."""
+        self._handler = handler
+        self._snapshot = snapshot
+        self._done = done
+        self._patience = settings.outage_patience
+        self._failure: BaseException | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open = 0
+        bounds = Bounds(
+            images=AT_ONCE, bytes=settings.max_inflight_bytes,
+            # Nothing is decoded before a render slot is held, and there are as many as worker processes.
+            pixels=AT_ONCE * settings.max_pixels, waiting=4 * AT_ONCE,
+        )  # fmt: skip
+        self._lanes = Lanes(bounds, self._fail)
+
+    async def submit(self, record: Record, command: ImageCommand, version: int) -> None:
+        """Handle a command when its turn comes. Raises what stopped the replay."""
+        if self._failure is not None:
+            raise self._failure
+        if self._snapshot is not None and self._snapshot.is_finished(command, version):
+            self._done.finished += 1
+            return
+        size = 0 if isinstance(command, Deleted) else command.original.size
+
+        async def handle() -> None:
+            try:
+                await self._handle(record, command, version)
+            finally:
+                self._open -= 1
+                if not self._open:
+                    self._idle.set()
+
+        self._open += 1
+        self._idle.clear()
+        await self._lanes.submit(Work(str(command.image_id), command.owner.key, Cost(size, 0), handle))
+
+    async def finish(self) -> None:
+        """Wait for everything that was submitted. Raises what stopped the replay."""
+        await self._idle.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def close(self) -> None:
+        """Cancel what is under way; nothing is half done, for every step may be repeated."""
+        await self._lanes.close(0)
+
+    async def _handle(self, record: Record, command: ImageCommand, version: int) -> None:
+        patience = Patience(self._patience)
+        while True:
+            try:
+                event = await self._handler.handle(command, version)
+                self._done.answers[event.type if event else "none"] += 1
+                return
+            except Unavailable as error:
+                await patience.pause(error)
+            except Exception as error:
+                # Not a delivery: the live group has settled or dead-lettered it. Say so, and go on.
+                log.warning("replay_failed", image_id=str(command.image_id), error=repr(error))
+                self._done.failures[f"{record.partition}:{record.offset}"] = f"{type(error).__name__}: {error}"
+                return
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        self._idle.set()

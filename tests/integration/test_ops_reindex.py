@@ -1,0 +1,120 @@
+"""`imagepipe reindex`: from the log or from manifests, compared with the live index, switched to without a restart."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from uuid import UUID
+
+import pytest
+
+from bench.synthetic import Deployment, deployment
+from shared.cassandra import CassandraIndex, connect
+from shared.documents import document, status
+from shared.events import Reprocess
+from shared.keys import Owner, new_id
+from shared.settings import Settings
+from shared.tables import IMAGES, Insert, Outcome
+from tests.ops_command import imagepipe, imagepipe_json
+from tests.stack import isolated
+
+OWNER = Owner(type="reindex", id="1")
+
+
+@pytest.fixture
+def place(engines: Settings) -> Iterator[Settings]:
+    with isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as settings:
+        yield settings
+        session = connect(settings)
+        for suffix in ("b", "c"):
+            session.execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}_{suffix}", timeout=30)
+        session.cluster.shutdown()
+
+
+@pytest.fixture
+async def world(place: Settings) -> AsyncIterator[Deployment]:
+    async with deployment(place) as made:
+        yield made
+
+
+async def _histories(world: Deployment) -> None:
+    await world.many(20, owners=3)
+    image, version = await world.ready(OWNER)
+    replaced, version2 = await world.replace(image, version)
+    await world.answer(replaced, version2)
+    again = Reprocess(
+        image_id=image.image_id, owner=OWNER, image_version=version, revision=replaced.revision,
+        revision_version=version2, original=replaced.original,
+        ladder=world.ladder.model_copy(update={"full_quality": 50}),
+    )  # fmt: skip
+    await world.answer(again, await world.append(again))
+    gone, _ = await world.ready(OWNER)
+    await world.delete(gone)
+    await world.upload(OWNER)
+
+
+async def test_a_rebuilt_index_is_the_live_one_and_is_switched_to_while_it_is_used(world: Deployment) -> None:
+    await _histories(world)
+    settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_b"
+    assert (await asyncio.to_thread(imagepipe_json, settings, "reindex", "--into", fresh, "--dry-run"))["done"] is False
+
+    claim = [f"claim-{new_id()}", "print"]
+    await world.index.execute("INSERT INTO idempotency_keys (scope, fingerprint) VALUES (?, ?)", claim)
+    switching = asyncio.create_task(
+        asyncio.to_thread(imagepipe_json, settings, "reindex", "--into", fresh, "--compare", "--switch", "--yes")
+    )
+    readable = []
+    while not switching.done():
+        # Uploads go on all the time, and each is soon there for its uploader, wherever the switch stands.
+        image, _ = await world.ready(OWNER)
+        readable.append(await _is_ready_soon(world, image.image_id))
+        await asyncio.sleep(0.2)
+    done = await switching
+    assert done["differences"] == []
+    assert done["live"] == fresh == world.index.keyspace
+    assert readable
+    assert all(readable)
+    rows = await world.index.execute("SELECT fingerprint FROM idempotency_keys WHERE scope = ?", claim[:1])
+    assert [row.fingerprint for row in rows] == ["print"]
+    await asyncio.to_thread(imagepipe, settings, "verify", "--pause", "0")
+    await asyncio.to_thread(imagepipe, settings, "reindex", "--into", fresh, "--yes", code=1)  # it is the live one
+
+
+async def _is_ready_soon(world: Deployment, image_id: UUID) -> bool:
+    """Whether the image can be read within seconds: a row written just before the switch comes through the log."""
+    for _ in range(50):
+        row = await world.index.image(image_id)
+        if row is not None and status(row) == "ready":
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def test_a_damaged_row_is_named_and_needs_consent_to_be_replaced(world: Deployment) -> None:
+    image, _ = await world.ready(OWNER)
+    damage = {"image_id": image.image_id, "outcome": Outcome(image.revision, "failed", "by_hand", "")}
+    await world.index.apply([Insert(IMAGES, damage, 1 << 60)])
+    settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_b"
+    arguments = ["reindex", "--into", fresh, "--compare", "--switch", "--yes"]
+    done = await asyncio.to_thread(imagepipe_json, settings, *arguments, code=1)
+    assert done["differences"] == [{"kind": "different", "table": IMAGES, "image_id": str(image.image_id)}]
+    assert done["live"] == settings.cassandra_keyspace
+    done = await asyncio.to_thread(imagepipe_json, settings, *arguments, "--accept-differences")
+    assert done["live"] == fresh
+    await asyncio.to_thread(imagepipe, settings, "verify", "--pause", "0")
+
+
+async def test_manifests_alone_bring_back_what_is_served(world: Deployment) -> None:
+    await _histories(world)
+    settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_c"
+    done = await asyncio.to_thread(imagepipe_json, settings, "reindex", "--from-bucket", "--into", fresh, "--yes")
+    assert done["images"] == 21
+    assert done["originals_without_manifest"] == 1
+    rebuilt = await CassandraIndex.open(settings, fresh)
+    try:
+        for number in range(3):
+            owner = Owner(type="user", id=str(number))
+            before, after = await world.index.of_owner(owner), await rebuilt.of_owner(owner)
+            assert [document(row, "") for row in after] == [document(row, "") for row in before]
+        served = {row.image_id: row.current for row in await world.index.of_owner(OWNER) if row.current}
+        assert {row.image_id: row.current for row in await rebuilt.of_owner(OWNER)} == served
+    finally:
+        await rebuilt.close()
