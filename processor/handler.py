@@ -2,6 +2,7 @@
 
 import hashlib
 from typing import Protocol
+from uuid import UUID
 
 from processor.render import Rendering
 from processor.results import (
@@ -86,10 +87,18 @@ class Handler:
             return await self._remove(command, version, buried)
         manifests = await read_manifests(self._store, command.image_id)
         own = _own(manifests, command, version)
-        later = _later(manifests, own.precedence if own else (revision_version(command, version), version))
+        mine = own.precedence if own else (revision_version(command, version), version)
+        later = _later(manifests, command.revision, mine)
         if later is not None:
             return _superseded(command, version, later)
-        manifest = own or await self._make(command, version)
+        manifest = own
+        if manifest is None:
+            made = await self._make(command, version)
+            manifest = None if made is None else await write_manifest(self._store, made)
+            if manifest is not made:
+                # Lost the race for the manifest. The winner's may be an earlier command's, and superseded since: look
+                # again, now that there is one.
+                return await self._resolve(command, version)
         # Looked at after the manifest was written: if the delete came in between, it may not have seen our objects.
         buried = await read_tombstone(self._store, command.image_id)
         if buried is not None:
@@ -104,7 +113,7 @@ class Handler:
         return _removed(command, version, buried)
 
     async def _make(self, command: RenderCommand, version: int) -> Manifest | None:
-        """Render and write the manifest, or take that of who was faster. None where the original is gone."""
+        """Render, and write the variants; the manifest is returned, not written. None where the original is gone."""
         try:
             data = await self._store.get(command.original.path)
         except NotFound:
@@ -113,7 +122,7 @@ class Handler:
             event: Ready | Failed = await self._rendered(command, version, data)
         except ImageRejected as error:
             event = _failed(command, version, Failure(type=error.reason, detail=error.detail))
-        return await write_manifest(self._store, Manifest(render=render_name(command, version), event=event))
+        return Manifest(render=render_name(command, version), event=event)
 
     async def _rendered(self, command: RenderCommand, version: int, data: bytes) -> Ready:
         if hashlib.sha256(data).hexdigest() != command.original.sha256:
@@ -142,9 +151,19 @@ def _own(manifests: list[Manifest], command: RenderCommand, version: int) -> Man
     return None
 
 
-def _later(manifests: list[Manifest], mine: tuple[int, int]) -> Manifest | None:
-    """The latest ready render that comes after `mine`, if there is one; failures supersede nothing (invariant 5)."""
-    ready = [found for found in manifests if isinstance(found.event, Ready) and found.precedence > mine]
+def _later(manifests: list[Manifest], revision: UUID, mine: tuple[int, int]) -> Manifest | None:
+    """The latest ready render that comes after `mine`, if there is one; failures supersede nothing (invariant 5).
+
+    Within one revision the rendering command decides alone: a command that was sent twice introduces its revision
+    twice, and what was copied from the first is not older than what was copied from the second.
+    """
+
+    def comes_after(found: Manifest) -> bool:
+        if found.event.request.revision == revision:
+            return found.event.version > mine[1]
+        return found.precedence > mine
+
+    ready = [found for found in manifests if isinstance(found.event, Ready) and comes_after(found)]
     return max(ready, key=lambda found: found.precedence, default=None)
 
 

@@ -1,0 +1,147 @@
+"""The rules for one image hold over thousands of random histories, and the harness finds each bug it is told to make.
+
+The bugs are made here, by replacing pieces of the handler or of the harness: the product has no such switches.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from processor import handler, results
+from shared.errors import PreconditionFailed
+from shared.events import Manifest, Variant
+from tests.model.world import StallingStore, World, verdict
+
+HISTORIES = 1000
+"""Per kind; each takes some milliseconds."""
+SEARCH = 3000
+"""Histories within which a deliberate bug must show."""
+
+
+async def first_broken(seeds: range, *, duplicates: bool, bugs: frozenset[str] = frozenset()) -> str | None:
+    for seed in seeds:
+        world = World(seed, duplicates=duplicates, bugs=bugs)
+        await world.run()
+        if wrong := await verdict(world):
+            kinds = [command.type for command in world.log]
+            return f"{wrong}: seed {seed}, commands {kinds}, answers {[event.type for event in world.events.events]}"
+    return None
+
+
+@pytest.mark.parametrize("duplicates", [False, True], ids=["each once", "some sent twice"])
+def test_random_histories_end_as_they_should(duplicates: bool) -> None:
+    assert asyncio.run(first_broken(range(HISTORIES), duplicates=duplicates)) is None
+
+
+def overwrite_manifests(patch: pytest.MonkeyPatch) -> None:
+    put = StallingStore.put
+
+    async def careless(
+        self: StallingStore, key: str, data: bytes, content_type: str, *, if_absent: bool = False
+    ) -> str:
+        return await put(self, key, data, content_type, if_absent=if_absent and not key.endswith("manifest.json"))
+
+    patch.setattr(StallingStore, "put", careless)
+
+
+def trust_own_variants(patch: pytest.MonkeyPatch) -> None:
+    """Describe what was rendered where something else was stored before."""
+
+    async def blind(store: Any, variant: Any, path: str, url: str) -> Any:
+        with suppress(PreconditionFailed):
+            await store.put(path, variant.data, "image/webp", if_absent=True)
+        return Variant(
+            name=variant.name,
+            path=path,
+            url=url,
+            content_type="image/webp",
+            width=variant.width,
+            height=variant.height,
+            size=len(variant.data),
+            sha256=variant.sha256,
+        )
+
+    patch.setattr(results, "_write_variant", blind)
+
+
+def look_at_the_tombstone_once(patch: pytest.MonkeyPatch) -> None:
+    read = results.read_tombstone
+    looked: set[int] = set()
+
+    async def once(store: Any, image_id: Any) -> int | None:
+        task = id(asyncio.current_task())
+        if task in looked:
+            looked.discard(task)
+            return None
+        looked.add(task)
+        found = await read(store, image_id)
+        if found is not None:
+            looked.discard(task)
+        return found
+
+    patch.setattr(handler, "read_tombstone", once)
+
+
+def bury_last(patch: pytest.MonkeyPatch) -> None:
+    """Delete first, write the tombstone after."""
+    put, delete = results.put_tombstone, results.delete_image
+
+    async def late(store: Any, image_id: Any, version: int) -> int:
+        await delete(store, image_id)
+        return await put(store, image_id, version)
+
+    async def nothing(store: Any, image_id: Any) -> None:
+        return None
+
+    patch.setattr(handler, "put_tombstone", late)
+    patch.setattr(handler, "delete_image", nothing)
+
+
+def let_failures_supersede(patch: pytest.MonkeyPatch) -> None:
+    def later(manifests: Sequence[Manifest], _: UUID, mine: tuple[int, int]) -> Manifest | None:
+        return max((m for m in manifests if m.precedence > mine), key=lambda m: m.precedence, default=None)
+
+    patch.setattr(handler, "_later", later)
+
+
+def supersede_by_command_only(patch: pytest.MonkeyPatch) -> None:
+    """Call a reprocess of an old revision later than a newer revision."""
+
+    def later(manifests: Sequence[Manifest], _: UUID, mine: tuple[int, int]) -> Manifest | None:
+        ready = [m for m in manifests if m.event.type == "image.ready" and m.precedence[1] > mine[1]]
+        return max(ready, key=lambda m: m.precedence[1], default=None)
+
+    patch.setattr(handler, "_later", later)
+
+
+def keep_what_comes_after_a_delete(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(store: Any, image_id: Any, revision: Any) -> None:
+        return None
+
+    patch.setattr(handler, "delete_revision", nothing)
+
+
+PATCHED: list[Callable[[pytest.MonkeyPatch], None]] = [
+    overwrite_manifests,
+    trust_own_variants,
+    look_at_the_tombstone_once,
+    bury_last,
+    let_failures_supersede,
+    supersede_by_command_only,
+    keep_what_comes_after_a_delete,
+]
+
+
+@pytest.mark.parametrize("bug", PATCHED, ids=lambda bug: str(bug.__name__))
+def test_a_bug_in_the_handler_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: Any) -> None:
+    bug(monkeypatch)
+    assert asyncio.run(first_broken(range(SEARCH), duplicates=False)) is not None
+
+
+@pytest.mark.parametrize("bug", ["sweep_guess", "outcome"])
+def test_a_bug_around_the_handler_is_found(bug: str) -> None:
+    assert asyncio.run(first_broken(range(SEARCH), duplicates=False, bugs=frozenset({bug}))) is not None

@@ -1,0 +1,404 @@
+"""One image's history at random: the real handler over a bucket in memory, with a stall before every effect.
+
+Live work goes in log order; beside it are workers that were thought dead and wake up late, redeliveries, replays of
+older commands, and the sweep. Index writes then arrive shuffled and repeated. What must hold at the end is `verdict`.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from processor.handler import Handler
+from processor.render import RenderedVariant, Rendering
+from shared import documents
+from shared.documents import ImageRow
+from shared.errors import ImageRejected, Unavailable
+from shared.events import (
+    Command,
+    Deleted,
+    Event,
+    Failed,
+    Manifest,
+    Original,
+    Ready,
+    Replaced,
+    Reprocess,
+    Uploaded,
+    decode_manifest,
+)
+from shared.keys import Owner, command_version, image_prefix, new_id, original_key, render_prefix
+from shared.ladder import Ladder, Rung
+from shared.ports import ObjectInfo
+from shared.tables import IMAGES, Insert, Write, command_writes, event_writes
+from tests import images
+from tests.memory import MemoryIndex, MemoryStore
+
+EPOCH = 1
+SHARDS = 2
+BASE = "https://img.example.org"
+LADDER = Ladder(rungs=(Rung(name="small", width=320, fraction=0.5, quality=75),))
+OTHER_LADDER = Ladder(rungs=(Rung(name="small", width=320, fraction=0.5, quality=60),))
+# Two encodings of each variant, as two versions of the encoder give them.
+ENCODINGS = [images.encode(images.solid((shade, 0, 0), size=(4, 3)), "WEBP") for shade in (10, 240)]
+
+LATE = 4
+"""Workers that are late at the same time."""
+
+Bugs = frozenset[str]
+
+
+class Worker:
+    """One attempt at one command. It stalls before each effect until it is released."""
+
+    def __init__(self, position: int, wakes: int = 0) -> None:
+        self.position = position
+        self.wakes = wakes
+        self.gates: list[asyncio.Future[None]] = []
+        self.task: asyncio.Task[None] | None = None
+
+    async def stall(self) -> None:
+        gate = asyncio.get_running_loop().create_future()
+        self.gates.append(gate)
+        await gate
+
+    async def step(self, rng: random.Random) -> bool:
+        """Let one effect happen; True once the attempt is over."""
+        assert self.task is not None
+        if self.gates:
+            self.gates.pop(rng.randrange(len(self.gates))).set_result(None)
+        # Two rounds carry the effect out; more until the attempt stalls again or ends.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        while not self.gates and not self.task.done():  # noqa: ASYNC110 - in memory: there is nothing to be told by
+            await asyncio.sleep(0)
+        return self.task.done()
+
+
+_worker: ContextVar[Worker] = ContextVar("worker")
+
+
+class StallingStore(MemoryStore):
+    """A bucket in memory whose every call waits for its worker to be released."""
+
+    async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
+        await _worker.get().stall()
+        return await super().put(key, data, content_type, if_absent=if_absent)
+
+    async def get(self, key: str) -> bytes:
+        await _worker.get().stall()
+        return await super().get(key)
+
+    async def list(self, prefix: str) -> Sequence[ObjectInfo]:
+        await _worker.get().stall()
+        return await super().list(prefix)
+
+    async def delete(self, keys: Any) -> None:
+        await _worker.get().stall()
+        await super().delete(keys)
+
+
+@dataclass
+class StallingEvents:
+    """The events topic, whose every write waits for its worker to be released."""
+
+    events: list[Event] = field(default_factory=list)
+
+    async def publish(self, event: Event, *, traceparent: str | None = None) -> None:
+        await _worker.get().stall()
+        self.events.append(event)
+
+
+def history(rng: random.Random, image_id: UUID, owner: Owner, *, duplicates: bool) -> list[Command]:
+    """An upload, then replacements, reprocesses of any earlier revision and deletions; some commands twice.
+
+    A third of the histories are short and end in a deletion: the ones in which a late worker meets it.
+    """
+    first = Uploaded(image_id=image_id, owner=owner, revision=new_id(), original=_original(image_id), ladder=LADDER)
+    first = first.model_copy(update={"original": _original(image_id, first.revision)})
+    log: list[Command] = [first]
+    if rng.random() < 1 / 3:
+        replaced = [_replacement(first, new_id())] if rng.random() < 0.5 else []
+        return [first, *replaced, Deleted(image_id=image_id, owner=owner)]
+    revisions = [(first.revision, version_at(0))]
+    for _ in range(rng.randint(1, 5)):
+        kind = rng.random()
+        if kind < 0.45:
+            revision = new_id()
+            revisions.append((revision, version_at(len(log))))
+            log.append(_replacement(first, revision))
+        elif kind < 0.75:
+            log.append(_reprocess(first, *rng.choice(revisions), ladder=rng.choice((LADDER, OTHER_LADDER))))
+        elif kind < 0.9:
+            log.append(Deleted(image_id=image_id, owner=owner))
+        elif duplicates:
+            log.append(rng.choice([command for command in log if not isinstance(command, Deleted)]))
+    return log
+
+
+def _original(image_id: UUID, revision: UUID | None = None) -> Original:
+    data = original_bytes(revision)
+    path = original_key(image_id, revision or image_id, "image/png")
+    return Original(
+        file_name="a.png",
+        content_type="image/png",
+        size=len(data),
+        width=8,
+        height=6,
+        sha256=hashlib.sha256(data).hexdigest(),
+        path=path,
+        url=documents.media_url(BASE, path),
+    )
+
+
+def original_bytes(revision: UUID | None) -> bytes:
+    return str(revision).encode()
+
+
+def _replacement(first: Uploaded, revision: UUID) -> Replaced:
+    return Replaced(
+        image_id=first.image_id,
+        owner=first.owner,
+        image_version=version_at(0),
+        revision=revision,
+        original=_original(first.image_id, revision),
+        ladder=LADDER,
+    )
+
+
+def _reprocess(first: Uploaded, revision: UUID, revision_version: int, ladder: Ladder) -> Reprocess:
+    return Reprocess(
+        image_id=first.image_id,
+        owner=first.owner,
+        image_version=version_at(0),
+        revision=revision,
+        revision_version=revision_version,
+        original=_original(first.image_id, revision),
+        ladder=ladder,
+    )
+
+
+def version_at(position: int) -> int:
+    return command_version(EPOCH, position)
+
+
+class World:
+    """Bucket, topics and workers of one history. `bugs` are told to the harness and to what it patches."""
+
+    def __init__(self, seed: int, *, duplicates: bool, bugs: Bugs = frozenset()) -> None:
+        self.rng = random.Random(seed)
+        self.bugs = bugs
+        self.image_id = new_id()
+        self.owner = Owner(type="user", id="1")
+        self.log = history(self.rng, self.image_id, self.owner, duplicates=duplicates)
+        self.store = StallingStore()
+        self.events = StallingEvents()
+        self.introduced = {
+            command.revision: version_at(position)
+            for position, command in reversed(list(enumerate(self.log)))
+            if isinstance(command, Uploaded | Replaced)
+        }
+        self.unreadable = {revision for revision in self.introduced if self.rng.random() < 0.3}
+        self.flaky = self.rng.random() < 0.5
+        self.swept = False
+        self.handler = Handler(self.store, self._render, self.events, BASE)
+
+    async def _render(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+        await _worker.get().stall()
+        revision = UUID(data.decode())
+        if revision in self.unreadable or (self.flaky and self.rng.random() < 0.2):
+            raise ImageRejected("undecodable", "The decoder could not read the picture.")
+        variants = tuple(self._variant(name) for name in ladder.names)
+        return Rendering(4, 3, variants, thumbhash="", dominant_color="#000000", notes=())
+
+    def _variant(self, name: str) -> RenderedVariant:
+        data = self.rng.choice(ENCODINGS)
+        return RenderedVariant(name, data, 4, 3, hashlib.sha256(data).hexdigest())
+
+    async def run(self) -> None:
+        """Play the history to its end: every command handled, every late worker woken and done."""
+        for revision in self.introduced:
+            key = original_key(self.image_id, revision, "image/png")
+            await MemoryStore.put(self.store, key, original_bytes(revision), "image/png")
+        rng, live, late, position, steps = self.rng, None, list[Worker](), 0, 0
+        while position < len(self.log) or live or late:
+            steps += 1
+            choice = rng.random()
+            if live is None and position < len(self.log):
+                live = self._start(Worker(position))
+            if live and choice < 0.04 and len(late) < LATE:
+                # Thought dead: its record is delivered again, and it wakes up some time later.
+                live.wakes = steps + rng.choice((0, 5, 20, 60))
+                late.append(live)
+                live = self._start(Worker(live.position))
+            elif choice < 0.06 and position > 0 and len(late) < LATE:
+                late.append(self._start(Worker(rng.randrange(position), steps + rng.choice((0, 5, 20)))))
+            elif choice < 0.08:
+                await self._sweep()
+            elif late and choice < 0.4:
+                await self._step_late(late, steps, finish=live is None and position == len(self.log))
+            elif live and await live.step(rng):
+                position, live = self._after(live, position)
+
+    def _after(self, worker: Worker, position: int) -> tuple[int, Worker | None]:
+        """An answered command is followed by the next; one that met an outage is tried again."""
+        assert worker.task is not None
+        error = worker.task.exception()
+        if isinstance(error, Unavailable):
+            return position, self._start(Worker(worker.position))
+        if error is not None:
+            raise error
+        return position + 1, None
+
+    async def _step_late(self, late: list[Worker], steps: int, *, finish: bool) -> None:
+        worker = self.rng.choice(late)
+        if worker.wakes > steps and not finish:
+            return
+        if await worker.step(self.rng):
+            late.remove(worker)
+            assert worker.task is not None
+            error = worker.task.exception()
+            # Nobody waits for a late worker's answer, but its process would try again too.
+            if isinstance(error, Unavailable):
+                late.append(self._start(Worker(worker.position)))
+            elif error is not None:
+                raise error
+
+    def _start(self, worker: Worker) -> Worker:
+        token = _worker.set(worker)
+        worker.task = asyncio.create_task(self._attempt(worker))
+        _worker.reset(token)
+        return worker
+
+    async def _attempt(self, worker: Worker) -> None:
+        await self.handler.handle(self.log[worker.position], version_at(worker.position))
+
+    def manifests(self) -> dict[str, Manifest]:
+        """Manifests in the bucket by the prefix of their render."""
+        found = {}
+        for key, stored in self.store.objects.items():
+            if key.endswith("/manifest.json"):
+                manifest = decode_manifest(stored.data)
+                prefix = render_prefix(self.image_id, manifest.event.request.revision, manifest.render)
+                assert key == f"{prefix}manifest.json"
+                found[prefix] = manifest
+        return found
+
+    async def _sweep(self) -> None:
+        """Delete what a later ready render has superseded, renders and originals; nothing else."""
+        self.swept = True
+        manifests = self.manifests()
+        ready = [found for found in manifests.values() if isinstance(found.event, Ready)]
+        if not ready:
+            return
+        best = max(ready, key=lambda found: found.precedence)
+        for prefix, manifest in manifests.items():
+            if manifest.precedence < best.precedence:
+                self._drop(prefix)
+        for revision, introduced in self.introduced.items():
+            other = revision != best.event.request.revision
+            older = introduced < best.event.request.revision_version
+            if other and (older or "sweep_guess" in self.bugs):
+                self.store.objects.pop(original_key(self.image_id, revision, "image/png"), None)
+
+    def _drop(self, prefix: str) -> None:
+        for key in [key for key in self.store.objects if key.startswith(prefix)]:
+            del self.store.objects[key]
+
+    def writes(self) -> list[Write]:
+        """Every write of the history to the table of images: those of the commands and those of all answers."""
+        found = [
+            write
+            for position, command in enumerate(self.log)
+            for write in command_writes(command, version_at(position), SHARDS)
+        ]
+        for event in self.events.events:
+            found += event_writes(event, SHARDS)
+            if "outcome" in self.bugs and event.answers == "image.reprocess":
+                as_replaced = event.model_copy(update={"answers": "image.replaced"})
+                writes = event_writes(as_replaced, SHARDS)
+                found += [write for write in writes if isinstance(write, Insert) and "outcome" in write.columns]
+        return [write for write in found if write.table == IMAGES]
+
+    async def row(self, rng: random.Random) -> ImageRow | None:
+        """The image's row after the writes arrived in a random order, some of them twice."""
+        writes = self.writes()
+        writes += [write for write in writes if rng.random() < 0.3]
+        rng.shuffle(writes)
+        index = MemoryIndex()
+        await index.apply(writes)
+        return await index.image(self.image_id)
+
+    def leftovers(self) -> list[str]:
+        """Keys of the image's objects, its tombstone aside."""
+        return [key for key in self.store.objects if key.startswith(image_prefix(self.image_id))]
+
+
+async def verdict(world: World) -> str | None:
+    """What is wrong with the world at the end of its history, or None."""
+    rows = [await world.row(random.Random(order)) for order in range(3)]
+    seen = {documents.status(row) if row else None for row in rows}
+    if len(seen) > 1:
+        return "does not converge"
+    answered = {event.version for event in world.events.events}
+    if answered != {version_at(position) for position in range(len(world.log))}:
+        return "a command without an answer"
+    if not world.swept and _told_differently(world.events.events):
+        return "one command, two results"
+    if any(isinstance(command, Deleted) for command in world.log):
+        if rows[0] is not None:
+            return "a deleted image has a row"
+        return "a deleted image has objects" if world.leftovers() else None
+    assert rows[0] is not None
+    return _live_verdict(world, rows[0]) or _stored_verdict(world)
+
+
+def _told_differently(events: Sequence[Event]) -> bool:
+    """Whether a command was answered with two results. Without a sweep a manifest, once read, stays what it is."""
+    results: dict[int, Event] = {}
+    for event in events:
+        lost = isinstance(event, Failed) and event.error.type == "original_lost"
+        if isinstance(event, Ready | Failed) and not lost and results.setdefault(event.version, event) != event:
+            return True
+    return False
+
+
+def _live_verdict(world: World, row: ImageRow) -> str | None:
+    requests = [command for command in world.log if isinstance(command, Uploaded | Replaced)]
+    latest = requests[-1].revision
+    status = documents.status(row)
+    if status == "processing":
+        return "processing for ever"
+    if row.current and any(variant.path not in world.store.objects for variant in row.current.variants):
+        return "the row points to objects that are gone"
+    if row.current and row.current.original.path not in world.store.objects:
+        return "the row points to an original that is gone"
+    repeated = len({command.revision for command in requests}) < len(requests)
+    if repeated:
+        return None
+    if original_key(world.image_id, latest, "image/png") not in world.store.objects:
+        return "the original of the latest revision is gone"
+    shown = row.current.revision if row.current else None
+    if status == "ready" and shown != latest and row.outcome and row.outcome.revision == latest:
+        return "ready, and shows an older revision"
+    return None
+
+
+def _stored_verdict(world: World) -> str | None:
+    """The latest ready manifest describes exactly what is stored beside it.
+
+    Not so those before it: a worker that wakes up between a sweep's deletions leaves parts of what was swept. No row
+    points there, and the next sweep takes them.
+    """
+    ready = [manifest for manifest in world.manifests().values() if isinstance(manifest.event, Ready)]
+    best = max(ready, key=lambda found: found.precedence, default=None)
+    if best is not None and isinstance(best.event, Ready):
+        for variant in best.event.current.variants:
+            stored = world.store.objects.get(variant.path)
+            if stored is None or hashlib.sha256(stored.data).hexdigest() != variant.sha256:
+                return "the latest manifest describes something else than what is stored"
+    return None
