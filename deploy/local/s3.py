@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from deploy.local.cache import Cache
 from deploy.local.errors import Interrupted, StackError
 from deploy.local.parts import Part
 from deploy.local.ports import LOOPBACK
+from deploy.local.process import CHILD
 from deploy.local.reporting import Advance, OneTimeWork
 from deploy.local.state import Root, State
 
@@ -57,7 +59,9 @@ def _build(draft: Path, advance: Advance, stop: threading.Event) -> None:
         "GOBIN": str(draft), "GOPATH": str(scratch / "path"), "GOCACHE": str(scratch / "cache"), "GOFLAGS": flags,
         "TMPDIR": str(scratch), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOROOT": str(_go_root()),
     }  # fmt: skip
-    argv = [str(_go_root() / "bin" / "go"), "install", "-v", "-trimpath", "-ldflags=-s -w", f"{MODULE}@{VERSION}"]
+    # Through child.py, so that a killed `up` leaves no build running that nobody will use.
+    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid())]
+    argv += [str(_go_root() / "bin" / "go"), "install", "-v", "-trimpath", "-ldflags=-s -w", f"{MODULE}@{VERSION}"]
     process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines: list[str] = []
     try:
