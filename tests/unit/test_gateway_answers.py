@@ -29,9 +29,13 @@ async def test_an_error_that_nobody_foresaw_is_a_problem_too(monkeypatch: pytest
         raise ValueError("secret")
 
     monkeypatch.setattr(gateway.store, "put", fail)
-    async with gateway.client() as client:
-        answer = await client.post("/upload", files={"image": ("a.png", PNG)}, headers={"X-Request-ID": "r-1"})
+    structlog.reset_defaults()
+    with capture_logs() as lines:
+        async with gateway.client() as client:
+            answer = await client.post("/upload", files={"image": ("a.png", PNG)}, headers={"X-Request-ID": "r-1"})
 
+    [line] = [line for line in lines if line["event"] == "unforeseen_error"]
+    assert isinstance(line["exc_info"], ValueError)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"] == "r-1"
