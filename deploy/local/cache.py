@@ -54,18 +54,11 @@ class Cache:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory, read-only parts included. No error if it is not there."""
-
-    def make_writable(function: Callable[[str], object], name: str, _error: object) -> None:
-        parent = Path(name).parent
-        if not path.exists():
-            return
-        parent.chmod(0o700)
-        if Path(name).is_dir():
-            Path(name).chmod(0o700)
-        function(name)
-
-    if path.exists():
-        shutil.rmtree(path, onerror=make_writable)
+    if not path.exists():
+        return
+    for directory, _, _ in os.walk(path):
+        Path(directory).chmod(0o700)
+    shutil.rmtree(path)
 
 
 def check_disk(path: Path, needs_bytes: int) -> None:

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from deploy.images.minio import services_user
-from deploy.local.cache import Cache
+from deploy.local.cache import Cache, remove_tree
 from deploy.local.errors import Interrupted, StackError
 from deploy.local.parts import Part
 from deploy.local.ports import LOOPBACK
@@ -79,7 +79,7 @@ def _build(draft: Path, advance: Advance, stop: threading.Event) -> None:
     finally:
         process.kill()
         process.wait()
-    shutil.rmtree(scratch)
+    remove_tree(scratch)
 
 
 def _go_root() -> Path:

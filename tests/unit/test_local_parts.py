@@ -13,12 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
 from deploy.images.minio import services_user
 from deploy.local import backoff, cassandra, jars, kafka, ports, process, s3, services, stack
 from deploy.local.cache import Cache, check_disk
 from deploy.local.errors import StackError
 from deploy.local.logs import ALARMING, LogFile, pump, tail
+from deploy.local.reporting import Reporter
 from deploy.local.state import Root, State
 from tests.stack import wait_for
 
@@ -262,3 +264,37 @@ def test_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_quiet_parts_show_what_is_alarming(line: str, shown: bool) -> None:
     assert bool(ALARMING.search(line)) is shown
+
+
+def fake_go(directory: Path, script: str) -> Path:
+    program = directory / "go" / "bin" / "go"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o700)
+    return directory / "go"
+
+
+def test_minio_is_built_once_without_leaving_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Go does it: the module cache is read-only, and the program lands in GOBIN.
+    script = 'mkdir -p "$GOPATH/m" && chmod 500 "$GOPATH/m" && echo "$@" && echo built > "$GOBIN/minio"'
+    go = fake_go(tmp_path, script)
+    monkeypatch.setattr(s3, "_go_root", lambda: go)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    cache = Cache(tmp_path / "cache")
+    work = Reporter(Console(quiet=True))
+    with work.one_time_work() as progress:
+        program = s3.fetch(cache, progress, threading.Event())
+    assert program.read_text() == "built\n"
+    assert [path.name for path in program.parent.iterdir()] == ["minio"]
+
+
+def test_failed_build_shows_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = fake_go(tmp_path, "echo downloading; echo no such host; exit 1")
+    monkeypatch.setattr(s3, "_go_root", lambda: go)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with (
+        Reporter(Console(quiet=True)).one_time_work() as progress,
+        pytest.raises(StackError, match=r"GOPROXY[\s\S]*no such host"),
+    ):
+        s3.fetch(Cache(tmp_path / "cache"), progress, threading.Event())
+    assert [path.name for path in (tmp_path / "cache").iterdir() if "draft" in path.name] == []
