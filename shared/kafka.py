@@ -14,9 +14,14 @@ from shared.events import Command, Event, Headers, cloud_event_headers, encode, 
 from shared.keys import events_partition
 from shared.ports import Appended
 from shared.security import explain_kafka, kafka_security
-from shared.settings import Settings, Topic
+from shared.settings import MIB, Settings, Topic
 
 log = structlog.get_logger()
+
+LOG_APPEND_TIME = 1
+"""Kafka's timestamp type of a record whose time the broker sets."""
+MAX_RECORD_BYTES = 2 * MIB
+"""More than topics take by default (1 MiB): a record that just fitted still fits into the DLQ with its new headers."""
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -81,10 +86,15 @@ class Producer:
         larger than they take.
         """
         producer = await self._connected()
+        pending: asyncio.Future[Any] | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await producer.send_and_wait(topic, value, key=key, headers=headers, partition=partition)
+                pending = await producer.send(topic, value, key=key, headers=headers, partition=partition)
+                answer = await pending
         except MessageSizeTooLargeError as error:
+            # Refused by the broker, and not already by the client: the sequence has a gap now.
+            if pending is not None:
+                self._discard(producer)
             raise PoisonRecord(f"record for {topic} is too large: {error}") from error
         except TimeoutError as error:
             self._discard(producer)
@@ -92,14 +102,18 @@ class Producer:
         except KafkaError as error:
             self._discard(producer)
             raise UnknownOutcome("kafka", f"{topic}: {error!r}") from error
-        # A broker that saw the batch before acks it without saying where it lies.
-        return Appended(answer.partition, answer.offset if answer.offset >= 0 else None)
+        return Appended(answer.partition, answer.offset if _has_offset(answer) else None)
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    **self._options, acks="all", enable_idempotence=True, request_timeout_ms=40_000, linger_ms=0
+                    **self._options,
+                    acks="all",
+                    enable_idempotence=True,
+                    request_timeout_ms=40_000,
+                    linger_ms=0,
+                    max_request_size=MAX_RECORD_BYTES,
                 )
                 try:
                     await asyncio.wait_for(producer.start(), self._timeout)
@@ -140,6 +154,16 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
         # stop() flushes first, which never ends while a broker is away: end the sender, or it would retry for ever.
         await producer._sender.close()
         await producer.client.close()
+
+
+def _has_offset(answer: Any) -> bool:
+    """Whether an ack says where the record lies.
+
+    A broker that saw the batch before, and has forgotten where it put it, acks it without an offset. aiokafka then
+    counts the batch's records from -1, so that the second one seems to lie at 0. What gives it away is that the append
+    time is missing, which the topics whose offsets matter (LogAppendTime) always tell.
+    """
+    return bool(answer.offset >= 0 and answer.timestamp_type == LOG_APPEND_TIME)
 
 
 class KafkaCommandLog:

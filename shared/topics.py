@@ -9,7 +9,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from shared.errors import ConfigurationError, Unavailable
-from shared.kafka import client_options
+from shared.kafka import MAX_RECORD_BYTES, client_options
 from shared.security import explain_kafka
 from shared.settings import Settings, Topic
 
@@ -44,7 +44,8 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         # Append times serve look-ups by time only; they neither order nor distinguish records.
         Topic.COMMANDS: retention | {"message.timestamp.type": "LogAppendTime"},
         Topic.EVENTS: compaction,
-        Topic.DLQ: retention,
+        # What just fitted into its topic gets headers that say why it is here.
+        Topic.DLQ: retention | {"max.message.bytes": str(MAX_RECORD_BYTES)},
     }
     return [
         TopicSpec(

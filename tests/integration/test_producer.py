@@ -1,0 +1,175 @@
+"""The producer on a real broker: what a caller is told when a record does not go the usual way (invariant 8)."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from shared.dead_letters import dead_letter_headers
+from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
+from shared.kafka import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog, Producer, client_options
+from shared.keys import events_partition, new_id
+from shared.ports import Appended
+from shared.settings import Settings, Topic
+from tests import records
+from tests.processing import read_records
+from tests.stack import Stack, isolated
+
+SMALL = "small"
+"""A topic that takes records up to 5,000 bytes, fewer than the client lets through."""
+
+
+@pytest.fixture(scope="module")
+def settings(engines: Settings) -> Iterator[Settings]:
+    with isolated(engines, topics=True, topic_partitions=2, kafka_send_timeout=timedelta(seconds=10)) as found:
+        yield found
+
+
+@pytest.fixture
+async def producer(settings: Settings) -> AsyncIterator[Producer]:
+    found = Producer(settings)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def small(settings: Settings) -> AsyncIterator[str]:
+    name = settings.topic_prefix + SMALL
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    config = {"max.message.bytes": "5000", "message.timestamp.type": "LogAppendTime"}
+    await admin.create_topics([NewTopic(name, 1, 1, topic_configs=config)])
+    yield name
+    await admin.delete_topics([name])
+    await admin.close()
+
+
+async def send(producer: Producer, topic: str, size: int = 10) -> Appended:
+    return await producer.send(topic, b"x" * size, key=b"k", headers=[])
+
+
+async def test_offsets_of_commands_are_told(producer: Producer, settings: Settings) -> None:
+    log = KafkaCommandLog(producer, settings, "imagepipe/test")
+    command = records.uploaded()
+    answers = [await log.append(command) for _ in range(3)]
+    assert len({answer.partition for answer in answers}) == 1
+    assert [answer.offset for answer in answers] == [0, 1, 2]
+    found = await read_records(settings, Topic.COMMANDS, 3)
+    assert {record.key for record in found} == {command.owner.key.encode()}
+    assert dict(found[0].headers)["ce_type"] == b"image.uploaded"
+
+
+async def test_every_event_of_an_image_is_in_its_partition(producer: Producer, settings: Settings) -> None:
+    log = KafkaEventLog(producer, settings, "imagepipe/test")
+    images = [new_id() for _ in range(6)]
+    for image in images:
+        await log.publish(records.ready(image, new_id(), 2))
+        await log.publish(records.removed(image, 4))
+    for record in await read_records(settings, Topic.EVENTS, 12):
+        [image] = [image for image in images if record.key.startswith(str(image).encode())]
+        assert record.partition == events_partition(image, 2)
+
+
+class _Forgetful:
+    """An aiokafka producer whose broker has seen the batch before: acked, and counted from -1 by aiokafka."""
+
+    async def send(self, topic: str, value: bytes, **_: Any) -> "asyncio.Future[Any]":
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # The first record of the batch would be told -1, and the one after it a 0 that looks like an offset.
+        answer.set_result(SimpleNamespace(partition=0, offset=int(value) - 1, timestamp=1, timestamp_type=0))
+        return answer
+
+    async def stop(self) -> None:
+        """Nothing to end."""
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+async def test_ack_without_an_offset_is_told_as_such(settings: Settings, position: int) -> None:
+    producer = Producer(settings)
+    producer._producer = _Forgetful()
+    assert await producer.send("t", b"%d" % position, key=None, headers=[]) == Appended(0, None)
+
+
+async def test_too_large_for_the_client_is_poison(producer: Producer, small: str) -> None:
+    with pytest.raises(PoisonRecord, match="too large"):
+        await send(producer, small, 3_000_000)
+    assert await send(producer, small) == Appended(0, 0)
+
+
+async def test_too_large_for_the_broker_is_poison_and_harms_no_other(producer: Producer, small: str) -> None:
+    """A batch that was refused leaves a gap: the same aiokafka producer would fail the next with OutOfOrderSequence."""
+    assert await send(producer, small) == Appended(0, 0)
+    with pytest.raises(PoisonRecord, match="too large"):
+        await send(producer, small, 20_000)
+    assert await send(producer, small) == Appended(0, 1)
+
+
+async def test_largest_record_fits_into_the_dlq(producer: Producer, settings: Settings) -> None:
+    try:
+        raise PoisonRecord("x" * 10_000)
+    except PoisonRecord as error:
+        headers = dead_letter_headers(
+            [("ce_type", b"?")], topic="images.events", partition=1, offset=7, version=None, error=error, attempts=3
+        )
+    assert sum(len(name) + len(value) for name, value in headers) < 5_000
+    value = b"x" * 1_048_000
+    await KafkaDeadLetters(producer, settings).send(b"key", value, headers)
+    [dead] = await read_records(settings, Topic.DLQ, 1)
+    assert dead.value == value
+
+
+async def test_missing_topic_is_said(producer: Producer, settings: Settings) -> None:
+    with pytest.raises(Unavailable, match="no such topics: nowhere"):
+        await producer.check(["nowhere"])
+    await producer.check([settings.topic(topic) for topic in Topic])
+
+
+async def test_no_broker_is_unavailable(settings: Settings) -> None:
+    away = Producer(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))
+    with pytest.raises(Unavailable, match="cannot connect"):
+        await away.start()
+    await away.close()
+
+
+async def test_stopped_broker_is_an_unknown_outcome_in_time_and_over_when_it_goes_on(
+    running: Stack, settings: Settings
+) -> None:
+    """aiokafka alone never gives up an idempotent batch."""
+    if not running.runs("kafka"):
+        pytest.skip("the broker is not ours to stop")
+    producer = Producer(settings.model_copy(update={"kafka_send_timeout": timedelta(seconds=1.5)}))
+    topic = settings.topic(Topic.COMMANDS)
+    before = await send(producer, topic)
+    pid = running.pid("kafka")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        several = await asyncio.gather(*(send(producer, topic) for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(result, UnknownOutcome) for result in several), several
+        # The second write finds no connection at all.
+        with pytest.raises(Unavailable):
+            await send(producer, topic)
+        assert time.monotonic() - started < 8
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    after = await resumed(producer, topic)
+    assert before.offset is not None
+    assert after.offset is not None
+    assert after.offset > before.offset
+    await producer.close()
+
+
+async def resumed(producer: Producer, topic: str) -> Appended:
+    for _ in range(10):
+        try:
+            return await send(producer, topic)
+        except Unavailable:
+            await asyncio.sleep(0.5)
+    raise AssertionError("the producer did not recover")
