@@ -20,6 +20,7 @@ from shared.health import InternalServer, Progress
 from shared.kafka import KafkaCommandLog, KafkaDeadLetters, Producer
 from shared.logs import configure_logging
 from shared.settings import Settings
+from shared.topics import require_topics
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises Unavailable and TooManyDeadLetters (restart later), ConfigurationError (change a setting first).
     """
+    await require_topics(settings)
     progress = Progress(STALL_LIMIT)
     async with _index(settings) as index, _producer(settings) as producer:
         fence = Fence(

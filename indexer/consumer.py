@@ -78,7 +78,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set. Raises Unavailable, ConfigurationError, or what a delivery raised.
+        """Consume until `stop` is set; the topics must exist. Raises Unavailable, or what a delivery raised.
 
         1. A record is started in offset order and settles when its rows are acknowledged, or it was skipped or
            dead-lettered.
@@ -107,27 +107,25 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._close()
 
     async def check(self) -> None:
-        """Return if Kafka answers, the topics exist and partitions are assigned; raises Unavailable."""
-        await self._check_topics()
+        """Return if Kafka answers, the topics exist and partitions are assigned.
+
+        Raises Unavailable, ConfigurationError.
+        """
+        try:
+            known = await self._client.topics()
+        except KafkaError as error:
+            raise Unavailable("kafka", repr(error)) from error
+        if missing := sorted(self._topics.keys() - known):
+            raise ConfigurationError(f"topics {', '.join(missing)} are gone")
         if not self._partitions:
             raise Unavailable("kafka", "no partitions are assigned yet")
 
     async def _start(self) -> None:
         try:
             await self._client.start()
-            await self._check_topics()
         except (KafkaError, OSError) as error:
             raise Unavailable("kafka", f"cannot connect: {error!r}") from error
         self._client.subscribe(list(self._topics), listener=self)
-
-    async def _check_topics(self) -> None:
-        try:
-            known = await self._client.topics()
-        except KafkaError as error:
-            raise Unavailable("kafka", repr(error)) from error
-        # aiokafka would wait for a missing topic as if it were empty.
-        if missing := sorted(self._topics.keys() - known):
-            raise ConfigurationError(f"topics {', '.join(missing)} do not exist: run `imagepipe topics apply`")
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Called by aiokafka, which would only log what is raised here."""
