@@ -204,7 +204,7 @@ def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: 
         except ClientError as error:
             if error.response["Error"].get("Code") not in MISSING | {"NoSuchBucket"}:
                 raise
-            client.create_bucket(Bucket=bucket)
+            client.create_bucket(Bucket=bucket, **_location(settings.s3_region))
         client.put_bucket_lifecycle_configuration(
             Bucket=bucket,
             LifecycleConfiguration={
@@ -219,6 +219,11 @@ def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: 
         raise ConfigurationError(f"{where}: {explain_s3(error)}") from error
     finally:
         client.close()
+
+
+def _location(region: str) -> Any:
+    # AWS wants the region said everywhere but in us-east-1, where it must not be said.
+    return {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
 
 
 def _expiry(name: str, prefix: str, after: timedelta) -> Any:
