@@ -148,7 +148,13 @@ async def write(index: CassandraIndex, statement: str, rows: Iterable[Sequence[o
 @asynccontextmanager
 async def keyspace(settings: Settings) -> AsyncIterator[tuple[CassandraIndex, Settings]]:
     """An index in a keyspace of its own, dropped at the end."""
-    own = settings.model_copy(update={"cassandra_keyspace": f"bench_lists_{secrets.token_hex(4)}"})
+    own = settings.model_copy(
+        update={
+            "cassandra_keyspace": f"bench_lists_{secrets.token_hex(4)}",
+            # A slow page is to be measured, not to end the run.
+            "cassandra_timeout": timedelta(minutes=1),
+        }
+    )
     await asyncio.to_thread(apply_schema, own)
     index = await CassandraIndex.open(own)
     try:
