@@ -39,14 +39,19 @@ def dead_letter_headers(
         "dlq-version": None if version is None else str(version),
         "dlq-error": _bounded(f"{type(error).__name__}: {error}", MAX_ERROR_BYTES),
         # The end of a stack is where the error was raised.
-        "dlq-stack": stack.encode()[-MAX_STACK_BYTES:].decode(errors="ignore"),
+        "dlq-stack": _encode(stack)[-MAX_STACK_BYTES:].decode(errors="ignore"),
         "dlq-attempts": str(attempts),
     }
     return [*headers, *((name, value.encode()) for name, value in added.items() if value is not None)]
 
 
 def _bounded(text: str, size: int) -> str:
-    return text.encode(errors="replace")[:size].decode(errors="ignore")
+    return _encode(text)[:size].decode(errors="ignore")
+
+
+def _encode(text: str) -> bytes:
+    # An error may quote lone surrogates, which have no UTF-8 form.
+    return text.encode(errors="backslashreplace")
 
 
 class DeadLetterLimit:

@@ -13,7 +13,7 @@ class ContiguousOffsets:
 
     def __init__(self) -> None:
         self._order: deque[int] = deque()
-        self._settled: set[int] = set()
+        self._open: set[int] = set()
         self._last = -1
 
     def start(self, offset: int) -> None:
@@ -22,21 +22,19 @@ class ContiguousOffsets:
             raise ValueError(f"offset {offset} started after {self._last}")
         self._last = offset
         self._order.append(offset)
+        self._open.add(offset)
 
     def settle(self, offset: int) -> int | None:
         """A record is done with; returns the new position to commit (the next offset to read), or None if unchanged.
 
         Raises ValueError for an offset that is not under way.
         """
-        # Every offset still in the deque is between its ends, so this cheap check catches what was passed already.
-        if not self._order or not self._order[0] <= offset <= self._last or offset in self._settled:
+        if offset not in self._open:
             raise ValueError(f"offset {offset} is not under way")
-        self._settled.add(offset)
+        self._open.discard(offset)
         position = None
-        while self._order and self._order[0] in self._settled:
-            lowest = self._order.popleft()
-            self._settled.discard(lowest)
-            position = lowest + 1
+        while self._order and self._order[0] not in self._open:
+            position = self._order.popleft() + 1
         return position
 
     @property

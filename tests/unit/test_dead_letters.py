@@ -1,0 +1,54 @@
+"""What goes with a record into the DLQ, and how many may."""
+
+import pytest
+
+from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter_headers
+
+
+def raised(message: str) -> Exception:
+    try:
+        raise ValueError(message)
+    except ValueError as error:
+        return error
+
+
+def test_own_headers_stay_and_the_reason_follows() -> None:
+    own = [("ce_type", b"image.ready"), ("ce_type", b"twice"), ("binary", b"\xff")]
+    found = dead_letter_headers(
+        own, topic="t.images.events", partition=3, offset=17, version=8, error=raised("what"), attempts=2
+    )
+    assert found[:3] == own
+    added = dict(found[3:])
+    assert added.pop("dlq-stack").endswith(b"ValueError: what\n")
+    assert added == {
+        "dlq-source-topic": b"t.images.events",
+        "dlq-source-partition": b"3",
+        "dlq-source-offset": b"17",
+        "dlq-version": b"8",
+        "dlq-error": b"ValueError: what",
+        "dlq-attempts": b"2",
+    }
+
+
+def test_what_is_added_is_bounded() -> None:
+    error = raised("ü" * 100_000 + "\ud800")
+    found = dead_letter_headers([], topic="t", partition=0, offset=0, version=None, error=error, attempts=1)
+    assert "dlq-version" not in dict(found)
+    assert sum(len(name) + len(value) for name, value in found) < 5_000
+    assert dict(found)["dlq-error"].decode().startswith("ValueError: üü")
+    assert dict(found)["dlq-stack"].decode()
+
+
+def test_limit_is_per_any_minute() -> None:
+    now = [0.0]
+    limit = DeadLetterLimit(2, lambda: now[0])
+    limit.take()
+    now[0] = 40
+    limit.take()
+    now[0] = 59
+    with pytest.raises(TooManyDeadLetters, match="2 records"):
+        limit.take()
+    now[0] = 60
+    limit.take()
+    with pytest.raises(TooManyDeadLetters):
+        limit.take()
