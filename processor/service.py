@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -89,8 +90,7 @@ class Processor:
         return Agent(delivery, bounds, epoch=settings.epoch, commit=self._stream.commit, on_failure=self.fail)
 
     async def _check_topics(self) -> None:
-        for topic in Topic:
-            await self._producer.partitions(self._settings.topic(topic))
+        await self._producer.check([self._settings.topic(topic) for topic in Topic])
 
     def fail(self, error: BaseException) -> None:
         """Stop unacked: the supervisor starts the process again, and the records come again."""
@@ -152,14 +152,18 @@ class Processor:
         await asyncio.gather(working, return_exceptions=True)
 
 
-async def _within(seconds: float, part: str, step: Awaitable[None]) -> None:
-    """Wait for a step of the stop, but not for ever: whatever it leaves, the process ends, and records come again."""
-    try:
-        await asyncio.wait_for(step, seconds)
-    except TimeoutError:
+async def _within(seconds: float, part: str, step: Coroutine[Any, Any, None]) -> None:
+    """Wait for a step of the stop, but not for ever: whatever it leaves, the process ends, and records come again.
+
+    A task of its own, because Faust cancels its own stop after a crash, and that must not cancel ours.
+    """
+    task = asyncio.create_task(step)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        task.cancel()
         log.warning("part_did_not_stop", part=part, seconds=seconds)
-    except Exception:
-        log.exception("part_failed_to_stop", part=part)
+    elif task.cancelled() or task.exception() is not None:
+        log.warning("part_failed_to_stop", part=part, error=repr(None if task.cancelled() else task.exception()))
 
 
 class _FairRenderer:

@@ -108,3 +108,25 @@ async def test_ended_in_the_middle_of_uploads_loses_nothing(
     assert sum((await committed(settings)).values()) == UPLOADS
     if number == signal.SIGTERM:
         assert len(processor.done()) == UPLOADS, "an orderly end lets what runs end, and nothing is done again"
+
+
+async def test_an_outage_ends_the_process_unacked_and_the_next_one_finishes(
+    settings: Settings, store: S3Store, processor: ProcessorProcess
+) -> None:
+    uploads = await make_uploads(store, settings, 3)
+    await append(settings, uploads)
+    # Nothing answers there: every call to S3 fails at once.
+    processor.extra = {"S3_ENDPOINT_URL": "http://127.0.0.1:1", "OUTAGE_PATIENCE": "PT1S"}
+    processor.start()
+    assert processor.wait(60) == 1
+    assert await committed(settings) == {}
+    processor.extra = {}
+    processor.start()
+    await check_all_ready(settings, store, uploads)
+
+
+def test_it_does_not_start_without_topics(settings: Settings, processor: ProcessorProcess) -> None:
+    processor.extra = {"TOPIC_PREFIX": "nobody-made-these."}
+    processor.start()
+    assert processor.wait(40) == 2
+    assert "imagepipe topics apply" in processor.log.read_text()

@@ -10,9 +10,12 @@ import random
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from ops.bucket import sort_objects
+from ops.sweep import FoundManifest, best_ready, superseded
 from processor.handler import Handler
 from processor.render import RenderedVariant, Rendering
 from shared import documents
@@ -23,7 +26,6 @@ from shared.events import (
     Deleted,
     Event,
     Failed,
-    Manifest,
     Original,
     Ready,
     Replaced,
@@ -31,7 +33,7 @@ from shared.events import (
     Uploaded,
     decode_manifest,
 )
-from shared.keys import Owner, command_version, image_prefix, new_id, original_key, render_prefix
+from shared.keys import Owner, command_version, image_prefix, new_id, original_key
 from shared.ladder import Ladder, Rung
 from shared.ports import ObjectInfo
 from shared.tables import IMAGES, Insert, Write, command_writes, event_writes
@@ -48,6 +50,8 @@ ENCODINGS = [images.encode(images.solid((shade, 0, 0), size=(4, 3)), "WEBP") for
 
 LATE = 4
 """Workers that are late at the same time."""
+
+AFTERWARDS = datetime(9999, 1, 1, tzinfo=UTC)
 
 Bugs = frozenset[str]
 
@@ -238,7 +242,7 @@ class World:
             elif choice < 0.06 and position > 0 and len(late) < LATE:
                 late.append(self._start(Worker(rng.randrange(position), steps + rng.choice((0, 5, 20)))))
             elif choice < 0.08:
-                await self._sweep()
+                self._sweep()
             elif late and choice < 0.4:
                 await self._step_late(late, steps, finish=live is None and position == len(self.log))
             elif live and await live.step(rng):
@@ -277,37 +281,30 @@ class World:
     async def _attempt(self, worker: Worker) -> None:
         await self.handler.handle(self.log[worker.position], version_at(worker.position))
 
-    def manifests(self) -> dict[str, Manifest]:
-        """Manifests in the bucket by the prefix of their render."""
-        found = {}
-        for key, stored in self.store.objects.items():
-            if key.endswith("/manifest.json"):
-                manifest = decode_manifest(stored.data)
-                prefix = render_prefix(self.image_id, manifest.event.request.revision, manifest.render)
-                assert key == f"{prefix}manifest.json"
-                found[prefix] = manifest
-        return found
-
-    async def _sweep(self) -> None:
-        """Delete what a later ready render has superseded, renders and originals; nothing else."""
+    def _sweep(self) -> None:
+        """What `imagepipe gc` would delete now, if renders were superseded without delay."""
         self.swept = True
-        manifests = self.manifests()
-        ready = [found for found in manifests.values() if isinstance(found.event, Ready)]
-        if not ready:
-            return
-        best = max(ready, key=lambda found: found.precedence)
-        for prefix, manifest in manifests.items():
-            if manifest.precedence < best.precedence:
-                self._drop(prefix)
-        for revision, introduced in self.introduced.items():
-            other = revision != best.event.request.revision
-            older = introduced < best.event.request.revision_version
-            if other and (older or "sweep_guess" in self.bugs):
+        image = sort_objects(self.image_id, self.listed())
+        manifests = {info.key: self._found(info) for info in image.manifests()}
+        doomed = superseded(image, manifests, now=AFTERWARDS, delay=timedelta())
+        for info in doomed:
+            del self.store.objects[info.key]
+        best = best_ready(manifests.values(), AFTERWARDS)
+        if "sweep_guess" in self.bugs and best is not None:
+            for revision in self.introduced.keys() - {best.manifest.event.request.revision}:
                 self.store.objects.pop(original_key(self.image_id, revision, "image/png"), None)
 
-    def _drop(self, prefix: str) -> None:
-        for key in [key for key in self.store.objects if key.startswith(prefix)]:
-            del self.store.objects[key]
+    def _found(self, info: ObjectInfo) -> FoundManifest:
+        return FoundManifest(decode_manifest(self.store.objects[info.key].data), info.modified)
+
+    def listed(self) -> list[ObjectInfo]:
+        """The image's objects, its tombstone aside."""
+        stored = self.store.objects.items()
+        return [
+            ObjectInfo(key, len(found.data), found.etag, found.modified)
+            for key, found in sorted(stored)
+            if key.startswith(image_prefix(self.image_id))
+        ]
 
     def writes(self) -> list[Write]:
         """Every write of the history to the table of images: those of the commands and those of all answers."""
@@ -333,10 +330,6 @@ class World:
         await index.apply(writes)
         return await index.image(self.image_id)
 
-    def leftovers(self) -> list[str]:
-        """Keys of the image's objects, its tombstone aside."""
-        return [key for key in self.store.objects if key.startswith(image_prefix(self.image_id))]
-
 
 async def verdict(world: World) -> str | None:
     """What is wrong with the world at the end of its history, or None."""
@@ -352,7 +345,7 @@ async def verdict(world: World) -> str | None:
     if any(isinstance(command, Deleted) for command in world.log):
         if rows[0] is not None:
             return "a deleted image has a row"
-        return "a deleted image has objects" if world.leftovers() else None
+        return "a deleted image has objects" if world.listed() else None
     assert rows[0] is not None
     return _live_verdict(world, rows[0]) or _stored_verdict(world)
 
@@ -389,16 +382,13 @@ def _live_verdict(world: World, row: ImageRow) -> str | None:
 
 
 def _stored_verdict(world: World) -> str | None:
-    """The latest ready manifest describes exactly what is stored beside it.
-
-    Not so those before it: a worker that wakes up between a sweep's deletions leaves parts of what was swept. No row
-    points there, and the next sweep takes them.
-    """
-    ready = [manifest for manifest in world.manifests().values() if isinstance(manifest.event, Ready)]
+    """The latest ready manifest describes exactly what is stored beside it; those before it may be swept."""
+    stored = {key: decode_manifest(found.data) for key, found in world.store.objects.items() if key.endswith(".json")}
+    ready = [manifest for manifest in stored.values() if isinstance(manifest.event, Ready)]
     best = max(ready, key=lambda found: found.precedence, default=None)
     if best is not None and isinstance(best.event, Ready):
         for variant in best.event.current.variants:
-            stored = world.store.objects.get(variant.path)
-            if stored is None or hashlib.sha256(stored.data).hexdigest() != variant.sha256:
+            found = world.store.objects.get(variant.path)
+            if found is None or hashlib.sha256(found.data).hexdigest() != variant.sha256:
                 return "the latest manifest describes something else than what is stored"
     return None

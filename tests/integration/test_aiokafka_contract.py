@@ -1,0 +1,66 @@
+"""How aiokafka's producer treats records, as far as it can lose them or hang: what `shared.kafka.Producer` is for."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from shared.kafka import client_options
+from shared.settings import Settings, Topic
+from tests.stack import Stack, isolated
+
+REQUEST_SECONDS = 1.0
+
+
+@pytest.fixture(scope="module")
+def settings(engines: Settings) -> Iterator[Settings]:
+    with isolated(engines, topics=True, topic_partitions=1) as found:
+        yield found
+
+
+@asynccontextmanager
+async def producing(settings: Settings, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(
+        **client_options(settings), acks="all", request_timeout_ms=int(REQUEST_SECONDS * 1000), **options
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await asyncio.wait_for(producer.stop(), 20)
+
+
+async def test_only_an_idempotent_batch_never_expires(running: Stack, settings: Settings) -> None:
+    """Why each write of ours has a deadline of its own, after which its outcome is unknown."""
+    if not running.runs("kafka"):
+        pytest.skip("the broker is not ours to stop")
+    topic = settings.topic(Topic.COMMANDS)
+    async with producing(settings) as plain, producing(settings, enable_idempotence=True) as idempotent:
+        for producer in (plain, idempotent):
+            await producer.send_and_wait(topic, b"before")
+        pid = running.pid("kafka")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            expiring = asyncio.ensure_future(plain.send_and_wait(topic, b"x"))
+            waiting = asyncio.ensure_future(idempotent.send_and_wait(topic, b"x"))
+            await asyncio.wait({expiring}, timeout=8 * REQUEST_SECONDS)
+            assert isinstance(expiring.exception(), KafkaError)
+            assert not waiting.done()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        # It goes out as soon as the broker is back: a time-out is an unknown outcome, not a failure.
+        assert (await asyncio.wait_for(waiting, 30)).offset > 0
+
+
+async def test_flush_does_not_tell_of_a_refused_record(settings: Settings) -> None:
+    # The events topic is compacted: a record without a key is refused.
+    async with producing(settings) as producer:
+        sent = await producer.send(settings.topic(Topic.EVENTS), b"x")
+        await producer.flush()
+        assert isinstance(sent.exception(), KafkaError)

@@ -1,0 +1,324 @@
+"""How Faust treats records, as far as it can lose them: each test pins the library's behaviour, so that an upgrade that
+changes one is seen, and says what the processor does about it.
+
+The processor reads through `processor.app` (raw bytes, one actor, Faust's acks off) and commits positions itself; the
+last tests show that under the same circumstances it loses nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import faust
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from faust.types import StreamT
+from mode.supervisors import CrashingSupervisor, SupervisorStrategy
+
+from processor.agent import Agent
+from processor.app import CommandStream, make_app
+from processor.delivery import Delivery
+from processor.handler import Handler
+from processor.lanes import Bounds
+from shared.dead_letters import DeadLetterLimit
+from shared.errors import ConfigurationError
+from shared.events import Event, OwnerCleared, encode
+from shared.kafka import client_options
+from shared.keys import Owner
+from shared.settings import Settings, Topic
+from shared.topics import require_topics
+from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
+from tests.processing import committed
+from tests.stack import isolated
+
+RECORDS = 20
+COMMIT_SECONDS = 0.3
+
+Consume = Callable[[StreamT[Any]], Awaitable[None]]
+
+
+@pytest.fixture
+def settings(engines: Settings) -> Iterator[Settings]:
+    with isolated(engines, topics=True, topic_partitions=1) as found:
+        yield found
+
+
+async def produce(settings: Settings, values: list[bytes], keys: list[bytes] | None = None) -> None:
+    producer = AIOKafkaProducer(**client_options(settings))
+    await producer.start()
+    try:
+        topic = settings.topic(Topic.COMMANDS)
+        for number, value in enumerate(values):
+            await producer.send_and_wait(topic, value, key=keys[number] if keys else None)
+    finally:
+        await producer.stop()
+
+
+async def position(settings: Settings) -> int:
+    """Committed position of the only partition; 0 without one."""
+    return (await committed(settings)).get(0, 0)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, consume: Consume, supervisor: type[SupervisorStrategy] | None = None, **topic_options: Any
+) -> AsyncIterator[faust.App]:
+    """Faust as it comes: its own acks, the processor's other settings."""
+    app = make_app(settings)
+    app.conf.broker_commit_interval = COMMIT_SECONDS
+    options: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "value_serializer": "raw"}
+    topic = app.topic(settings.topic(Topic.COMMANDS), key_serializer="raw", **(options | topic_options))
+    app.agent(topic, name="test", supervisor_strategy=supervisor)(consume)
+    await app.start()
+    try:
+        yield app
+    finally:
+        # After a crash Faust stumbles over its own closed parts.
+        with suppress(asyncio.CancelledError, RuntimeError):
+            await asyncio.wait_for(app.stop(), 20)
+
+
+async def until(look: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            while not look():  # noqa: ASYNC110 - the library tells nobody
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"waited {seconds:g} s for: {what}") from None
+
+
+async def test_faust_acks_the_event_of_an_exception_that_leaves_the_agent(settings: Settings) -> None:
+    await produce(settings, [b"%d" % number for number in range(RECORDS)])
+    handled: list[bytes] = []
+
+    async def consume(stream: StreamT[Any]) -> None:
+        async for value in stream:
+            if value == b"5":
+                raise RuntimeError("surprise")
+            handled.append(value)
+
+    async with running(settings, consume):
+        await until(lambda: b"19" in handled, "the last record")
+    assert len(handled) == RECORDS - 1
+    assert await position(settings) == RECORDS, "the record that was not handled counts as done"
+
+
+async def test_a_crashing_supervisor_does_not_change_that(settings: Settings) -> None:
+    await produce(settings, [b"0"])
+    messages = []
+
+    async def consume(stream: StreamT[Any]) -> None:
+        async for event in stream.events():
+            messages.append(event.message)
+            raise RuntimeError("surprise")
+
+    async with running(settings, consume, CrashingSupervisor) as app:
+        await until(lambda: bool(app.crashed), "the crash")
+        assert messages[0].acked
+
+
+async def test_faust_acks_what_it_cannot_decode_and_no_agent_sees_it(settings: Settings) -> None:
+    await produce(settings, [b"1", b"not json", b"3"])
+    seen = []
+
+    async def consume(stream: StreamT[Any]) -> None:
+        async for value in stream:
+            seen.append(value)
+
+    async with running(settings, consume, value_type=int, value_serializer="json"):
+        await until(lambda: 3 in seen, "the last record")
+    assert seen == [1, 3]
+    assert await position(settings) == 3, "the record that nobody saw counts as done"
+
+
+async def test_faust_acks_out_of_order_commit_over_an_unacked_record(settings: Settings) -> None:
+    """An off-by-one in its bookkeeping: a gap of one right above the committed position is not seen."""
+    await produce(settings, [b"%d" % number for number in range(4)])
+    held = []
+
+    async def consume(stream: StreamT[Any]) -> None:
+        async for event in stream.noack().events():  # type: ignore[attr-defined]
+            held.append(event)
+
+    async with running(settings, consume) as app:
+        await until(lambda: len(held) == 4, "all records")
+        held[0].ack()
+        await app.consumer.commit()
+        assert await position(settings) == 1
+        # Offset 1 stays unacked, 2 and 3 are acked.
+        held[2].ack()
+        held[3].ack()
+        await app.consumer.commit()
+        assert await position(settings) == 4, "committed over offset 1"
+        held[1].ack()
+
+
+async def test_faust_with_several_actors_loses_the_order_of_a_key(settings: Settings) -> None:
+    await produce(settings, [b"%d" % number for number in range(RECORDS)], keys=[b"one"] * RECORDS)
+    ended: list[bytes] = []
+
+    async def consume(stream: StreamT[Any]) -> None:
+        async for value in stream:
+            await asyncio.sleep(0.05 if int(value) % 2 == 0 else 0)
+            ended.append(value)
+
+    app = make_app(settings)
+    topic = app.topic(settings.topic(Topic.COMMANDS), value_type=bytes, value_serializer="raw")
+    app.agent(topic, name="test", concurrency=2)(consume)
+    await app.start()
+    try:
+        await until(lambda: len(ended) == RECORDS, "all records")
+    finally:
+        await asyncio.wait_for(app.stop(), 20)
+    assert ended != sorted(ended, key=int)
+
+
+async def test_faust_send_only_enqueues(settings: Settings) -> None:
+    async with running(settings, _ignore) as app:
+        # The events topic is compacted: a record without a key is refused.
+        target = app.topic(settings.topic(Topic.EVENTS), value_serializer="raw")
+        enqueued = await target.send(value=b"x")
+        with pytest.raises(KafkaError):
+            await enqueued
+
+
+async def test_fausts_own_producer_is_not_idempotent(settings: Settings) -> None:
+    async with running(settings, _ignore) as app:
+        await app.producer.maybe_start()
+        producer = app.producer._producer  # type: ignore[attr-defined]
+        assert producer._txn_manager is None
+
+
+async def test_faust_starts_on_a_missing_topic_and_the_processor_does_not(settings: Settings) -> None:
+    other = settings.model_copy(update={"topic_prefix": "nobody-made-these."})
+    with pytest.raises(ConfigurationError, match=r"missing topics: .*imagepipe topics apply"):
+        await require_topics(other)
+
+    async with running(other, _ignore) as app:
+        assert not app.crashed
+        assert app.consumer.assignment() == set()
+
+
+async def test_faust_creates_no_topics_of_its_own(settings: Settings) -> None:
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        async with running(settings, _ignore):
+            names = {name for name in await admin.list_topics() if name.startswith(settings.topic_prefix)}
+        assert names == {settings.topic(topic) for topic in Topic}
+    finally:
+        await admin.close()
+
+
+async def _ignore(stream: StreamT[Any]) -> None:
+    async for _ in stream:
+        pass
+
+
+class Ours:
+    """The processor's agent on a real topic, its handler replaced by what a test needs."""
+
+    def __init__(self, settings: Settings, handle: Callable[[int], Awaitable[None]], attempts: int = 1) -> None:
+        self.settings = settings
+        self.failures: list[BaseException] = []
+        self.dead_letters = MemoryDeadLetters()
+        self.app = make_app(settings)
+        self.stream = CommandStream(self.app, settings)
+        delivery = Delivery(
+            _Handled(handle),
+            self.dead_letters,
+            DeadLetterLimit(5),
+            topic_name=settings.topic(Topic.COMMANDS),
+            patience=settings.outage_patience,
+            attempts=attempts,
+        )
+        bounds = Bounds(images=8, bytes=1000, pixels=1000, waiting=8)
+        self.agent = Agent(delivery, bounds, epoch=1, commit=self.stream.commit, on_failure=self.failures.append)
+        self.stream.feed(self.agent)
+
+    async def __aenter__(self) -> "Ours":
+        await self.app.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.agent.close(0)
+        await asyncio.wait_for(self.app.stop(), 20)
+
+
+class _Handled(Handler):
+    """Tells a test which record is handled: the number in its owner's id."""
+
+    def __init__(self, handle: Callable[[int], Awaitable[None]]) -> None:
+        super().__init__(MemoryStore(), _no_render, MemoryEventLog(), "")
+        self._handle = handle
+
+    async def handle(self, command: Any, version: int, *, traceparent: str | None = None) -> Event | None:
+        await self._handle(int(command.owner.id))
+        return None
+
+
+async def _no_render(owner: Owner, data: bytes, ladder: Any) -> Any:
+    raise AssertionError("nothing is rendered here")
+
+
+def fences(count: int) -> list[bytes]:
+    return [encode(OwnerCleared(owner=Owner(type="user", id=str(number)))) for number in range(count)]
+
+
+async def test_ours_commits_nothing_above_a_record_that_is_not_settled(settings: Settings) -> None:
+    await produce(settings, fences(6))
+    gate, ended = asyncio.Event(), []
+
+    async def handle(number: int) -> None:
+        if number == 2:
+            await gate.wait()
+        ended.append(number)
+
+    async with Ours(settings, handle) as ours:
+        await until(lambda: len(ended) == 5, "all but one")
+        await ours.agent.commit()
+        assert await position(settings) == 2
+        gate.set()
+        await until(lambda: len(ended) == 6, "the last")
+        await ours.agent.commit()
+        assert await position(settings) == 6
+
+
+async def test_ours_dead_letters_what_it_cannot_read_or_handle_and_only_then_commits(settings: Settings) -> None:
+    await produce(settings, [*fences(1), b"not json", *fences(2)[1:]])
+
+    async def handle(number: int) -> None:
+        if number == 1:
+            raise RuntimeError("surprise")
+
+    async with Ours(settings, handle) as ours:
+        await until(lambda: ours.agent.position(0) == 3, "all three")
+        await ours.agent.commit()
+    assert await position(settings) == 3
+    assert {value for _, value, _ in ours.dead_letters.records} == {b"not json", fences(2)[1]}
+    for _, _, headers in ours.dead_letters.records:
+        assert dict(headers)["dlq-source-topic"] == settings.topic(Topic.COMMANDS).encode()
+        assert dict(headers)["dlq-attempts"] == b"1"
+
+
+async def test_ours_leaves_what_it_could_not_finish_to_the_next_worker(settings: Settings) -> None:
+    """A second worker joins while records are under way: nothing is lost, and nothing unsettled was committed."""
+    await produce(settings, fences(12))
+    ended: list[int] = []
+
+    async def slow(number: int) -> None:
+        await asyncio.sleep(0.3)
+        ended.append(number)
+
+    async with Ours(settings, slow) as first:
+        await until(lambda: len(ended) >= 2, "the first records")
+        async with Ours(settings, slow) as second:
+            await until(lambda: set(ended) == set(range(12)), "all records by one of the two", 40)
+            await first.agent.commit()
+            await second.agent.commit()
+            assert not first.failures
+            assert not second.failures
+    assert await position(settings) == 12
