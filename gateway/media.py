@@ -25,6 +25,8 @@ SAFETY_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
+DECISIVE = ("range", "if-match", "if-none-match", "if-modified-since")
+"""Headers that may ask for less than the whole object; `If-Range` means nothing without a range."""
 MAX_NAME = 128
 """Characters of a file name in a header; in UTF-8 and percent signs that is at most 1.5 kB."""
 
@@ -94,8 +96,22 @@ def _still_same(headers: Mapping[str, str], info: ObjectInfo) -> bool:
 
 async def respond(request: Request, store: ObjectStore, served: Served, headers: Mapping[str, str]) -> Response:
     """The response to a GET or HEAD of this object. Raises NotFound, Unavailable, and what `decide` raises."""
+    if request.method == "GET" and not any(name in request.headers for name in DECISIVE):
+        # What a CDN asks for: the whole object, in one call.
+        opened = await store.open(served.path)
+        whole = Decision(200, 0, opened.info.size - 1)
+        return _Streamed(opened.body, 200, _headers(served, opened.info, whole, headers))
     info = await store.head(served.path)
     decision = decide(request.headers, info)
+    everything = _headers(served, info, decision, headers)
+    if decision.status == 304 or request.method == "HEAD":
+        return Response(status_code=decision.status, headers=everything)
+    last = decision.end if decision.status == 206 else None
+    opened = await store.open(served.path, decision.start, last)
+    return _Streamed(opened.body, decision.status, everything)
+
+
+def _headers(served: Served, info: ObjectInfo, decision: Decision, headers: Mapping[str, str]) -> dict[str, str]:
     everything = {
         **SAFETY_HEADERS,
         "Accept-Ranges": "bytes",
@@ -104,17 +120,13 @@ async def respond(request: Request, store: ObjectStore, served: Served, headers:
         **headers,
     }
     if decision.status == 304:
-        return Response(status_code=304, headers=everything)
+        return everything
     everything["Content-Type"] = served.content_type
     everything["Content-Disposition"] = content_disposition(served.file_name, served.content_type)
     everything["Content-Length"] = str(decision.end - decision.start + 1)
     if decision.status == 206:
         everything["Content-Range"] = f"bytes {decision.start}-{decision.end}/{info.size}"
-    if request.method == "HEAD" or info.size == 0:
-        return Response(status_code=decision.status, headers=everything)
-    span = (decision.start, decision.end) if decision.status == 206 else (0, None)
-    opened = await store.open(served.path, *span)
-    return _Streamed(opened.body, decision.status, everything)
+    return everything
 
 
 class _Streamed(StreamingResponse):

@@ -1,5 +1,6 @@
 """Lists on the real Cassandra: exact pages over many days and shards, past deletions, and at depth."""
 
+import functools
 import random
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,19 +10,20 @@ from uuid import UUID
 import httpx
 import pytest
 
-from gateway.anchors import STEP
+from gateway.anchors import Anchors
 from gateway.changes import Changes
 from gateway.lists import ListQuery, Lists
 from shared.cassandra import CassandraIndex
 from shared.keys import Owner, day_of, new_id
 from shared.settings import Settings
-from shared.slices import PAGE
 from shared.tables import Write, command_writes
 from tests.api import PNG, Api
 from tests.records import deleted, id_at, uploaded
 from tests.stack import Stack, isolated
 
 SHARDS = 4
+STEP = 100
+DEEP = 7 * STEP + 10
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
@@ -114,15 +116,17 @@ async def test_a_hundred_thousand_deletions_do_not_end_a_list(index: CassandraIn
     assert await index.count(owner) == 60
 
 
-@pytest.mark.slow
-async def test_a_deep_offset_is_exact_for_own_writes(index: CassandraIndex) -> None:
+async def test_a_deep_offset_is_exact_for_own_writes(index: CassandraIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With smaller steps than in production, so that a thousand images are many.
+    monkeypatch.setattr("gateway.lists.STEP", STEP)
+    monkeypatch.setattr("gateway.lists.Anchors", functools.partial(Anchors, step=STEP))
     owner = Owner(type="user", id="deep")
-    ids = sorted((id_at(NOON - timedelta(seconds=n), n) for n in range(STEP + PAGE // 2)), reverse=True)
+    ids = sorted((id_at(NOON - timedelta(seconds=n), n) for n in range(10 * STEP)), reverse=True)
     await upload(index, ids, owner)
     changes = Changes()
     source = lists(index, changes)
     for who in (None, owner):
-        assert await ids_of(source, ListQuery(who, 5, STEP + 10)) == [str(i) for i in ids[STEP + 10 : STEP + 15]]
+        assert await ids_of(source, ListQuery(who, 5, DEEP)) == [str(i) for i in ids[DEEP : DEEP + 5]]
     victim, newcomer = ids[17], new_id()
     await index.apply(command_writes(deleted(victim, owner), 20, SHARDS))
     changes.note(victim, owner)
@@ -131,7 +135,7 @@ async def test_a_deep_offset_is_exact_for_own_writes(index: CassandraIndex) -> N
     changes.note(second, owner)
     now = sorted({*ids, newcomer, second} - {victim}, reverse=True)
     for who in (None, owner):
-        assert await ids_of(source, ListQuery(who, 5, STEP + 10)) == [str(i) for i in now[STEP + 10 : STEP + 15]]
+        assert await ids_of(source, ListQuery(who, 5, DEEP)) == [str(i) for i in now[DEEP : DEEP + 5]]
         assert await ids_of(source, ListQuery(who, 5, len(now) - 2)) == [str(i) for i in now[-2:]]
 
 

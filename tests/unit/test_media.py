@@ -1,16 +1,21 @@
 """Conditional requests, ranges and file names, without a store."""
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Scope
 from werkzeug.http import http_date, parse_options_header
 
-from gateway.media import Decision, content_disposition, decide
+from gateway.media import Decision, Served, content_disposition, decide, respond
 from gateway.problems import Problem
-from shared.ports import ObjectInfo
+from shared.ports import ObjectInfo, ObjectRange
+from tests.memory import CHUNK, MemoryStore
 
 MODIFIED = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 INFO = ObjectInfo("images/x", 1000, "abc", MODIFIED, "image/png")
@@ -69,6 +74,37 @@ def test_if_match_names_another_file(value: str) -> None:
     with pytest.raises(Problem) as caught:
         decide({"if-match": value}, INFO)
     assert caught.value.code == "precondition_failed"
+
+
+async def test_the_store_is_let_go_when_the_client_hangs_up() -> None:
+    store = MemoryStore()
+    await store.put("a", bytes(10 * CHUNK), "image/png")
+    closed: list[bool] = []
+
+    async def watched(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in body:
+                yield chunk
+        finally:
+            closed.append(True)
+
+    class Watched(MemoryStore):
+        async def open(self, key: str, start: int = 0, end: int | None = None) -> ObjectRange:
+            found = await store.open(key, start, end)
+            return replace(found, body=watched(found.body))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError("the client is gone")
+
+    scope: Scope = {"type": "http", "method": "GET", "headers": [], "asgi": {"version": "3.0", "spec_version": "2.4"}}
+    response = await respond(Request(scope), Watched(), Served("a", "image/png", "a.png"), {})
+    with pytest.raises(ClientDisconnect):
+        await response(scope, receive, send)
+    assert closed == [True]
 
 
 @pytest.mark.parametrize(
