@@ -111,13 +111,14 @@ async def test_a_crashing_supervisor_does_not_change_that(settings: Settings) ->
     messages = []
 
     async def consume(stream: StreamT[Any]) -> None:
-        async for event in stream.events():
-            messages.append(event.message)
+        async for _ in stream:
+            assert stream.current_event is not None
+            messages.append(stream.current_event.message)
             raise RuntimeError("surprise")
 
     async with running(settings, consume, CrashingSupervisor) as app:
         await until(lambda: bool(app.crashed), "the crash")
-        assert messages[0].acked
+        await until(lambda: bool(messages[0].acked), "the ack")
 
 
 async def test_faust_acks_what_it_cannot_decode_and_no_agent_sees_it(settings: Settings) -> None:
