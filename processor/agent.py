@@ -116,23 +116,24 @@ class Agent:
         log.info("commands_let_go", cancelled=cancelled, unsettled=assignment.acks.pending)
         self._measure()
 
-    async def commit(self) -> None:
-        """Commit what is settled."""
-        await self._commit(self._assignment.acks)
+    async def commit(self) -> bool:
+        """Commit what is settled; whether a position moved."""
+        return await self._commit(self._assignment.acks)
 
-    async def _commit(self, acks: Acks) -> None:
+    async def _commit(self, acks: Acks) -> bool:
         async with self._committing:
             positions = acks.committable()
             if not positions:
-                return
+                return False
             try:
                 done = await asyncio.wait_for(self._commit_positions(positions), COMMIT_TIMEOUT_SECONDS)
             except TimeoutError:
                 log.warning("commit_timed_out", positions=positions)
-                return
+                return False
             COMMITS.labels("done" if done else "lost").inc()
             if done:
                 acks.committed(positions)
+            return done
 
     def _measure(self) -> None:
         RUNNING.set(self._assignment.lanes.running)

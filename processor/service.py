@@ -132,9 +132,7 @@ class Processor:
         raise self._app.crash_reason or Unavailable("kafka", "the consumer stopped")
 
     async def _commit(self, *, measure: bool) -> None:
-        before = self._agent.pending
-        await self._agent.commit()
-        if self._agent.pending < before:
+        if await self._agent.commit():
             self._progress.advanced()
         if measure and not self._app.rebalancing:
             self._progress.waiting(await self._stream.measure(self._agent))

@@ -165,9 +165,10 @@ async def test_settled_records_are_committed_once() -> None:
     bench = Bench(Scripted())
     await bench.accept(5, 6, 7)
     assert bench.agent.pending == 1
-    await bench.agent.commit()
+    assert await bench.agent.commit()
     assert bench.committed == {3: 8}
     assert bench.agent.pending == 0
+    assert not await bench.agent.commit(), "nothing moved since"
 
 
 async def test_a_revoke_waits_for_what_runs_commits_it_and_reads_on_afresh() -> None:
