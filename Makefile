@@ -4,13 +4,15 @@ SHELL := /bin/sh
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 VENV := .venv/bin
+SEED ?= 1
+DURATION ?= 60
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint format test test-unit clean
+.PHONY: help setup up down lint format test test-unit test-faults bench-lists bench-pipeline clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.synced ## Create .venv from the lock file
 
@@ -46,6 +48,16 @@ test: test-unit ## Run all tests: unit, then on real engines (started for the ru
 
 test-unit: setup ## Run the tests that need nothing
 	$(VENV)/pytest tests/unit $(ARGS)
+
+test-faults: setup ## A fault run alone: SEED=7 DURATION=600 (seconds)
+	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest tests/faults $(ARGS)
+
+# The benchmarks measure the stack that `make up` has started here.
+bench-lists: setup ## Measure lists: ARGS="--images 200000"
+	set -a; . .imagepipe/env; set +a; $(VENV)/python -m bench.lists $(ARGS)
+
+bench-pipeline: setup ## Measure uploads until they are ready, against plain Pillow: PHOTOS=directory
+	$(VENV)/python -m bench.pipeline "$(PHOTOS)" $(ARGS)
 
 clean: ## Remove environments and caches (the stack here is stopped first; its data stays)
 	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi
