@@ -22,7 +22,7 @@ Written by `python docs/make_configuration.py` from `shared/settings.py`; a test
 
 Every service and the `imagepipe` command read the same settings, from the environment first and then from a file `.env`
 in the working directory. An empty variable is an unset one. A wrong value ends the process at its start, with the name
-of the setting. Durations are in ISO 8601 (`PT20S`, `PT1H`, `P1D`) or `hh:mm:ss`, never a bare number; lists are
+of the setting. Durations are seconds (`20`), ISO 8601 (`PT20S`, `PT1H`, `P1D`) or `hh:mm:ss`; lists are
 comma-separated; booleans are `true` or `false`. Secrets never appear in logs.
 """
 LADDER_HEAD = """## Default of LADDER

@@ -3,16 +3,28 @@
 Services turn these into arguments at start-up; nothing below `main()` reads the environment.
 """
 
+import contextlib
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.ladder import Ladder
 
 MIB = 1024 * 1024
+
+
+def _seconds(value: object) -> object:
+    """A bare number is taken as seconds; the environment gives text, which pydantic would refuse."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class Topic(StrEnum):
@@ -37,18 +49,18 @@ class Settings(BaseSettings):
     )
     topic_replication_factor: int = Field(1, ge=1, description="Replicas of each topic; 3 in production.")
     topic_min_insync_replicas: int = Field(1, ge=1, description="2 in production, so that an ack survives a broker.")
-    commands_retention: timedelta = Field(timedelta(days=30), description="How long commands and DLQ are kept.")
+    commands_retention: Duration = Field(timedelta(days=30), description="How long commands and DLQ are kept.")
     epoch: int = Field(
         1,
         ge=1,
         lt=2048,
         description="High bits of each version; raised when the commands topic is recreated or mirrored.",
     )
-    kafka_send_timeout: timedelta = Field(
+    kafka_send_timeout: Duration = Field(
         timedelta(seconds=15),
         description="After this a write's outcome is unknown: 503. A leader election took up to 11 s.",
     )
-    kafka_session_timeout: timedelta = Field(
+    kafka_session_timeout: Duration = Field(
         timedelta(seconds=10), description="A killed consumer's partitions move after this."
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -91,7 +103,7 @@ class Settings(BaseSettings):
         "when_required", description="Many S3-compatible stores reject the newer trailing checksums."
     )
     s3_threads: int = Field(16, ge=1, description="Concurrent S3 calls of one process.")
-    tombstone_retention: timedelta = Field(
+    tombstone_retention: Duration = Field(
         timedelta(days=70), description="How long a deletion is remembered: longer than commands and DLQ together."
     )
 
@@ -114,7 +126,7 @@ class Settings(BaseSettings):
     cassandra_check_hostname: bool = Field(
         True, description="False for nodes whose certificates do not name their IP addresses."
     )
-    cassandra_timeout: timedelta = Field(timedelta(seconds=5), description="Per query, the driver's retries included.")
+    cassandra_timeout: Duration = Field(timedelta(seconds=5), description="Per query, the driver's retries included.")
     day_shards: int = Field(4, ge=1, le=64, description="Partitions per day of the global list. Fixed for ever.")
 
     # Gateway
@@ -130,22 +142,22 @@ class Settings(BaseSettings):
     max_upload_memory: int = Field(
         256 * MIB, ge=1, description="Bytes of all uploads under way in one gateway; beyond it: 429."
     )
-    upload_idle_timeout: timedelta = Field(
+    upload_idle_timeout: Duration = Field(
         timedelta(seconds=10), description="A sender that is silent for longer is cut off (408)."
     )
     upload_min_rate: int = Field(
         16 * 1024, ge=1, description="Bytes a second that a sender must reach on average after the first silence."
     )
-    max_wait: timedelta = Field(timedelta(seconds=30), description="The longest `Prefer: wait` that is honoured.")
-    idempotency_lease: timedelta = Field(
+    max_wait: Duration = Field(timedelta(seconds=30), description="The longest `Prefer: wait` that is honoured.")
+    idempotency_lease: Duration = Field(
         timedelta(seconds=60), description="Until then a claimed Idempotency-Key is in flight; longer than any write."
     )
-    gateway_drain_timeout: timedelta = Field(
+    gateway_drain_timeout: Duration = Field(
         timedelta(seconds=30), description="At SIGTERM requests under way may take this long to end."
     )
     credentials_enabled: bool = Field(False, description="Serve temporary keys at POST /credentials.")
-    credentials_duration: timedelta = Field(timedelta(hours=1), description="Life of a temporary key by default.")
-    credentials_max_duration: timedelta = Field(
+    credentials_duration: Duration = Field(timedelta(hours=1), description="Life of a temporary key by default.")
+    credentials_max_duration: Duration = Field(
         timedelta(days=1), description="The longest that may be asked for; AWS itself stops at 12 hours."
     )
     sts_endpoint_url: str | None = Field(None, description="Unset: the S3 endpoint, or AWS where that is unset too.")
@@ -153,20 +165,20 @@ class Settings(BaseSettings):
         "arn:aws:iam::000000000000:role/imagepipe-upload",
         description="Role that temporary keys assume; servers that have no roles ignore it.",
     )
-    list_cache_ttl: timedelta = Field(timedelta(seconds=1), description="How long a list or row may be served stale.")
-    media_max_age: timedelta = Field(timedelta(days=1), description="How long a CDN keeps media.")
+    list_cache_ttl: Duration = Field(timedelta(seconds=1), description="How long a list or row may be served stale.")
+    media_max_age: Duration = Field(timedelta(days=1), description="How long a CDN keeps media.")
     public_originals: bool = Field(True, description="False: `original` is not served to the public, only variants.")
 
     # Processor
     processor_internal_port: int = Field(8011, ge=0, description="Health and metrics of the processor.")
     render_workers: int = Field(2, ge=1, description="Processes that decode and encode.")
-    render_timeout: timedelta = Field(timedelta(seconds=60), description="Per image and attempt.")
+    render_timeout: Duration = Field(timedelta(seconds=60), description="Per image and attempt.")
     max_inflight_images: int = Field(16, ge=1, description="Admitted commands per worker.")
     max_inflight_bytes: int = Field(64 * MIB, ge=1, description="Of admitted originals; bounds the memory.")
     max_inflight_pixels: int = Field(128_000_000, ge=1, description="Decoded; one image above it runs alone.")
     max_frames: int = Field(120, ge=1, description="A longer animation becomes its first frame.")
     max_animation_pixels: int = Field(64_000_000, ge=1, description="Frames times area; beyond: first frame.")
-    outage_patience: timedelta = Field(
+    outage_patience: Duration = Field(
         timedelta(seconds=20), description="An engine away for longer: the process exits unacked for its supervisor."
     )
     unforeseen_attempts: int = Field(3, ge=1, description="Tries before a surprise goes to the DLQ.")
@@ -178,7 +190,7 @@ class Settings(BaseSettings):
     indexer_concurrency: int = Field(64, ge=1, description="Cassandra writes in flight.")
 
     # Housekeeping
-    sweep_delay: timedelta = Field(timedelta(hours=1), description="A superseded render lives this long on.")
+    sweep_delay: Duration = Field(timedelta(hours=1), description="A superseded render lives this long on.")
 
     # All services
     internal_host: str = Field("127.0.0.1", description="Interface of the internal ports; 0.0.0.0 in a container.")
