@@ -1,7 +1,7 @@
 """Deep offsets: marks along a timeline, with the number of images between each two, so that a skip need not read them.
 
-The timeline is cut into segments of about STEP images. A segment is bounded by ids, which no deletion moves; only its
-count can age. It is counted again before use
+The timeline is cut into segments of about STEP images, the newest of a tenth of that, as it is counted most often. A
+segment is bounded by ids, which no deletion moves; only its count can age. It is counted again before use
 
 - at once after this gateway wrote or deleted an image in it (`note`),
 - after `head_age` for the newest segment, which grows, and after COUNT_AGE for the others, which only deletions and
@@ -48,6 +48,7 @@ class Anchors:
         self._head_age = head_age.total_seconds()
         self._clock = clock
         self._step = step
+        self._head_step = max(1, step // 10)
         self._segments: list[_Segment] = []
         self._notes = 0
         self._walking = asyncio.Lock()
@@ -90,7 +91,7 @@ class Anchors:
                 break
             counted.update(segment.end for _, segment in stale)
             await asyncio.gather(*(self._count(place, segment) for place, segment in stale))
-        if self._segments and self._segments[0].count >= 2 * self._step:
+        if self._segments and self._segments[0].count >= 2 * self._head_step:
             await self._split_head()
 
     def _passed(self, offset: int) -> list[_Segment]:
@@ -118,35 +119,36 @@ class Anchors:
     async def _split_head(self) -> None:
         """Mark what has been uploaded since the newest mark, a step at a time."""
         head = self._segments[0]
-        marks = await self._walk(None, _just_below(head.end), head.count + self._step)
-        if marks:
-            self._segments[:1] = marks
+        marks, rest = await self._walk(None, _just_below(head.end), head.count + self._step)
+        if marks or rest:
+            self._segments[:1] = [*marks, *rest]
 
     async def _grow(self, offset: int) -> None:
         """Mark the way down to the offset; what is left below the last mark is less than a step then, or not needed."""
         missing = offset + 1 - sum(segment.count for segment in self._segments)
         if missing > 0:
             below = self._segments[-1].end if self._segments else None
-            marks = await self._walk(below, None, missing)
-            self._segments += [mark for mark in marks if mark.count == self._step]
+            marks, _ = await self._walk(below, None, missing)
+            self._segments += marks
 
-    async def _walk(self, below: UUID | None, above: UUID | None, images: int) -> list[_Segment]:
-        """Segments of a step each, and a last smaller one, for at least so many images between the bounds."""
+    async def _walk(self, below: UUID | None, above: UUID | None, images: int) -> tuple[list[_Segment], list[_Segment]]:
+        """Whole segments for at least so many images between the bounds, and where these end before, the rest."""
         marks: list[_Segment] = []
+        rest: list[_Segment] = []
         notes = self._notes
-        while images > 0:
+        while images > 0 and not rest:
             started = self._clock()
-            ids = await self._timeline.ids(below=below, above=above, limit=self._step)
-            if ids:
-                below = ids[-1]
-                marks.append(_Segment(below, len(ids), started))
-            if len(ids) < self._step:
+            step = self._step if below else self._head_step
+            ids = await self._timeline.ids(below=below, above=above, limit=step)
+            if not ids:
                 break
+            below = ids[-1]
+            (marks if len(ids) == step else rest).append(_Segment(below, len(ids), started))
             images -= len(ids)
         if self._notes != notes:
-            for mark in marks:
+            for mark in (*marks, *rest):
                 mark.counted_at = -math.inf
-        return marks
+        return marks, rest
 
     def _tidy(self) -> None:
         """Join neighbours that deletions have made small, and drop marks that no offset can reach."""
@@ -156,7 +158,8 @@ class Anchors:
             if covered > MAX_OFFSET:
                 break
             covered += segment.count
-            if kept and kept[-1].count + segment.count <= self._step:
+            # The newest one stays by itself, small.
+            if len(kept) > 1 and kept[-1].count + segment.count <= self._step:
                 segment.count += kept[-1].count
                 segment.counted_at = min(segment.counted_at, kept.pop().counted_at)
             kept.append(segment)
