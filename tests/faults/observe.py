@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import httpx
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from ops.lag import consumer_lag
+from ops.topic_reader import TopicReader
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 from tests.faults.history import FinalState, FoundImage
@@ -114,13 +114,6 @@ def _found(owner: str, document: Document) -> FoundImage:
 
 
 async def _dead_letters(settings: Settings) -> int:
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await consumer.start()
-    try:
-        topic = settings.topic(Topic.DLQ)
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        begins = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
-        return sum(ends[partition] - begins[partition] for partition in partitions)
-    finally:
-        await consumer.stop()
+    async with TopicReader(settings, settings.topic(Topic.DLQ)) as reader:
+        begins, ends = await reader.beginnings(), await reader.ends()
+    return sum(ends[partition] - begins[partition] for partition in ends)
