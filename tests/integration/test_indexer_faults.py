@@ -18,9 +18,10 @@ from shared.keys import Owner, new_id
 from shared.settings import Settings, Topic
 from shared.tables import command_writes
 from tests import records
+from tests.api import Api
 from tests.indexing import IndexerProcess, Publisher, positions, publisher, until, wait_committed
 from tests.processing import read_records
-from tests.stack import isolated
+from tests.stack import Stack, isolated
 
 UPLOADS = 30
 
@@ -120,6 +121,21 @@ async def test_ended_in_the_middle_everything_is_indexed_once(
     indexer.start()
     await wait_committed(settings, 2 * UPLOADS)
     await check_all_ready(index, owner, uploads)
+
+
+def test_killed_in_the_middle_of_uploads_everything_is_listed_once(stack: Stack) -> None:
+    """The whole way: gateway, processor, and the indexer that the supervisor starts again."""
+    user = str(new_id())
+    with Api(stack.base_url) as api:
+        ids = [api.upload(user_id=user)["image_id"] for _ in range(UPLOADS // 2)]
+        old = stack.kill("indexer")
+        ids += [api.upload(user_id=user)["image_id"] for _ in range(UPLOADS // 2)]
+        stack.wait_restarted("indexer", old)
+        assert {api.settled(image_id)["status"] for image_id in ids} == {"ready"}
+        listed = api.get(
+            "/images", params={"user_id": user, "limit": "100"}, headers={"Cache-Control": "no-cache"}
+        ).json()
+    assert [image["image_id"] for image in listed] == ids[::-1]
 
 
 async def test_killed_with_a_backlog_loses_nothing(
