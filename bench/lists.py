@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.changes import Changes
-from gateway.lists import ListQuery, Lists, Page
+from gateway.lists import GAP_MEMORY, ListQuery, Lists, Page
 from shared.cassandra import CassandraIndex, apply_schema, connect
 from shared.documents import media_url
 from shared.errors import Unavailable
@@ -156,7 +156,8 @@ async def keyspace(settings: Settings) -> AsyncIterator[tuple[CassandraIndex, Se
         }
     )
     await asyncio.to_thread(apply_schema, own)
-    index = await CassandraIndex.open(own)
+    index = CassandraIndex(gap_memory=GAP_MEMORY)
+    await index.connect(own, own.cassandra_keyspace)
     try:
         yield index, own
     finally:

@@ -12,6 +12,7 @@ import uvicorn
 from gateway.app import create_app
 from gateway.claims import CassandraClaimTable, Claims
 from gateway.credentials import StsKeyIssuer
+from gateway.lists import GAP_MEMORY
 from gateway.wiring import Services
 from shared.cassandra import CassandraIndex
 from shared.errors import ImagepipeError, Unavailable
@@ -46,7 +47,7 @@ class Gateway:
         self._settings = settings
         self._producer = Producer(settings)
         self._store = S3Store.from_settings(settings)
-        self._index = CassandraIndex()
+        self._index = CassandraIndex(gap_memory=GAP_MEMORY)
         self._keys = StsKeyIssuer.from_settings(settings) if settings.credentials_enabled else None
         self._services = Services(
             settings,

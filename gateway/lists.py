@@ -32,6 +32,8 @@ REMEMBERED_TIMELINES = 256
 """Owners whose marks are kept: each at most a few hundred small records."""
 QUERIES_AT_ONCE = 64
 """Queries of all lists in flight, so that a burst of deep lists does not starve uploads of the index."""
+GAP_MEMORY = timedelta(minutes=1)
+"""How long the gateway's index skips spans of deleted rows instead of passing them in every list."""
 FILTER_BYTES = 8
 YEAR_9999_MS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 

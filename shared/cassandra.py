@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -116,12 +116,13 @@ class CassandraIndex:
     """`Index` on Cassandra. Statements are prepared once per shape; unknown columns are left out, never null.
 
     Once connected it serves from the live keyspace, and follows when a rebuild is switched to (see `live_keyspace`).
+    `gap_memory` is how long spans of deleted rows are skipped (see `shared.slices`); by default nothing is.
     """
 
-    def __init__(self, session: Session | None = None) -> None:
+    def __init__(self, session: Session | None = None, *, gap_memory: timedelta = timedelta(0)) -> None:
         self._connection = None if session is None else _Connection(session, session.keyspace or "")
         self._following: asyncio.Task[None] | None = None
-        self._slices = Slices()
+        self._slices = Slices(gap_memory)
         # prepare() blocks; one thread serialises the few calls there are.
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="cassandra-prepare")
 
@@ -155,6 +156,7 @@ class CassandraIndex:
                 if await asyncio.to_thread(live_keyspace, old.session, settings) == old.keyspace:
                     continue
                 self._connection = await asyncio.to_thread(_connection, settings, None)
+                self._slices.forget()
             except (Unavailable, ConfigurationError) as error:
                 log.warning("live_keyspace_unknown", error=str(error))
                 continue

@@ -27,6 +27,7 @@ from tests.records import id_at
 
 USER = Owner(type="user", id="1")
 SHARDS = 4
+NEVER = UUID(int=1)
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
@@ -388,6 +389,7 @@ class Tombstones:
     """A partition whose reads fail once they pass more than 100 deleted ids."""
 
     def __init__(self, live: Sequence[UUID], deleted: Sequence[UUID]) -> None:
+        self.passed = 0
         self.everything = sorted([*((i, True) for i in live), *((i, False) for i in deleted)], reverse=True)
         self.failures = 0
 
@@ -404,6 +406,7 @@ class Tombstones:
                     break
                 continue
             passed += 1
+            self.passed += 1
             if passed > 100:
                 self.failures += 1
                 raise TooManyDeletions("cassandra", "tombstones")
@@ -433,6 +436,55 @@ async def test_deletions_are_passed_in_slices_which_are_remembered(partition: Pa
     assert await newest(20, below=live[10]) == live[:10][::-1]
     assert await slices.total(partition, table.count, below=None, above=None) == 30
     assert table.failures == 0
+
+
+@pytest.mark.parametrize("partition", [USER, DayShard(NOON.date(), 0)])
+async def test_gaps_are_skipped_for_a_while(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.slices.SLOW_SECONDS", 0)
+    live = burst(NOON - timedelta(hours=2), 10, per_ms=1) + burst(NOON, 5, per_ms=1)
+    table = Tombstones(live, burst(NOON - timedelta(hours=1), 900))
+    slices = Slices(gap_memory=timedelta(minutes=1))
+    expected = sorted(live, reverse=True)
+
+    async def newest(limit: int, **bounds: UUID) -> list[UUID]:
+        window = {"below": bounds.get("below"), "above": bounds.get("above")}
+        return await slices.newest(partition, table.read, lambda i: i, limit=limit, **window)
+
+    assert await newest(20) == expected
+    table.passed = 0
+    for number in range(16):
+        assert await newest(20, below=expected[number] if number < 15 else NEVER) == expected[number + 1 :]
+        assert await newest(number + 1) == expected[: number + 1]
+    assert await newest(20, above=expected[9]) == expected[:9]
+    assert await slices.total(partition, table.count, below=None, above=None) == 15
+    assert table.passed == 0
+
+    # What is new is seen at once, what is written late for an old image when the gap is forgotten.
+    new, late = id_at(datetime.now(UTC)), id_at(NOON - timedelta(minutes=59))
+    table.everything = sorted([*table.everything, (new, True), (late, True)], reverse=True)
+    assert await newest(20) == [new, *expected]
+    slices.forget()
+    assert await newest(20) == sorted([new, late, *live], reverse=True)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+async def test_gaps_change_no_answer(data: st.DataObject) -> None:
+    random = Random(data.draw(st.integers(0, 99)))
+    spans = [burst(NOON - timedelta(minutes=random.randrange(3000)), random.randrange(1, 260)) for _ in range(4)]
+    ids = sorted({image_id for span in spans for image_id in span})
+    live = [image_id for image_id in ids if random.random() < data.draw(st.sampled_from([0.0, 0.02, 0.5]))]
+    table = Tombstones(live, sorted(set(ids) - set(live)))
+    slices = Slices(gap_memory=timedelta(minutes=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.slices.SLOW_SECONDS", 0)
+        for _ in range(8):
+            below, above = data.draw(st.none() | st.sampled_from(ids)), data.draw(st.none() | st.sampled_from(ids))
+            limit = data.draw(st.integers(1, 30))
+            inside = [i for i in live if (below is None or i < below) and (above is None or i > above)]
+            found = await slices.newest(USER, table.read, lambda i: i, below=below, above=above, limit=limit)
+            assert found == sorted(inside, reverse=True)[:limit]
+            assert await slices.total(USER, table.count, below=below, above=above) == len(inside)
 
 
 @pytest.mark.parametrize("moment", [datetime(2100, 1, 1, tzinfo=UTC), datetime(1999, 1, 1, tzinfo=UTC)])
