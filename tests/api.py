@@ -113,6 +113,15 @@ class GatewayProcess:
         """Wait until the public port answers."""
         eventually(self._answers, "the gateway answers")
 
+    def wait_connected(self, *engines: str) -> None:
+        """Wait until these engines (all by default) can be used: it answers before, with 503 to what needs them."""
+
+        def connected() -> bool:
+            checks = self.readiness()["checks"]
+            return all(checks[engine] == "ok" for engine in engines or checks)
+
+        eventually(connected, f"the gateway is connected to {', '.join(engines) or 'everything'}")
+
     def _answers(self) -> bool:
         assert self._process.poll() is None, self.log.read_text()[-3000:]
         with suppress(httpx.TransportError):

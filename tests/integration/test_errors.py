@@ -35,6 +35,7 @@ def gateway(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         upload_min_rate=1_000_000,
         max_concurrent_uploads=2,
     ) as found:
+        found.wait_connected()
         yield found
 
 
@@ -247,6 +248,7 @@ def test_a_gateway_starts_without_an_engine_and_says_which(
 
 def test_requests_under_way_end_before_the_process_does(stack: Stack, tmp_path: Path) -> None:
     with own_gateway(stack.settings, tmp_path / "log") as gateway:
+        gateway.wait_connected()
         body = PART + JPEG + END
         raw = Raw(gateway, f"Content-Length: {len(body)}".encode(), b"Connection: close")
         raw.send(body[:300])

@@ -65,6 +65,7 @@ class Traffic:
 @pytest.fixture
 def second_gateway(stack: Stack, tmp_path: Path) -> Iterator[GatewayProcess]:
     with own_gateway(stack.settings, tmp_path / "gateway.log") as gateway:
+        gateway.wait_connected()
         yield gateway
 
 
