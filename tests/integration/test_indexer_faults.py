@@ -106,23 +106,6 @@ async def check_all_ready(index: CassandraIndex, owner: Owner, uploads: list[tup
     assert all(row.image_version == versions[row.image_id] for row in rows)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_ended_in_the_middle_everything_is_indexed_once(
-    settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess, number: signal.Signals
-) -> None:
-    owner = Owner(type="user", id=str(new_id()))
-    indexer.start()
-    await indexer.wait_ready()
-    uploads = await publish_uploads(log, owner, UPLOADS)
-    await publish_answers(log, uploads[: UPLOADS // 2])
-    indexer.signal(number)
-    assert indexer.wait() == (0 if number == signal.SIGTERM else -signal.SIGKILL)
-    await publish_answers(log, uploads[UPLOADS // 2 :])
-    indexer.start()
-    await wait_committed(settings, 2 * UPLOADS)
-    await check_all_ready(index, owner, uploads)
-
-
 def test_killed_in_the_middle_of_uploads_everything_is_listed_once(stack: Stack) -> None:
     """The whole way: gateway, processor, and the indexer that the supervisor starts again."""
     user = str(new_id())
@@ -142,15 +125,15 @@ async def test_killed_with_a_backlog_loses_nothing(
     settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
 ) -> None:
     owner = Owner(type="user", id=str(new_id()))
-    uploads = await publish_uploads(log, owner, 1500)
+    uploads = await publish_uploads(log, owner, 600)
     await publish_answers(log, uploads)
     indexer.start()
-    await until(lambda: applied(indexer) > 100)
+    await until(lambda: applied(indexer) > 50)
     indexer.signal(signal.SIGKILL)
     indexer.wait()
-    assert sum((await positions(settings)).values()) < 3000, "all was committed already: the test shows nothing"
+    assert sum((await positions(settings)).values()) < 1200, "all was committed already: the test shows nothing"
     indexer.start()
-    await wait_committed(settings, 3000)
+    await wait_committed(settings, 1200)
     await check_all_ready(index, owner, uploads)
 
 
@@ -254,30 +237,31 @@ async def test_engine_that_is_away_ends_the_process_for_its_supervisor(
 class TestFence:
     """Invariant 9, at `owner.cleared`, with the live group."""
 
-    async def deletes(self, settings: Settings, count: int) -> list[UUID]:
-        found = await read_records(settings, Topic.COMMANDS, count)
-        commands = [decode_command(record.value) for record in found]
-        return sorted(command.image_id for command in commands if isinstance(command, Deleted))
+    async def deletes(self, settings: Settings) -> set[UUID]:
+        """Images with a delete in the log. A fence that had to try again has published some of them twice."""
+        count = sum(at for (topic, _), at in (await positions(settings)).items() if topic.endswith(Topic.COMMANDS))
+        commands = [decode_command(record.value) for record in await read_records(settings, Topic.COMMANDS, count)]
+        return {command.image_id for command in commands if isinstance(command, Deleted)}
 
     async def test_what_is_left_below_the_fence_is_deleted_through_the_log(
         self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
     ) -> None:
         owner, other = (Owner(type="user", id=str(new_id())) for _ in range(2))
-        old = await publish_uploads(log, owner, 250)
+        # More than a page of them.
+        old = await publish_uploads(log, owner, 130)
         kept = await publish_uploads(log, owner, 1)
         others = await publish_uploads(log, other, 3)
         new = await publish_uploads(log, owner, 2)
         [fence] = await log.commands([records.cleared(new[0][1], (kept[0][0].image_id,), owner)])
         after = await publish_uploads(log, owner, 2)
         indexer.start()
-        # 259 commands, and one delete for each image that went.
-        await wait_committed(settings, 259 + 250)
+        # The commands, and one delete at least for each image that went.
+        await wait_committed(settings, 139 + 130)
         left = {row.image_id for row in await index.of_owner(owner, limit=1000)}
         assert left == {up.image_id for up, _ in (*kept, *new, *after)}
         assert len(await index.of_owner(other)) == len(others)
-        assert await self.deletes(settings, 509) == sorted(up.image_id for up, _ in old)
-        assert [entry["deleted"] for entry in entries(indexer, "owner_cleared")] == [250]
-        assert entries(indexer, "owner_cleared")[0]["version"] == str(fence)
+        assert await self.deletes(settings) == {up.image_id for up, _ in old}
+        assert [entry["version"] for entry in entries(indexer, "owner_cleared")] == [str(fence)]
 
     async def test_without_before_everything_below_itself_goes(
         self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
@@ -295,13 +279,13 @@ class TestFence:
         self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
     ) -> None:
         owner = Owner(type="user", id=str(new_id()))
-        uploads = await publish_uploads(log, owner, 400)
+        uploads = await publish_uploads(log, owner, 300)
         # The rows are there already, so that the fence has its work at once.
         for up, version in uploads:
             await index.apply(command_writes(up, version, settings.day_shards))
         await log.commands([records.cleared(owner=owner)])
         indexer.start()
-        await until(lambda: metric(indexer, "imagepipe_indexer_fence_deletions_total") > 50)
+        await until(lambda: metric(indexer, "imagepipe_indexer_fence_deletions_total") > 20)
         indexer.signal(signal.SIGKILL)
         indexer.wait()
         assert list(await index.of_owner(owner)) != [], "the fence was done already: the test shows nothing"
