@@ -189,9 +189,10 @@ def _without(found: Slice, gap: _Gap) -> list[Slice]:
 def cut_at(milliseconds: int) -> UUID:
     """A bound between the ids made before this Unix time and those made from it on.
 
-    Version 7, because Cassandra orders by version first; variant zero, so that no id equals it.
+    Version 7, because Cassandra orders by version first, and still so for its two neighbours, hence the last bit;
+    variant zero, so that no id equals it.
     """
-    return UUID(int=(milliseconds << 80) | (7 << 76))
+    return UUID(int=(milliseconds << 80) | (7 << 76) | 1)
 
 
 def _span_ms(partition: Partition) -> tuple[int, int]:

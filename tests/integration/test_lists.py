@@ -99,7 +99,7 @@ async def test_deleted_images_leave_no_holes_and_empty_days_no_trace(index: Cass
 
 
 @pytest.mark.slow
-async def test_a_hundred_thousand_deletions_do_not_end_a_list(index: CassandraIndex) -> None:
+async def test_a_hundred_thousand_deletions_do_not_end_a_list(index: CassandraIndex, keyspace: Settings) -> None:
     owner = Owner(type="user", id="cleared")
     live = [id_at(NOON - timedelta(hours=2, seconds=n)) for n in range(60)]
     await upload(index, live, owner)
@@ -114,6 +114,15 @@ async def test_a_hundred_thousand_deletions_do_not_end_a_list(index: CassandraIn
     expected = [str(image_id) for image_id in sorted(live, reverse=True)]
     assert await walk(lists(index), owner, 25) == expected
     assert await index.count(owner) == 60
+
+    skipping = CassandraIndex(gap_memory=timedelta(minutes=1))
+    await skipping.connect(keyspace, keyspace.cassandra_keyspace)
+    try:
+        for _ in range(3):
+            assert await walk(lists(skipping), owner, 25) == expected
+            assert await skipping.count(owner) == 60
+    finally:
+        await skipping.close()
 
 
 async def test_a_deep_offset_is_exact_for_own_writes(index: CassandraIndex, monkeypatch: pytest.MonkeyPatch) -> None:
