@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 
 from indexer.consumer import TOPICS, Consumer, kafka_consumer
-from indexer.delivery import Delivery, Patience
+from indexer.delivery import Delivery
 from indexer.fence import Fence
 from indexer.handler import Handler
 from shared.cassandra import CassandraIndex
@@ -19,6 +19,7 @@ from shared.errors import ConfigurationError, Unavailable
 from shared.health import InternalServer, Progress
 from shared.kafka import KafkaCommandLog, KafkaDeadLetters, Producer
 from shared.logs import configure_logging
+from shared.patience import Patience
 from shared.settings import Settings
 from shared.topics import require_topics
 
@@ -79,7 +80,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 @contextlib.asynccontextmanager
 async def _index(settings: Settings) -> AsyncIterator[CassandraIndex]:
     index = CassandraIndex()
-    patience = Patience(settings.outage_patience.total_seconds())
+    patience = Patience(settings.outage_patience)
     try:
         while True:
             try:

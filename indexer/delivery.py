@@ -1,9 +1,7 @@
 """Brings each record to one of its ends: applied, skipped, dead-lettered, or the process stops (invariant 10)."""
 
 import asyncio
-import random
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
@@ -13,35 +11,13 @@ from indexer.metrics import RECORD_SECONDS, RECORDS, RETRIES
 from shared.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.errors import PoisonRecord, Unavailable
 from shared.keys import command_version
+from shared.patience import Patience
 from shared.ports import DeadLetters
 from shared.settings import Topic
 
 log = structlog.get_logger()
 
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 2.0
-
-
-class Patience:
-    """Growing pauses while an engine is away, for `seconds` after the first failure."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._deadline: float | None = None
-        self._pause = FIRST_PAUSE_SECONDS
-
-    async def pause(self, error: Unavailable) -> None:
-        """Wait before the next attempt; raises the error once the time is over."""
-        now = self._clock()
-        if self._deadline is None:
-            self._deadline = now + self._seconds
-        if now >= self._deadline:
-            raise error
-        RETRIES.labels(error.engine).inc()
-        # Jitter: the records of one outage do not all come back at the same moment.
-        await asyncio.sleep(min(self._pause * random.uniform(0.5, 1), self._deadline - now))
-        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+SURPRISE_PAUSE_SECONDS = 0.1
 
 
 class Delivery:
@@ -71,7 +47,7 @@ class Delivery:
         self._limit = limit
         self._topic_names = topic_names
         self._epoch = epoch
-        self._patience = patience.total_seconds()
+        self._patience = patience
         self._attempts = attempts
 
     async def deliver(self, record: ConsumedRecord, lower_settled: Barrier) -> None:
@@ -88,6 +64,7 @@ class Delivery:
                 await self._handler.handle(record, lower_settled)
                 return "applied"
             except Unavailable as error:
+                RETRIES.labels(error.engine).inc()
                 await patience.pause(error)
             except PoisonRecord as error:
                 if record.topic is Topic.COMMANDS:
@@ -102,7 +79,7 @@ class Delivery:
                     return "dead_lettered"
                 RETRIES.labels("unforeseen").inc()
                 log.exception("record_failed", **_place(record), attempt=surprises)
-                await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**surprises)
+                await asyncio.sleep(SURPRISE_PAUSE_SECONDS * 2**surprises)
 
     async def _bury(self, record: ConsumedRecord, error: Exception, attempts: int) -> None:
         self._limit.take()
@@ -122,6 +99,7 @@ class Delivery:
                 await self._dead_letters.send(record.key, record.value, headers)
                 return
             except Unavailable as outage:
+                RETRIES.labels(outage.engine).inc()
                 await patience.pause(outage)
 
 

@@ -44,6 +44,8 @@ def configure_logging(settings: Settings, service: str) -> None:
     root.setLevel(settings.log_level)
     for noisy in ("aiokafka", "cassandra", "botocore", "urllib3", "boto3"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # The server advises against USE with every statement that is prepared; it is how a session gets its keyspace.
+    logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(service=service)
 
 

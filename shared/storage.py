@@ -1,7 +1,6 @@
 """The bucket: an adapter over boto3, whose blocking calls run in a thread pool of their own."""
 
 import asyncio
-import json
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -229,18 +228,3 @@ def _location(region: str) -> Any:
 def _expiry(name: str, prefix: str, after: timedelta) -> Any:
     days = math.ceil(after / timedelta(days=1))
     return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}}
-
-
-def service_policy(bucket: str) -> str:
-    """Least policy of the services' user, as JSON: objects of this bucket, and its list."""
-    arn = f"arn:aws:s3:::{bucket}"
-    objects = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {"Effect": "Allow", "Action": objects, "Resource": [f"{arn}/*"]},
-                {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetBucketLocation"], "Resource": [arn]},
-            ],
-        }
-    )

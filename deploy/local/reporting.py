@@ -23,8 +23,8 @@ class Reporter:
         self.console = console
 
     def say(self, text: str) -> None:
-        """One line, as it is."""
-        self.console.print(escape(text), highlight=False)
+        """One line, as it is: URLs are not broken, so that they can be followed."""
+        self.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def done(self, title: str, seconds: float) -> None:
         """One finished step."""

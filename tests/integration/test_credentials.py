@@ -1,6 +1,5 @@
 """Temporary keys against the real store: what they may do, what they may not, and what becomes of what they put."""
 
-import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +24,6 @@ def api(stack: Stack) -> Iterator[Api]:
         pytest.skip("this deployment gives out no temporary keys")
     with Api(stack.base_url) as client:
         yield client
-
-
-@pytest.fixture
-def owner() -> dict[str, str]:
-    return {"user_id": secrets.token_hex(8)}
 
 
 def keys_for(api: Api, **owner: str) -> dict[str, Any]:

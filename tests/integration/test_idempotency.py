@@ -3,7 +3,6 @@
 import secrets
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -21,17 +20,6 @@ from shared.settings import Settings
 from shared.storage import s3_client
 from tests.api import JPEG, PNG, Api, eventually, form, own_gateway
 from tests.stack import Stack
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack) -> Iterator[Api]:
-    with Api(stack.base_url) as client:
-        yield client
-
-
-@pytest.fixture
-def owner() -> dict[str, str]:
-    return {"user_id": secrets.token_hex(8)}
 
 
 def key() -> dict[str, str]:

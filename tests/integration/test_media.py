@@ -1,7 +1,6 @@
 """The CDN's origin on a running stack: a private bucket, conditional requests and ranges against the real store."""
 
 import secrets
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -14,12 +13,6 @@ from tests.stack import Stack
 
 LARGE = encode(photo(1400, 1000), "PNG")
 """Several times the size of a chunk."""
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack) -> Iterator[Api]:
-    with Api(stack.base_url) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,15 @@
 """Reading from the running stack: lists, documents and bytes, directly after the write and once rendered."""
 
 import secrets
-from collections.abc import Iterator
 
 import pytest
 
 from tests.api import JPEG, PNG, Api, form
 from tests.images import decode, encode, photo
-from tests.stack import Stack
 
 BROKEN = bytearray(encode(photo(200, 150), "PNG"))
 BROKEN[len(BROKEN) // 2 : len(BROKEN) // 2 + 40] = bytes(40)
 """Passes the gateway's look at the headers, and no decoder."""
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack) -> Iterator[Api]:
-    with Api(stack.base_url) as client:
-        yield client
-
-
-@pytest.fixture
-def owner() -> dict[str, str]:
-    return {"user_id": secrets.token_hex(8)}
 
 
 def test_an_upload_is_listed_and_served_directly_after_the_answer(api: Api, owner: dict[str, str]) -> None:

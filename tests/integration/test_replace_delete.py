@@ -1,7 +1,5 @@
 """Replacing and deleting on the running stack: by id, by URL, by owner, whatever is in flight."""
 
-import secrets
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,17 +10,6 @@ from tests.images import encode, photo
 from tests.stack import Stack
 
 OTHER = encode(photo(260, 180), "JPEG")
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack) -> Iterator[Api]:
-    with Api(stack.base_url) as client:
-        yield client
-
-
-@pytest.fixture
-def owner() -> dict[str, str]:
-    return {"user_id": secrets.token_hex(8)}
 
 
 def objects(stack: Stack, image_id: str) -> list[str]:

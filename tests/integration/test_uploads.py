@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -10,21 +9,9 @@ import pytest
 
 from tests.api import JPEG, PNG, Api, form
 from tests.images import encode, photo
-from tests.stack import Stack
 
 WEBP = encode(photo(120, 90), "WEBP")
 FIVE_MIB = 5_242_880
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack) -> Iterator[Api]:
-    with Api(stack.base_url) as client:
-        yield client
-
-
-@pytest.fixture
-def owner() -> dict[str, str]:
-    return {"user_id": secrets.token_hex(8)}
 
 
 def test_upload_keeps_its_contract(api: Api) -> None:
