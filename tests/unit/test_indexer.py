@@ -145,7 +145,7 @@ class Scripted(Handler):
 class TestDelivery:
     @pytest.fixture(autouse=True)
     def _no_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(delivery, "FIRST_PAUSE_SECONDS", 0.001)
+        monkeypatch.setattr(delivery, "SURPRISE_PAUSE_SECONDS", 0.001)
 
     def setup_method(self) -> None:
         self.dead = MemoryDeadLetters()
