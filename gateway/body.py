@@ -53,6 +53,8 @@ async def chunks(request: Request, *, limit: int, pace: Pace) -> AsyncIterator[b
             return
         received += len(chunk)
         if received > limit:
+            # What is within the limit first: it may show a nearer cause, such as one file that is too large.
+            yield chunk[: limit - received]
             raise _too_large(limit)
         yield chunk
 

@@ -32,7 +32,8 @@ def gateway(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         stack.settings,
         log,
         upload_idle_timeout=timedelta(seconds=1),
-        upload_min_rate=1_000_000,
+        # Far above a drip, far below what a starved test process still sends.
+        upload_min_rate=50_000,
         max_concurrent_uploads=2,
     ) as found:
         found.wait_connected()
