@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from gateway.changes import Changes
 from shared.documents import document
 from shared.errors import Unavailable
 from shared.keys import parse_media_path
@@ -33,8 +34,9 @@ def wait_of(headers: Iterable[str], longest: timedelta) -> float:
 class Waiting:
     """Requests of one process that wait; used from one event loop only."""
 
-    def __init__(self, index: Index, base_url: str) -> None:
+    def __init__(self, index: Index, changes: Changes, base_url: str) -> None:
         self._index = index
+        self._changes = changes
         self._base_url = base_url
         self._waiting = 0
 
@@ -62,6 +64,9 @@ class Waiting:
             # Another request's outcome is not this one's, be it an older one that is still shown or a later one.
             if row is not None and row.request is not None and row.request.revision == awaited:
                 found = document(row, self._base_url)
+                if found["status"] != "processing":
+                    # Who is told so here must not read from a cache that it still is.
+                    self._changes.note(row.image_id, row.owner)
         return found
 
 

@@ -35,7 +35,7 @@ class Services:
     @cached_property
     def waiting(self) -> Waiting:
         """Requests that wait for their variants."""
-        return Waiting(self.index, self.settings.public_base_url)
+        return Waiting(self.index, self.changes, self.settings.public_base_url)
 
 
 def services(request: Request) -> Services:

@@ -57,6 +57,7 @@ def test_waiting_gives_the_finished_document(api: Api, owner: dict[str, str]) ->
     assert (answer.status_code, answer.json()["status"]) == (200, "ready")
     assert answer.headers["preference-applied"] == "wait=30"
     assert len(answer.json()["variants"]) == 4
+    assert [image["status"] for image in api.get("/images", params=owner).json()] == ["ready"]
 
 
 def test_a_batch_is_taken_in_file_by_file(api: Api, owner: dict[str, str]) -> None:
