@@ -65,12 +65,12 @@ def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any
 KEY_HEADER = _header(
     "Idempotency-Key",
     "A value of your choice, unique per request. Repeated within a day, the request takes effect once.",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 )
 PREFER_HEADER = _header(
     "Prefer",
-    "`wait=N`: hold the answer back for up to N seconds until the variants are ready.",
-    {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
+    "`wait=N`: hold the answer back for up to N seconds until the variants are ready. Any other preference is ignored.",
+    {"type": "string"},
 )
 OWNER_PARAMETERS = [
     _query("owner_type", "Type of the owner; together with `owner_id`.", _OWNER_FIELDS["owner_type"]),
