@@ -27,6 +27,10 @@ log = structlog.get_logger()
 RECONNECT_SECONDS = 1.0
 """Between two tries to reach an engine at start-up; afterwards the drivers reconnect themselves."""
 
+CONNECT_FIRST_SECONDS = 5.0
+"""The public port opens once the engines are connected, so that a restart answers no request with 503 for that; or
+after this time, because a gateway serves what it can while an engine is away."""
+
 
 class _Server(uvicorn.Server):
     """A server that leaves signals alone: uvicorn's own handling ends the process before connections are closed."""
@@ -66,6 +70,7 @@ class Gateway:
         await internal.start()
         connecting = [asyncio.create_task(self._connect_index()), asyncio.create_task(self._connect_log())]
         try:
+            await asyncio.wait(connecting, timeout=CONNECT_FIRST_SECONDS)
             await self._serve()
         finally:
             for task in connecting:
