@@ -8,7 +8,7 @@ would. There must be an image in it.
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -30,7 +30,7 @@ from shared.storage import s3_client
 HERE = Path(__file__).parent
 WIDTH = 118
 MOST_IMAGES = 3
-"""More would say the same again."""
+"""The newest; more would say the same again."""
 
 
 def picture(path: Path, title: str, content: RenderableType) -> None:
@@ -50,22 +50,18 @@ def contents(settings: Settings, keys: tuple[str, str]) -> RenderableType:
     branches: dict[str, Tree] = {"": tree}
     entries = [entry for page in client.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket)
                for entry in page.get("Contents", [])]  # fmt: skip
+    # Ids of images are ordered by time.
+    newest = sorted({entry["Key"].split("/")[1] for entry in entries if entry["Key"].startswith("images/")})
+    shown = newest[-MOST_IMAGES:]
     for entry in entries:
         key = entry["Key"]
-        if not _shown(key, [each["Key"] for each in entries]):
+        if key.startswith("images/") and key.split("/")[1] not in shown:
             continue
         parent = _branch(branches, key.rpartition("/")[0])
         kind = client.head_object(Bucket=settings.s3_bucket, Key=key)["ContentType"]
         parent.add(Text.assemble(key.rpartition("/")[2], (f"  {entry['Size']:,} B  {kind}", "dim")))
     client.close()
     return tree
-
-
-def _shown(key: str, keys: Iterable[str]) -> bool:
-    if not key.startswith("images/"):
-        return True
-    images = sorted({each.split("/")[1] for each in keys if each.startswith("images/")})
-    return key.split("/")[1] in images[:MOST_IMAGES]
 
 
 def _branch(branches: dict[str, Tree], path: str) -> Tree:

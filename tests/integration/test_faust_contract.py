@@ -76,8 +76,8 @@ async def running(
     try:
         yield app
     finally:
-        # After a crash Faust stumbles over its own closed parts.
-        with suppress(asyncio.CancelledError, RuntimeError):
+        # After a crash Faust stumbles over its own closed parts, or waits for their answer.
+        with suppress(asyncio.CancelledError, RuntimeError, TimeoutError):
             await asyncio.wait_for(app.stop(), 20)
 
 
