@@ -24,6 +24,8 @@ def start(options: Options, reporter: Reporter) -> State:
         argv += ["--gateway-port", str(options.gateway_port)]
     if not options.with_services:
         argv.append("--engines")
+    if options.cluster:
+        argv.append("--cluster")
     with log.open("wb") as output:
         child = subprocess.Popen(
             argv, env=dict(options.given), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,

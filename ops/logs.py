@@ -10,6 +10,7 @@ from rich.console import Console
 from deploy.local.errors import StackError
 from deploy.local.logs import ConsoleSink, tail
 from deploy.local.state import Root
+from deploy.local.topology import kind_of
 from ops.options import DEFAULT_ROOT, RootOption, root_at
 
 
@@ -19,7 +20,12 @@ def register(app: typer.Typer) -> None:
 
 
 def logs(
-    part: Annotated[str | None, typer.Argument(help="kafka, cassandra, s3, gateway, processor or indexer.")] = None,
+    part: Annotated[
+        str | None,
+        typer.Argument(
+            help="kafka, cassandra, s3, gateway, processor or indexer; in a cluster also one of them, as kafka-2."
+        ),
+    ] = None,
     root: RootOption = DEFAULT_ROOT,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="So many of the last lines.")] = 40,
@@ -39,15 +45,19 @@ def logs(
 
 
 def log_files(root: Root, part: str | None) -> dict[str, Path]:
-    """The log files there are, by part. Raises StackError when there are none, or none of that name."""
+    """The log files there are, by part: of one part, of all of a kind, or of all.
+
+    Raises StackError when there are none, or none of that name.
+    """
     found = {path.stem: path for path in sorted(root.logs.glob("*.log"))}
     if not found:
         raise StackError(f"No logs under {root.logs}: `imagepipe up` starts a stack.")
     if part is None:
         return found
-    if part not in found:
+    chosen = {name: path for name, path in found.items() if part in (name, kind_of(name))}
+    if not chosen:
         raise StackError(f"No log of a part named {part}: there are {', '.join(found)}.")
-    return {part: found[part]}
+    return chosen
 
 
 def _follow(files: dict[str, Path], sink: ConsoleSink) -> None:

@@ -32,6 +32,14 @@ Engines = Annotated[
         "--engines", help="Start and prepare Kafka, Cassandra and S3 only; run the services yourself with ROOT/env."
     ),
 ]
+Cluster = Annotated[
+    bool,
+    typer.Option(
+        "--cluster",
+        help="Three Kafka brokers, three Cassandra nodes and two of each service, any of which may fail: about 5 GB of "
+        "memory. The n-th of each listens on 127.0.0.n.",
+    ),
+]
 STOP_PATIENCE = 90.0
 """Seconds that `down` waits for an orderly end: services' grace, then engines'."""
 
@@ -47,6 +55,7 @@ def up(
     gateway_port: GatewayPort = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when the gateway serves.")] = False,
     engines: Engines = False,
+    cluster: Cluster = False,
     sample: Annotated[bool, typer.Option("--sample", help="Then upload a sample photo and show the answer.")] = False,
 ) -> None:
     """Start Kafka, Cassandra, S3 and the services, and keep them running until Ctrl-C.
@@ -57,7 +66,8 @@ def up(
     """
     console = Console(highlight=False)
     reporter = Reporter(console)
-    options = stack.Options(root_at(root), gateway_port, not engines, dict(os.environ))
+    options = stack.Options(root_at(root), gateway_port, not engines, dict(os.environ), cluster)
+    stack.check_shape(options)
     if options.root.is_supervised():
         state = background.wait_until_ready(options.root, reporter)
         reporter.say(f"It runs already, under {options.root.path}.")
@@ -111,8 +121,8 @@ def show_urls(reporter: Reporter, root: Root, state: State) -> None:
     if state.gateway_url:
         reporter.say(f"  Gateway    {state.gateway_url}   (API: {state.gateway_url}/docs)")
     for name, part in state.parts.items():
-        if name != "gateway":
-            reporter.say(f"  {name:<10} {part.url}")
+        if part.url and part.url != state.gateway_url:
+            reporter.say(f"  {name:<11}{part.url}")
     reporter.say(f"  Settings   {root.env_file}   (set -a; . {root.env_file})")
     reporter.say(f"  Logs       {root.logs}")
 

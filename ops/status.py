@@ -11,6 +11,7 @@ from rich.table import Table
 
 from deploy.local import process, services
 from deploy.local.state import PartPhase, PartState, Phase, Root, State
+from deploy.local.topology import kind_of
 from ops.options import DEFAULT_ROOT, RootOption, root_at
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ async def describe(root: Root) -> dict[str, Any]:
     running = root.is_supervised()
     settings = {name: value or "" for name, value in dotenv_values(root.env_file).items()}
     parts = await asyncio.gather(*(_describe_part(name, part, running) for name, part in state.parts.items()))
+    own = {kind_of(name) for name in state.parts}
     external = [
         _row(engine, "external", settings.get(variable, "")) for engine, variable in services.ENDPOINTS.items()
-        if engine not in state.parts and settings
+        if engine not in own and settings
     ]  # fmt: skip
     return {
         "root": str(root.path),
@@ -81,7 +83,7 @@ async def _describe_part(name: str, part: PartState, running: bool) -> dict[str,
     row = _row(name, part.phase.value if running else "stopped", part.url)
     row |= {"restarts": part.restarts, "detail": part.detail, "pid": found.pid if found else None}
     row["memory_bytes"] = process.memory(found) if found else None
-    if name in services.NAMES and running and part.phase is PartPhase.READY:
+    if part.ready_url and running and part.phase is PartPhase.READY:
         # The supervisor asks until a part is ready; what has become of that since, the service itself knows.
         try:
             await services.probe(part.ready_url)

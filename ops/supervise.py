@@ -24,10 +24,11 @@ def supervise(
     root: Annotated[Path, typer.Option()],
     gateway_port: Annotated[int | None, typer.Option()] = None,
     engines: Annotated[bool, typer.Option("--engines")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster")] = False,
 ) -> None:
     """As `imagepipe up`, with the parts' logs in files only."""
     reporter = Reporter(Console(highlight=False, width=120))
-    options = Options(root_at(root), gateway_port, not engines, dict(os.environ))
+    options = Options(root_at(root), gateway_port, not engines, dict(os.environ), cluster)
     serve(options, reporter, lambda _name, _line, _quiet: None, lambda _state: None)
 
 

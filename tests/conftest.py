@@ -1,6 +1,7 @@
 """Fixtures that start real engines, lazily and once per run: unit tests need nothing."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,22 @@ from shared.settings import Settings
 from tests.stack import Stack, isolated, running_stack
 
 NEEDS_SERVICES = pytest.StashKey[bool]()
+CLUSTER_ONLY = Path(__file__).parent / "cluster"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cluster", action="store_true", help="Run what needs engines on a cluster, and nothing else.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a cluster, tests without engines of the run would only be repeated; other runs have no cluster to test."""
+    cluster = config.getoption("--cluster")
+
+    def applies(item: pytest.Item) -> bool:
+        return "running" in getattr(item, "fixturenames", ()) if cluster else CLUSTER_ONLY not in item.path.parents
+
+    config.hook.pytest_deselected(items=[item for item in items if not applies(item)])
+    items[:] = [item for item in items if applies(item)]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -20,7 +37,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def running(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What this run started; use `engines` or `stack`."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    context = running_stack(with_services=request.config.stash[NEEDS_SERVICES])
+    context = running_stack(request.config.stash[NEEDS_SERVICES], request.config.getoption("--cluster"))
     # A start takes seconds, the very first one minutes: show what it is doing.
     with capture.global_and_fixture_disabled():
         print()

@@ -20,6 +20,7 @@ from deploy.local.process import CHILD
 from deploy.local.reporting import Reporter
 from deploy.local.stack import fetch
 from deploy.local.state import Root, State
+from deploy.local.topology import Member
 from shared.cassandra import connect
 from shared.errors import ImagepipeError
 from shared.settings import Settings
@@ -62,7 +63,7 @@ def secured_engines(directory: Path) -> Iterator[Secured]:
     found = fetch((kafka.NAME, cassandra.NAME, s3.NAME), user_cache(), Reporter(Console(stderr=True)))
     java, env = find_java(), dict(os.environ)
     with ExitStack() as stack:
-        node = cassandra.part(root, state, java, found[cassandra.NAME], env)
+        node = cassandra.part(root, state, Member(cassandra.NAME, 1, 1), java, found[cassandra.NAME], env)
         server = s3.part(root, state, found[s3.NAME], env)
         stack.enter_context(_running(_cassandra(root, node, state, keystore), env, root))
         stack.enter_context(_running(_s3(root, server, certificate, key), server.env, root))
@@ -121,7 +122,7 @@ def _kafka(root: Root, state: State, java: Path, jars: Path, keystore: Path, ca_
     properties = data / "server.properties"
     # A later line wins.
     lines = "".join(f"{name}={value}\n" for name, value in values.items())
-    properties.write_text(kafka.render_properties(state, data / "log") + lines)
+    properties.write_text(kafka.render_properties(state, Member(kafka.NAME, 1, 1), data / "log") + lines)
     user = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
     tool = [
         "kafka.tools.StorageTool",

@@ -1,7 +1,7 @@
 """Real engines and services for the tests: one local stack per run, in a temporary root on free ports.
 
 Endpoints given in the environment win; else, where a Docker engine answers, containers; else the local stack's own
-engines. Whichever it is, the supervisor of `imagepipe up` provisions them and runs the services.
+engines (a cluster's always). Whichever it is, the supervisor of `imagepipe up` provisions them and runs the services.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from deploy.local.reporting import Reporter
 from deploy.local.services import ENDPOINTS, settings_from
 from deploy.local.stack import Options, fetch
 from deploy.local.state import PartPhase, PartState, Root, State
+from deploy.local.topology import kind_of, members
 from ops.background import follow_until_ready
 from shared.cassandra import apply_schema
 from shared.settings import Settings
@@ -48,7 +49,10 @@ class NotInTimeError(AssertionError):
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack. `settings` are the services' own, `admin` the same with keys that may create buckets."""
+    """A running stack. `settings` are the services' own, `admin` the same with keys that may create buckets.
+
+    Parts are named as their supervisor names them; in a cluster a kind's name means the first of the kind.
+    """
 
     root: Root
     settings: Settings
@@ -67,9 +71,19 @@ class Stack:
         assert state is not None
         return state
 
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """Where each gateway answers."""
+        return tuple(part.url for name, part in self.state().parts.items() if kind_of(name) == "gateway")
+
+    def parts(self, *kinds: str) -> tuple[str, ...]:
+        """Names of all parts of these kinds that this stack runs itself."""
+        return tuple(name for name in self.state().parts if kind_of(name) in kinds)
+
     def part(self, name: str) -> PartState:
         """One part as the supervisor sees it. Fails for an engine that belongs to somebody else."""
-        return self.state().parts[name]
+        state = self.state()
+        return state.parts[name if name in state.parts else members(name, state.cluster)[0].name]
 
     def pid(self, name: str) -> int:
         """Pid of a running part."""
@@ -79,7 +93,7 @@ class Stack:
 
     def runs(self, name: str) -> bool:
         """Whether this stack runs the part itself, so that a test may kill it."""
-        return name in self.state().parts
+        return bool(self.parts(kind_of(name)))
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Signal a part (its own process, not its children); the pid it had."""
@@ -114,18 +128,19 @@ def wait_for(look: Callable[[], T | None], timeout: float, what: str) -> T:
 
 
 @contextmanager
-def running_stack(with_services: bool) -> Iterator[Stack]:
+def running_stack(with_services: bool, cluster: bool = False) -> Iterator[Stack]:
     """A provisioned stack for this run; ended, and its data removed, at the end."""
     reporter = Reporter(Console(highlight=False))
     given = dict(os.environ)
-    with engine_containers(reporter, wanted=not any(given.get(name) for name in ENDPOINTS.values())) as endpoints:
+    wanted = not cluster and not any(given.get(name) for name in ENDPOINTS.values())
+    with engine_containers(reporter, wanted) as endpoints:
         given |= endpoints
         if any(given.get(name) for name in ENDPOINTS.values()):
             given = unique_names() | given
         root = Root(Path(tempfile.mkdtemp(prefix="imagepipe-test-")))
         child = None
         try:
-            child, state = start(root, given, with_services, reporter)
+            child, state = start(root, given, with_services, cluster, reporter)
             yield stack_at(root, state)
         finally:
             if child is not None:
@@ -137,14 +152,15 @@ def running_stack(with_services: bool) -> Iterator[Stack]:
 
 
 def start(
-    root: Root, given: Mapping[str, str], with_services: bool, reporter: Reporter
+    root: Root, given: Mapping[str, str], with_services: bool, cluster: bool, reporter: Reporter
 ) -> tuple[subprocess.Popen[bytes], State]:
     """Start a supervisor that does not outlive this process, however this one ends. Must run on the main thread."""
     root.create()
-    options = Options(root, 0, with_services, given)
+    options = Options(root, 0, with_services, given, cluster)
     fetch(options.engines, user_cache(), reporter)
     argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "ops.supervise"]
     argv += ["--root", str(root.path), "--gateway-port", "0", *([] if with_services else ["--engines"])]
+    argv += ["--cluster"] if cluster else []
     log = root.logs / "supervisor.log"
     with log.open("wb") as output:
         child = subprocess.Popen(argv, env=dict(given), stdin=subprocess.DEVNULL, stdout=output, stderr=output)

@@ -1,4 +1,4 @@
-"""Cassandra 5 of the local stack: one node with a small heap."""
+"""Cassandra 5 of the local stack: one node or three, with small heaps."""
 
 import asyncio
 import json
@@ -6,13 +6,15 @@ from pathlib import Path
 
 from deploy.local import jvm
 from deploy.local.parts import Part
-from deploy.local.ports import LOOPBACK
 from deploy.local.state import Root, State
+from deploy.local.topology import Member, members
 
 NAME = "cassandra"
 PORTS = ("cassandra", "cassandra_storage")
 HEAP_MB = 256
 """Every heap from 96 to 768 MB ran; this one took 11,000 inserts of 1 kB a second."""
+MEMORY = 600_000_000
+"""Bytes that a node held after a run of uploads."""
 
 LOGGING = Path(__file__).with_name("cassandra-logback.xml")
 
@@ -31,28 +33,32 @@ OPENS = (
 )  # fmt: skip
 
 FAST_START = (
-    # One node has nobody to wait for: 3.4 s instead of 11.4 s until the first query.
+    # Whoever is in the cluster is known beforehand: 3.4 s instead of 11.4 s until the first query.
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.ring_delay_ms=0",
-    "-Dcassandra.initial_token=0",
 )
 
 
-def contact_point(state: State) -> tuple[str, int]:
-    """Host and port where clients reach the node."""
-    return LOOPBACK, state.ports["cassandra"]
+def settings(state: State) -> dict[str, str]:
+    """What the services must know of this Cassandra."""
+    nodes = members(NAME, state.cluster)
+    return {
+        "CASSANDRA_CONTACT_POINTS": ",".join(node.host for node in nodes),
+        "CASSANDRA_PORT": str(state.ports["cassandra"]),
+        "CASSANDRA_REPLICATION_FACTOR": str(len(nodes)),
+    }
 
 
-def part(root: Root, state: State, java: Path, jars: Path, env: dict[str, str]) -> Part:
-    """The node as a part."""
-    data = root.data / NAME
+def part(root: Root, state: State, member: Member, java: Path, jars: Path, env: dict[str, str]) -> Part:
+    """A node as a part."""
+    data = root.data / member.name
     config = data / "cassandra.yaml"
-    host, port = contact_point(state)
+    port = state.ports["cassandra"]
 
     def prepare() -> None:
         (data / "tmp").mkdir(parents=True, exist_ok=True)
         # JSON is YAML.
-        config.write_text(json.dumps(configuration(state, data), indent=2))
+        config.write_text(json.dumps(configuration(state, member, data), indent=2))
 
     options = [
         f"-javaagent:{jvm.only_jar(jars, 'jamm-')}",
@@ -61,6 +67,7 @@ def part(root: Root, state: State, java: Path, jars: Path, env: dict[str, str]) 
         "-Djdk.attach.allowAttachSelf=true",
         "-Dio.netty.tryReflectionSetAccessible=true",
         *FAST_START,
+        f"-Dcassandra.initial_token={token(member)}",
         "-Dcassandra-foreground=yes",
         f"-Dcassandra.config=file://{config}",
         f"-Dcassandra.storagedir={data}",
@@ -70,17 +77,27 @@ def part(root: Root, state: State, java: Path, jars: Path, env: dict[str, str]) 
     ]
     argv = jvm.command(java, HEAP_MB, jars, options, ["org.apache.cassandra.service.CassandraDaemon"])
     return Part(
-        name=NAME, title="Cassandra", argv=argv, env=env, prepare=prepare, probe=lambda: probe(host, port),
-        url=f"{host}:{port}", quiet=True,
+        name=member.name, title=member.titled("Cassandra"), argv=argv, env=env, prepare=prepare,
+        probe=lambda: probe(member, port), url=f"{member.host}:{port}", quiet=True,
     )  # fmt: skip
 
 
-def configuration(state: State, data: Path) -> dict[str, object]:
+def token(member: Member) -> int:
+    """Where a node's part of the ring begins: the ring's 2**64 signed tokens in equal parts, from 0."""
+    unsigned: int = (member.number - 1) * 2**64 // member.of
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
+
+
+def configuration(state: State, member: Member, data: Path) -> dict[str, object]:
     """Content of `cassandra.yaml`.
 
     A write is in the commit log on disk before its ack (`batch`). With `periodic`, the default, a node killed with -9
     lost rows it had acknowledged: replay stops at the last sync marker, and that is written once per period.
+
+    All nodes are seeds and none bootstraps: they start at once, with the parts of the ring that they were given. With
+    one seed every second start of three nodes failed, as the others could not gossip with it yet.
     """
+    seeds = ",".join(f"{each.host}:{state.ports['cassandra_storage']}" for each in members(NAME, state.cluster))
     return {
         "cluster_name": f"imagepipe-{state.stack_id[:8]}",
         "num_tokens": 1,
@@ -89,11 +106,12 @@ def configuration(state: State, data: Path) -> dict[str, object]:
         "seed_provider": [
             {
                 "class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
-                "parameters": [{"seeds": f"{LOOPBACK}:{state.ports['cassandra_storage']}"}],
+                "parameters": [{"seeds": seeds}],
             }
         ],
-        "listen_address": LOOPBACK,
-        "rpc_address": LOOPBACK,
+        "auto_bootstrap": False,
+        "listen_address": member.host,
+        "rpc_address": member.host,
         "storage_port": state.ports["cassandra_storage"],
         "native_transport_port": state.ports["cassandra"],
         "data_file_directories": [str(data / "data")],
@@ -116,24 +134,29 @@ def configuration(state: State, data: Path) -> dict[str, object]:
     }
 
 
-async def probe(host: str, port: int) -> None:
-    """Run a query as a client. Raises while the node cannot answer."""
+async def probe(member: Member, port: int) -> None:
+    """Run a query as a client. Raises while the node cannot answer, or sees too few others for a quorum."""
     # Connecting the driver costs half a second of CPU; look for the open port first.
-    _, writer = await asyncio.open_connection(host, port)
+    _, writer = await asyncio.open_connection(member.host, port)
     writer.close()
-    await asyncio.to_thread(_query, host, port)
+    await asyncio.to_thread(_query, member, port)
 
 
-def _query(host: str, port: int) -> None:
+def _query(member: Member, port: int) -> None:
+    from cassandra import ConsistencyLevel
     from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-    from cassandra.policies import RoundRobinPolicy
+    from cassandra.policies import WhiteListRoundRobinPolicy
 
-    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=5)
+    profile = ExecutionProfile(
+        load_balancing_policy=WhiteListRoundRobinPolicy([member.host]), request_timeout=5,
+        # Cassandra keeps this table three times, however many nodes there are.
+        consistency_level=ConsistencyLevel.QUORUM if member.of > 1 else ConsistencyLevel.ONE,
+    )  # fmt: skip
     cluster = Cluster(
-        [host], port=port, connect_timeout=5, schema_metadata_enabled=False, token_metadata_enabled=False,
+        [member.host], port=port, connect_timeout=5, schema_metadata_enabled=False, token_metadata_enabled=False,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
     )  # fmt: skip
     try:
-        cluster.connect().execute("SELECT release_version FROM system.local")
+        cluster.connect().execute("SELECT view_name FROM system_distributed.view_build_status LIMIT 1")
     finally:
         cluster.shutdown()

@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from deploy.local.topology import kind_of
+
 LIMIT = 8 * 1024 * 1024
 """Bytes of one log file; two older ones are kept, so a part's logs never take more than 24 MiB."""
 
@@ -69,7 +71,7 @@ class ConsoleSink:
         """Print a line, or pass it over."""
         if quiet and not ALARMING.search(line):
             return
-        text = Text(f"{part:<10}│ ", style=COLOURS.get(part, "white"))
+        text = Text(f"{part:<11}│ ", style=COLOURS.get(kind_of(part), "white"))
         # Services colour their own lines; from_ansi keeps that and drops other control sequences.
         text.append_text(Text.from_ansi(line))
         with self._lock:

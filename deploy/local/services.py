@@ -9,6 +9,7 @@ from deploy.local import cassandra, kafka, s3
 from deploy.local.parts import Part
 from deploy.local.ports import LOOPBACK
 from deploy.local.state import State
+from deploy.local.topology import Member
 from shared.settings import Settings
 
 NAMES = ("processor", "indexer", "gateway")
@@ -16,6 +17,8 @@ SWEEP = "sweep"
 SWEEP_EVERY = "10m"
 """Pause between two sweeps of superseded objects; each of those lives for SWEEP_DELAY anyway."""
 PORTS = ("gateway_internal", "processor_internal", "indexer_internal")
+MEMORY = {"gateway": 150_000_000, "processor": 500_000_000, "indexer": 150_000_000, SWEEP: 150_000_000}
+"""Bytes that each held, with its child processes, after a run of uploads."""
 
 ENDPOINTS = {
     kafka.NAME: "KAFKA_BOOTSTRAP_SERVERS",
@@ -39,10 +42,9 @@ def environment(state: State, given: Mapping[str, str]) -> dict[str, str]:
     }
     defaults = {"PUBLIC_BASE_URL": f"http://{LOOPBACK}:{ports['gateway']}", "LOG_FORMAT": "console"}
     if not given.get(ENDPOINTS[kafka.NAME]):
-        own["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers(state)
+        own |= kafka.settings(state)
     if not given.get(ENDPOINTS[cassandra.NAME]):
-        host, port = cassandra.contact_point(state)
-        own |= {"CASSANDRA_CONTACT_POINTS": host, "CASSANDRA_PORT": str(port)}
+        own |= cassandra.settings(state)
     if not given.get(ENDPOINTS[s3.NAME]):
         defaults["CREDENTIALS_ENABLED"] = "true"
         own |= {
@@ -61,14 +63,15 @@ def settings_from(values: Mapping[str, str]) -> Settings:
     return Settings(**{name.lower(): value for name, value in values.items() if name != "LADDER"})  # type: ignore[arg-type]
 
 
-def part(name: str, state: State, env: Mapping[str, str]) -> Part:
+def part(member: Member, state: State, env: Mapping[str, str]) -> Part:
     """A service as a part; ready when its `/readyz` says so."""
-    internal = f"http://{LOOPBACK}:{state.ports[f'{name}_internal']}"
-    url = state.gateway_url or internal
+    internal = f"http://{member.host}:{state.ports[f'{member.kind}_internal']}"
+    public = f"http://{member.host}:{state.ports['gateway']}"
     return Part(
-        name=name, title=name.capitalize(), argv=(sys.executable, "-m", name), env=env,
+        name=member.name, title=member.titled(member.kind.capitalize()), argv=(sys.executable, "-m", member.kind),
+        env={**env, "GATEWAY_HOST": member.host, "INTERNAL_HOST": member.host},
         probe=lambda: probe(f"{internal}/readyz"), ready_url=f"{internal}/readyz",
-        url=url if name == "gateway" else internal,
+        url=public if member.kind == "gateway" else internal,
         # Handlers may finish what they hold: the processor bounds each well under this.
         stop_grace=30, start_timeout=90,
     )  # fmt: skip

@@ -22,14 +22,15 @@ from deploy.local.provisioning import provision
 from deploy.local.reporting import Reporter
 from deploy.local.state import Phase, Root, State
 from deploy.local.supervisor import Supervisor
+from deploy.local.topology import Member, hosts, members
 
 DEFAULT_GATEWAY_PORT = 8000
-NEEDS_MEMORY = 1_500_000_000
-"""Bytes that all parts together held after a run of uploads; the engines 0.9 GB of them."""
-NEEDS_DISK = 500_000_000
-"""Bytes under the root, for Cassandra's commit log and first segments of Kafka."""
+NODE_DISK = 500_000_000
+"""Bytes under the root, for a node's commit log of Cassandra and first segments of Kafka."""
 
 MODULES = {kafka.NAME: kafka, cassandra.NAME: cassandra, s3.NAME: s3}
+MEMORY = {name: module.MEMORY for name, module in MODULES.items()} | services.MEMORY
+"""Bytes of one part of each kind."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,40 @@ class Options:
     with_services: bool
     given: Mapping[str, str]
     """The environment: settings, and endpoints of engines that are not to be started."""
+    cluster: bool = False
 
     @property
     def engines(self) -> tuple[str, ...]:
         """The engines that this stack starts itself."""
         return tuple(name for name in MODULES if not self.given.get(services.ENDPOINTS[name]))
 
+    @property
+    def parts(self) -> tuple[Member, ...]:
+        """All parts that this stack runs, engines first."""
+        kinds = (*self.engines, *((*services.NAMES, services.SWEEP) if self.with_services else ()))
+        return tuple(member for kind in kinds for member in members(kind, self.cluster))
+
 
 def prepare(options: Options, reporter: Reporter) -> State:
     """The state to start from: leftovers of a killed run ended, room checked, ports chosen. Needs the root's lock."""
     root = options.root
     root.create()
-    state = root.load() or State()
+    check_shape(options)
+    state = root.load() or State(cluster=options.cluster)
     left = process.leftovers(state.stack_id)
     if left:
         with reporter.step(f"Ended {len(left)} processes that a killed run had left"):
             process.end(left, grace=10)
-    check_disk(root.path, NEEDS_DISK)
+    addresses = hosts(options.cluster)
+    ports.check_addresses(addresses)
+    check_disk(root.path, NODE_DISK * len(addresses))
     if options.engines:
-        check_memory()
+        check_memory(needed_memory(options))
     names = [*services.PORTS, *(port for engine in options.engines for port in MODULES[engine].PORTS)]
     kept = state.ports
-    chosen = ports.assign(names, kept)
+    chosen = ports.assign(names, kept, addresses)
     chosen["gateway"] = ports.gateway_port(
-        options.gateway_port, kept.get("gateway"), DEFAULT_GATEWAY_PORT, chosen.values()
+        options.gateway_port, kept.get("gateway"), DEFAULT_GATEWAY_PORT, chosen.values(), addresses
     )
     state.ports = {**kept, **chosen}
     state.gateway_url = f"http://{ports.LOOPBACK}:{chosen['gateway']}" if options.with_services else None
@@ -75,12 +86,29 @@ def prepare(options: Options, reporter: Reporter) -> State:
     return state
 
 
-def check_memory() -> None:
-    """Raise StackError when the machine has less memory available than the engines take."""
+def check_shape(options: Options) -> None:
+    """Raise StackError when the root holds a cluster and one node is wanted, or the other way round."""
+    state = options.root.load()
+    if state is None or state.cluster == options.cluster:
+        return
+    was, way_out = ("a cluster", "say --cluster again") if state.cluster else ("single nodes", "leave --cluster out")
+    raise StackError(
+        f"The stack under {options.root.path} was made as {was}, and its data stay that: {way_out}, choose another "
+        f"directory with --root, or remove the data with `imagepipe down --delete-data`."
+    )
+
+
+def needed_memory(options: Options) -> int:
+    """Bytes that the parts of this stack hold together after a run of uploads."""
+    return sum(MEMORY[member.kind] for member in options.parts)
+
+
+def check_memory(needed: int) -> None:
+    """Raise StackError when the machine has less memory available than that."""
     available = psutil.virtual_memory().available
-    if available < NEEDS_MEMORY:
+    if available < needed:
         raise StackError(
-            f"{available / 1e9:.1f} GB of memory are available, the stack needs {NEEDS_MEMORY / 1e9:.1f} GB: close "
+            f"{available / 1e9:.1f} GB of memory are available, the stack needs {needed / 1e9:.1f} GB: close "
             f"other programs, or point KAFKA_BOOTSTRAP_SERVERS, CASSANDRA_CONTACT_POINTS or S3_ENDPOINT_URL to engines "
             f"that run elsewhere."
         )
@@ -108,12 +136,12 @@ def engine_parts(options: Options, state: State, found: Mapping[str, Path]) -> l
     env = _plain_environment(options.given)
     parts = []
     java = find_java() if {kafka.NAME, cassandra.NAME} & set(options.engines) else Path()
-    for name in options.engines:
-        if name == s3.NAME:
-            parts.append(s3.part(options.root, state, found[name], env))
-        else:
-            module = kafka if name == kafka.NAME else cassandra
-            parts.append(module.part(options.root, state, java, found[name], env))
+    for member in options.parts:
+        if member.kind == s3.NAME:
+            parts.append(s3.part(options.root, state, found[s3.NAME], env))
+        elif member.kind in options.engines:
+            module = kafka if member.kind == kafka.NAME else cassandra
+            parts.append(module.part(options.root, state, member, java, found[member.kind], env))
     return parts
 
 
@@ -167,7 +195,8 @@ async def _start(supervisor: Supervisor, options: Options, engines: list[Part], 
     if options.with_services:
         begin = time.monotonic()
         env = {**options.given, **values}
-        await _all(start(services.part(name, supervisor.state, env)) for name in services.NAMES)
+        wanted = [member for member in options.parts if member.kind in services.NAMES]
+        await _all(start(services.part(member, supervisor.state, env)) for member in wanted)
         await supervisor.start(services.sweep_part(env))
 
 
@@ -187,7 +216,7 @@ async def _end(supervisor: Supervisor, engines: list[str], reporter: Reporter) -
         supervisor.set_phase(Phase.STOPPING)
     with reporter.step("Stopped"):
         # Services first: they finish what they hold while the engines still answer.
-        await supervisor.stop_parts((*services.NAMES, services.SWEEP))
+        await supervisor.stop_parts(supervisor.state.parts.keys() - set(engines))
         await supervisor.stop_parts(engines)
     supervisor.state.supervisor = None
     if not failed:

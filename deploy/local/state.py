@@ -73,9 +73,13 @@ class Secrets(BaseModel):
 
 
 class State(BaseModel):
-    """The content of `state.json`. `stack_id` marks every process of the stack through its environment."""
+    """The content of `state.json`. `stack_id` marks every process of the stack through its environment.
+
+    `cluster` is decided by the first `up`: data of one node are not those of three.
+    """
 
     version: int = 1
+    cluster: bool = False
     stack_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
     kafka_cluster_id: str = Field(default_factory=_new_cluster_id)
     secrets: Secrets = Field(default_factory=Secrets)

@@ -17,9 +17,10 @@ import psutil
 from dotenv import dotenv_values
 
 from deploy.local.ports import choose
+from deploy.local.topology import kind_of
 from tests.stack import Stack
 
-PARTS = ("gateway", "processor", "indexer", "kafka", "cassandra", "s3")
+KINDS = ("gateway", "processor", "indexer", "kafka", "cassandra", "s3")
 WORKERS = ("processor", "indexer")
 ZOMBIE_SECONDS = 13.0
 """Above the session time-out of 10 s."""
@@ -35,6 +36,7 @@ class Nemesis:
         self.faults: list[str] = []
         self.recovery_seconds: list[float] = []
         self._stack = stack
+        self._parts = stack.parts(*KINDS)
         self._rng = random.Random(f"nemesis/{seed}")
         self._extra: list[subprocess.Popen[bytes]] = []
 
@@ -65,14 +67,17 @@ class Nemesis:
                 extra.wait(40)
             extra.kill()
         self._extra.clear()
-        for name in PARTS:
+        for name in self._parts:
             self._stack.wait_ready(name, RECOVERY_SECONDS)
 
     def _kill(self) -> None:
-        self._kill_parts([self._rng.choice(PARTS)])
+        self._kill_parts([self._rng.choice(self._parts)])
 
     def _kill_pair(self) -> None:
-        self._kill_parts(self._rng.sample(PARTS, 2))
+        """Two of different kinds: a cluster outlives any one of a kind, and never promised to outlive two."""
+        first = self._rng.choice(self._parts)
+        others = [name for name in self._parts if kind_of(name) != kind_of(first)]
+        self._kill_parts([first, self._rng.choice(others)])
 
     def _kill_parts(self, names: list[str]) -> None:
         self.faults.append(f"kill -9 {' and '.join(names)}")
@@ -83,10 +88,10 @@ class Nemesis:
         self.recovery_seconds.append(time.monotonic() - began)
 
     def _zombie(self) -> None:
-        """Stop a worker while a second one takes its partitions over, then let it go on."""
-        name = self._rng.choice(WORKERS)
-        self.faults.append(f"add a second {name}, stop the first for {ZOMBIE_SECONDS:.0f} s")
-        self._add_worker(name)
+        """Stop a worker while another takes its partitions over, then let it go on."""
+        name = self._rng.choice(self._stack.parts(*WORKERS))
+        self.faults.append(f"add another {kind_of(name)}, stop {name} for {ZOMBIE_SECONDS:.0f} s")
+        self._add_worker(kind_of(name))
         pid = self._stack.pid(name)
         with stopped(pid):
             time.sleep(ZOMBIE_SECONDS)

@@ -26,7 +26,7 @@ async def test_nothing_acknowledged_is_lost(stack: Stack, capsys: pytest.Capture
     before = await image_ids(stack.settings)
     until = time.monotonic() + DURATION
     hurting = asyncio.to_thread(nemesis.run, until)
-    history, _ = await asyncio.gather(run_clients(stack.base_url, SEED, DURATION), hurting)
+    history, _ = await asyncio.gather(run_clients(stack.gateways, SEED, DURATION), hurting)
     owners = sorted({operation.owner for operation in history})
     seconds = await settle(stack.base_url, stack.settings, owners)
     state = (await final_state(stack.base_url, stack.settings, owners)).without(before)

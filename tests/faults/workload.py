@@ -7,8 +7,10 @@ picture is unique, so its checksum names the operation that sent it.
 import asyncio
 import hashlib
 import io
+import itertools
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -154,15 +156,21 @@ def unique_picture(rng: random.Random, renderable: bool = True) -> bytes:
 
 
 async def run_clients(
-    base_url: str, seed: int, seconds: float, *, clients: int = 6, owners: int = 12, pause: float = 0.15
+    gateways: Sequence[str],
+    seed: int,
+    seconds: float,
+    *,
+    clients: int = 6,
+    owners: int = 12,
+    pause: float = 0.15,
 ) -> list[Operation]:
-    """Run the workload; the history of every client, in no particular order."""
+    """Run the workload, clients taking turns at the gateways; every client's history, in no particular order."""
     history: list[Operation] = []
     names = tuple(f"user:{seed}-{number}" for number in range(owners))
     until = time.monotonic() + seconds
     runs = [
-        Client(f"client-{number}", base_url, random.Random(f"{seed}/{number}"), names, history).run(until, pause)
-        for number in range(clients)
+        Client(f"client-{number}", gateway, random.Random(f"{seed}/{number}"), names, history).run(until, pause)
+        for number, gateway in zip(range(clients), itertools.cycle(gateways), strict=False)
     ]
     await asyncio.gather(*runs)
     return history

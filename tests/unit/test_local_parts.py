@@ -22,6 +22,7 @@ from deploy.local.errors import StackError
 from deploy.local.logs import ALARMING, LogFile, pump, tail
 from deploy.local.reporting import Reporter
 from deploy.local.state import Root, State
+from deploy.local.topology import Member
 from tests.stack import wait_for
 
 
@@ -136,13 +137,13 @@ def test_kafka_has_one_version_of_its_clients() -> None:
 
 
 def test_kafka_never_creates_topics_by_itself(tmp_path: Path) -> None:
-    text = kafka.render_properties(with_ports(), tmp_path)
+    text = kafka.render_properties(with_ports(), Member(kafka.NAME, 1, 1), tmp_path)
     assert "auto.create.topics.enable=false\n" in text
     assert "listeners=PLAINTEXT://127.0.0.1:20000,CONTROLLER://127.0.0.1:20001\n" in text
 
 
 def test_cassandra_syncs_before_it_acknowledges(tmp_path: Path) -> None:
-    settings = cassandra.configuration(with_ports(), tmp_path)
+    settings = cassandra.configuration(with_ports(), Member(cassandra.NAME, 1, 1), tmp_path)
     assert settings["commitlog_sync"] == "batch"
     assert settings["listen_address"] == "127.0.0.1"
 
@@ -180,12 +181,11 @@ def test_cache_builds_once_and_forgets_interrupted_builds(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "thing").iterdir()] == ["whole"]
 
 
-def test_full_disk_and_small_memory_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_and_small_memory_are_said(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="make room"):
         check_disk(tmp_path, 10**18)
-    monkeypatch.setattr(stack, "NEEDS_MEMORY", 10**18)
     with pytest.raises(StackError, match="close other programs"):
-        stack.check_memory()
+        stack.check_memory(10**18)
 
 
 def test_process_reference_is_not_fooled_by_a_reused_pid() -> None:
