@@ -27,38 +27,24 @@ from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
-from pydantic import BaseModel
 
+from shared.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
 from shared.documents import ImageRow
 from shared.errors import ConfigurationError, TooManyDeletions, Unavailable
-from shared.events import Current, Request
 from shared.keys import DayShard, Owner, Partition
 from shared.security import cassandra_ssl_context, explain_cassandra
 from shared.settings import Settings
 from shared.slices import MAX_ID, MIN_ID, PAGE, Slices
-from shared.tables import (
-    BY_DAY,
-    BY_OWNER,
-    DAYS,
-    DAYS_BUCKET,
-    IMAGES,
-    PRIMARY_KEYS,
-    Delete,
-    Insert,
-    Outcome,
-    Write,
-)
+from shared.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Write
 
 log = structlog.get_logger()
 
-M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 LIVE_KEYSPACE = "live_keyspace"
 """Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""
 FOLLOW_SECONDS = 1.0
 """How often a process looks whether another keyspace has become the live one: one read of one row."""
 MIGRATIONS = Path(__file__).parent / "migrations"
-COLUMNS = "image_id, owner_type, owner_id, uploaded_at, image_version, request, outcome, current"
 TOMBSTONES = 0x0001
 """Reason READ_TOO_MANY_TOMBSTONES in a replica's failure."""
 ENGINE_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OSError)
@@ -180,38 +166,39 @@ class CassandraIndex:
         """See Index.apply."""
         rows: dict[tuple[Any, ...], list[Write]] = {}
         for write in writes:
-            rows.setdefault(_place(write), []).append(write)
+            rows.setdefault(place_of(write), []).append(write)
         await asyncio.gather(*(self._write(of_one_row) for of_one_row in rows.values()))
 
     async def _write(self, writes: Sequence[Write]) -> None:
         """Writes to one row, each at its own timestamp, as one mutation: half the requests, and nobody sees a part."""
         if len(writes) == 1:
-            await self.execute(*_statement(writes[0]))
+            await self.execute(*statement_of(writes[0]))
             return
         with _translated_errors():
             connection = self._connected()
             batch = BatchStatement(BatchType.UNLOGGED)
-            for write in writes:
-                batch.add(await self._bind(connection, *_statement(write)))
+            statements = [statement_of(write) for write in writes]
+            for cql, values in statements:
+                batch.add(await self._bind(connection, cql, values))
             batch.is_idempotent = True
-            await self._run(connection.session, batch)
+            await self._ask(connection, batch, *(cql for cql, _ in statements))
 
     async def image(self, image_id: UUID) -> ImageRow | None:
         """See Index.image."""
         rows = await self.execute(f"SELECT {COLUMNS} FROM {IMAGES} WHERE image_id = ?", [image_id])
-        return _image_row(rows[0]) if rows else None
+        return image_row(rows[0]) if rows else None
 
     async def of_owner(
         self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:
         """See Index.of_owner."""
-        return await self._newest(owner, COLUMNS, _image_row, below, above, limit)
+        return await self._newest(owner, COLUMNS, image_row, below, above, limit)
 
     async def of_day(
         self, day: date, shard: int, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:
         """See Index.of_day."""
-        return await self._newest(DayShard(day, shard), COLUMNS, _image_row, below, above, limit)
+        return await self._newest(DayShard(day, shard), COLUMNS, image_row, below, above, limit)
 
     async def ids(
         self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
@@ -222,7 +209,7 @@ class CassandraIndex:
 
     async def count(self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None) -> int:
         """See Index.count."""
-        where, values = _partition_clause(partition)
+        where, values = partition_clause(partition)
         cql = f"SELECT COUNT(*) AS total FROM {where} AND image_id < ? AND image_id > ?"
 
         async def count(upper: UUID, lower: UUID) -> int:
@@ -235,9 +222,9 @@ class CassandraIndex:
         """See Index.rows."""
         if not ids:
             return []
-        where, values = _partition_clause(partition)
+        where, values = partition_clause(partition)
         rows = await self.execute(f"SELECT {COLUMNS} FROM {where} AND image_id IN ?", [*values, list(ids)])
-        return [_image_row(row) for row in rows]
+        return [image_row(row) for row in rows]
 
     async def ids_of_days(
         self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
@@ -257,7 +244,7 @@ class CassandraIndex:
             f"SELECT {COLUMNS} FROM {BY_DAY} WHERE day IN ? AND shard IN ? AND image_id IN ? LIMIT {PAGE}",
             [list(days), list(range(shards)), list(ids)],
         )
-        return [_image_row(row) for row in rows]
+        return [image_row(row) for row in rows]
 
     async def _newest(
         self,
@@ -268,7 +255,7 @@ class CassandraIndex:
         above: UUID | None,
         limit: int,
     ) -> list[T]:
-        where, values = _partition_clause(partition)
+        where, values = partition_clause(partition)
         cql = f"SELECT {columns} FROM {where} AND image_id < ? AND image_id > ? LIMIT ?"
 
         async def read(upper: UUID, lower: UUID, most: int) -> list[Any]:
@@ -285,13 +272,16 @@ class CassandraIndex:
         return [row.day.date() for row in rows]
 
     async def execute(self, cql: str, values: Sequence[Any], *, idempotent: bool = True) -> list[Any]:
-        """Rows (the first page, 5,000) of a prepared statement. Raises Unavailable."""
+        """Rows (the first page, 5,000) of a prepared statement.
+
+        Raises Unavailable, and InvalidRequest for values that Cassandra will never take.
+        """
         with _translated_errors():
             # Statement and session must be of one keyspace, also when a switch comes in between.
             connection = self._connected()
             bound = await self._bind(connection, cql, values)
             bound.is_idempotent = idempotent
-            return await self._run(connection.session, bound)
+            return await self._ask(connection, bound, cql)
 
     async def _bind(self, connection: _Connection, cql: str, values: Sequence[Any]) -> BoundStatement:
         statement = connection.prepared.get(cql) or await self._prepare(connection, cql)
@@ -304,9 +294,27 @@ class CassandraIndex:
 
     async def _prepare(self, connection: _Connection, cql: str) -> PreparedStatement:
         prepare = functools.partial(connection.session.prepare, cql)
-        statement = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare)
+        try:
+            statement = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare)
+        except InvalidRequest as error:
+            raise Unavailable("cassandra", f"the schema has to be applied: {error}") from error
         connection.prepared[cql] = statement
         return statement
+
+    async def _ask(self, connection: _Connection, bound: Any, *texts: str) -> list[Any]:
+        """Rows of a statement bound from these texts.
+
+        Cassandra says InvalidRequest to values that it can never take, and to tables or columns that are not there.
+        The first is the record's fault and passes through, as nobody foresaw it: waiting would not help, and the
+        record must not hold up its partition for ever. The second is the deployment's: a text that cannot be prepared
+        any more is Unavailable until the schema is there, and no record is to blame.
+        """
+        try:
+            return await self._run(connection.session, bound)
+        except InvalidRequest:
+            for cql in texts:
+                await self._prepare(connection, cql)
+            raise
 
     async def _run(self, session: Session, bound: Any) -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -335,51 +343,10 @@ def _translated_errors() -> Iterator[None]:
     except ReadFailure as error:
         kind = TooManyDeletions if TOMBSTONES in (error.error_code_map or {}).values() else Unavailable
         raise kind("cassandra", str(error)) from error
+    except InvalidRequest:
+        raise
     except ENGINE_ERRORS as error:
         raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
-
-
-def _place(write: Write) -> tuple[Any, ...]:
-    """Table and primary key of the row that is written."""
-    columns = write.columns if isinstance(write, Insert) else write.key
-    return (write.table, *(columns[name] for name in PRIMARY_KEYS[write.table]))
-
-
-def _statement(write: Write) -> tuple[str, list[Any]]:
-    """CQL and its values; columns that are not written are left out."""
-    match write:
-        case Insert(table, columns, version):
-            names = ", ".join(columns)
-            marks = ", ".join("?" * len(columns))
-            cql = f"INSERT INTO {table} ({names}) VALUES ({marks}) USING TIMESTAMP ?"
-            return cql, [*columns.values(), version]
-        case Delete(table, key, version):
-            where = " AND ".join(f"{name} = ?" for name in key)
-            return f"DELETE FROM {table} USING TIMESTAMP ? WHERE {where}", [version, *key.values()]
-
-
-def _partition_clause(partition: Partition) -> tuple[str, list[Any]]:
-    """Table and condition that select one partition, and the condition's values."""
-    if isinstance(partition, DayShard):
-        return f"{BY_DAY} WHERE day = ? AND shard = ?", [partition.day, partition.shard]
-    return f"{BY_OWNER} WHERE owner_type = ? AND owner_id = ?", [partition.type, partition.id]
-
-
-def _image_row(row: Any) -> ImageRow:
-    uploaded_at: datetime = row.uploaded_at
-    return ImageRow(
-        image_id=row.image_id,
-        owner=Owner(type=row.owner_type, id=row.owner_id),
-        uploaded_at=uploaded_at.replace(tzinfo=UTC),
-        image_version=row.image_version,
-        request=_model(Request, row.request),
-        outcome=Outcome(*row.outcome) if row.outcome else None,
-        current=_model(Current, row.current),
-    )
-
-
-def _model(model: type[M], value: Any) -> M | None:
-    return model.model_validate(value, from_attributes=True) if value is not None else None
 
 
 def _connection(settings: Settings, keyspace: str | None) -> _Connection:
