@@ -95,9 +95,10 @@ class Handler:
         if manifest is None:
             made = await self._make(command, version)
             manifest = None if made is None else await write_manifest(self._store, made)
-            if manifest is not made:
-                # Lost the race for the manifest. The winner's may be an earlier command's, and superseded since: look
-                # again, now that there is one.
+            outrun = await self._answered(command, version) if made is None else manifest is not made
+            if outrun:
+                # Another worker was faster. It may have won the race for the manifest, and be superseded since; or the
+                # sweep has taken the original behind it. Look again, now that there is a manifest.
                 return await self._resolve(command, version)
         # Looked at after the manifest was written: if the delete came in between, it may not have seen our objects.
         buried = await read_tombstone(self._store, command.image_id)
@@ -107,6 +108,12 @@ class Handler:
             # No manifest: should the original come back, a redriven command may still succeed.
             return _failed(command, version, Failure(type="original_lost", detail="The original is not in the bucket."))
         return _answer(manifest, command, version)
+
+    async def _answered(self, command: RenderCommand, version: int) -> bool:
+        """Whether the bucket has a manifest now that answers this command."""
+        manifests = await read_manifests(self._store, command.image_id)
+        mine = (revision_version(command, version), version)
+        return bool(_own(manifests, command, version) or _later(manifests, command.revision, mine))
 
     async def _remove(self, command: RenderCommand, version: int, buried: int) -> Removed:
         await delete_revision(self._store, command.image_id, command.revision)

@@ -205,6 +205,25 @@ async def test_a_lost_original_fails_without_a_manifest(bench: Bench, upload: Up
     assert isinstance(await bench.handle(upload, 0), Ready)
 
 
+async def test_an_original_that_was_swept_behind_another_worker_is_not_lost(bench: Bench, upload: Uploaded) -> None:
+    """Thought dead before it reads the original, which is superseded and swept before it goes on."""
+    other = Handler(bench.store, bench._render, bench.events, records.BASE)
+    newer = await replacement(bench, upload)
+    get = bench.store.get
+
+    async def overtaken(key: str) -> bytes:
+        if key == upload.original.path:
+            bench.store.get = get  # type: ignore[method-assign]
+            await other.handle(upload, version(0))
+            await other.handle(newer, version(1))
+            await bench.store.delete([upload.original.path])
+        return await get(key)
+
+    bench.store.get = overtaken  # type: ignore[method-assign]
+    answer = await bench.handle(upload, 0)
+    assert isinstance(answer, Superseded)
+
+
 async def test_a_delete_leaves_a_tombstone_and_nothing_else(bench: Bench, upload: Uploaded) -> None:
     await bench.handle(upload, 0)
     answer = await bench.handle(Deleted(image_id=upload.image_id, owner=upload.owner), 4)
