@@ -103,6 +103,10 @@ class Settings(BaseSettings):
         "when_required", description="Many S3-compatible stores reject the newer trailing checksums."
     )
     s3_threads: int = Field(16, ge=1, description="Concurrent S3 calls of one process.")
+    s3_timeout: Duration = Field(
+        timedelta(seconds=10),
+        description="Per call, the retry included; a store that takes longer counts as away. Half of it per attempt.",
+    )
     tombstone_retention: Duration = Field(
         timedelta(days=70), description="How long a deletion is remembered: longer than commands and DLQ together."
     )
@@ -196,6 +200,9 @@ class Settings(BaseSettings):
     internal_host: str = Field("127.0.0.1", description="Interface of the internal ports; 0.0.0.0 in a container.")
     log_format: Literal["json", "console"] = Field("json", description="`console` for people.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least that is written.")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="OTLP/HTTP collector that takes traces, such as http://127.0.0.1:4318; unset: none are made."
+    )
 
     @field_validator("cassandra_contact_points", mode="before")
     @classmethod

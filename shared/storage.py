@@ -23,6 +23,9 @@ T = TypeVar("T")
 CHUNK = 256 * 1024
 DELETE_BATCH = 1000
 """Most keys that one DeleteObjects call takes."""
+ATTEMPTS = 2
+"""A connection that died unnoticed costs one; more would make a store that is away be noticed late."""
+CONNECT_SECONDS = 3.0
 MISSING = {"404", "NoSuchKey", "NotFound"}
 LOST_RACE = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 MISCONFIGURED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403"}
@@ -45,30 +48,36 @@ def s3_client(settings: Settings, access_key: str | None = None, secret_key: str
 
 def boto_config(settings: Settings) -> Config:
     """Client configuration that S3-compatible stores understand, with bounded retries and time-outs."""
+    attempt = settings.s3_timeout.total_seconds() / ATTEMPTS
     return Config(
         signature_version="s3v4",
         s3={"addressing_style": settings.s3_addressing_style},
         request_checksum_calculation=settings.s3_checksums,
         response_checksum_validation=settings.s3_checksums,
         max_pool_connections=settings.s3_threads,
-        connect_timeout=3,
-        read_timeout=15,
-        retries={"mode": "standard", "total_max_attempts": 3},
+        connect_timeout=min(CONNECT_SECONDS, attempt),
+        read_timeout=attempt,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
 
 
 class S3Store:
-    """`ObjectStore` on S3 or anything that speaks it."""
+    """`ObjectStore` on S3 or anything that speaks it.
 
-    def __init__(self, client: "S3Client", bucket: str, threads: int) -> None:
+    A call that takes longer than `timeout` raises Unavailable, the wait for a thread included. What it was doing may
+    still happen: like a request whose answer is lost, and harmless for the same reason (keys are immutable).
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, threads: int, timeout: timedelta) -> None:
         self._client = client
         self._bucket = bucket
+        self._timeout = timeout.total_seconds()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="s3")
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "S3Store":
         """The store that the settings name."""
-        return cls(s3_client(settings), settings.s3_bucket, settings.s3_threads)
+        return cls(s3_client(settings), settings.s3_bucket, settings.s3_threads, settings.s3_timeout)
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
         """See ObjectStore.put."""
@@ -166,7 +175,11 @@ class S3Store:
 
     async def _call(self, function: Callable[[], T], key: str) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+            # boto's own time-outs are per attempt and per packet: a store that drips would hold a caller for ever.
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        except TimeoutError as error:
+            raise Unavailable("s3", f"no answer within {self._timeout:g} s") from error
         except (ClientError, BotoCoreError, HTTPClientError, OSError) as error:
             _translate(error, key)
 
