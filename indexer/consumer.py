@@ -32,6 +32,8 @@ DRAIN_SECONDS = 15.0
 """For records under way at a revoke or SIGTERM. Well below the rebalance timeout, so that the group waits for us."""
 REBALANCE_TIMEOUT_MS = 60_000
 """aiokafka's default equals the session timeout, 10 s: less than a drain."""
+LAST_COMMIT_SECONDS = 5.0
+"""For the commit after a drain: SIGTERM is done in under 30 s whatever is away, and so is a revoke."""
 CLOSE_SECONDS = 5.0
 
 
@@ -73,6 +75,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._progress = progress
         self._patience = patience.total_seconds()
         self._partitions: dict[TopicPartition, Partition] = {}
+        self._joined = False
         self._feeds: set[asyncio.Task[None]] = set()
         self._committing = asyncio.Lock()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -107,7 +110,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._close()
 
     async def check(self) -> None:
-        """Return if Kafka answers, the topics exist and partitions are assigned.
+        """Return if Kafka answers, the topics exist and the group is joined. A member too many has no partitions.
 
         Raises Unavailable, ConfigurationError.
         """
@@ -117,8 +120,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             raise Unavailable("kafka", repr(error)) from error
         if missing := sorted(self._topics.keys() - known):
             raise ConfigurationError(f"topics {', '.join(missing)} are gone")
-        if not self._partitions:
-            raise Unavailable("kafka", "no partitions are assigned yet")
+        if not self._joined:
+            raise Unavailable("kafka", "the consumer group is not joined yet")
 
     async def _start(self) -> None:
         try:
@@ -135,11 +138,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             feed = asyncio.create_task(self._feed(place, partition))
             self._feeds.add(feed)
             feed.add_done_callback(self._feed_ended)
+        self._joined = True
         PARTITIONS.set(len(self._partitions))
         log.info("partitions_assigned", count=len(self._partitions))
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called by aiokafka, which would only log what is raised here. Rebalances are eager: everything goes."""
+        self._joined = False
         try:
             await self._drain()
         except Exception as error:
@@ -171,7 +176,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         partitions = list(self._partitions.values())
         await asyncio.gather(*(partition.drain(DRAIN_SECONDS) for partition in partitions))
         if not self._failed.done():
-            await self._commit()
+            await self._commit(min(self._patience, LAST_COMMIT_SECONDS))
         await asyncio.gather(*(partition.close() for partition in partitions))
         self._partitions.clear()
         PARTITIONS.set(0)
@@ -180,36 +185,40 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _commit_for_ever(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
-            await self._commit()
+            await self._commit(self._patience)
             self._observe()
 
-    async def _commit(self) -> None:
-        async with self._committing:
-            moved = {
-                place: partition.position
-                for place, partition in self._partitions.items()
-                if partition.position is not None and partition.position != partition.committed
-            }
-            if not moved:
-                return
-            partitions = dict(self._partitions)
-            try:
-                # aiokafka repeats a commit for as long as the broker is away.
-                async with asyncio.timeout(self._patience):
-                    await self._client.commit(moved)
-            except (CommitFailedError, IllegalStateError) as error:
-                # A rebalance was faster: the new owner reads these records again.
-                COMMITS.labels("lost").inc()
-                log.warning("commit_lost", error=str(error))
-                return
-            except TimeoutError as error:
-                raise Unavailable("kafka", f"no commit within {self._patience:g} s") from error
-            except KafkaError as error:
-                raise Unavailable("kafka", f"commit: {error!r}") from error
-            for place, position in moved.items():
-                partitions[place].committed = position
-            COMMITS.labels("done").inc()
-            self._progress.advanced()
+    async def _commit(self, seconds: float) -> None:
+        """Commit what moved. Raises Unavailable where Kafka does not take it within this time."""
+        try:
+            # aiokafka repeats a commit for as long as the broker is away.
+            async with asyncio.timeout(seconds), self._committing:
+                await self._commit_moved()
+        except TimeoutError as error:
+            raise Unavailable("kafka", f"no commit within {seconds:g} s") from error
+
+    async def _commit_moved(self) -> None:
+        moved = {
+            place: partition.position
+            for place, partition in self._partitions.items()
+            if partition.position is not None and partition.position != partition.committed
+        }
+        if not moved:
+            return
+        partitions = dict(self._partitions)
+        try:
+            await self._client.commit(moved)
+        except (CommitFailedError, IllegalStateError) as error:
+            # A rebalance was faster: the new owner reads these records again.
+            COMMITS.labels("lost").inc()
+            log.warning("commit_lost", error=str(error))
+            return
+        except KafkaError as error:
+            raise Unavailable("kafka", f"commit: {error!r}") from error
+        for place, position in moved.items():
+            partitions[place].committed = position
+        COMMITS.labels("done").inc()
+        self._progress.advanced()
 
     def _observe(self) -> None:
         """Publish the lag, and tell liveness whether there is work."""
@@ -222,7 +231,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             lag = partition.pending if partition.committed is None else max(0, end - partition.committed)
             LAG.labels(place.topic, str(place.partition)).set(lag)
             waiting += lag
-        self._progress.waiting(waiting)
+        # Without partitions nobody knows what waits; a rebalance that never ends is a hang, too.
+        self._progress.waiting(waiting if self._joined else max(1, waiting))
 
     async def _close(self) -> None:
         for feed in list(self._feeds):

@@ -43,11 +43,12 @@ class Acks:
         if position is not None:
             self._positions[partition] = position
 
-    def position(self, partition: int) -> int | None:
-        """The position that could be committed, or that of the first record read; None before any record."""
-        if partition in self._positions:
-            return self._positions[partition]
-        return self._offsets[partition].lowest if partition in self._offsets else None
+    def restart(self, partition: int) -> int | None:
+        """Where a restart would read on: the committed position, else the first record read; None before any record.
+
+        Not what is settled: a process whose commits fail would seem to have nothing to do.
+        """
+        return self._committed.get(partition, self._first.get(partition))
 
     def committable(self) -> dict[int, int]:
         """Partition to position (the next offset to read), where it is higher than what was committed."""

@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 COMMIT_SECONDS = 1.0
 """How often positions are committed: what a killed process did since is done again, and finds its manifests."""
-COMMIT_TIMEOUT_SECONDS = 5.0
+COMMIT_TIMEOUT_SECONDS = 3.0
 """A commit that hangs (brokers away) must not hold up a revoke or the exit."""
 
 Commit = Callable[[Mapping[int, int]], Awaitable[bool]]
@@ -68,9 +68,9 @@ class Agent:
         """Records read and not committed."""
         return self._assignment.acks.pending
 
-    def position(self, partition: int) -> int | None:
-        """The position of a partition that is settled and known, the next offset to read; None before any record."""
-        return self._assignment.acks.position(partition)
+    def restart(self, partition: int) -> int | None:
+        """The offset of a partition from which a restart would read on; None before any record."""
+        return self._assignment.acks.restart(partition)
 
     async def accept(self, record: Received) -> None:
         """Take a record in; returns when there is room for the next. Called in the order of each partition's log."""

@@ -97,7 +97,7 @@ class CommandStream:
         total = 0
         for tp in assigned:
             end = self._app.consumer.highwater(tp)
-            position = agent.position(tp.partition)
+            position = agent.restart(tp.partition)
             if position is None:
                 position = await self._app.consumer.position(tp)
             lag = max(0, (end or 0) - (position or 0))
@@ -105,9 +105,14 @@ class CommandStream:
             total += lag
         return total
 
+    @property
+    def joined(self) -> bool:
+        """Whether this process is a member of the group, with partitions or without, and no rebalance is under way."""
+        return not self._app.rebalancing and self._app.consumer_generation_id > 0
+
     async def check_joined(self) -> None:
-        """Return once the group has been joined (partitions or none); raises Unavailable before and meanwhile."""
-        if self._app.rebalancing or self._app.consumer_generation_id <= 0:
+        """Return while the group is joined; raises Unavailable otherwise."""
+        if not self.joined:
             raise Unavailable("kafka", "the consumer group is not joined yet")
 
 

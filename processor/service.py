@@ -1,6 +1,7 @@
 """The processor's life: start, run until told or until it is wiser to start again, stop in bounded time."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Coroutine
 from datetime import timedelta
@@ -29,12 +30,14 @@ from shared.topics import require_topics
 log = structlog.get_logger()
 
 SOURCE = "imagepipe/processor"
-DRAIN_SECONDS = 12.0
+DRAIN_SECONDS = 10.0
 """With the bounds of the other steps of `stop`, SIGTERM ends the process in under 30 s, as orchestrators expect."""
 WAITING_PER_IMAGE = 8
 """Records read ahead for each image that may run: enough to find another owner's turn behind a hot one."""
 MEASURE_EVERY = 5
 """Commits between two measurements of lag."""
+MEASURE_TIMEOUT_SECONDS = 5.0
+"""The consuming library asks for a position for as long as the brokers are away; commits go on meanwhile."""
 
 
 class Processor:
@@ -134,8 +137,16 @@ class Processor:
     async def _commit(self, *, measure: bool) -> None:
         if await self._agent.commit():
             self._progress.advanced()
-        if measure and not self._app.rebalancing:
-            self._progress.waiting(await self._stream.measure(self._agent))
+        if measure:
+            self._progress.waiting(await self._backlog())
+
+    async def _backlog(self) -> int:
+        """Records that wait, as far as that is known. At least one where it is not: not knowing for long is a hang."""
+        if self._stream.joined:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MEASURE_TIMEOUT_SECONDS):
+                    return await self._stream.measure(self._agent)
+        return max(1, self._agent.pending)
 
     async def _stop(self, working: asyncio.Task[None]) -> None:
         log.info("processor_stops", reason=repr(self._error) if self._error else "signal")

@@ -24,9 +24,16 @@ def test_partitions_are_apart() -> None:
     acks.start(1, 7)
     acks.settle(1, 7)
     assert acks.committable() == {1: 8}
-    assert acks.position(0) == 1
-    assert acks.position(1) == 8
-    assert acks.position(2) is None
+
+
+def test_a_restart_reads_on_from_what_is_committed_and_not_from_what_is_settled() -> None:
+    acks = Acks()
+    assert acks.restart(0) is None
+    acks.start(0, 7)
+    acks.settle(0, 7)
+    assert acks.restart(0) == 7
+    acks.committed({0: 8})
+    assert acks.restart(0) == 8
 
 
 def test_what_was_committed_is_not_committed_again() -> None:
