@@ -86,12 +86,25 @@ async def announce_replacement(services: Services, file: CheckedFile, ids: Ids, 
 async def upload_batch(
     services: Services, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids], owner: Owner | None
 ) -> list[Accepted | Problem]:
-    """Take in what is acceptable of a request's files; one that fails does not spoil the others. In order."""
+    """Take in what is acceptable of a request's files; one that fails does not spoil the others. In order.
+
+    An engine that is away is asked once, not once for each file: the caller is told within one time-out.
+    """
     stored = await _store_batch(services, files, ids)
     results: list[Accepted | Problem] = []
+    outage: Unavailable | None = None
     # One after the other: the log's order within the request is that of its files.
     for file, names in zip(stored, ids, strict=True):
-        results.append(file if isinstance(file, Problem) else await _announce(services, file, names, owner))
+        if isinstance(file, Problem):
+            results.append(file)
+        elif outage is not None:
+            results.append(away(Unavailable(outage.engine, outage.detail), file_name=file.name))
+        else:
+            try:
+                results.append(await announce_upload(services, file, names, owner))
+            except Unavailable as error:
+                outage = error
+                results.append(away(error, file_name=file.name))
     return results
 
 
@@ -100,25 +113,21 @@ async def _store_batch(
 ) -> list[CheckedFile | Problem]:
     places = asyncio.Semaphore(CONCURRENT_PUTS)
     store = put_original(services)
+    outages: list[Unavailable] = []
 
     async def one(file: CheckedFile | Problem, names: Ids) -> CheckedFile | Problem:
         if isinstance(file, Problem):
             return file
-        try:
-            async with places:
-                await store_one(file, names, store)
-        except Unavailable as error:
-            return away(error, file_name=file.name)
-        return file
+        async with places:
+            if not outages:
+                try:
+                    await store_one(file, names, store)
+                    return file
+                except Unavailable as error:
+                    outages.append(error)
+            return away(outages[0], file_name=file.name)
 
     return await asyncio.gather(*map(one, files, ids))
-
-
-async def _announce(services: Services, file: CheckedFile, ids: Ids, owner: Owner | None) -> Accepted | Problem:
-    try:
-        return await announce_upload(services, file, ids, owner)
-    except Unavailable as error:
-        return away(error, file_name=file.name)
 
 
 def _original(services: Services, file: CheckedFile, ids: Ids) -> Original:

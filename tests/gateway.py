@@ -87,9 +87,11 @@ class AwayStore(MemoryStore):
     """A store that can be switched off."""
 
     away = False
+    refused = 0
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
         if self.away:
+            self.refused += 1
             raise Unavailable("s3", "switched off")
         return await super().put(key, data, content_type, if_absent=if_absent)
 

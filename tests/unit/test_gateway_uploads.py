@@ -7,6 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from gateway.intake import CONCURRENT_PUTS
 from gateway.wiring import Services
 from shared.errors import Unavailable, UnknownOutcome
 from shared.events import Failed, Failure, Uploaded, request_of
@@ -144,6 +145,24 @@ async def test_a_batch_that_an_outage_cut_in_two_is_to_be_repeated() -> None:
     assert {item.image_id for item in gateway.log.commands if isinstance(item, Uploaded)} == {
         UUID(image["image_id"]) for image in second.json()["images"]
     }
+
+
+async def test_an_engine_that_is_away_is_not_asked_for_each_file_of_a_batch() -> None:
+    """Each time-out is up to 15 s, and a request may bring 20 files."""
+    gateway = MemoryGateway()
+    batch = files(*((f"{number}.png", PNG) for number in range(12)))
+    async with gateway.client() as client:
+        gateway.log.errors = [Unavailable("kafka", "away")]
+        without_log = await client.post("/images", files=batch)
+        stored = len(gateway.store.objects)
+        gateway.store.away = True
+        without_store = await client.post("/images", files=batch)
+
+    assert (without_log.status_code, without_store.status_code) == (503, 503)
+    assert [problem["code"] for problem in without_log.json()["images"]] == ["unavailable"] * 12
+    assert gateway.log.commands == []
+    assert stored == 12
+    assert gateway.store.refused <= CONCURRENT_PUTS
 
 
 @pytest.mark.parametrize(
