@@ -9,7 +9,7 @@ DURATION ?= 60
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint format test test-unit test-faults bench-lists bench-pipeline clean
+.PHONY: help setup up down lint format test test-unit test-faults test-cluster bench-lists bench-pipeline clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test-unit: setup ## Run the tests that need nothing
 
 test-faults: setup ## A fault run alone: SEED=7 DURATION=600 (seconds)
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest tests/faults $(ARGS)
+
+test-cluster: setup ## The tests of engines and a fault run on three brokers and three nodes: SEED=7 DURATION=600
+	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest --cluster \
+		tests/integration tests/convergence tests/faults tests/cluster $(ARGS)
 
 # The benchmarks measure the stack that `make up` has started here.
 bench-lists: setup ## Measure lists: ARGS="--images 200000"

@@ -73,6 +73,12 @@ def check(history: Iterable[Operation], state: FinalState) -> list[Violation]:
     return violations
 
 
+def served(history: Iterable[Operation], began: float, ended: float) -> bool:
+    """Whether an upload was sent and acknowledged between these times."""
+    acknowledged = (op for op in history if op.kind is Kind.UPLOAD and op.result is Result.OK)
+    return any(began < op.started and op.ended < ended for op in acknowledged)
+
+
 def _images(operations: list[Operation]) -> dict[str, _Image]:
     images: dict[str, _Image] = {}
     for op in operations:

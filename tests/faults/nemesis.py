@@ -12,21 +12,34 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import psutil
 from dotenv import dotenv_values
 
 from deploy.local.ports import choose
 from deploy.local.topology import kind_of
+from tests.replicas import wait_whole
 from tests.stack import Stack
 
 KINDS = ("gateway", "processor", "indexer", "kafka", "cassandra", "s3")
 WORKERS = ("processor", "indexer")
+REPLICATED = ("kafka", "cassandra")
+"""Kinds of which a cluster has three, so that any one may be away."""
 ZOMBIE_SECONDS = 13.0
 """Above the session time-out of 10 s."""
 RECOVERY_SECONDS = 60.0
 
 Fault = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A broker or node of a cluster that was away alone. Times are of the monotonic clock."""
+
+    name: str
+    began: float
+    ended: float
 
 
 class Nemesis:
@@ -35,14 +48,18 @@ class Nemesis:
     def __init__(self, stack: Stack, seed: int) -> None:
         self.faults: list[str] = []
         self.recovery_seconds: list[float] = []
+        self.absences: list[Absence] = []
         self._stack = stack
         self._parts = stack.parts(*KINDS)
+        self._nodes = stack.parts(*REPLICATED) if stack.state().cluster else ()
         self._rng = random.Random(f"nemesis/{seed}")
         self._extra: list[subprocess.Popen[bytes]] = []
 
     def run(self, until: float) -> None:
         """Inject faults until the monotonic time `until`. Blocks; the stack is whole again when this returns."""
         kinds = [self._kill, self._kill, self._kill_pair, self._zombie, self._kill_render_worker]
+        if self._nodes:
+            kinds += [self._kill_node, self._freeze_node]
         try:
             for kind in self._shuffled(kinds):
                 if time.monotonic() >= until:
@@ -85,7 +102,28 @@ class Nemesis:
         old = {name: self._stack.kill(name) for name in names}
         for name, pid in old.items():
             self._stack.wait_restarted(name, pid, RECOVERY_SECONDS)
+        self._recovered(began, names)
+
+    def _recovered(self, began: float, names: list[str]) -> None:
+        """Take the times. What is away next must not be the only one with the latest records."""
+        ended = time.monotonic()
+        if self._nodes:
+            wait_whole(self._stack.settings, RECOVERY_SECONDS)
+        if len(names) == 1 and names[0] in self._nodes:
+            self.absences.append(Absence(names[0], began, ended))
         self.recovery_seconds.append(time.monotonic() - began)
+
+    def _kill_node(self) -> None:
+        self._kill_parts([self._rng.choice(self._nodes)])
+
+    def _freeze_node(self) -> None:
+        """Stop a broker or node: its connections stay open, so that only time-outs tell that it is away."""
+        name = self._rng.choice(self._nodes)
+        self.faults.append(f"stop {name} for {ZOMBIE_SECONDS:.0f} s")
+        began = time.monotonic()
+        with stopped(self._stack.pid(name)):
+            time.sleep(ZOMBIE_SECONDS)
+        self._recovered(began, [name])
 
     def _zombie(self) -> None:
         """Stop a worker while another takes its partitions over, then let it go on."""

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.faults.checker import check
+from tests.faults.checker import check, served
 from tests.faults.history import Result
 from tests.faults.nemesis import Nemesis
 from tests.faults.observe import final_state, image_ids, settle
@@ -39,5 +39,6 @@ async def test_nothing_acknowledged_is_lost(stack: Stack, capsys: pytest.Capture
             f"longest recovery {max(nemesis.recovery_seconds, default=0):.1f} s, settled {seconds:.1f} s after the end"
         )
     assert check(history, state) == []
+    assert [absence for absence in nemesis.absences if not served(history, absence.began, absence.ended)] == []
     assert acknowledged > DURATION, "the workload hardly ran: the result says nothing"
     assert nemesis.faults

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults import checker
-from tests.faults.checker import check
+from tests.faults.checker import check, served
 from tests.faults.history import FinalState, FoundImage, Kind, Operation, Result
 
 UPLOAD = Operation(Kind.UPLOAD, "user:1", Result.OK, 1.0, 2.0, image_id="a", sha256="aa")
@@ -76,3 +76,10 @@ def test_kept_promises_pass(history: list[Operation], state: FinalState) -> None
 )
 def test_each_broken_promise_is_seen(rule: str, history: list[Operation], state: FinalState) -> None:
     assert rule in rules(history, state)
+
+
+def test_served_means_an_upload_sent_and_acknowledged_in_that_time() -> None:
+    assert served([UPLOAD], 0.5, 2.5)
+    assert not served([UPLOAD], 1.5, 2.5), "it was sent before"
+    assert not served([UPLOAD], 0.5, 1.5), "it was acknowledged after"
+    assert not served([unknown(UPLOAD), replace(DELETE, started=1.0, ended=2.0)], 0.5, 2.5)
