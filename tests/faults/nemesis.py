@@ -1,7 +1,7 @@
 """Hurts a running stack: kills, stops and restarts parts, one at a time and in pairs, and adds and removes workers.
 
-A part is stopped for longer than the consumers' session time-out, so that it comes back as a zombie: a process that
-believes to own partitions which others have taken over meanwhile.
+A worker is stopped for longer than the consumers' session time-out while another takes its partitions over, so that it
+comes back as a zombie: a process that believes to own partitions which others have.
 """
 
 import os
@@ -10,150 +10,185 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import httpx
 import psutil
 from dotenv import dotenv_values
 
 from deploy.local.ports import choose
 from deploy.local.topology import kind_of
+from tests.faults.deck import KINDS, OUTAGE_SECONDS, STOP_SECONDS, WORKERS, Action, Card, deal
 from tests.replicas import wait_whole
-from tests.stack import Stack
+from tests.stack import Stack, wait_for
 
-KINDS = ("gateway", "processor", "indexer", "kafka", "cassandra", "s3")
-WORKERS = ("processor", "indexer")
+RECOVERY_SECONDS = 90.0
+LONG_RUN_SECONDS = 240.0
+"""From here on a run has room for outages that are longer than the services' patience."""
+SERVICES = ("gateway", "processor", "indexer")
 REPLICATED = ("kafka", "cassandra")
 """Kinds of which a cluster has three, so that any one may be away."""
-ZOMBIE_SECONDS = 13.0
-"""Above the session time-out of 10 s."""
-RECOVERY_SECONDS = 60.0
-
-Fault = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Absence:
-    """A broker or node of a cluster that was away alone. Times are of the monotonic clock."""
+class Fault:
+    """A fault as it was injected, at these times of the monotonic clock.
 
-    name: str
+    `recovery_seconds`: from the kill, or from the end of a stop, until every service called itself ready again.
+    """
+
+    card: Card
+    parts: tuple[str, ...]
     began: float
     ended: float
+    recovery_seconds: float
+
+    @property
+    def is_absence(self) -> bool:
+        """Whether one part alone was away for a while."""
+        return len(self.parts) == 1 and self.card.action in (Action.KILL, Action.STOP, Action.OUTAGE)
+
+    def __str__(self) -> str:
+        return f"{self.card.action} {' and '.join(self.parts)} ({self.recovery_seconds:.1f} s)"
 
 
 class Nemesis:
     """Injects faults until told to stop; each heals before the next. `faults` says what was done, in order."""
 
-    def __init__(self, stack: Stack, seed: int) -> None:
-        self.faults: list[str] = []
-        self.recovery_seconds: list[float] = []
-        self.absences: list[Absence] = []
+    def __init__(self, stack: Stack, seed: int, duration: float) -> None:
+        self.faults: list[Fault] = []
         self._stack = stack
         self._parts = stack.parts(*KINDS)
-        self._nodes = stack.parts(*REPLICATED) if stack.state().cluster else ()
         self._rng = random.Random(f"nemesis/{seed}")
+        self._cards = deal(seed, outages=duration >= LONG_RUN_SECONDS)
         self._extra: list[subprocess.Popen[bytes]] = []
+        self._probes = httpx.Client(timeout=10)
 
     def run(self, until: float) -> None:
         """Inject faults until the monotonic time `until`. Blocks; the stack is whole again when this returns."""
-        kinds = [self._kill, self._kill, self._kill_pair, self._zombie, self._kill_render_worker]
-        if self._nodes:
-            kinds += [self._kill_node, self._freeze_node]
         try:
-            for kind in self._shuffled(kinds):
-                if time.monotonic() >= until:
+            for card in self._cards:
+                # The first comes however short the run is; a later one that would end long after it is left.
+                if self.faults and time.monotonic() + 0.8 * card.seconds > until:
                     break
-                kind()
-                time.sleep(self._rng.uniform(0.5, 2.0))
+                self._play(card)
+                time.sleep(self._rng.uniform(0.2, 1.0))
         finally:
-            self.heal()
+            self._end_extra_workers()
+            self._wait_whole()
+            self._probes.close()
 
-    def _shuffled(self, kinds: list[Fault]) -> Iterator[Fault]:
-        """Every kind once in random order, then again: a short run sees each kind before it sees one twice."""
-        while True:
-            yield from self._rng.sample(kinds, len(kinds))
+    def _play(self, card: Card) -> None:
+        parts = tuple(self._member(kind) for kind in card.kinds)
+        began = time.monotonic()
+        over = self._hurt(card.action, parts)
+        ended = time.monotonic()
+        self._wait_whole()
+        self.faults.append(Fault(card, parts, began, ended, time.monotonic() - over))
 
-    def heal(self) -> None:
-        """End extra workers and wait until every part is ready."""
+    @property
+    def absences(self) -> list[Fault]:
+        """Times when one broker or node of a cluster was away, and nothing else: requests had to be served."""
+        if not self._stack.state().cluster:
+            return []
+        return [fault for fault in self.faults if fault.is_absence and fault.card.kinds[0] in REPLICATED]
+
+    def _member(self, kind: str) -> str:
+        return self._rng.choice([name for name in self._parts if kind_of(name) == kind])
+
+    def _hurt(self, action: Action, parts: Sequence[str]) -> float:
+        """The monotonic time from which on things could get better."""
+        match action:
+            case Action.KILL | Action.KILL_PAIR:
+                return self._end(parts, signal.SIGKILL)
+            case Action.RESTART:
+                return self._end(parts, signal.SIGTERM)
+            case Action.STOP:
+                return self._stop(parts[0], STOP_SECONDS)
+            case Action.OUTAGE:
+                return self._stop(parts[0], OUTAGE_SECONDS)
+            case Action.STOP_AND_KILL:
+                return self._stop(parts[0], STOP_SECONDS, also_killed=parts[1:])
+            case Action.KILL_RENDER | Action.STOP_RENDER:
+                return self._hurt_render_process(parts[0], action)
+            case Action.ADD_AND_REMOVE:
+                self._add_worker(kind_of(parts[0]))
+                return self._end_extra_workers()
+
+    def _end(self, names: Sequence[str], number: signal.Signals) -> float:
+        began = time.monotonic()
+        old = {name: self._stack.kill(name, number) for name in names}
+        for name, pid in old.items():
+            self._stack.wait_restarted(name, pid, RECOVERY_SECONDS)
+        return began
+
+    def _stop(self, name: str, seconds: float, also_killed: Sequence[str] = ()) -> float:
+        """Stop a part for a while. A worker has another beside it meanwhile, which takes its partitions over."""
+        if kind_of(name) in WORKERS:
+            self._add_worker(kind_of(name))
+        with stopped(self._stack.pid(name)):
+            self._end_without_waiting(also_killed)
+            time.sleep(seconds)
+        over = time.monotonic()
+        self._end_extra_workers()
+        return over
+
+    def _end_without_waiting(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._stack.kill(name)
+
+    def _hurt_render_process(self, name: str, action: Action) -> float:
+        """Kill or stop one of the processor's own children, in the middle of whatever it renders."""
+        children = psutil.Process(self._stack.pid(name)).children(recursive=True)
+        victim = self._rng.choice(children)
+        if action is Action.STOP_RENDER:
+            with stopped(victim.pid):
+                time.sleep(STOP_SECONDS)
+        else:
+            os.kill(victim.pid, signal.SIGKILL)
+        return time.monotonic()
+
+    def _add_worker(self, kind: str) -> None:
+        """Start one more worker than the supervisor knows, and wait until it is in the group."""
+        port = choose(())
+        own = {f"{kind.upper()}_INTERNAL_PORT": str(port), "LOG_LEVEL": "WARNING"}
+        values = {key: value or "" for key, value in dotenv_values(self._stack.root.env_file).items()}
+        with (self._stack.root.logs / f"{kind}-extra.log").open("ab") as log:
+            argv = [sys.executable, "-m", kind]
+            self._extra.append(subprocess.Popen(argv, env={**os.environ, **values, **own}, stdout=log, stderr=log))
+        self._wait_answering(f"http://127.0.0.1:{port}/readyz")
+
+    def _end_extra_workers(self) -> float:
+        began = time.monotonic()
         for extra in self._extra:
-            extra.send_signal(signal.SIGCONT)
             extra.terminate()
         for extra in self._extra:
             with suppress(subprocess.TimeoutExpired):
                 extra.wait(40)
             extra.kill()
+            extra.wait()
         self._extra.clear()
+        return began
+
+    def _wait_whole(self) -> None:
+        """Wait until every part runs and every service calls itself ready: all its engines answer it."""
         for name in self._parts:
             self._stack.wait_ready(name, RECOVERY_SECONDS)
-
-    def _kill(self) -> None:
-        self._kill_parts([self._rng.choice(self._parts)])
-
-    def _kill_pair(self) -> None:
-        """Two of different kinds: a cluster outlives any one of a kind, and never promised to outlive two."""
-        first = self._rng.choice(self._parts)
-        others = [name for name in self._parts if kind_of(name) != kind_of(first)]
-        self._kill_parts([first, self._rng.choice(others)])
-
-    def _kill_parts(self, names: list[str]) -> None:
-        self.faults.append(f"kill -9 {' and '.join(names)}")
-        began = time.monotonic()
-        old = {name: self._stack.kill(name) for name in names}
-        for name, pid in old.items():
-            self._stack.wait_restarted(name, pid, RECOVERY_SECONDS)
-        self._recovered(began, names)
-
-    def _recovered(self, began: float, names: list[str]) -> None:
-        """Take the times. What is away next must not be the only one with the latest records."""
-        ended = time.monotonic()
-        if self._nodes:
+        for name in self._stack.parts(*SERVICES):
+            self._wait_answering(self._stack.part(name).ready_url)
+        if self._stack.state().cluster:
+            # What is away next must not be the only one with the latest records.
             wait_whole(self._stack.settings, RECOVERY_SECONDS)
-        if len(names) == 1 and names[0] in self._nodes:
-            self.absences.append(Absence(names[0], began, ended))
-        self.recovery_seconds.append(time.monotonic() - began)
 
-    def _kill_node(self) -> None:
-        self._kill_parts([self._rng.choice(self._nodes)])
+    def _wait_answering(self, url: str) -> None:
+        def ready() -> bool | None:
+            with suppress(httpx.TransportError):
+                return self._probes.get(url).status_code == 200 or None
+            return None
 
-    def _freeze_node(self) -> None:
-        """Stop a broker or node: its connections stay open, so that only time-outs tell that it is away."""
-        name = self._rng.choice(self._nodes)
-        self.faults.append(f"stop {name} for {ZOMBIE_SECONDS:.0f} s")
-        began = time.monotonic()
-        with stopped(self._stack.pid(name)):
-            time.sleep(ZOMBIE_SECONDS)
-        self._recovered(began, [name])
-
-    def _zombie(self) -> None:
-        """Stop a worker while another takes its partitions over, then let it go on."""
-        name = self._rng.choice(self._stack.parts(*WORKERS))
-        self.faults.append(f"add another {kind_of(name)}, stop {name} for {ZOMBIE_SECONDS:.0f} s")
-        self._add_worker(kind_of(name))
-        pid = self._stack.pid(name)
-        with stopped(pid):
-            time.sleep(ZOMBIE_SECONDS)
-        extra = self._extra.pop()
-        extra.terminate()
-        extra.wait(40)
-
-    def _add_worker(self, name: str) -> None:
-        port = choose(())
-        own = {f"{name.upper()}_INTERNAL_PORT": str(port), "LOG_LEVEL": "WARNING"}
-        values = {key: value or "" for key, value in dotenv_values(self._stack.root.env_file).items()}
-        log = (self._stack.root.logs / f"{name}-extra.log").open("ab")
-        argv = [sys.executable, "-m", name]
-        self._extra.append(subprocess.Popen(argv, env={**os.environ, **values, **own}, stdout=log, stderr=log))
-        time.sleep(4)
-
-    def _kill_render_worker(self) -> None:
-        """Kill one of the processor's own children, in the middle of whatever it renders."""
-        children = psutil.Process(self._stack.pid("processor")).children(recursive=True)
-        if children:
-            victim = self._rng.choice(children)
-            self.faults.append("kill -9 a child process of the processor")
-            with suppress(psutil.NoSuchProcess):
-                victim.kill()
+        wait_for(ready, RECOVERY_SECONDS, f"{url} says ready")
 
 
 @contextmanager

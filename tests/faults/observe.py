@@ -3,12 +3,16 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import Any
 
 import httpx
 
+from ops.inspection import Inspection
 from ops.lag import consumer_lag
+from ops.output import Output
+from ops.rows import Rows
 from ops.topic_reader import TopicReader
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
@@ -16,6 +20,8 @@ from tests.faults.history import FinalState, FoundImage
 from tests.stack import NotInTimeError
 
 PAGE = 500
+AT_ONCE = 16
+"""Images whose files are fetched at the same time."""
 Document = dict[str, Any]
 
 
@@ -51,13 +57,29 @@ async def final_state(base_url: str, settings: Settings, owners: Iterable[str]) 
     """What is there: every owner's list, the bucket, the DLQ, and whether what is served can be fetched."""
     async with httpx.AsyncClient(base_url=base_url, timeout=20) as http:
         documents = [(owner, document) for owner in owners for document in await _list(http, owner)]
-        unreadable = {document["image_id"] for _, document in documents if not await _served(http, document)}
+        places = asyncio.Semaphore(AT_ONCE)
+        served = await asyncio.gather(*(_served(http, places, document) for _, document in documents))
+        unreadable = {document["image_id"] for (_, document), fine in zip(documents, served, strict=True) if not fine}
     return FinalState(
         listed=tuple(_found(owner, document) for owner, document in documents),
         object_keys=await _object_keys(settings),
         dead_letters=await _dead_letters(settings),
         unreadable=frozenset(unreadable),
     )
+
+
+async def damage(settings: Settings, before: Collection[str]) -> list[str]:
+    """What `imagepipe verify` would report of log, index and bucket, images that were there before left out."""
+    rows = await Rows.open(settings)
+    store = S3Store.from_settings(settings)
+    try:
+        # Objects without a command: an upload whose outcome is unknown may leave one, and the checker counts them.
+        look = Inspection(settings, rows, store, Output(True), grace=timedelta(hours=1), with_checksums=True)
+        found = await look.settled(await look.run(), 1.0)
+        return [str(each) for each in found if str(each.image_id) not in before]
+    finally:
+        await store.close()
+        await rows.close()
 
 
 async def image_ids(settings: Settings) -> set[str]:
@@ -91,12 +113,12 @@ async def _list(http: httpx.AsyncClient, owner: str) -> list[Document]:
         answer = await http.get(following["url"], headers={"Cache-Control": "no-cache"})
 
 
-async def _served(http: httpx.AsyncClient, document: Document) -> bool:
-    for item in (document["original"], *document["variants"]):
-        path = httpx.URL(item["url"]).path
-        answer = await http.get(path)
-        if answer.status_code != 200 or hashlib.sha256(answer.content).hexdigest() != item["sha256"]:
-            return False
+async def _served(http: httpx.AsyncClient, places: asyncio.Semaphore, document: Document) -> bool:
+    async with places:
+        for item in (document["original"], *document["variants"]):
+            answer = await http.get(httpx.URL(item["url"]).path)
+            if answer.status_code != 200 or hashlib.sha256(answer.content).hexdigest() != item["sha256"]:
+                return False
     return True
 
 

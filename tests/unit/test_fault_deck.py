@@ -1,0 +1,34 @@
+"""The fault suite leaves no kind of fault out: five minutes of successive seeds, or one long run, have them all."""
+
+from itertools import combinations, islice
+
+from tests.faults.deck import ENGINES, HAND, KINDS, Action, Card, deal, full_deck
+
+SINGLE = {(action, (kind,)) for action in (Action.KILL, Action.STOP, Action.RESTART) for kind in KINDS}
+
+
+def shown(cards: list[Card]) -> set[tuple[Action, tuple[str, ...]]]:
+    return {(card.action, card.kinds) for card in cards}
+
+
+def test_five_minutes_of_five_seeds_have_every_kind() -> None:
+    cards = [card for seed in range(1, 6) for card in islice(deal(seed), HAND)]
+    assert SINGLE <= shown(cards)
+    assert {card.action for card in cards} == set(Action) - {Action.OUTAGE}
+
+
+def test_a_deck_has_every_kind_whatever_the_seed() -> None:
+    for seed in range(20):
+        cards = full_deck(seed, outages=True)
+        assert SINGLE <= shown(cards)
+        assert {card.action for card in cards} == set(Action)
+        assert {card.kinds[0] for card in cards if card.action is Action.OUTAGE} == set(ENGINES)
+
+
+def test_every_pair_comes_within_a_few_seeds() -> None:
+    drawn = {card.kinds for seed in range(1, 6) for card in full_deck(seed, outages=False) if len(card.kinds) == 2}
+    assert drawn == set(combinations(KINDS, 2))
+
+
+def test_a_seed_deals_the_same_again() -> None:
+    assert list(islice(deal(3), 80)) == list(islice(deal(3), 80))
