@@ -19,8 +19,10 @@ from shared.errors import ImagepipeError, Unavailable
 from shared.health import InternalServer
 from shared.kafka import KafkaCommandLog, Producer
 from shared.logs import configure_logging
+from shared.metrics import Service
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
+from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -65,7 +67,11 @@ class Gateway:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then let the requests under way end."""
         internal = InternalServer(
-            self._settings.gateway_internal_port, self._checks(), lambda: None, host=self._settings.internal_host
+            Service.GATEWAY,
+            self._settings.gateway_internal_port,
+            self._checks(),
+            lambda: None,
+            host=self._settings.internal_host,
         )
         await internal.start()
         connecting = [asyncio.create_task(self._connect_index()), asyncio.create_task(self._connect_log())]
@@ -129,10 +135,12 @@ def main() -> int:
     """Run the gateway with the environment's settings; returns the exit code."""
     settings = Settings()
     configure_logging(settings, "gateway")
+    flush_spans = configure_tracing(settings, "gateway")
     # uvloop where the platform has it.
     factory = uvicorn.Config("gateway").get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(Gateway(settings).run())
+    flush_spans()
     return 0
 
 

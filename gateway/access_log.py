@@ -1,15 +1,15 @@
-"""Pure ASGI middleware around every request: its id and trace, its log line and metrics, headers of every answer."""
+"""Pure ASGI middleware around every request: its id, span, log line and metrics, headers of every answer."""
 
 import re
 import time
 from dataclasses import dataclass
 
 import structlog
+from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.metrics import REQUESTS, SECONDS
-from gateway.tracing import begin
+from shared import metrics, tracing
 from shared.keys import new_id
 
 log = structlog.get_logger("gateway.access")
@@ -17,6 +17,8 @@ log = structlog.get_logger("gateway.access")
 REQUEST_ID = "X-Request-ID"
 CLIENT_CLOSED = 499
 """nginx's number for a client that went away before there was an answer; only in log and metrics."""
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Methods that are counted by name: a client may send any word as one, and each would be a time series."""
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -47,7 +49,6 @@ class AccessLog:
             return
         headers = Headers(scope=scope)
         request_id = request_id_of(headers.get(REQUEST_ID))
-        begin(headers.get("traceparent"))
         exchange = _Exchange()
 
         async def count_received() -> Message:
@@ -65,19 +66,42 @@ class AccessLog:
             await send(message)
 
         started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        parent = tracing.continued(headers.get(tracing.TRACEPARENT))
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            tracing.span(method, kind=SpanKind.SERVER, parent=parent) as span,
+            metrics.REQUESTS_IN_FLIGHT.track_inprogress(),
+        ):
             try:
                 await self._app(scope, count_received, complete_and_count)
             finally:
-                _account(scope, exchange, time.perf_counter() - started)
+                # The template, not the path: ids would make a time series each.
+                route = getattr(scope.get("route"), "path", "none")
+                _count(method, route, exchange, time.perf_counter() - started)
+                _describe(span, method, route, scope, exchange)
+                _log(scope, exchange, time.perf_counter() - started)
                 structlog.contextvars.unbind_contextvars("owner", "image_id")
 
 
-def _account(scope: Scope, exchange: _Exchange, seconds: float) -> None:
-    # The template, not the path: ids would make a time series each.
-    route = getattr(scope.get("route"), "path", "none")
-    REQUESTS.labels(scope["method"], route, str(exchange.status)).inc()
-    SECONDS.labels(scope["method"], route).observe(seconds)
+def _count(method: str, route: str, exchange: _Exchange, seconds: float) -> None:
+    metrics.REQUESTS.labels(method, route, str(exchange.status)).inc()
+    metrics.REQUEST_SECONDS.labels(method, route).observe(seconds)
+    metrics.RECEIVED_BYTES.labels(route).inc(exchange.received)
+    metrics.SENT_BYTES.labels(route).inc(exchange.sent)
+
+
+def _describe(span: Span, method: str, route: str, scope: Scope, exchange: _Exchange) -> None:
+    span.update_name(f"{method} {route}")
+    span.set_attribute("http.request.method", method)
+    span.set_attribute("http.route", route)
+    span.set_attribute("url.path", scope["path"])
+    span.set_attribute("http.response.status_code", exchange.status)
+    if exchange.status >= 500:
+        span.set_status(StatusCode.ERROR)
+
+
+def _log(scope: Scope, exchange: _Exchange, seconds: float) -> None:
     path_ids = {name: str(value) for name, value in scope.get("path_params", {}).items() if name == "image_id"}
     bound = structlog.contextvars.get_contextvars()
     log.info(

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gateway.metrics import REFUSED, UPLOAD_BYTES, UPLOADS
 from gateway.problems import Problem
+from shared.metrics import REFUSED, UPLOAD_BYTES, UPLOADS_IN_FLIGHT
 
 RETRY_AFTER = {"Retry-After": "1"}
 """An upload takes a fraction of a second on a healthy stack, so a place is soon free."""
@@ -25,13 +25,13 @@ class Admission:
         if self._used >= self._slots:
             raise _saturated("slots", f"{self._slots} uploads are under way")
         self._used += 1
-        UPLOADS.set(self._used)
+        UPLOADS_IN_FLIGHT.set(self._used)
         reservation = Reservation(self)
         try:
             yield reservation
         finally:
             self._used -= 1
-            UPLOADS.set(self._used)
+            UPLOADS_IN_FLIGHT.set(self._used)
             self._hold(-reservation.size)
 
     def _hold(self, size: int) -> None:

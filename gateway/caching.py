@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 from cachetools import TTLCache
 
+from shared.metrics import CACHE_READS
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -27,7 +29,9 @@ class ReadCache(Generic[K, V]):
     not kept.
     """
 
-    def __init__(self, ttl: timedelta, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, name: str, ttl: timedelta, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`name` tells the caches apart in the metric `imagepipe_gateway_cache_reads_total`."""
+        self._name = name
         self._loads: TTLCache[K, _Load[V]] = TTLCache(
             capacity, ttl.total_seconds(), timer=clock, getsizeof=lambda load: load.weight
         )
@@ -35,6 +39,7 @@ class ReadCache(Generic[K, V]):
     async def get(self, key: K, load: Callable[[], Awaitable[V]], *, fresh: bool = False, weight: int = 1) -> V:
         """The value, loaded if there is none or if it must be `fresh`. Raises what the load raises."""
         kept = None if fresh else self._loads.get(key)
+        CACHE_READS.labels(self._name, "miss" if kept is None else "hit").inc()
         if kept is None:
             kept = self._start(key, load, weight)
         # A caller that hangs up must not take the load away from the others.

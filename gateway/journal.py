@@ -8,12 +8,14 @@
 """
 
 import structlog
+from opentelemetry.trace import SpanKind
 
-from gateway.metrics import ACCEPTED, ROW_FAILURES
-from gateway.tracing import traceparent
 from gateway.wiring import Services
+from shared import metrics, tracing
+from shared.errors import UnknownOutcome
 from shared.events import Command, OwnerCleared
 from shared.keys import command_version
+from shared.ports import Appended
 from shared.tables import command_writes
 
 log = structlog.get_logger()
@@ -24,9 +26,9 @@ async def append(services: Services, command: Command) -> int | None:
 
     Raises UnknownOutcome, Unavailable: then no row was written.
     """
-    appended = await services.log.append(command, traceparent=traceparent())
-    ACCEPTED.labels(command.type).inc()
+    appended = await _append(services, command)
     version = None if appended.offset is None else command_version(services.settings.epoch, appended.offset)
+    log.info("command_appended", partition=appended.partition, offset=appended.offset, **_named(command, version))
     if version is not None:
         await _write_rows(services, command, version)
     if not isinstance(command, OwnerCleared):
@@ -34,10 +36,35 @@ async def append(services: Services, command: Command) -> int | None:
     return version
 
 
+async def _append(services: Services, command: Command) -> Appended:
+    try:
+        with (
+            tracing.span(f"append {command.type}", _named(command, None), kind=SpanKind.PRODUCER),
+            metrics.APPEND_SECONDS.time(),
+        ):
+            appended = await services.log.append(command, traceparent=tracing.traceparent())
+    except UnknownOutcome:
+        metrics.UNKNOWN_OUTCOMES.labels(command.type).inc()
+        log.warning("command_outcome_unknown", **_named(command, None))
+        raise
+    metrics.COMMANDS_APPENDED.labels(command.type).inc()
+    return appended
+
+
+def _named(command: Command, version: int | None) -> dict[str, str]:
+    """What the other services' logs call this command, too."""
+    found = {"type": command.type, "owner": command.owner.key}
+    if version is not None:
+        found["version"] = str(version)
+    if not isinstance(command, OwnerCleared):
+        found["image_id"] = str(command.image_id)
+    return found
+
+
 async def _write_rows(services: Services, command: Command, version: int) -> None:
     try:
         await services.index.apply(command_writes(command, version, services.settings.day_shards))
     except Exception as error:
         # Whatever it is, the command is in the log and the answer is the same: the indexer writes the row.
-        ROW_FAILURES.inc()
-        log.warning("row_left_to_indexer", version=version, error=f"{type(error).__name__}: {error}")
+        metrics.ROW_FAILURES.inc()
+        log.warning("row_left_to_indexer", **_named(command, version), error=f"{type(error).__name__}: {error}")

@@ -130,8 +130,8 @@ class Lists:
         self._index = index
         self._ttl = ttl
         self._base_url = base_url
-        self._pages: ReadCache[ListQuery, Page] = ReadCache(ttl, CACHED_IMAGES)
-        self._days: ReadCache[None, Sequence[date]] = ReadCache(ttl, 1)
+        self._pages: ReadCache[ListQuery, Page] = ReadCache("lists", ttl, CACHED_IMAGES)
+        self._days: ReadCache[None, Sequence[date]] = ReadCache("days", ttl, 1)
         self._anchors: LRUCache[Owner | None, Anchors] = LRUCache(REMEMBERED_TIMELINES)
         slots = asyncio.Semaphore(QUERIES_AT_ONCE)
         self._everyone = GlobalTimeline(index, shards, lambda: self._days.get(None, index.days), slots)

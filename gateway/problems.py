@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from shared.errors import Unavailable, UnknownOutcome
+from shared.metrics import UNAVAILABLE
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ RETRY_AFTER = {"Retry-After": "5"}
 
 def away(error: Unavailable, **extra: Any) -> Problem:
     """The problem of an engine that is away. Its own words may name hosts; they go to the log only."""
+    UNAVAILABLE.labels(error.engine).inc()
     log.warning("engine_unavailable", engine=error.engine, error=error.detail)
     if isinstance(error, UnknownOutcome):
         return Problem("unknown_outcome", f"{error.engine} gave no answer in time", headers=RETRY_AFTER, **extra)

@@ -40,7 +40,7 @@ class Queries:
         self._index = services.index
         self._settings = services.settings
         settings = services.settings
-        self._rows: ReadCache[UUID, ImageRow | None] = ReadCache(settings.list_cache_ttl, CACHED_ROWS)
+        self._rows: ReadCache[UUID, ImageRow | None] = ReadCache("rows", settings.list_cache_ttl, CACHED_ROWS)
         self.lists = Lists(
             services.index,
             services.changes,

@@ -12,6 +12,7 @@ from gateway.changes import Changes
 from shared.documents import document
 from shared.errors import Unavailable
 from shared.keys import parse_media_path
+from shared.metrics import WAITING_REQUESTS
 from shared.ports import Index
 
 MAX_WAITING = 500
@@ -47,7 +48,8 @@ class Waiting:
         self._waiting += 1
         try:
             deadline = time.monotonic() + seconds
-            return [await self._poll(found, deadline) for found in documents]
+            with WAITING_REQUESTS.track_inprogress():
+                return [await self._poll(found, deadline) for found in documents]
         finally:
             self._waiting -= 1
 

@@ -19,9 +19,11 @@ from shared.errors import ConfigurationError, Unavailable
 from shared.health import InternalServer, Progress
 from shared.kafka import KafkaCommandLog, KafkaDeadLetters, Producer
 from shared.logs import configure_logging
+from shared.metrics import Service
 from shared.patience import Patience
 from shared.settings import Settings
 from shared.topics import require_topics
+from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -65,6 +67,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         client = kafka_consumer(settings)
         consumer = Consumer(client, topics, delivery.deliver, progress, settings.outage_patience)
         server = InternalServer(
+            Service.INDEXER,
             settings.indexer_internal_port,
             {"kafka": consumer.check, "cassandra": index.check},
             progress.stalled,
@@ -123,7 +126,10 @@ def main() -> None:
     """Read the settings and serve until SIGTERM."""
     settings = Settings()
     configure_logging(settings, "indexer")
-    sys.exit(asyncio.run(_serve(settings)))
+    flush_spans = configure_tracing(settings, "indexer")
+    code = asyncio.run(_serve(settings))
+    flush_spans()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

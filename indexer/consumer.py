@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from indexer.handler import ConsumedRecord
-from indexer.metrics import COMMITS, LAG, PARTITIONS
 from indexer.partition import Deliver, Partition
+from shared import metrics
 from shared.errors import ConfigurationError, Unavailable
 from shared.health import Progress
 from shared.kafka import client_options
@@ -139,7 +139,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._feeds.add(feed)
             feed.add_done_callback(self._feed_ended)
         self._joined = True
-        PARTITIONS.set(len(self._partitions))
+        metrics.ASSIGNED_PARTITIONS.set(len(self._partitions))
         log.info("partitions_assigned", count=len(self._partitions))
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
@@ -149,7 +149,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._drain()
         except Exception as error:
             self._fail(error)
-        log.info("partitions_revoked", count=len(list(revoked)))
+        count = len(list(revoked))
+        metrics.REBALANCES.inc(count > 0)
+        log.info("partitions_revoked", count=count)
 
     async def _feed(self, place: TopicPartition, partition: Partition) -> None:
         """Start the partition's records in order. A partition that is full is not read, the others are."""
@@ -179,8 +181,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit(min(self._patience, LAST_COMMIT_SECONDS))
         await asyncio.gather(*(partition.close() for partition in partitions))
         self._partitions.clear()
-        PARTITIONS.set(0)
-        LAG.clear()
+        metrics.ASSIGNED_PARTITIONS.set(0)
+        metrics.LAG.clear()
 
     async def _commit_for_ever(self) -> None:
         while True:
@@ -210,18 +212,21 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._client.commit(moved)
         except (CommitFailedError, IllegalStateError) as error:
             # A rebalance was faster: the new owner reads these records again.
-            COMMITS.labels("lost").inc()
+            metrics.COMMITS.labels("lost").inc()
             log.warning("commit_lost", error=str(error))
             return
         except KafkaError as error:
             raise Unavailable("kafka", f"commit: {error!r}") from error
         for place, position in moved.items():
             partitions[place].committed = position
-        COMMITS.labels("done").inc()
+        metrics.COMMITS.labels("done").inc()
         self._progress.advanced()
 
     def _observe(self) -> None:
         """Publish the lag, and tell liveness whether there is work."""
+        partitions = self._partitions.values()
+        metrics.RECORDS_IN_FLIGHT.set(sum(partition.running for partition in partitions))
+        metrics.OLDEST_SECONDS.set(max((partition.oldest_seconds() for partition in partitions), default=0))
         waiting = 0
         for place, partition in self._partitions.items():
             end = self._client.highwater(place)
@@ -229,7 +234,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             # Before anything was settled in this assignment, what is under way is what is known to wait.
             lag = partition.pending if partition.committed is None else max(0, end - partition.committed)
-            LAG.labels(place.topic, str(place.partition)).set(lag)
+            metrics.LAG.labels(self._topics[place.topic].value, str(place.partition)).set(lag)
             waiting += lag
         # Without partitions nobody knows what waits; a rebalance that never ends is a hang, too.
         self._progress.waiting(waiting if self._joined else max(1, waiting))
@@ -248,4 +253,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 def _consumed(topic: Topic, record: Any) -> ConsumedRecord:
-    return ConsumedRecord(topic, record.partition, record.offset, record.key, record.value, list(record.headers))
+    return ConsumedRecord(
+        topic,
+        record.partition,
+        record.offset,
+        record.key,
+        record.value,
+        list(record.headers),
+        # Kafka's -1: the record has no time.
+        record.timestamp / 1000 if record.timestamp > 0 else None,
+    )

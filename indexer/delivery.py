@@ -1,15 +1,18 @@
 """Brings each record to one of its ends: applied, skipped, dead-lettered, or the process stops (invariant 10)."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from indexer.handler import Barrier, ConsumedRecord, Handler
-from indexer.metrics import RECORD_SECONDS, RECORDS, RETRIES
+from shared import metrics, tracing
 from shared.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.errors import PoisonRecord, Unavailable
+from shared.events import Event, OwnerCleared, header, record_version
 from shared.keys import command_version
 from shared.patience import Patience
 from shared.ports import DeadLetters
@@ -52,9 +55,38 @@ class Delivery:
 
     async def deliver(self, record: ConsumedRecord, lower_settled: Barrier) -> None:
         """Return when the record is settled. Raises Unavailable, TooManyDeadLetters: the process must stop."""
-        with RECORD_SECONDS.labels(record.topic).time():
+        started = time.monotonic()
+        place = _place(record) | self._identity(record)
+        parent = tracing.continued(header(record.headers, tracing.TRACEPARENT))
+        with (
+            structlog.contextvars.bound_contextvars(**place),
+            tracing.span(f"apply {place.get('type', 'unreadable')}", place, kind=SpanKind.CONSUMER, parent=parent),
+        ):
             result = await self._deliver(record, lower_settled)
-        RECORDS.labels(record.topic, result).inc()
+            seconds = time.monotonic() - started
+            log.info("record_done", result=result, seconds=round(seconds, 3))
+        metrics.RECORD_SECONDS.labels(record.topic.value).observe(seconds)
+        metrics.RECORDS.labels(record.topic.value, result).inc()
+        if record.appended_at is not None:
+            metrics.DELAY_SECONDS.labels(record.topic.value).observe(max(0.0, time.time() - record.appended_at))
+
+    def _identity(self, record: ConsumedRecord) -> dict[str, str | int]:
+        """What the record is about, for logs and traces; nothing where nobody can read it."""
+        try:
+            content = record.content
+            if content is None:
+                return {}
+            version = (
+                content.version
+                if isinstance(content, Event)
+                else record_version(content, self._epoch, record.offset, record.headers)
+            )
+        except PoisonRecord:
+            return {}
+        found: dict[str, str | int] = {"type": content.type, "owner": content.owner.key, "version": str(version)}
+        if not isinstance(content, OwnerCleared):
+            found["image_id"] = str(content.image_id)
+        return found
 
     async def _deliver(self, record: ConsumedRecord, lower_settled: Barrier) -> str:
         patience = Patience(self._patience)
@@ -64,11 +96,12 @@ class Delivery:
                 await self._handler.handle(record, lower_settled)
                 return "applied"
             except Unavailable as error:
-                RETRIES.labels(error.engine).inc()
+                metrics.RETRIES.labels(error.engine).inc()
+                log.warning("engine_away", error=str(error))
                 await patience.pause(error)
             except PoisonRecord as error:
                 if record.topic is Topic.COMMANDS:
-                    log.warning("command_skipped", **_place(record), error=str(error))
+                    log.warning("command_skipped", error=str(error))
                     return "skipped"
                 await self._bury(record, error, surprises + 1)
                 return "dead_lettered"
@@ -77,8 +110,8 @@ class Delivery:
                 if surprises >= self._attempts:
                     await self._bury(record, error, surprises)
                     return "dead_lettered"
-                RETRIES.labels("unforeseen").inc()
-                log.exception("record_failed", **_place(record), attempt=surprises)
+                metrics.RETRIES.labels("unforeseen").inc()
+                log.exception("record_failed", attempt=surprises)
                 await asyncio.sleep(SURPRISE_PAUSE_SECONDS * 2**surprises)
 
     async def _bury(self, record: ConsumedRecord, error: Exception, attempts: int) -> None:
@@ -92,16 +125,18 @@ class Delivery:
             error=error,
             attempts=attempts,
         )
-        log.error("record_dead_lettered", **_place(record), error=f"{type(error).__name__}: {error}")
+        log.error("record_dead_lettered", error=f"{type(error).__name__}: {error}")
         patience = Patience(self._patience)
         while True:
             try:
                 await self._dead_letters.send(record.key, record.value, headers)
+                reason = "unreadable" if isinstance(error, PoisonRecord) else "unforeseen"
+                metrics.DEAD_LETTERS.labels(reason).inc()
                 return
             except Unavailable as outage:
-                RETRIES.labels(outage.engine).inc()
+                metrics.RETRIES.labels(outage.engine).inc()
                 await patience.pause(outage)
 
 
-def _place(record: ConsumedRecord) -> dict[str, object]:
+def _place(record: ConsumedRecord) -> dict[str, str | int]:
     return {"topic": record.topic.value, "partition": record.partition, "offset": record.offset}

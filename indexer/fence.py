@@ -5,11 +5,13 @@ from collections.abc import Callable
 from uuid import UUID
 
 import structlog
+from opentelemetry.trace import SpanKind
 
-from indexer.metrics import FENCE_DELETIONS
+from shared import tracing
 from shared.documents import ImageRow
 from shared.events import Deleted, OwnerCleared
 from shared.keys import Owner, command_version
+from shared.metrics import FENCE_DELETIONS
 from shared.ports import CommandLog, Index
 from shared.tables import command_writes
 
@@ -32,7 +34,7 @@ class Fence:
         self._shards = shards
         self._on_progress = on_progress
 
-    async def clear(self, fence: OwnerCleared, version: int, traceparent: str | None = None) -> int:
+    async def clear(self, fence: OwnerCleared, version: int) -> int:
         """Delete the owner's images below the fence that are not kept; returns how many.
 
         The caller has applied every lower offset of the partition, so that no image below the fence is overlooked,
@@ -46,25 +48,26 @@ class Fence:
         while rows := await self._index.of_owner(fence.owner, below=below, limit=PAGE):
             below = rows[-1].image_id
             doomed = [row for row in rows if row.image_version < before and row.image_id not in keep]
-            await self._delete_all(doomed, fence.owner, traceparent)
+            await self._delete_all(doomed, fence.owner)
             deleted += len(doomed)
             self._on_progress()
         if deleted:
             log.info("owner_cleared", owner=fence.owner.key, version=str(version), deleted=deleted)
         return deleted
 
-    async def _delete_all(self, rows: list[ImageRow], owner: Owner, traceparent: str | None) -> None:
+    async def _delete_all(self, rows: list[ImageRow], owner: Owner) -> None:
         # A task group: when one fails, none of the others is left running behind the retry's back.
         try:
             async with asyncio.TaskGroup() as group:
                 for row in rows:
-                    group.create_task(self._delete(row.image_id, owner, traceparent))
+                    group.create_task(self._delete(row.image_id, owner))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
-    async def _delete(self, image_id: UUID, owner: Owner, traceparent: str | None) -> None:
+    async def _delete(self, image_id: UUID, owner: Owner) -> None:
         command = Deleted(image_id=image_id, owner=owner)
-        appended = await self._commands.append(command, traceparent=traceparent)
+        with tracing.span(f"append {command.type}", {"image_id": str(image_id)}, kind=SpanKind.PRODUCER):
+            appended = await self._commands.append(command, traceparent=tracing.traceparent())
         FENCE_DELETIONS.inc()
         # An ack without an offset gives no version to delete at; the row goes when this group reads the record.
         if appended.offset is not None:

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from indexer.fence import Fence
-from shared.events import Headers, OwnerCleared, decode_command, decode_event, record_version
+from shared.events import Command, Event, Headers, OwnerCleared, decode_command, decode_event, record_version
 from shared.ports import Index
 from shared.settings import Topic
 from shared.tables import Write, command_writes, event_writes
@@ -16,7 +17,7 @@ Barrier = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class ConsumedRecord:
-    """A record as it came from Kafka, its bytes unread."""
+    """A record as it came from Kafka. `appended_at` in seconds since 1970, None where it does not tell."""
 
     topic: Topic
     partition: int
@@ -24,10 +25,14 @@ class ConsumedRecord:
     key: bytes | None
     value: bytes | None
     headers: Headers
+    appended_at: float | None = None
 
-    def header(self, name: str) -> str | None:
-        """First value of a header, or None."""
-        return next((value.decode(errors="replace") for key, value in self.headers if key == name), None)
+    @cached_property
+    def content(self) -> Command | Event | None:
+        """What the record says; None for a compaction tombstone among the events. Raises PoisonRecord."""
+        if self.topic is Topic.COMMANDS:
+            return decode_command(self.value)
+        return None if self.value is None else decode_event(self.value)
 
 
 class Handler:
@@ -43,19 +48,19 @@ class Handler:
 
     async def handle(self, record: ConsumedRecord, lower_settled: Barrier) -> None:
         """Apply one record; returns when all its rows are acknowledged. Raises PoisonRecord, Unavailable."""
-        if record.topic is Topic.EVENTS:
-            # A null value is a compaction tombstone: it says nothing about an image.
-            if record.value is not None:
-                await self._apply(event_writes(decode_event(record.value), self._shards))
+        content = record.content
+        if content is None:
             return
-        command = decode_command(record.value)
-        version = record_version(command, self._epoch, record.offset, record.headers)
-        if isinstance(command, OwnerCleared) and self._fence is not None:
+        if isinstance(content, Event):
+            await self._apply(event_writes(content, self._shards))
+            return
+        version = record_version(content, self._epoch, record.offset, record.headers)
+        if isinstance(content, OwnerCleared) and self._fence is not None:
             # No slot is held while waiting: the lower offsets need them.
             await lower_settled()
-            await self._fence.clear(command, version, record.header("traceparent"))
+            await self._fence.clear(content, version)
         else:
-            await self._apply(command_writes(command, version, self._shards))
+            await self._apply(command_writes(content, version, self._shards))
 
     async def _apply(self, writes: list[Write]) -> None:
         if writes:

@@ -1,6 +1,7 @@
 """One assigned partition: records handled concurrently, settled into a contiguous position."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -20,6 +21,7 @@ class Partition:
         self._on_failure = on_failure
         self._window = window
         self._offsets = ContiguousOffsets()
+        self._appended: dict[int, float] = {}
         self._moved = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self.position: int | None = None
@@ -32,16 +34,27 @@ class Partition:
         """Records started and not committable yet."""
         return self._offsets.pending
 
+    @property
+    def running(self) -> int:
+        """Records started and not done with."""
+        return len(self._running)
+
+    def oldest_seconds(self) -> float:
+        """Age, since it was appended, of the oldest record that is not done with; 0 when there is none."""
+        return max(0.0, time.time() - min(self._appended.values())) if self._appended else 0.0
+
     async def admit(self, record: ConsumedRecord) -> None:
         """Start a record; waits while the window is full. Cancelled while waiting, the record was not started."""
         await self._until(lambda: self._offsets.pending < self._window)
         self._offsets.start(record.offset)
+        self._appended[record.offset] = record.appended_at or time.time()
         task = asyncio.create_task(self._run(record))
         self._running.add(task)
         task.add_done_callback(self._finished)
 
     async def _run(self, record: ConsumedRecord) -> None:
         await self._deliver(record, partial(self._lower_settled, record.offset))
+        del self._appended[record.offset]
         position = self._offsets.settle(record.offset)
         if position is not None:
             self.position = position

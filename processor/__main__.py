@@ -11,6 +11,7 @@ from processor.service import Processor
 from shared.errors import ConfigurationError
 from shared.logs import configure_logging
 from shared.settings import Settings
+from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -23,11 +24,13 @@ def main() -> None:
     """Run the processor; exits with 0 after a signal, 1 when it should be started again, 2 for a wrong setting."""
     settings = Settings()
     configure_logging(settings, "processor")
+    flush_spans = configure_tracing(settings, "processor")
     try:
         code = asyncio.run(_serve(settings))
     except ConfigurationError as error:
         log.error("wrong_configuration", error=str(error))
         code = 2
+    flush_spans()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,6 +1,7 @@
 """From the stream of records to settled positions: reads, runs in lanes, commits, and lets go of revoked partitions."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -8,7 +9,7 @@ import structlog
 from processor.acks import Acks, OffsetsMissing
 from processor.delivery import Delivery, Received, Task, parse
 from processor.lanes import Bounds, Cost, Lanes, Work
-from processor.metrics import COMMITS, RUNNING, WAITING
+from shared import metrics
 from shared.errors import PoisonRecord
 from shared.events import Deleted, OwnerCleared
 
@@ -32,6 +33,8 @@ class _Assignment:
     def __init__(self, bounds: Bounds, on_failure: Callable[[BaseException], None]) -> None:
         self.acks = Acks()
         self.lanes = Lanes(bounds, on_failure)
+        self.appended: dict[tuple[int, int], float] = {}
+        """When each record that is not settled was appended to the log, in seconds since 1970."""
 
 
 class Agent:
@@ -84,6 +87,7 @@ class Agent:
             self._on_failure(error)
             return
         if first_time:
+            assignment.appended[record.partition, record.offset] = record.appended_at or time.time()
             await assignment.lanes.submit(self._work(parse(record, self._epoch), assignment))
         self._measure()
 
@@ -91,6 +95,7 @@ class Agent:
         async def run() -> None:
             await self._delivery.deliver(task)
             assignment.acks.settle(task.record.partition, task.record.offset)
+            del assignment.appended[task.record.partition, task.record.offset]
             self._measure()
 
         return Work(lane=_lane(task), owner=_owner(task), cost=_cost(task), run=run)
@@ -118,6 +123,7 @@ class Agent:
 
     async def commit(self) -> bool:
         """Commit what is settled; whether a position moved."""
+        self._measure()
         return await self._commit(self._assignment.acks)
 
     async def _commit(self, acks: Acks) -> bool:
@@ -130,14 +136,18 @@ class Agent:
             except TimeoutError:
                 log.warning("commit_timed_out", positions=positions)
                 return False
-            COMMITS.labels("done" if done else "lost").inc()
+            metrics.COMMITS.labels("done" if done else "lost").inc()
             if done:
                 acks.committed(positions)
             return done
 
     def _measure(self) -> None:
-        RUNNING.set(self._assignment.lanes.running)
-        WAITING.set(self._assignment.lanes.waiting)
+        lanes, appended = self._assignment.lanes, self._assignment.appended
+        metrics.RUNNING.set(lanes.running)
+        metrics.WAITING.set(lanes.waiting)
+        metrics.HELD_BYTES.set(lanes.held.bytes)
+        metrics.HELD_PIXELS.set(lanes.held.pixels)
+        metrics.OLDEST_SECONDS.set(max(0.0, time.time() - min(appended.values())) if appended else 0)
 
 
 def _lane(task: Task) -> str:

@@ -14,7 +14,7 @@ from mode.supervisors import CrashingSupervisor
 
 from processor.agent import Agent
 from processor.delivery import Received
-from processor.metrics import LAG, PARTITIONS
+from shared import metrics
 from shared.errors import Unavailable
 from shared.security import faust_broker_credentials
 from shared.settings import Settings, Topic
@@ -74,7 +74,9 @@ class CommandStream:
         # One actor: several would share one queue and lose the order.
         self._app.agent(topic, name="commands", concurrency=1, supervisor_strategy=CrashingSupervisor)(commands)
 
-        async def revoked(*_: Any, **__: Any) -> None:
+        async def revoked(*arguments: Any, **_: Any) -> None:
+            if arguments[-1]:
+                metrics.REBALANCES.inc()
             await agent.revoke(REVOKE_PATIENCE_SECONDS)
 
         self._app.on_partitions_revoked.connect(revoked)
@@ -92,8 +94,8 @@ class CommandStream:
     async def measure(self, agent: Agent) -> int:
         """Set the gauges; returns how many records of our partitions are not committed."""
         assigned = [tp for tp in self._app.consumer.assignment() if tp.topic == self._topic]
-        PARTITIONS.set(len(assigned))
-        LAG.clear()
+        metrics.ASSIGNED_PARTITIONS.set(len(assigned))
+        metrics.LAG.clear()
         total = 0
         for tp in assigned:
             end = self._app.consumer.highwater(tp)
@@ -101,7 +103,7 @@ class CommandStream:
             if position is None:
                 position = await self._app.consumer.position(tp)
             lag = max(0, (end or 0) - (position or 0))
-            LAG.labels(tp.partition).set(lag)
+            metrics.LAG.labels(Topic.COMMANDS.value, str(tp.partition)).set(lag)
             total += lag
         return total
 
@@ -123,4 +125,5 @@ def _received(message: Any) -> Received:
         key=message.key,
         value=message.value,
         headers=list(message.headers or ()),
+        appended_at=message.timestamp,
     )

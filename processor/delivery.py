@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from processor.handler import Handler
-from processor.metrics import COMMAND_SECONDS, COMMANDS, RETRIES
+from processor.stages import collected
+from shared import metrics, tracing
 from shared.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import Command, Headers, OwnerCleared, decode_command, record_version
+from shared.events import Command, Headers, OwnerCleared, Ready, Reprocess, decode_command, header, record_version
 from shared.keys import command_version
 from shared.patience import Patience
 from shared.ports import DeadLetters
@@ -20,17 +22,19 @@ log = structlog.get_logger()
 
 SURPRISE_PAUSE_SECONDS = 0.2
 POISON = "poison"
+READY = Ready.model_fields["type"].default
 
 
 @dataclass(frozen=True)
 class Received:
-    """A record as it lies in the commands topic."""
+    """A record as it lies in the commands topic. `appended_at` in seconds since 1970, None where it does not tell."""
 
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
     headers: Headers
+    appended_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,27 +89,49 @@ class Delivery:
 
     async def deliver(self, task: Task) -> None:
         """Return when the record may be settled. Raises Unavailable, TooManyDeadLetters: the process must stop."""
+        # The trace that the record carries, whichever command has started this task.
+        parent = tracing.continued(header(task.record.headers, tracing.TRACEPARENT))
+        place = _place(task)
+        with (
+            structlog.contextvars.bound_contextvars(**place),
+            tracing.span(f"handle {task.kind}", place, kind=SpanKind.CONSUMER, parent=parent),
+        ):
+            await self._deliver(task)
+
+    async def _deliver(self, task: Task) -> None:
         started = time.monotonic()
-        if isinstance(task.command, PoisonRecord):
-            outcome = await self._bury(task, task.command, 1)
-        else:
-            outcome = await self._handle(task, task.command)
+        waited = _age(task.record)
+        if waited is not None:
+            metrics.QUEUE_SECONDS.observe(waited)
+        with collected() as stages:
+            if isinstance(task.command, PoisonRecord):
+                outcome = await self._bury(task, task.command, 1)
+            else:
+                outcome = await self._handle(task, task.command)
         seconds = time.monotonic() - started
-        COMMANDS.labels(task.kind, outcome).inc()
-        COMMAND_SECONDS.labels(task.kind).observe(seconds)
-        log.info("command_done", **_place(task), outcome=outcome, seconds=round(seconds, 3))
+        metrics.COMMANDS.labels(task.kind, outcome).inc()
+        metrics.COMMAND_SECONDS.labels(task.kind).observe(seconds)
+        if outcome == READY and "render" in stages and not isinstance(task.command, Reprocess):
+            # Not for what a replay or a redelivery only told again: that was ready long ago.
+            metrics.READY_SECONDS.observe(_age(task.record) or seconds)
+        log.info(
+            "command_done",
+            outcome=outcome,
+            queued_seconds=None if waited is None else round(waited, 3),
+            seconds=round(seconds, 3),
+            stages={name: round(spent, 3) for name, spent in stages.items()},
+        )
 
     async def _handle(self, task: Task, command: Command) -> str:
         patience = Patience(self._patience)
-        traceparent = _traceparent(task.record.headers)
         surprises = 0
         while True:
             try:
-                event = await self._handler.handle(command, task.version, traceparent=traceparent)
+                event = await self._handler.handle(command, task.version)
                 return event.type if event else "fence"
             except Unavailable as error:
-                RETRIES.labels(error.engine).inc()
-                log.warning("engine_away", **_place(task), error=str(error))
+                metrics.RETRIES.labels(error.engine).inc()
+                log.warning("engine_away", error=str(error))
                 await patience.pause(error)
             except PoisonRecord as error:
                 return await self._bury(task, error, surprises + 1)
@@ -113,8 +139,8 @@ class Delivery:
                 surprises += 1
                 if surprises >= self._attempts:
                     return await self._bury(task, error, surprises)
-                RETRIES.labels("unforeseen").inc()
-                log.exception("command_surprised", **_place(task), attempt=surprises)
+                metrics.RETRIES.labels("unforeseen").inc()
+                log.exception("command_surprised", attempt=surprises)
                 await asyncio.sleep(SURPRISE_PAUSE_SECONDS * 2**surprises)
 
     async def _bury(self, task: Task, error: Exception, attempts: int) -> str:
@@ -129,26 +155,27 @@ class Delivery:
             error=error,
             attempts=attempts,
         )
-        log.error("command_dead_lettered", **_place(task), error=f"{type(error).__name__}: {error}")
+        log.error("command_dead_lettered", error=f"{type(error).__name__}: {error}")
         patience = Patience(self._patience)
         while True:
             try:
                 await self._dead_letters.send(record.key, record.value, headers)
+                reason = "unreadable" if isinstance(error, PoisonRecord) else "unforeseen"
+                metrics.DEAD_LETTERS.labels(reason).inc()
                 return "dead_lettered"
             except Unavailable as outage:
-                RETRIES.labels(outage.engine).inc()
+                metrics.RETRIES.labels(outage.engine).inc()
                 await patience.pause(outage)
 
 
-def _traceparent(headers: Headers) -> str | None:
-    for name, value in headers:
-        if name == "traceparent":
-            return value.decode(errors="replace")
-    return None
+def _age(record: Received) -> float | None:
+    """Seconds since the record was appended, by the brokers' clock and ours."""
+    return None if record.appended_at is None else max(0.0, time.time() - record.appended_at)
 
 
-def _place(task: Task) -> dict[str, object]:
-    place: dict[str, object] = {
+def _place(task: Task) -> dict[str, str | int]:
+    """What names the command in logs and traces."""
+    place: dict[str, str | int] = {
         "type": task.kind,
         "version": str(task.version),
         "partition": task.record.partition,

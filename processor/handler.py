@@ -4,6 +4,8 @@ import hashlib
 from typing import Protocol
 from uuid import UUID
 
+from opentelemetry.trace import SpanKind
+
 from processor.render import Rendering
 from processor.results import (
     delete_image,
@@ -14,6 +16,8 @@ from processor.results import (
     write_manifest,
     write_variants,
 )
+from processor.stages import stage
+from shared import tracing
 from shared.errors import ImageRejected, NotFound
 from shared.events import (
     Command,
@@ -56,7 +60,7 @@ class Handler:
         self._events = events
         self._base_url = public_base_url
 
-    async def handle(self, command: Command, version: int, *, traceparent: str | None = None) -> Event | None:
+    async def handle(self, command: Command, version: int) -> Event | None:
         """Do what the command asks and publish its one answer, which is returned; None for a fence, which has none.
 
         1. Whatever is stored is stored before the answer is published: an answer never points at nothing.
@@ -72,20 +76,23 @@ class Handler:
                 event: Event = await self._delete(command, version)
             case _:
                 event = await self._resolve(command, version)
-        await self._events.publish(event, traceparent=traceparent)
+        with stage("publish", SpanKind.PRODUCER):
+            await self._events.publish(event, traceparent=tracing.traceparent())
         return event
 
     async def _delete(self, command: Deleted, version: int) -> Removed:
         """The tombstone goes first, so that whoever writes from now on sees it and cleans up (invariant 6)."""
-        buried = await put_tombstone(self._store, command.image_id, answer_version(version))
-        await delete_image(self._store, command.image_id)
+        with stage("delete"):
+            buried = await put_tombstone(self._store, command.image_id, answer_version(version))
+            await delete_image(self._store, command.image_id)
         return _removed(command, version, buried)
 
     async def _resolve(self, command: RenderCommand, version: int) -> Event:
-        buried = await read_tombstone(self._store, command.image_id)
+        with stage("look_up"):
+            buried = await read_tombstone(self._store, command.image_id)
+            manifests = [] if buried is not None else await read_manifests(self._store, command.image_id)
         if buried is not None:
             return await self._remove(command, version, buried)
-        manifests = await read_manifests(self._store, command.image_id)
         own = _own(manifests, command, version)
         mine = own.precedence if own else (revision_version(command, version), version)
         later = _later(manifests, command.revision, mine)
@@ -94,7 +101,7 @@ class Handler:
         manifest = own
         if manifest is None:
             made = await self._make(command, version)
-            manifest = None if made is None else await write_manifest(self._store, made)
+            manifest = None if made is None else await self._keep(made)
             outrun = await self._answered(command, version) if made is None else manifest is not made
             if outrun:
                 # Another worker was faster. It may have won the race for the manifest, and be superseded since; or the
@@ -115,14 +122,21 @@ class Handler:
         mine = (revision_version(command, version), version)
         return bool(_own(manifests, command, version) or _later(manifests, command.revision, mine))
 
+    async def _keep(self, made: Manifest) -> Manifest:
+        """Write the manifest; the one that is there, which is the winner's of a race."""
+        with stage("manifest"):
+            return await write_manifest(self._store, made)
+
     async def _remove(self, command: RenderCommand, version: int, buried: int) -> Removed:
-        await delete_revision(self._store, command.image_id, command.revision)
+        with stage("delete"):
+            await delete_revision(self._store, command.image_id, command.revision)
         return _removed(command, version, buried)
 
     async def _make(self, command: RenderCommand, version: int) -> Manifest | None:
         """Render, and write the variants; the manifest is returned, not written. None where the original is gone."""
         try:
-            data = await self._store.get(command.original.path)
+            with stage("download"):
+                data = await self._store.get(command.original.path)
         except NotFound:
             return None
         try:
@@ -135,7 +149,8 @@ class Handler:
         if hashlib.sha256(data).hexdigest() != command.original.sha256:
             raise ImageRejected("corrupt", "The stored original is not what was uploaded: its SHA-256 differs.")
         rendering = await self._render(command.owner, data, command.ladder)
-        variants = await write_variants(self._store, command, version, rendering.variants, self._base_url)
+        with stage("upload"):
+            variants = await write_variants(self._store, command, version, rendering.variants, self._base_url)
         current = Current(
             revision=command.revision,
             revision_version=revision_version(command, version),

@@ -137,6 +137,11 @@ class Lanes:
         """How much work has not started."""
         return self._waiting
 
+    @property
+    def held(self) -> Cost:
+        """What the running work holds together."""
+        return Cost(self._bytes, self._pixels)
+
     async def submit(self, work: Work) -> bool:
         """Queue work, after waiting until there is room to. False, and nothing is queued, once closed."""
         async with self._room:

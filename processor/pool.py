@@ -14,6 +14,7 @@ from processor.render import Rendering, RenderLimits
 from processor.wire import MAX_HEADER, PREFIX, READY, BadAnswerError, parse_answer, request_header
 from shared.errors import ImageRejected, Unavailable
 from shared.ladder import Ladder
+from shared.metrics import RENDER_BUSY, RENDER_REPLACED, RENDER_WORKERS
 
 _ATTEMPTS = 2
 _START_SECONDS = 30.0
@@ -57,6 +58,7 @@ class RenderPool:
             raise
         for worker in self._workers:
             self._idle.put_nowait(worker)
+        RENDER_WORKERS.set(len(self._workers))
 
     async def render(self, data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
         """Render in the next free worker; waits for one without limit.
@@ -68,8 +70,10 @@ class RenderPool:
         """
         worker = await self._take()
         try:
-            return await self._attempt(worker, data, ladder, limits)
+            with RENDER_BUSY.track_inprogress():
+                return await self._attempt(worker, data, ladder, limits)
         except asyncio.CancelledError:
+            RENDER_REPLACED.labels("cancelled").inc()
             worker.kill()
             raise
         finally:
@@ -118,6 +122,7 @@ class RenderPool:
                 reason = "timeout"
             except _CrashError:
                 reason = "crashed_decoder"
+            RENDER_REPLACED.labels(reason).inc()
             await worker.stop()
         self._check_open()
         raise ImageRejected(reason, _REASONS[reason].format(seconds=self._timeout_seconds))

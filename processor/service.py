@@ -14,15 +14,16 @@ from processor.app import CommandStream, make_app
 from processor.delivery import Delivery
 from processor.handler import Handler
 from processor.lanes import Bounds, Slots
-from processor.metrics import RENDER_SECONDS
 from processor.pool import RenderPool
 from processor.render import Rendering, RenderLimits
+from processor.stages import stage
 from shared.dead_letters import DeadLetterLimit
 from shared.errors import ConfigurationError, Unavailable
 from shared.health import InternalServer, Progress
 from shared.kafka import KafkaDeadLetters, KafkaEventLog, Producer
 from shared.keys import Owner
 from shared.ladder import Ladder
+from shared.metrics import Service
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 from shared.topics import require_topics
@@ -58,6 +59,7 @@ class Processor:
         # Longer than any single command may take: two attempts at the slowest image and one outage.
         self._progress = Progress(2 * settings.render_timeout + settings.outage_patience + timedelta(seconds=60))
         self._server = InternalServer(
+            Service.PROCESSOR,
             settings.processor_internal_port,
             {
                 "kafka": self._check_topics,
@@ -189,6 +191,8 @@ class _FairRenderer:
         )
 
     async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
-        async with self._slots.hold(owner.key):
-            with RENDER_SECONDS.time():
+        async with contextlib.AsyncExitStack() as held:
+            with stage("slot"):
+                await held.enter_async_context(self._slots.hold(owner.key))
+            with stage("render"):
                 return await self._pool.render(data, ladder, self._limits)

@@ -307,6 +307,11 @@ def event_key(event: Event) -> bytes:
     return f"{event.image_id}:{event.version}".encode()
 
 
+def header(headers: Headers, name: str) -> str | None:
+    """First value of a header, or None."""
+    return next((value.decode(errors="replace") for key, value in headers if key == name), None)
+
+
 def cloud_event_headers(record: Command | Event, source: str, traceparent: str | None = None) -> Headers:
     """CloudEvents 1.0 headers in Kafka's binary mode. `source` is the service, such as `imagepipe/gateway`."""
     subject = record.owner.key if isinstance(record, OwnerCleared) else str(record.image_id)

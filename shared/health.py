@@ -7,12 +7,16 @@ from datetime import timedelta
 
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from shared.metrics import DEPENDENCY_UP, Service, exposition
 
 log = structlog.get_logger()
 
 CHECK_TIMEOUT_SECONDS = 5.0
 """An orchestrator's probe gives up after a few seconds; a dependency that hangs is named rather than waited for."""
+WATCH_SECONDS = 10.0
+"""Between two looks at the dependencies for the metrics and the log, whether anybody probes or not."""
 
 
 class InternalServer:
@@ -20,22 +24,28 @@ class InternalServer:
 
     - /readyz: 200 if every check returns, else 503; JSON `{"ready": bool, "checks": {name: "ok" or the error}}`.
     - /healthz: 200 unless `alive` gives a reason to restart the process, which is answered with 503.
-    - /metrics: Prometheus' default registry.
+    - /metrics: what `service` measures, in Prometheus' text format.
+
+    Meanwhile it watches the same checks for the metric `imagepipe_dependency_up`, and logs what comes and goes.
     """
 
     def __init__(
         self,
+        service: Service,
         port: int,
         readiness: Mapping[str, Callable[[], Awaitable[None]]],
         alive: Callable[[], str | None],
         *,
         host: str = "127.0.0.1",
     ) -> None:
+        self._service = service
         self._host = host
         self._port = port
         self._readiness = readiness
         self._alive = alive
         self._runner: web.AppRunner | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._errors: dict[str, str | None] = {}
 
     @property
     def port(self) -> int:
@@ -58,27 +68,49 @@ class InternalServer:
             await runner.cleanup()
             raise
         self._runner = runner
+        self._watching = asyncio.create_task(self._watch())
         log.info("internal_server_listens", host=self._host, port=self.port)
 
     async def stop(self) -> None:
         """Close the port. Safe without start()."""
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+
+    async def _watch(self) -> None:
+        while True:
+            await self._check_all()
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _check_all(self) -> dict[str, str | None]:
+        """The error of each check, None where it passes."""
+        names = list(self._readiness)
+        found = await asyncio.gather(*(_check(self._readiness[name]) for name in names))
+        for name, error in zip(names, found, strict=True):
+            DEPENDENCY_UP.labels(name).set(error is None)
+            # The first look comes while connections are being made: being away then is no news.
+            if name in self._errors and (error is None) != (self._errors[name] is None):
+                told = log.info if error is None else log.warning
+                told("dependency_back" if error is None else "dependency_lost", dependency=name, error=error)
+            self._errors[name] = error
+        return dict(self._errors)
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         reason = self._alive()
         return web.json_response({"alive": reason is None, "reason": reason}, status=200 if reason is None else 503)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        names = list(self._readiness)
-        errors = await asyncio.gather(*(_check(self._readiness[name]) for name in names))
-        ready = not any(errors)
-        checks = {name: error or "ok" for name, error in zip(names, errors, strict=True)}
+        errors = await self._check_all()
+        ready = not any(errors.values())
+        checks = {name: error or "ok" for name, error in errors.items()}
         return web.json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=exposition(self._service), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def _check(check: Callable[[], Awaitable[None]]) -> str | None:

@@ -5,6 +5,7 @@ import sys
 
 import structlog
 
+from shared import tracing
 from shared.settings import Settings
 
 _TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -15,6 +16,7 @@ def configure_logging(settings: Settings, service: str) -> None:
     """Send structlog and the standard library's logs to standard output in the format that the settings name."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -44,9 +46,18 @@ def configure_logging(settings: Settings, service: str) -> None:
     root.setLevel(settings.log_level)
     for noisy in ("aiokafka", "cassandra", "botocore", "urllib3", "boto3"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # Each retry of each batch is a warning, for as long as a collector is away.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     # The server advises against USE with every statement that is prepared; it is how a session gets its keyspace.
     logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _with_trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The trace that the line belongs to: the same in all services for one request of a client."""
+    if trace_id := tracing.trace_id():
+        event.setdefault("trace_id", trace_id)
+    return event
 
 
 def _unchanged(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

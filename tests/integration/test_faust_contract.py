@@ -256,7 +256,7 @@ class _Handled(Handler):
         super().__init__(MemoryStore(), _no_render, MemoryEventLog(), "")
         self._handle = handle
 
-    async def handle(self, command: Any, version: int, *, traceparent: str | None = None) -> Event | None:
+    async def handle(self, command: Any, version: int) -> Event | None:
         await self._handle(int(command.owner.id))
         return None
 

@@ -30,7 +30,7 @@ class Clock:
 
 
 def cache(clock: Clock | None = None, capacity: int = 10) -> ReadCache[str, int]:
-    return ReadCache(timedelta(seconds=1), capacity, clock or Clock())
+    return ReadCache("test", timedelta(seconds=1), capacity, clock or Clock())
 
 
 async def test_a_value_is_kept_for_its_time_and_no_longer() -> None:
@@ -137,7 +137,7 @@ async def test_what_is_heavier_than_the_cache_is_loaded_but_not_kept() -> None:
 
 async def test_nothing_is_kept_with_a_time_of_zero() -> None:
     source = Source()
-    reads: ReadCache[str, int] = ReadCache(timedelta(0), 10)
+    reads: ReadCache[str, int] = ReadCache("test", timedelta(0), 10)
     assert [await reads.get("a", source.load) for _ in range(2)] == [1, 2]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared import health
+from shared import health, metrics
 from shared.health import InternalServer, Progress
 
 
@@ -40,7 +40,7 @@ async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     async def fine() -> None:
         """Always there."""
 
-    server = InternalServer(0, {"kafka": service.check, "s3": fine}, service.alive)
+    server = InternalServer(metrics.Service.GATEWAY, 0, {"kafka": service.check, "s3": fine}, service.alive)
     await server.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as found:
         yield found
@@ -82,9 +82,9 @@ async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:
 
 
 async def test_taken_port_is_said_and_stop_is_safe(service: Service) -> None:
-    first = InternalServer(0, {}, service.alive)
+    first = InternalServer(metrics.Service.GATEWAY, 0, {}, service.alive)
     await first.start()
-    second = InternalServer(first.port, {}, service.alive)
+    second = InternalServer(metrics.Service.GATEWAY, first.port, {}, service.alive)
     with pytest.raises(OSError, match="in use"):
         await second.start()
     await second.stop()

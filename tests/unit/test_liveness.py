@@ -41,7 +41,9 @@ class FakeClient:
     """As much of aiokafka's consumer as the indexer uses: one partition, and a broker that may not answer."""
 
     def __init__(self, count: int) -> None:
-        self.records = [SimpleNamespace(partition=0, offset=n, key=b"", value=b"", headers=()) for n in range(count)]
+        self.records = [
+            SimpleNamespace(partition=0, offset=n, key=b"", value=b"", headers=(), timestamp=-1) for n in range(count)
+        ]
         self.end = count
         self.commits: list[Mapping[TopicPartition, int]] = []
         self.broker_answers = True

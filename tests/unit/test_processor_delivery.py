@@ -9,6 +9,7 @@ from processor.delivery import Delivery, Received, parse
 from processor.handler import Handler
 from processor.lanes import Bounds
 from processor.render import Rendering
+from shared import tracing
 from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters
 from shared.errors import PoisonRecord, Unavailable
 from shared.events import VERSION_HEADER, Command, Event, Headers, OwnerCleared, encode
@@ -29,8 +30,8 @@ class Scripted(Handler):
         self.calls: list[tuple[Command, int, str | None]] = []
         self.gate: asyncio.Event | None = None
 
-    async def handle(self, command: Command, version: int, *, traceparent: str | None = None) -> Event | None:
-        self.calls.append((command, version, traceparent))
+    async def handle(self, command: Command, version: int) -> Event | None:
+        self.calls.append((command, version, tracing.traceparent()))
         if self.errors:
             raise self.errors.pop(0)
         if self.gate is not None:
@@ -133,7 +134,10 @@ async def test_version_and_trace_reach_the_handler() -> None:
     under_test = delivery(handler, MemoryDeadLetters())
     await under_test.deliver(parse(first, 2))
     await under_test.deliver(parse(redriven, 2))
-    assert [(version, trace) for _, version, trace in handler.calls] == [(command_version(2, 5), TRACE), (42, None)]
+    assert [version for _, version, _ in handler.calls] == [command_version(2, 5), 42]
+    assert handler.calls[0][2] == TRACE
+    # A record without a trace begins one, so that its log lines can be found together.
+    assert handler.calls[1][2] not in (None, TRACE)
 
 
 class Bench:
