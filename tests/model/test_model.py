@@ -12,11 +12,13 @@ from uuid import UUID
 import pytest
 
 from processor import handler, results
+from processor.handler import Handler
+from shared import tables
 from shared.errors import PreconditionFailed
 from shared.events import Manifest, Variant
 from tests.model.world import StallingStore, World, verdict
 
-HISTORIES = 1000
+HISTORIES = 600
 """Per kind; each takes some milliseconds."""
 SEARCH = 3000
 """Histories within which a deliberate bug must show."""
@@ -125,6 +127,18 @@ def keep_what_comes_after_a_delete(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(handler, "delete_revision", nothing)
 
 
+def call_what_is_swept_lost(patch: pytest.MonkeyPatch) -> None:
+    async def never(*_: Any) -> bool:
+        return False
+
+    patch.setattr(Handler, "_answered", never)
+
+
+def answer_at_the_commands_own_version(patch: pytest.MonkeyPatch) -> None:
+    for module in (handler, tables):
+        patch.setattr(module, "answer_version", lambda version: version)
+
+
 PATCHED: list[Callable[[pytest.MonkeyPatch], None]] = [
     overwrite_manifests,
     trust_own_variants,
@@ -133,6 +147,8 @@ PATCHED: list[Callable[[pytest.MonkeyPatch], None]] = [
     let_failures_supersede,
     supersede_by_command_only,
     keep_what_comes_after_a_delete,
+    call_what_is_swept_lost,
+    answer_at_the_commands_own_version,
 ]
 
 

@@ -36,7 +36,7 @@ from shared.events import (
 from shared.keys import Owner, command_version, image_prefix, new_id, original_key
 from shared.ladder import Ladder, Rung
 from shared.ports import ObjectInfo
-from shared.tables import IMAGES, Insert, Write, command_writes, event_writes
+from shared.tables import IMAGES, Delete, Insert, Write, command_writes, event_writes
 from tests import images
 from tests.memory import MemoryIndex, MemoryStore
 
@@ -342,6 +342,10 @@ async def verdict(world: World) -> str | None:
         return "a command without an answer"
     if not world.swept and _told_differently(world.events.events):
         return "one command, two results"
+    if any(isinstance(event, Failed) and event.error.type == "original_lost" for event in world.events.events):
+        return "an original that was only swept is called lost"
+    if any(write.version <= event.version for event in world.events.events for write in _effects(event)):
+        return "an answer that takes effect no later than its command"
     if any(isinstance(command, Deleted) for command in world.log):
         if rows[0] is not None:
             return "a deleted image has a row"
@@ -354,10 +358,18 @@ def _told_differently(events: Sequence[Event]) -> bool:
     """Whether a command was answered with two results. Without a sweep a manifest, once read, stays what it is."""
     results: dict[int, Event] = {}
     for event in events:
-        lost = isinstance(event, Failed) and event.error.type == "original_lost"
-        if isinstance(event, Ready | Failed) and not lost and results.setdefault(event.version, event) != event:
+        if isinstance(event, Ready | Failed) and results.setdefault(event.version, event) != event:
             return True
     return False
+
+
+def _effects(event: Event) -> list[Write]:
+    """What an answer changes; the request, which it repeats, is the command's own."""
+    return [write for write in event_writes(event, SHARDS) if isinstance(write, Delete) or _is_effect(write)]
+
+
+def _is_effect(write: Insert) -> bool:
+    return bool(write.columns.keys() & {"outcome", "current"})
 
 
 def _live_verdict(world: World, row: ImageRow) -> str | None:

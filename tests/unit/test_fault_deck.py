@@ -13,14 +13,14 @@ def shown(cards: list[Card]) -> set[tuple[Action, tuple[str, ...]]]:
 
 def test_five_minutes_of_five_seeds_have_every_kind() -> None:
     cards = [card for seed in range(1, 6) for card in islice(deal(seed), HAND)]
-    assert SINGLE <= shown(cards)
+    assert shown(cards) >= SINGLE
     assert {card.action for card in cards} == set(Action) - {Action.OUTAGE}
 
 
 def test_a_deck_has_every_kind_whatever_the_seed() -> None:
     for seed in range(20):
         cards = full_deck(seed, outages=True)
-        assert SINGLE <= shown(cards)
+        assert shown(cards) >= SINGLE
         assert {card.action for card in cards} == set(Action)
         assert {card.kinds[0] for card in cards if card.action is Action.OUTAGE} == set(ENGINES)
 
