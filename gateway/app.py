@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from gateway import answers, openapi
 from gateway.access_log import AccessLog
-from gateway.routes import credentials, deletions, media, problems, reads, replacements, uploads
+from gateway.routes import credentials, deletions, docs, media, problems, reads, replacements, uploads
 from gateway.wiring import Services
 
 ROUTERS = (
@@ -17,12 +17,14 @@ ROUTERS = (
     media.router,
     credentials.router,
     problems.router,
+    docs.router,
 )
 
 
 def create_app(services: Services) -> FastAPI:
     """The app: every route, the error answers, the request log."""
-    app = FastAPI(version=version("imagepipe"), redirect_slashes=False)
+    # The framework's own pages load scripts from another host.
+    app = FastAPI(version=version("imagepipe"), redirect_slashes=False, docs_url=None, redoc_url=None)
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)

@@ -5,7 +5,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import structlog
 from structlog.testing import capture_logs
@@ -182,8 +181,23 @@ def test_every_problem_is_documented() -> None:
     assert [code for code in PROBLEM_TYPES if f"`{code}`" not in text] == []
 
 
-async def test_the_docs_are_served() -> None:
+async def test_the_docs_are_served_without_a_foreign_host() -> None:
     async with MemoryGateway().client() as client:
-        answers: list[httpx.Response] = [await client.get(path) for path in ("/docs", "/openapi.json")]
+        page = await client.get("/docs")
+        linked = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
+        answers = {name: await client.get(f"/{name}") for name in linked}
 
-    assert [answer.status_code for answer in answers] == [200, 200]
+    assert linked == ["docs/swagger-ui.css", "docs/favicon-32x32.png", "docs/swagger-ui-bundle.js", "openapi.json"]
+    assert {answer.status_code for answer in answers.values()} == {200}
+    assert len(answers["docs/swagger-ui-bundle.js"].content) > 1_000_000
+    assert "//" not in re.sub(r"<!--.*?-->", "", page.text)
+    assert '"validatorUrl": null' in page.text
+    assert "http" not in page.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["/redoc", "/docs/__init__.py", "/docs/..%2fmain.py"])
+async def test_nothing_else_is_served_beside_the_docs(path: str) -> None:
+    async with MemoryGateway().client() as client:
+        answer = await client.get(path)
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_such_page")
