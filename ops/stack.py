@@ -119,12 +119,12 @@ def show_urls(reporter: Reporter, root: Root, state: State) -> None:
     """Where everything is."""
     reporter.say("")
     if state.gateway_url:
-        reporter.say(f"  Gateway    {state.gateway_url}   (API: {state.gateway_url}/docs)")
+        reporter.say(f"  Gateway     {state.gateway_url}   (API: {state.gateway_url}/docs)")
     for name, part in state.parts.items():
         if part.url and part.url != state.gateway_url:
-            reporter.say(f"  {name:<11}{part.url}")
-    reporter.say(f"  Settings   {root.env_file}   (set -a; . {root.env_file})")
-    reporter.say(f"  Logs       {root.logs}")
+            reporter.say(f"  {name:<11} {part.url}")
+    reporter.say(f"  Settings    {root.env_file}   (set -a; . {root.env_file})")
+    reporter.say(f"  Logs        {root.logs}")
 
 
 def down(

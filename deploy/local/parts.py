@@ -23,7 +23,7 @@ class Part:
     url: str
     ready_url: str = ""
     stop_grace: float = 15
-    start_timeout: float = 120
+    start_timeout: float = 200
     quiet: bool = False
     """Only warnings and errors of this part are shown in the foreground; its log file has everything."""
     prepare: Callable[[], None] = field(default=_nothing)
