@@ -57,6 +57,11 @@ class Metric:
     values: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 
+    @property
+    def unit(self) -> str:
+        """What a value counts: as the name says, else plain numbers of what it names."""
+        return next((unit for unit in ("seconds", "bytes", "pixels") if unit in self.name.split("_")), "")
+
 
 CATALOGUE: list[Metric] = []
 """The list: docs/observability.md is written from it, dashboards and alerts are checked against it."""

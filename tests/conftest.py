@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.settings import Settings
+from tests.collector import Collector, running_collector
 from tests.stack import Stack, isolated, running_stack
 
 NEEDS_SERVICES = pytest.StashKey[bool]()
@@ -34,10 +35,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def running(request: pytest.FixtureRequest) -> Iterator[Stack]:
+def collector() -> Iterator[Collector]:
+    """Takes the traces of the stack's services whose caller asks for it."""
+    with running_collector() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def running(request: pytest.FixtureRequest, collector: Collector) -> Iterator[Stack]:
     """What this run started; use `engines` or `stack`."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    context = running_stack(request.config.stash[NEEDS_SERVICES], request.config.getoption("--cluster"))
+    context = running_stack(
+        request.config.stash[NEEDS_SERVICES], request.config.getoption("--cluster"), collector.environment
+    )
     # A start takes seconds, the very first one minutes: show what it is doing.
     with capture.global_and_fixture_disabled():
         print()

@@ -128,10 +128,13 @@ def wait_for(look: Callable[[], T | None], timeout: float, what: str) -> T:
 
 
 @contextmanager
-def running_stack(with_services: bool, cluster: bool = False) -> Iterator[Stack]:
-    """A provisioned stack for this run; ended, and its data removed, at the end."""
+def running_stack(
+    with_services: bool, cluster: bool = False, extra: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """A provisioned stack for this run, with `extra` in its environment; ended, and its data removed, at the end."""
     reporter = Reporter(Console(highlight=False))
-    given = dict(os.environ)
+    # JSON, so that tests can read what the services log.
+    given = {"LOG_FORMAT": "json", **os.environ, **(extra or {})}
     wanted = not cluster and not any(given.get(name) for name in ENDPOINTS.values())
     with engine_containers(reporter, wanted) as endpoints:
         given |= endpoints
@@ -182,7 +185,8 @@ def end_leftovers(root: Root) -> None:
 def stack_at(root: Root, state: State) -> Stack:
     """The running stack under this root."""
     values = {name: value or "" for name, value in dotenv_values(root.env_file).items()}
-    settings = settings_from(values)
+    # Processes of a test's own export no traces.
+    settings = settings_from(values).model_copy(update={"otel_exporter_otlp_endpoint": None})
     admin = settings
     if "s3" in state.parts:
         own = state.secrets
