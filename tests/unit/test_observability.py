@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,13 @@ def test_the_dashboard_is_provisioned_with_its_data_source() -> None:
     places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(set(places)) == len(places)
     assert all(left + width <= make_dashboard.WIDTH for left, _, width, _ in places)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus' promtool is not installed")
+def test_alerts_come_when_they_should() -> None:
+    argv = ["promtool", "test", "rules", str(PROMETHEUS / "alerts_test.yml")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
 
 
 def test_prometheus_reads_the_rules() -> None:
