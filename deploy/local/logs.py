@@ -71,7 +71,7 @@ class ConsoleSink:
         """Print a line, or pass it over."""
         if quiet and not ALARMING.search(line):
             return
-        text = Text(f"{part:<11}│ ", style=COLOURS.get(kind_of(part), "white"))
+        text = Text(f"{part:<12}│ ", style=COLOURS.get(kind_of(part), "white"))
         # Services colour their own lines; from_ansi keeps that and drops other control sequences.
         text.append_text(Text.from_ansi(line))
         with self._lock:
