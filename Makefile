@@ -6,6 +6,7 @@ UV := .uv/bin/uv
 VENV := .venv/bin
 SEED ?= 1
 DURATION ?= 60
+WORKERS ?= 2
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
@@ -43,11 +44,11 @@ format: setup ## Format the code and fix what can be fixed
 	$(VENV)/ruff format .
 	$(VENV)/ruff check --fix .
 
-test: test-unit ## Run all tests: unit, then on real engines (started for the run)
-	$(VENV)/pytest tests --ignore=tests/unit $(ARGS)
+test: test-unit ## Run all tests: unit, then on real engines (a stack for each of WORKERS=2, 2 GB of memory each)
+	$(VENV)/pytest tests --ignore=tests/unit -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-unit: setup ## Run the tests that need nothing
-	$(VENV)/pytest tests/unit $(ARGS)
+	$(VENV)/pytest tests/unit -n $(WORKERS) $(ARGS)
 
 test-faults: setup ## A fault run alone: SEED=7 DURATION=600 (seconds)
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest tests/faults $(ARGS)

@@ -7,14 +7,22 @@ import pytest
 
 from shared.settings import Settings
 from tests.collector import Collector, running_collector
-from tests.stack import Stack, isolated, running_stack
+from tests.stack import Stack, fetch_engines, isolated, running_stack
 
 NEEDS_SERVICES = pytest.StashKey[bool]()
+
+
 CLUSTER_ONLY = Path(__file__).parent / "cluster"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", action="store_true", help="Run what needs engines on a cluster, and nothing else.")
+
+
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Fetch what the engines need before the workers start: what a worker prints while it waits is not seen."""
+    if not all("unit" in Path(argument).parts for argument in config.args):
+        fetch_engines()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -38,7 +38,7 @@ from shared.cassandra import apply_schema
 from shared.settings import Settings
 from shared.storage import apply_bucket, s3_client
 from shared.topics import apply_topics, topic_specs
-from tests.containers import engine_containers
+from tests.containers import docker_answers, engine_containers
 
 T = TypeVar("T")
 
@@ -125,6 +125,14 @@ def wait_for(look: Callable[[], T | None], timeout: float, what: str) -> T:
             return found
         time.sleep(0.05)
     raise NotInTimeError(f"waited {timeout:.0f} s for: {what}")
+
+
+def fetch_engines() -> None:
+    """Download and build, once per machine, the engines that `running_stack` will start."""
+    given = any(os.environ.get(name) for name in ENDPOINTS.values())
+    if given or not docker_answers():
+        options = Options(Root(Path()), 0, with_services=False, given=os.environ)
+        fetch(options.engines, user_cache(), Reporter(Console(highlight=False)))
 
 
 @contextmanager

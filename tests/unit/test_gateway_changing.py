@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import Unavailable, UnknownOutcome
 from shared.events import Deleted, OwnerCleared, Replaced, Uploaded
-from shared.keys import Owner, command_version, new_id
+from shared.keys import Owner, command_version
 from shared.tables import command_writes
 from tests.gateway import MemoryGateway
 from tests.images import encode, photo
@@ -16,7 +16,7 @@ from tests.images import encode, photo
 PNG = encode(photo(40, 30), "PNG")
 JPEG = encode(photo(64, 48), "JPEG")
 USER = Owner(type="user", id="1")
-MISSING = new_id()
+MISSING = UUID("01a202b6-de8b-7263-bb6d-eec9c6bdacf8")
 
 
 def form(*data: bytes) -> list[tuple[str, tuple[str, bytes]]]:

@@ -1,7 +1,7 @@
 """Ids, owners, versions and object keys."""
 
 from datetime import UTC, date, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,8 @@ from shared.keys import (
 )
 from tests.records import id_at
 
-IMAGE, REVISION = new_id(), new_id()
+IMAGE, REVISION = UUID("01a202b6-de8b-7263-bb6d-eec9c6bdacf8"), UUID("01a202b6-e40e-7242-90e4-c9ca91694c07")
+RANDOM = UUID("6888272d-dcfc-4dd5-8d57-8614a617f307")
 DIGEST = "0123456789abcdef"
 
 
@@ -130,7 +131,7 @@ def test_variant_paths_are_parsed(render: str) -> None:
         f"images/{IMAGE}/{REVISION}/../x/original.jpg",
         f"images/{IMAGE}/{REVISION}/{DIGEST}/manifest.json.webp",
         f"images/{str(IMAGE).upper()}/{REVISION}/original.jpg",
-        f"images/{uuid4()}/{REVISION}/original.jpg",
+        f"images/{RANDOM}/{REVISION}/original.jpg",
         "",
     ],
 )

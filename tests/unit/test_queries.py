@@ -22,6 +22,7 @@ from tests.images import encode, photo
 
 PNG = encode(photo(40, 30), "PNG")
 JPEG = encode(photo(64, 48), "JPEG")
+UNKNOWN = UUID("01a202b6-de8b-7263-bb6d-eec9c6bdacf8")
 WEBP = b"RIFF....WEBP, as far as these tests care"
 
 
@@ -267,7 +268,7 @@ async def test_during_a_replacement_the_previous_revision_answers() -> None:
         assert (await s.get(f"/images/{image_id}/metadata")).json()["pending"] is None
 
 
-@pytest.mark.parametrize("image_id", [str(new_id()), "x", "0", str(new_id()).replace("-", ""), f"{{{new_id()}}}"])
+@pytest.mark.parametrize("image_id", [str(UNKNOWN), "x", "0", UNKNOWN.hex, f"{{{UNKNOWN}}}"])
 async def test_an_unknown_id_is_not_found(image_id: str) -> None:
     async with scene() as s:
         for path in (f"/images/{image_id}", f"/images/{image_id}/metadata", f"/images/{image_id}?variant=full"):
