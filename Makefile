@@ -45,7 +45,7 @@ format: setup ## Format the code and fix what can be fixed
 	$(VENV)/ruff check --fix .
 
 test: test-unit ## Run all tests: unit, then on real engines (a stack for each of WORKERS=2, 2 GB of memory each)
-	$(VENV)/pytest tests --ignore=tests/unit -n $(WORKERS) --dist loadfile $(ARGS)
+	$(VENV)/pytest tests --ignore=tests/unit -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: setup ## Run the tests that need nothing
 	$(VENV)/pytest tests/unit -n $(WORKERS) $(ARGS)

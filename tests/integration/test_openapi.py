@@ -19,7 +19,7 @@ CHECKS = (
 def test_generated_requests_find_nothing_undescribed(stack: Stack, tmp_path: Path) -> None:
     argv = [
         str(Path(sys.executable).parent / "schemathesis"), "run", f"{stack.base_url}/openapi.json",
-        "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--max-time", "30",
+        "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--max-time", "15",
         "--request-timeout", "10", "--generation-deterministic", "--suppress-health-check", "all",
     ]  # fmt: skip
     done = subprocess.run(

@@ -167,7 +167,7 @@ async def test_nothing_starts_after_work_that_failed() -> None:
     assert await bench.submit("another") is False
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 600), st.integers(0, 600)), max_size=40),
     st.randoms(use_true_random=False),

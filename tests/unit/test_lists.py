@@ -475,7 +475,7 @@ async def test_gaps_are_skipped_for_a_while(partition: Partition, monkeypatch: p
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 async def test_gaps_change_no_answer(data: st.DataObject) -> None:
     random = Random(data.draw(st.integers(0, 99)))
     spans = [burst(NOON - timedelta(minutes=random.randrange(3000)), random.randrange(1, 260)) for _ in range(4)]
