@@ -14,6 +14,8 @@ from gateway.app import create_app
 from gateway.body import Pace
 from gateway.problems import PROBLEM_TYPES
 from gateway.waiting import wait_of
+from shared.keys import command_version
+from shared.metrics import Service, exposition
 from shared.settings import Settings
 from tests.gateway import BASE_URL, MemoryGateway
 from tests.images import encode, photo
@@ -106,6 +108,30 @@ async def test_a_request_is_one_line_with_what_matters() -> None:
     assert line["bytes_in"] > len(PNG)
     assert line["bytes_out"] == len(answer.content)
     assert line["duration_ms"] > 0
+
+
+async def test_what_a_client_makes_up_becomes_no_label() -> None:
+    async with MemoryGateway().client() as client:
+        await client.request("BREW", "/coffee/1")
+        await client.get("/images/made-up")
+
+    families = exposition(Service.GATEWAY).decode()
+    assert 'imagepipe_gateway_requests_total{method="other",route="none",status="404"}' in families
+    assert 'route="/images/{image_id}"' in families
+    assert not re.search("BREW|coffee|made-up", families)
+
+
+async def test_the_appended_command_is_logged_as_the_other_services_call_it() -> None:
+    gateway = MemoryGateway()
+    structlog.reset_defaults()
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        async with gateway.client() as client:
+            answer = await client.post("/upload?user_id=1", files={"image": ("a.png", PNG)})
+
+    [line] = [line for line in lines if line["event"] == "command_appended"]
+    assert (line["image_id"], line["owner"]) == (answer.json()["image_id"], "user:1")
+    assert (line["type"], line["version"]) == ("image.uploaded", str(command_version(1, line["offset"])))
+    assert line["request_id"] == answer.headers["x-request-id"]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from shared import health, metrics
 from shared.health import InternalServer, Progress
+from tests.samples import sample
 
 
 class Service:
@@ -73,6 +75,31 @@ async def test_alive_unless_there_is_a_reason(client: httpx.AsyncClient, service
     assert await get(client, "/healthz") == (200, {"alive": True, "reason": None})
     service.reason = "stuck"
     assert await get(client, "/healthz") == (503, {"alive": False, "reason": "stuck"})
+
+
+async def test_dependencies_are_watched_whether_anybody_asks_or_not(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "WATCH_SECONDS", 0.01)
+    metrics.DEPENDENCY_UP.clear()
+
+    async def until(value: float) -> None:
+        async with asyncio.timeout(5):
+            while sample(metrics.Service.GATEWAY, 'imagepipe_dependency_up{dependency="kafka"}') != value:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    server = InternalServer(metrics.Service.GATEWAY, 0, {"kafka": service.check}, service.alive)
+    with structlog.testing.capture_logs() as lines:
+        await server.start()
+        await until(1)
+        service.error = RuntimeError("away")
+        await until(0)
+        service.error = None
+        await until(1)
+        await server.stop()
+
+    told = [(line["event"], line["dependency"]) for line in lines if "dependency" in line]
+    assert told == [("dependency_lost", "kafka"), ("dependency_back", "kafka")]
 
 
 async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:
