@@ -6,7 +6,7 @@ last tests show that under the same circumstances it loses nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -46,7 +46,7 @@ def settings(engines: Settings) -> Iterator[Settings]:
         yield found
 
 
-async def produce(settings: Settings, values: list[bytes], keys: list[bytes] | None = None) -> None:
+async def produce(settings: Settings, values: Sequence[bytes | None], keys: list[bytes] | None = None) -> None:
     producer = AIOKafkaProducer(**client_options(settings))
     await producer.start()
     try:
@@ -231,7 +231,7 @@ class Ours:
         delivery = Delivery(
             _Handled(handle),
             self.dead_letters,
-            DeadLetterLimit(5),
+            DeadLetterLimit(50),
             topic_name=settings.topic(Topic.COMMANDS),
             patience=settings.outage_patience,
             attempts=attempts,
@@ -288,18 +288,30 @@ async def test_ours_commits_nothing_above_a_record_that_is_not_settled(settings:
         assert await position(settings) == 6
 
 
+POISON: list[bytes | None] = [
+    b"not json",
+    b"\xff\xfe\x00",
+    b"",
+    None,
+    b'{"type":"image.unheard","schema_version":1}',
+    b'{"type":"owner.cleared","schema_version":2,"owner":{"type":"user","id":"1"}}',
+    b'{"type":"image.uploaded","schema_version":1,"padding":"' + b"x" * 1_000_000 + b'"}',
+    b"[" * 1_000_000,
+]
+
+
 async def test_ours_dead_letters_what_it_cannot_read_or_handle_and_only_then_commits(settings: Settings) -> None:
-    await produce(settings, [*fences(1), b"not json", *fences(2)[1:]])
+    await produce(settings, [*fences(1), *POISON, *fences(2)[1:]])
 
     async def handle(number: int) -> None:
         if number == 1:
             raise RuntimeError("surprise")
 
     async with Ours(settings, handle) as ours:
-        await until(lambda: ours.agent.position(0) == 3, "all three")
+        await until(lambda: len(ours.dead_letters.records) == len(POISON) + 1, "all that cannot be handled")
         await ours.agent.commit()
-    assert await position(settings) == 3
-    assert {value for _, value, _ in ours.dead_letters.records} == {b"not json", fences(2)[1]}
+    assert await position(settings) == len(POISON) + 2
+    assert {value for _, value, _ in ours.dead_letters.records} == {*POISON, fences(2)[1]}
     for _, _, headers in ours.dead_letters.records:
         assert dict(headers)["dlq-source-topic"] == settings.topic(Topic.COMMANDS).encode()
         assert dict(headers)["dlq-attempts"] == b"1"

@@ -174,15 +174,19 @@ async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
 ) -> None:
     owner = Owner(type="user", id=str(new_id()))
     await log.raw(Topic.EVENTS, b"\xffnot json", b"key", [("ce_type", b"image.ready")])
+    await log.raw(Topic.EVENTS, b'{"type":"image.ready","schema_version":2}')
+    await log.raw(Topic.EVENTS, b'{"type":"image.ready","padding":"' + b"x" * 1_000_000 + b'"}')
     await log.raw(Topic.EVENTS, None, b"tombstone")
     await log.raw(Topic.COMMANDS, b'{"type": "image.unheard"}')
     await log.raw(Topic.COMMANDS, None)
     uploads = await publish_uploads(log, owner, 3)
     await publish_answers(log, uploads)
     indexer.start()
-    await wait_committed(settings, 10)
+    await wait_committed(settings, 12)
     await check_all_ready(index, owner, uploads)
-    [dead] = await read_records(settings, Topic.DLQ, 1)
+    buried = await read_records(settings, Topic.DLQ, 3)
+    assert max(len(dead.value) for dead in buried) > 1_000_000, "untouched, however large"
+    [dead] = [dead for dead in buried if dead.key == b"key"]
     headers = {name: value.decode() for name, value in dead.headers}
     assert (dead.key, dead.value) == (b"key", b"\xffnot json")
     assert headers["ce_type"] == "image.ready"

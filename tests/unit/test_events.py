@@ -90,7 +90,7 @@ def test_another_schema_version_is_poison(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"{", b"[]", b'{"type":"image.unheard"}', b"\xff", b'{"type":"image.ready"}']
+    "value", [None, b"", b"{", b"[]", b'{"type":"image.unheard"}', b"\xff", b'{"type":"image.ready"}', b"[" * 1_000_000]
 )
 def test_anything_else_is_poison(value: bytes | None) -> None:
     with pytest.raises(PoisonRecord):

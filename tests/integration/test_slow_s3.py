@@ -1,0 +1,122 @@
+"""A store that hangs, drips or is full: noticed in time, told as an outage, over when the store is well again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from minio.credentials.providers import StaticProvider
+from minio.minioadmin import MinioAdmin
+
+from shared.errors import Unavailable
+from shared.settings import Settings
+from shared.storage import S3Store
+from tests.api import JPEG, Api, form, own_gateway
+from tests.proxy import Proxy, proxy_to
+from tests.stack import Stack, isolated
+
+TIMEOUT = timedelta(seconds=1)
+SLACK = 1.5
+"""Seconds that a busy machine may add."""
+LARGE = bytes(512 * 1024)
+
+
+@pytest.fixture(scope="module")
+def bucket(engines: Settings) -> Iterator[Settings]:
+    with isolated(engines, bucket=True) as settings:
+        yield settings
+
+
+@pytest.fixture
+def proxy(bucket: Settings) -> Iterator[tuple[Proxy, str]]:
+    assert bucket.s3_endpoint_url is not None
+    with proxy_to(bucket.s3_endpoint_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def store(bucket: Settings, proxy: tuple[Proxy, str]) -> AsyncIterator[S3Store]:
+    settings = bucket.model_copy(update={"s3_endpoint_url": proxy[1], "s3_timeout": TIMEOUT})
+    found = S3Store.from_settings(settings)
+    yield found
+    proxy[0].release()
+    await found.close()
+
+
+async def refused_in_time(call: Callable[[], Awaitable[object]]) -> None:
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="s3"):
+        await call()
+    assert time.monotonic() - started < TIMEOUT.total_seconds() + SLACK
+
+
+async def test_a_store_that_hangs_is_unavailable_within_the_timeout(store: S3Store, proxy: tuple[Proxy, str]) -> None:
+    await store.put("before", b"1", "text/plain")
+    proxy[0].hold()
+    # Side by side, and more than there are threads: who waits for a thread is told in time, too.
+    calls = [lambda: store.get("before"), lambda: store.list(""), lambda: store.put("x", LARGE, "text/plain")] * 7
+    await asyncio.gather(*(refused_in_time(call) for call in calls), refused_in_time(store.check))
+    proxy[0].release()
+    for _ in range(50):
+        try:
+            assert await store.get("before") == b"1"
+            return
+        except Unavailable:
+            await asyncio.sleep(0.1)
+    raise AssertionError("the store did not recover")
+
+
+async def test_a_store_that_drips_is_unavailable_within_the_timeout(store: S3Store, proxy: tuple[Proxy, str]) -> None:
+    """Each packet comes in time, and so no time-out of a socket ever ends it."""
+    await store.put("large", LARGE, "text/plain")
+    proxy[0].drip(100_000)
+    await refused_in_time(lambda: store.get("large"))
+
+
+async def test_a_full_store_is_unavailable(running: Stack, bucket: Settings) -> None:
+    """A quota stands for the disk: the server refuses to store what it has no room for, and serves what it has."""
+    if not running.runs("s3"):
+        pytest.skip("the S3 server is not ours to limit")
+    assert bucket.s3_endpoint_url is not None
+    assert bucket.s3_access_key_id is not None
+    assert bucket.s3_secret_access_key is not None
+    keys = StaticProvider(bucket.s3_access_key_id, bucket.s3_secret_access_key.get_secret_value())
+    address = urlsplit(bucket.s3_endpoint_url)
+    admin = MinioAdmin(endpoint=address.netloc, region=bucket.s3_region, secure=False, credentials=keys)
+    store = S3Store.from_settings(bucket)
+    await store.put("small", b"1", "text/plain")
+    admin.bucket_quota_set(bucket.s3_bucket, len(LARGE) // 2)
+    try:
+        with pytest.raises(Unavailable, match=r"(?i)quota"):
+            await store.put("large", LARGE, "text/plain")
+        assert await store.get("small") == b"1"
+    finally:
+        admin.bucket_quota_clear(bucket.s3_bucket)
+    await store.put("large", LARGE, "text/plain")
+    await store.close()
+
+
+def test_a_gateway_whose_store_hangs_says_so_in_time(stack: Stack, tmp_path: Path) -> None:
+    assert stack.settings.s3_endpoint_url is not None
+    with (
+        proxy_to(stack.settings.s3_endpoint_url) as (proxy, url),
+        own_gateway(stack.settings, tmp_path / "log", s3_endpoint_url=url, s3_timeout=TIMEOUT) as gateway,
+        Api(gateway.base_url) as api,
+    ):
+        gateway.wait_connected()
+        proxy.hold()
+        started = time.monotonic()
+        one = api.post("/images?user_id=slow", files=form(("a.jpg", JPEG)))
+        many = api.post("/images?user_id=slow", files=form(*((f"{n}.jpg", JPEG) for n in range(12))))
+        assert time.monotonic() - started < 2 * (TIMEOUT.total_seconds() + SLACK)
+        for refused in (one, many):
+            assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+            assert int(refused.headers["retry-after"]) >= 1
+        assert api.get("/images?user_id=slow").status_code == 200, "what needs no bucket goes on"
+        assert [name for name, state in gateway.readiness()["checks"].items() if state != "ok"] == ["s3"]
+        proxy.release()
+        gateway.wait_connected("s3")
+        assert api.upload(user_id="slow")["status"] == "processing"
