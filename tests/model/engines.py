@@ -1,0 +1,140 @@
+"""Engines in memory whose every effect waits until a scheduler lets it happen, in whatever order it draws."""
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from processor.delivery import Received
+from shared.documents import ImageRow
+from shared.errors import Unavailable, UnknownOutcome
+from shared.events import Command, Event, encode
+from shared.keys import Owner
+from shared.ports import Appended, ObjectInfo
+from shared.tables import Write
+from tests.memory import MemoryIndex, MemoryStore
+
+PARTITIONS = 2
+NO_ACK = 0.15
+"""Share of appends whose ack is lost; of these every other record is in the log all the same (invariant 8)."""
+
+
+AWAY = 0.3
+"""Share of the gateway's own writes to the index that fail."""
+
+
+class Stalls:
+    """Everything that is about to happen. Who was cancelled meanwhile never does it."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._gates: list[asyncio.Future[None]] = []
+
+    async def __call__(self) -> None:
+        gate = asyncio.get_running_loop().create_future()
+        self._gates.append(gate)
+        await gate
+
+    def release(self) -> bool:
+        """Let one effect happen; False where none is waited for."""
+        self._gates = [gate for gate in self._gates if not gate.done()]
+        if not self._gates:
+            return False
+        self._gates.pop(self._rng.randrange(len(self._gates))).set_result(None)
+        return True
+
+
+class StalledStore(MemoryStore):
+    """The bucket."""
+
+    def __init__(self, stall: Stalls) -> None:
+        super().__init__()
+        self._stall = stall
+
+    async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
+        await self._stall()
+        return await super().put(key, data, content_type, if_absent=if_absent)
+
+    async def get(self, key: str) -> bytes:
+        await self._stall()
+        return await super().get(key)
+
+    async def list(self, prefix: str) -> Sequence[ObjectInfo]:
+        await self._stall()
+        return await super().list(prefix)
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        await self._stall()
+        await super().delete(keys)
+
+
+class StalledIndex(MemoryIndex):
+    """The index."""
+
+    def __init__(self, stall: Stalls) -> None:
+        super().__init__()
+        self._stall = stall
+
+    async def apply(self, writes: Sequence[Write]) -> None:
+        await self._stall()
+        await super().apply(writes)
+
+    async def image(self, image_id: UUID) -> ImageRow | None:
+        await self._stall()
+        return await super().image(image_id)
+
+    async def of_owner(self, owner: Owner, **options: Any) -> Sequence[ImageRow]:
+        await self._stall()
+        return await super().of_owner(owner, **options)
+
+
+class GatewayIndex(StalledIndex):
+    """The same index as the gateway reaches it: often not, and then it leaves the rows to the indexer."""
+
+    def __init__(self, stall: Stalls, rng: random.Random, index: MemoryIndex) -> None:
+        super().__init__(stall)
+        self._rng = rng
+        self._tables = index._tables
+
+    async def apply(self, writes: Sequence[Write]) -> None:
+        if self._rng.random() < AWAY:
+            raise Unavailable("cassandra", "away")
+        await super().apply(writes)
+
+
+class StalledLog:
+    """Both topics. Commands are partitioned by owner; acks get lost."""
+
+    def __init__(self, stall: Stalls, rng: random.Random) -> None:
+        self.commands: list[list[Received]] = [[] for _ in range(PARTITIONS)]
+        self.events: list[Received] = []
+        self._stall = stall
+        self._rng = rng
+        self._news = asyncio.Event()
+
+    async def append(self, command: Command, *, traceparent: str | None = None) -> Appended:
+        await self._stall()
+        fate = self._rng.random() / NO_ACK
+        if fate < 0.5:
+            raise UnknownOutcome("kafka", "not sent, but who knows")
+        partition = int(command.owner.id) % PARTITIONS
+        records = self.commands[partition]
+        records.append(Received(partition, len(records), command.owner.key.encode(), encode(command), []))
+        self._tell()
+        if fate < 1:
+            raise UnknownOutcome("kafka", "sent, and the ack is lost")
+        return Appended(partition, len(records) - 1)
+
+    async def publish(self, event: Event, *, traceparent: str | None = None) -> None:
+        await self._stall()
+        self.events.append(Received(0, len(self.events), b"", encode(event), []))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def more(self) -> None:
+        """Return once something was appended."""
+        await self._news.wait()

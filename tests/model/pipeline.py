@@ -1,0 +1,354 @@
+"""The whole way at random: clients over the gateway's write path, the real agent and the real indexer, all in memory.
+
+Every effect stalls until the scheduler draws it. Meanwhile processes crash, and are replaced while they still run: then
+the old one goes on as a zombie whose commits are refused. What must hold at the end is `verdict`.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Protocol
+from uuid import UUID
+
+from gateway.checking import CheckedFile
+from gateway.claims import Claims
+from gateway.ids import Ids
+from gateway.intake import announce_replacement, announce_upload, put_original, store_one
+from gateway.problems import Problem
+from gateway.removal import clear_owner, delete_image, existing
+from gateway.wiring import Services
+from indexer.delivery import Delivery as IndexerDelivery
+from indexer.fence import Fence
+from indexer.handler import ConsumedRecord
+from indexer.handler import Handler as IndexerHandler
+from indexer.partition import Partition
+from processor.agent import Agent
+from processor.delivery import Delivery, Received
+from processor.handler import Handler
+from processor.lanes import Bounds
+from processor.render import RenderedVariant, Rendering
+from shared.dead_letters import DeadLetterLimit
+from shared.errors import Unavailable
+from shared.events import Command, Deleted, Event, OwnerCleared, Uploaded, decode_command, decode_event
+from shared.inspect import inspect
+from shared.keys import Owner, command_version, image_prefix
+from shared.ladder import Ladder
+from shared.settings import Topic
+from shared.tables import BY_OWNER, IMAGES, command_writes, event_writes
+from tests import images
+from tests.gateway import MemoryClaimTable, memory_settings
+from tests.memory import MemoryDeadLetters, MemoryIndex
+from tests.model.engines import PARTITIONS, GatewayIndex, StalledIndex, StalledLog, StalledStore, Stalls
+
+Place = tuple[Topic, int]
+EPOCH = 1
+SHARDS = 4
+REQUESTS = 12
+"""Of one client, one after the other."""
+OWNERS = (Owner(type="user", id="1"), Owner(type="user", id="2"), Owner(type="user", id="3"))
+TROUBLES = 5
+"""Crashes and take-overs of one history."""
+PICTURE = images.encode(images.solid((9, 9, 9), size=(4, 3)), "PNG")
+SHA256 = hashlib.sha256(PICTURE).hexdigest()
+RENDERED = images.encode(images.solid((9, 9, 9), size=(4, 3)), "WEBP")
+LADDER = Ladder(rungs=())
+NOTHING_MOVES = 40
+"""Rounds of the loop after which, with no effect waited for, everything has ended."""
+
+
+class Process(Protocol):
+    """One process of a consumer. `failed` when it ended itself."""
+
+    failed: bool
+
+    async def crash(self) -> None:
+        """Nothing that it was about to do happens any more."""
+
+    async def commit(self) -> None:
+        """Commit what is settled, if the group still knows this process."""
+
+
+class ProcessorProcess:
+    """The agent, fed from the committed positions."""
+
+    def __init__(self, world: "Pipeline") -> None:
+        self.failed = False
+        self._world = world
+        self._agent = Agent(
+            Delivery(
+                Handler(world.store, world.render, world.log, "https://img.example.org"),
+                world.dead_letters,
+                DeadLetterLimit(60),
+                topic_name="images.commands",
+                patience=timedelta(0),
+                attempts=1,
+            ),
+            Bounds(images=4, bytes=10**9, pixels=10**9, waiting=6),
+            epoch=EPOCH,
+            commit=self._commit,
+            on_failure=self._fail,
+        )
+        self._feeding = asyncio.create_task(self._feed(dict(world.positions)))
+
+    async def _feed(self, positions: dict[Place, int]) -> None:
+        while True:
+            found = [
+                records[positions[Topic.COMMANDS, partition]]
+                for partition, records in enumerate(self._world.log.commands)
+                if len(records) > positions[Topic.COMMANDS, partition]
+            ]
+            if not found:
+                await self._world.log.more()
+                continue
+            record = self._world.rng.choice(found)
+            positions[Topic.COMMANDS, record.partition] += 1
+            await self._agent.accept(record)
+
+    def _fail(self, _error: BaseException) -> None:
+        self.failed = True
+
+    async def _commit(self, positions: Mapping[int, int]) -> bool:
+        if self._world.processes["processor"] is not self:
+            return False
+        self._world.positions.update({(Topic.COMMANDS, number): offset for number, offset in positions.items()})
+        return True
+
+    async def commit(self) -> None:
+        await self._agent.commit()
+
+    async def crash(self) -> None:
+        self._feeding.cancel()
+        await self._agent._assignment.lanes.close(0)
+
+
+class IndexerProcess:
+    """The indexer's partitions, fed from the committed positions."""
+
+    def __init__(self, world: "Pipeline") -> None:
+        self.failed = False
+        self._world = world
+        fence = Fence(world.index, world.log, epoch=EPOCH, shards=SHARDS, on_progress=lambda: None)
+        handler = IndexerHandler(world.index, epoch=EPOCH, shards=SHARDS, concurrency=4, fence=fence)
+        delivery = IndexerDelivery(
+            handler,
+            world.dead_letters,
+            DeadLetterLimit(60),
+            topic_names={topic: topic.value for topic in Topic},
+            epoch=EPOCH,
+            patience=timedelta(0),
+            attempts=1,
+        )
+        self._partitions = {place: Partition(delivery.deliver, self._fail, 20) for place in world.indexed}
+        self._feeds = [asyncio.create_task(self._feed(*item)) for item in world.indexed.items()]
+
+    async def _feed(self, place: Place, position: int) -> None:
+        topic, number = place
+        records = self._world.log.commands[number] if topic is Topic.COMMANDS else self._world.log.events
+        while True:
+            if len(records) <= position:
+                await self._world.log.more()
+                continue
+            found = records[position]
+            record = ConsumedRecord(topic, number, found.offset, found.key, found.value, [])
+            await self._partitions[place].admit(record)
+            position += 1
+
+    def _fail(self, _error: BaseException) -> None:
+        self.failed = True
+
+    async def commit(self) -> None:
+        if self._world.processes["indexer"] is self and not self.failed:
+            moved = {place: part.position for place, part in self._partitions.items() if part.position is not None}
+            self._world.indexed.update(moved)
+
+    async def crash(self) -> None:
+        for feed in self._feeds:
+            feed.cancel()
+        await asyncio.gather(*(partition.close() for partition in self._partitions.values()))
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A command as it lies in the log."""
+
+    record: Received
+    version: int
+
+    @property
+    def command(self) -> Command:
+        return decode_command(self.record.value)
+
+
+class Pipeline:
+    """One history. Everything random in it comes from the seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self._stall = Stalls(self.rng)
+        self.store = StalledStore(self._stall)
+        self.index = StalledIndex(self._stall)
+        self.log = StalledLog(self._stall, self.rng)
+        self.dead_letters = MemoryDeadLetters()
+        self.positions: dict[Place, int] = {(Topic.COMMANDS, number): 0 for number in range(PARTITIONS)}
+        self.indexed: dict[Place, int] = {**self.positions, (Topic.EVENTS, 0): 0}
+        self.acknowledged: list[UUID] = []
+        self._make: dict[str, Callable[[], Process]] = {
+            "processor": partial(ProcessorProcess, self),
+            "indexer": partial(IndexerProcess, self),
+        }
+        self.processes: dict[str, Process] = {}
+        self._zombies: list[Process] = []
+        claims = Claims(MemoryClaimTable(), timedelta(seconds=60))
+        self._services = Services(
+            memory_settings(ladder=LADDER),
+            self.store,
+            GatewayIndex(self._stall, self.rng, self.index),
+            self.log,
+            claims,
+        )
+
+    async def render(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+        await self._stall()
+        variants = tuple(
+            RenderedVariant(name, RENDERED, 4, 3, hashlib.sha256(RENDERED).hexdigest()) for name in ladder.names
+        )
+        return Rendering(4, 3, variants, thumbhash="", dominant_color="#000000", notes=())
+
+    async def run(self) -> None:
+        """Play the history until nothing is left to do."""
+        self.processes = {name: make() for name, make in self._make.items()}
+        clients = [asyncio.create_task(self._requests(random.Random(self.rng.random()))) for _ in range(2)]
+        troubles, quiet = TROUBLES, 0
+        while quiet < NOTHING_MOVES or not self._all_committed():
+            await asyncio.sleep(0)
+            choice = self.rng.random()
+            name = self.rng.choice(list(self._make))
+            if self.processes[name].failed or (troubles and choice < 0.01):
+                troubles = max(0, troubles - 1)
+                await self._replace(name)
+            elif choice < 0.05:
+                await self.processes[name].commit()
+            elif self._stall.release():
+                quiet = 0
+            quiet = quiet + 1 if all(client.done() for client in clients) else 0
+        for process in (*self.processes.values(), *self._zombies):
+            await process.crash()
+        for client in clients:
+            client.result()
+
+    async def _replace(self, name: str) -> None:
+        """The process is dead, or thought dead: the next one begins where the last commit was."""
+        old = self.processes[name]
+        if old.failed or self.rng.random() < 0.5:
+            await old.crash()
+        else:
+            self._zombies.append(old)
+        self.processes[name] = self._make[name]()
+
+    def _all_committed(self) -> bool:
+        ends = {(Topic.COMMANDS, number): len(records) for number, records in enumerate(self.log.commands)}
+        return self.positions == ends and self.indexed == {**ends, (Topic.EVENTS, 0): len(self.log.events)}
+
+    async def _requests(self, rng: random.Random) -> None:
+        mine: list[UUID] = []
+        owner = OWNERS[0]
+        for _ in range(REQUESTS):
+            choice = rng.random()
+            try:
+                if choice < 0.45 or not mine:
+                    owner = rng.choice(OWNERS)
+                    mine.append(await self._upload(owner))
+                elif choice < 0.65:
+                    await self._replace_image(rng.choice(mine))
+                elif choice < 0.8:
+                    await delete_image(self._services, mine.pop(rng.randrange(len(mine))))
+                else:
+                    # Of the one it uploaded to last: the fence must meet work that is under way.
+                    await clear_owner(self._services, owner)
+            except (Unavailable, Problem):
+                continue  # Unknown to the client, who goes on; or somebody cleared the owner.
+
+    async def _upload(self, owner: Owner) -> UUID:
+        ids = Ids.mint()
+        await store_one(_file(), ids, put_original(self._services))
+        await announce_upload(self._services, _file(), ids, owner)
+        self.acknowledged.append(ids.image_id)
+        return ids.image_id
+
+    async def _replace_image(self, image_id: UUID) -> None:
+        row = await existing(self._services, image_id)
+        ids = Ids(image_id, Ids.mint().revision)
+        await store_one(_file(), ids, put_original(self._services))
+        await announce_replacement(self._services, _file(), ids, row)
+
+    def logged(self) -> list[Logged]:
+        """Every command, each partition in its order."""
+        return [
+            Logged(record, command_version(EPOCH, record.offset)) for records in self.log.commands for record in records
+        ]
+
+
+def _file() -> CheckedFile:
+    return CheckedFile("a.png", PICTURE, inspect(PICTURE, max_pixels=100, max_side=100), SHA256)
+
+
+async def verdict(world: Pipeline) -> str | None:
+    """What is wrong at the end of a history, or None."""
+    logged = world.logged()
+    events = [decode_event(record.value) for record in world.log.events]
+    if world.dead_letters.records:
+        return "a dead letter without cause"
+    told = {(event.image_id, event.version) for event in events}
+    commands = [(each.command, each.version) for each in logged]
+    if not _asked(commands) <= told:
+        return "a command without an answer"
+    if not _in_order(events):
+        return "answers of one image out of order"
+    if not await _rows_are_the_fold(world, events):
+        return "rows that are not what the log says"
+    gone = {command.image_id for command, _ in commands if isinstance(command, Deleted)}
+    if any(key.startswith(image_prefix(image_id)) for image_id in gone for key in world.store.objects):
+        return "objects of a deleted image"
+    shown = {key[0] for key in world.index.table(IMAGES)}
+    if set(world.acknowledged) - gone - shown:
+        return "an acknowledged image is lost"
+    return _fences_verdict(commands, gone)
+
+
+def _asked(commands: list[tuple[Command, int]]) -> set[tuple[UUID, int]]:
+    """Image and version of each command that has an answer: all but the fence."""
+    return {(command.image_id, version) for command, version in commands if not isinstance(command, OwnerCleared)}
+
+
+def _in_order(events: list[Event]) -> bool:
+    """Whether each image's commands were first answered in the order of the log; repetitions come at any time."""
+    first: dict[UUID, list[int]] = defaultdict(list)
+    for event in events:
+        if event.version not in first[event.image_id]:
+            first[event.image_id].append(event.version)
+    return all(versions == sorted(versions) for versions in first.values())
+
+
+async def _rows_are_the_fold(world: Pipeline, events: list[Event]) -> bool:
+    expected = MemoryIndex()
+    for each in world.logged():
+        command = each.command
+        await expected.apply(command_writes(command, each.version, SHARDS))
+    for event in events:
+        await expected.apply(event_writes(event, SHARDS))
+    return all(expected.table(table) == world.index.table(table) for table in (IMAGES, BY_OWNER))
+
+
+def _fences_verdict(commands: list[tuple[Command, int]], gone: set[UUID]) -> str | None:
+    uploads = [(command, version) for command, version in commands if isinstance(command, Uploaded)]
+    fences = [(command, version) for command, version in commands if isinstance(command, OwnerCleared)]
+    for fence, at in fences:
+        below = {up.image_id for up, version in uploads if up.owner == fence.owner and version < at}
+        if below - gone:
+            return "an image below a fence is still there"
+    return None

@@ -1,0 +1,136 @@
+"""Thousands of requests through the real write path, agent and indexer, with crashes and zombies: nothing is lost.
+
+The bugs are made here, by replacing pieces of the product: each must be seen within a few hundred histories.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway import journal
+from gateway import removal as gateway_removal
+from indexer import fence as indexer_fence
+from indexer import handler as indexer_handler
+from indexer.partition import Partition
+from processor import agent, delivery
+from processor.acks import Acks
+from processor.agent import Agent
+from processor.lanes import Work
+from shared.events import Deleted
+from shared.keys import command_version
+from shared.tables import command_writes
+from tests.model.pipeline import EPOCH, SHARDS, Pipeline, verdict
+
+HISTORIES = 30
+SEARCH = 150
+"""Histories within which a deliberate bug must show."""
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+async def first_broken(seeds: range) -> str | None:
+    for seed in seeds:
+        world = Pipeline(seed)
+        await world.run()
+        if wrong := await verdict(world):
+            return f"{wrong}: seed {seed}"
+    return None
+
+
+def test_random_requests_end_as_they_should() -> None:
+    assert asyncio.run(first_broken(range(HISTORIES))) is None
+
+
+def ack_early(patch: pytest.MonkeyPatch) -> None:
+    """Settle a record before it is delivered."""
+
+    def work(self: Agent, task: Any, assignment: Any) -> Work:
+        async def run() -> None:
+            assignment.acks.settle(task.record.partition, task.record.offset)
+            await self._delivery.deliver(task)
+
+        return Work(lane=agent._lane(task), owner=agent._owner(task), cost=agent._cost(task), run=run)
+
+    patch.setattr(Agent, "_work", work)
+
+
+def ack_out_of_order(patch: pytest.MonkeyPatch) -> None:
+    """Commit above a record that is not settled."""
+    settle = Acks.settle
+
+    def careless(self: Acks, partition: int, offset: int) -> None:
+        settle(self, partition, offset)
+        self._positions[partition] = max(self._positions.get(partition, 0), offset + 1)
+
+    patch.setattr(Acks, "settle", careless)
+
+
+def lanes_off(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(agent, "_lane", lambda task: f"{task.record.partition}:{task.record.offset}")
+
+
+def version_from_the_clock(patch: pytest.MonkeyPatch) -> None:
+    """Each process stamps what it handles with its own time."""
+    ticks = itertools.count(1000)
+    for module in (delivery, indexer_handler):
+        patch.setattr(module, "record_version", lambda *_: command_version(EPOCH, next(ticks)))
+    for module in (journal, indexer_fence, gateway_removal):
+        if hasattr(module, "command_version"):
+            patch.setattr(module, "command_version", lambda *_: command_version(EPOCH, next(ticks)))
+
+
+def row_removed_before_the_delete_is_acked(patch: pytest.MonkeyPatch) -> None:
+    append = journal.append
+
+    async def early(services: Any, command: Any) -> int | None:
+        if isinstance(command, Deleted):
+            await services.index.apply(command_writes(command, command_version(EPOCH, 1000), SHARDS))
+        return await append(services, command)
+
+    patch.setattr(gateway_removal, "append", early)
+
+
+def fence_without_a_barrier(patch: pytest.MonkeyPatch) -> None:
+    """Clear an owner before lower offsets of the partition are applied."""
+
+    async def at_once(self: Partition, offset: int) -> None:
+        return None
+
+    patch.setattr(Partition, "_lower_settled", at_once)
+
+
+def indexer_commits_what_it_has_read(patch: pytest.MonkeyPatch) -> None:
+    admit = Partition.admit
+
+    async def eager(self: Partition, record: Any) -> None:
+        await admit(self, record)
+        self.position = record.offset + 1
+
+    patch.setattr(Partition, "admit", eager)
+
+
+BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
+    ack_early,
+    ack_out_of_order,
+    lanes_off,
+    version_from_the_clock,
+    row_removed_before_the_delete_is_acked,
+    fence_without_a_barrier,
+    indexer_commits_what_it_has_read,
+]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: str(bug.__name__))
+def test_a_bug_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    assert asyncio.run(first_broken(range(SEARCH))) is not None
