@@ -10,7 +10,7 @@ WORKERS ?= 2
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint format test test-unit test-faults test-cluster bench-lists bench-pipeline clean
+.PHONY: help setup up down lint format test test-unit test-faults test-cluster bench-lists bench-memory bench-hot-owner bench-pipeline clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ test-cluster: setup ## The tests of engines and a fault run on three brokers and
 # The benchmarks measure the stack that `make up` has started here.
 bench-lists: setup ## Measure lists: ARGS="--images 200000"
 	set -a; . .imagepipe/env; set +a; $(VENV)/python -m bench.lists $(ARGS)
+
+bench-memory: setup ## Measure the memory of processor and gateway under their heaviest loads: ARGS="--seconds 300"
+	$(VENV)/python -m bench.memory $(ARGS)
+
+bench-hot-owner: setup ## Measure what one owner with nine tenths of the uploads costs the others: ARGS="--rate 3"
+	$(VENV)/python -m bench.hot_owner $(ARGS)
 
 bench-pipeline: setup ## Measure uploads until they are ready, against plain Pillow: PHOTOS=directory
 	$(VENV)/python -m bench.pipeline "$(PHOTOS)" $(ARGS)
