@@ -111,6 +111,16 @@ async def test_too_large_for_the_broker_is_poison_and_harms_no_other(producer: P
     assert await send(producer, small) == Appended(0, 1)
 
 
+async def test_an_answer_larger_than_its_topic_takes_is_poison(producer: Producer, settings: Settings) -> None:
+    """The command that it answers then goes to the DLQ; the producer goes on."""
+    log = KafkaEventLog(producer, settings, "imagepipe/test")
+    answer = records.ready(new_id(), new_id(), 2)
+    endless = answer.model_copy(update={"current": answer.current.model_copy(update={"notes": ("x" * 1_200_000,)})})
+    with pytest.raises(PoisonRecord, match="too large"):
+        await log.publish(endless)
+    await log.publish(answer)
+
+
 async def test_largest_record_fits_into_the_dlq(producer: Producer, settings: Settings) -> None:
     try:
         raise PoisonRecord("x" * 10_000)

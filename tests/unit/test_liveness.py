@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from indexer import consumer as indexer_consumer
 from indexer.consumer import Consumer
 from indexer.handler import Barrier, ConsumedRecord
+from processor import agent
 from processor.agent import Agent
 from processor.delivery import Received
 from processor.service import Processor
@@ -202,6 +203,31 @@ class ProcessorBench:
         self.clock.now += 2 * LIMIT.total_seconds()
         await self.processor._commit(measure=True)
         return self.processor._progress.stalled()
+
+
+async def test_a_processor_whose_parts_all_hang_ends_within_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orchestrators kill after 30 s. The waits are added up here, and shortened."""
+    bench, waits, wait = ProcessorBench(monkeypatch), list[float](), asyncio.wait
+    processor, commit_seconds = bench.processor, agent.COMMIT_TIMEOUT_SECONDS
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def shortened(tasks: Any, **options: Any) -> Any:
+        waits.append(options["timeout"])
+        return await wait(tasks, timeout=0.01)
+
+    monkeypatch.setattr(processor._agent._delivery, "deliver", hang)
+    monkeypatch.setattr(processor._agent, "_commit_positions", hang)
+    monkeypatch.setattr(agent, "COMMIT_TIMEOUT_SECONDS", 0.01)
+    for part, stop in (("_app", "stop"), ("_pool", "close"), ("_producer", "close"), ("_server", "stop")):
+        monkeypatch.setattr(processor, part, SimpleNamespace(**{stop: hang}))
+    await bench.take_fences(2)
+    monkeypatch.setattr(asyncio, "wait", shortened)
+    await processor._stop(asyncio.create_task(hang()))
+    # A commit may be under way, and the last one waits for it.
+    assert sum(waits) + 2 * commit_seconds < 30
+    assert len(waits) == 5, "lanes, Faust, pool, producer and server"
 
 
 Hurt = Callable[[ProcessorBench], None]

@@ -93,6 +93,14 @@ async def test_a_surprise_is_tried_again_and_then_dead_lettered_untouched() -> N
     assert added["dlq-attempts"] == b"2"
 
 
+async def test_a_command_whose_answer_no_topic_takes_goes_to_the_dlq_at_once() -> None:
+    """Trying again would make the same answer: a pure function of manifest and version."""
+    dead_letters, handler = MemoryDeadLetters(), Scripted(PoisonRecord("record for images.events is too large"))
+    await delivery(handler, dead_letters).deliver(parse(received(), 1))
+    assert len(handler.calls) == 1
+    assert b"too large" in dict(dead_letters.records[0][2])["dlq-error"]
+
+
 async def test_one_surprise_is_forgiven() -> None:
     dead_letters = MemoryDeadLetters()
     await delivery(Scripted(RuntimeError("once")), dead_letters).deliver(parse(received(), 1))
