@@ -10,7 +10,7 @@ from shared.settings import Settings
 from shared.topics import topic_specs
 from tests.stack import in_own_loop, wait_for
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 def wait_whole(settings: Settings, timeout: float = PATIENCE) -> None:
