@@ -53,6 +53,7 @@ test-unit: setup ## Run the tests that need nothing
 test-faults: setup ## A fault run alone: SEED=7 DURATION=600 (seconds)
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest tests/faults $(ARGS)
 
+test-cluster: DURATION = 240
 test-cluster: setup ## The tests of engines and a fault run on three brokers and three nodes: SEED=7 DURATION=600
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest --cluster \
 		tests/integration tests/convergence tests/faults tests/cluster $(ARGS)
