@@ -11,7 +11,6 @@ from tests.stack import Stack, fetch_engines, isolated, running_stack
 
 NEEDS_SERVICES = pytest.StashKey[bool]()
 
-
 CLUSTER_ONLY = Path(__file__).parent / "cluster"
 
 
