@@ -23,8 +23,15 @@ ROUTERS = (
 
 def create_app(services: Services) -> FastAPI:
     """The app: every route, the error answers, the request log."""
-    # The framework's own pages load scripts from another host.
-    app = FastAPI(version=version("imagepipe"), redirect_slashes=False, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        version=version("imagepipe"),
+        redirect_slashes=False,
+        # The framework's own pages load scripts from another host.
+        docs_url=None,
+        redoc_url=None,
+        # Its own spans would stand beside those of AccessLog.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)

@@ -31,7 +31,8 @@ class ReadCache(Generic[K, V]):
 
     def __init__(self, name: str, ttl: timedelta, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`name` tells the caches apart in the metric `imagepipe_gateway_cache_reads_total`."""
-        self._name = name
+        # Made now, so that a share of hits can be told before the first one.
+        self._hits, self._misses = (CACHE_READS.labels(name, result) for result in ("hit", "miss"))
         self._loads: TTLCache[K, _Load[V]] = TTLCache(
             capacity, ttl.total_seconds(), timer=clock, getsizeof=lambda load: load.weight
         )
@@ -39,7 +40,7 @@ class ReadCache(Generic[K, V]):
     async def get(self, key: K, load: Callable[[], Awaitable[V]], *, fresh: bool = False, weight: int = 1) -> V:
         """The value, loaded if there is none or if it must be `fresh`. Raises what the load raises."""
         kept = None if fresh else self._loads.get(key)
-        CACHE_READS.labels(self._name, "miss" if kept is None else "hit").inc()
+        (self._misses if kept is None else self._hits).inc()
         if kept is None:
             kept = self._start(key, load, weight)
         # A caller that hangs up must not take the load away from the others.

@@ -21,6 +21,7 @@ from shared.settings import Topic
 log = structlog.get_logger()
 
 SURPRISE_PAUSE_SECONDS = 0.1
+UNREADABLE = "unreadable"
 
 
 class Delivery:
@@ -57,16 +58,17 @@ class Delivery:
         """Return when the record is settled. Raises Unavailable, TooManyDeadLetters: the process must stop."""
         started = time.monotonic()
         place = _place(record) | self._identity(record)
+        kind = str(place.get("type", UNREADABLE))
         parent = tracing.continued(header(record.headers, tracing.TRACEPARENT))
         with (
             structlog.contextvars.bound_contextvars(**place),
-            tracing.span(f"apply {place.get('type', 'unreadable')}", place, kind=SpanKind.CONSUMER, parent=parent),
+            tracing.span(f"apply {kind}", place, kind=SpanKind.CONSUMER, parent=parent),
         ):
             result = await self._deliver(record, lower_settled)
             seconds = time.monotonic() - started
             log.info("record_done", result=result, seconds=round(seconds, 3))
         metrics.RECORD_SECONDS.labels(record.topic.value).observe(seconds)
-        metrics.RECORDS.labels(record.topic.value, result).inc()
+        metrics.RECORDS.labels(record.topic.value, kind, result).inc()
         if record.appended_at is not None:
             metrics.DELAY_SECONDS.labels(record.topic.value).observe(max(0.0, time.time() - record.appended_at))
 
@@ -130,7 +132,7 @@ class Delivery:
         while True:
             try:
                 await self._dead_letters.send(record.key, record.value, headers)
-                reason = "unreadable" if isinstance(error, PoisonRecord) else "unforeseen"
+                reason = UNREADABLE if isinstance(error, PoisonRecord) else "unforeseen"
                 metrics.DEAD_LETTERS.labels(reason).inc()
                 return
             except Unavailable as outage:

@@ -6,15 +6,18 @@ killed while it writes breaks the queue).
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+
+import psutil
 
 from processor.render import Rendering, RenderLimits
 from processor.wire import MAX_HEADER, PREFIX, READY, BadAnswerError, parse_answer, request_header
 from shared.errors import ImageRejected, Unavailable
 from shared.ladder import Ladder
-from shared.metrics import RENDER_BUSY, RENDER_REPLACED, RENDER_WORKERS
+from shared.metrics import RENDER_BUSY, RENDER_MEMORY_BYTES, RENDER_REPLACED, RENDER_WORKERS
 
 _ATTEMPTS = 2
 _START_SECONDS = 30.0
@@ -48,6 +51,15 @@ class RenderPool:
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
         return tuple(worker.pid for worker in self._workers if worker.pid is not None)
+
+    def measure(self) -> None:
+        """Tell the metrics how much memory the workers hold."""
+        total = 0
+        for pid in self.pids:
+            # One that has just ended holds nothing.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += psutil.Process(pid).memory_info().rss
+        RENDER_MEMORY_BYTES.set(total)
 
     async def start(self) -> None:
         """Start all workers and wait until their libraries are loaded. Raises Unavailable where that fails."""

@@ -140,6 +140,7 @@ class Processor:
         if await self._agent.commit():
             self._progress.advanced()
         if measure:
+            self._pool.measure()
             self._progress.waiting(await self._backlog())
 
     async def _backlog(self) -> int:

@@ -288,6 +288,9 @@ HELD_PIXELS = _gauge(
 )
 RENDER_WORKERS = _gauge(_PROCESSOR, "imagepipe_processor_render_workers", "Places for render processes.")
 RENDER_BUSY = _gauge(_PROCESSOR, "imagepipe_processor_render_busy", "Render processes that have an image.")
+RENDER_MEMORY_BYTES = _gauge(
+    _PROCESSOR, "imagepipe_processor_render_memory_bytes", "Resident memory of all render processes together."
+)
 RENDER_REPLACED = _counter(
     _PROCESSOR,
     "imagepipe_processor_render_replaced_total",
@@ -303,8 +306,10 @@ _INDEXER = (Service.INDEXER,)
 RECORDS = _counter(
     _INDEXER,
     "imagepipe_indexer_records_total",
-    "Records done with. result: applied, skipped (a command nobody can read), dead_lettered.",
+    "Records done with, `unreadable` in place of a type that nobody can read. result: applied, skipped (an unreadable "
+    "command: the processor dead-letters it), dead_lettered.",
     "topic",
+    "type",
     "result",
 )
 RECORD_SECONDS = _histogram(

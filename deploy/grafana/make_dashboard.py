@@ -93,7 +93,7 @@ ROWS: dict[str, list[Panel]] = {
             "{{type}} → {{outcome}}": _rate("imagepipe_processor_commands_total", "type, outcome"),
         }),
         Panel("Records indexed a second", "short", {
-            "{{topic}} {{result}}": _rate("imagepipe_indexer_records_total", "topic, result"),
+            "{{type}} {{result}}": _rate("imagepipe_indexer_records_total", "type, result"),
         }),
     ],
     "Consumers": [
@@ -134,7 +134,8 @@ ROWS: dict[str, list[Panel]] = {
         }),
         Panel("Memory", "bytes", {
             "{{job}} {{instance}}": 'process_resident_memory_bytes{job=~"gateway|processor|indexer"}',
-        }, "Of the service's own process; render processes come on top."),
+            "render processes {{instance}}": "imagepipe_processor_render_memory_bytes",
+        }),
         Panel("CPU", "percentunit", {
             "{{job}} {{instance}}": 'rate(process_cpu_seconds_total{job=~"gateway|processor|indexer"}[5m])',
         }, "Of the service's own process; render processes come on top."),

@@ -196,7 +196,7 @@ async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
     assert "PoisonRecord" in headers["dlq-error"]
     assert "decode_event" in headers["dlq-stack"]
     assert len(entries(indexer, "command_skipped")) == 2
-    assert 'result="skipped",topic="images.commands"} 2.0' in indexer.get("metrics")[1]
+    assert 'result="skipped",topic="images.commands",type="unreadable"} 2.0' in indexer.get("metrics")[1]
 
 
 async def test_a_flood_of_poison_stops_the_process_instead(settings: Settings, log: Publisher, tmp_path: Path) -> None:
