@@ -1,16 +1,19 @@
 """`imagepipe topics`: create the topics and keep their settings in line with one committed definition."""
 
-from typing import Any
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
 
 import typer
 
 from ops.environment import AsJson, DryRun, Root, Yes, load_settings
 from ops.output import DIFFERENCES_FOUND, Output
-from ops.running import run
-from ops.topic_reader import TopicReader
+from ops.running import producer, run
+from ops.topic_copy import TopicCopy, source_settings
+from ops.topic_reader import TopicReader, span
 from shared.errors import ConfigurationError
 from shared.settings import Settings, Topic
-from shared.topics import TopicPlan, apply_topics, plan_topics
+from shared.topics import TopicPlan, apply_topics, plan_topics, require_topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,6 +80,55 @@ async def _describe(settings: Settings) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+@app.command()
+def copy(
+    prefix: Annotated[str, typer.Option("--from-prefix", help="TOPIC_PREFIX of the topics to copy; may be empty.")],
+    epoch: Annotated[int, typer.Option("--from-epoch", min=1, help="EPOCH that they were written with.")],
+    servers: Annotated[
+        str | None,
+        typer.Option("--from-servers", help="Another cluster's host:port,host:port; logins and TLS are the settings'."),
+    ] = None,
+    root: Root = None,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Copy commands and events from other topics into these, for example to go on with more partitions.
+
+    TOPIC_PREFIX, TOPIC_PARTITIONS and a higher EPOCH are set already, and nobody writes to the old topics any more.
+    Versions stay, so nothing is done twice and order holds. Safe to repeat. See docs/runbooks/more-partitions.md.
+    """
+    settings, output = load_settings(root), Output(as_json)
+    source = source_settings(settings, prefix, epoch, servers)
+    counts = run(_copy(source, settings, output, dry_run, yes))
+    if counts is None:
+        output.document({"copied": False}, ["Nothing was changed."])
+        return
+    document = {"copied": True} | {each: counts[each] for each in ("commands", "events", "poison")}
+    summary = f"{counts['commands']:,} commands and {counts['events']:,} events were copied."
+    output.document(document, [summary, f"{counts['poison']:,} records that nobody can read were left behind."])
+
+
+async def _copy(source: Settings, target: Settings, output: Output, dry_run: bool, yes: bool) -> Counter[str] | None:
+    await require_topics(target)
+    async with AsyncExitStack() as stack:
+        readers = {
+            topic: await stack.enter_async_context(TopicReader(source, source.topic(topic)))
+            for topic in (Topic.COMMANDS, Topic.EVENTS)
+        }
+        counts = {topic: span(await reader.beginnings(), await reader.ends()) for topic, reader in readers.items()}
+        plan = [
+            f"{count:,} offsets from {source.topic(topic)} to {target.topic(topic)}" for topic, count in counts.items()
+        ]
+        if not output.confirmed(plan, dry_run=dry_run, yes=yes):
+            return None
+        copying = TopicCopy(source, target, await stack.enter_async_context(producer(target)))
+        for topic, reader in readers.items():
+            with output.progress(f"Copying {source.topic(topic)}", counts[topic]) as advance:
+                await copying.run(reader, topic, advance)
+        return copying.counts
 
 
 def _document(plan: TopicPlan) -> dict[str, Any]:

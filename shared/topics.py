@@ -131,7 +131,7 @@ def _wrong_partitions(spec: TopicSpec, partitions: int) -> str:
     return (
         f"topic {spec.name} has {partitions} partitions, TOPIC_PARTITIONS says {spec.partitions}. The count is "
         "fixed for ever, because it decides the order of an owner's commands: set TOPIC_PARTITIONS back, or "
-        "migrate to new topics with a higher EPOCH."
+        "go on with new topics (docs/runbooks/more-partitions.md)."
     )
 
 

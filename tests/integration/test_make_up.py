@@ -1,0 +1,66 @@
+"""`make up` as a newcomer runs it: everything starts, a sample photo comes back, Ctrl-C ends it all."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.local import process
+from deploy.local.services import ENDPOINTS
+from deploy.local.state import Root
+from tests.stack import end_leftovers, wait_for
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 180.0
+
+
+@contextmanager
+def make_up(root: Root, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`make up` as the leader of a group of its own, as in a terminal, whatever its end."""
+    ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", *ENDPOINTS.values()}
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    argv = ["make", "up", f"ARGS=--root {root.path} --gateway-port 0"]
+    with output.open("wb") as log:
+        made = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield made
+    finally:
+        if made.poll() is None:
+            os.killpg(made.pid, signal.SIGKILL)
+            made.wait()
+        end_leftovers(root)
+
+
+@pytest.mark.slow
+def test_a_photo_comes_back_and_ctrl_c_ends_everything(tmp_path: Path) -> None:
+    root, output = Root(tmp_path / "stack"), tmp_path / "output"
+    with make_up(root, output) as made:
+
+        def printed() -> str | None:
+            assert made.poll() is None, output.read_text()
+            said = output.read_text()
+            return said if f"Logs        {root.logs}" in said else None
+
+        said = wait_for(printed, READY_SECONDS, "make up has printed where everything is")
+        for variant in ("full", "large", "medium", "small"):
+            assert re.search(rf"\b{variant}\b.*http://127\.0\.0\.1:\d+/media/\S+/{variant}\.webp", said), said
+        state = root.load()
+        assert state is not None
+        assert state.gateway_url is not None
+        assert state.gateway_url in said
+        [image] = httpx.get(f"{state.gateway_url}/images", trust_env=False).json()
+        assert image["status"] == "ready"
+        assert image["filename"] in said
+
+        os.killpg(made.pid, signal.SIGINT)
+        made.wait(60)
+        assert process.leftovers(state.stack_id) == []
+        assert json.loads(root.state_file.read_text())["phase"] == "stopped"
+        assert "Traceback" not in output.read_text()

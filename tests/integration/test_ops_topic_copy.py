@@ -1,0 +1,52 @@
+"""`imagepipe topics copy`: the log goes on in topics with more partitions, and means what it meant."""
+
+import asyncio
+
+from bench.synthetic import deployment
+from shared.cassandra import connect
+from shared.events import OwnerCleared
+from shared.keys import Owner
+from shared.settings import Settings
+from tests.ops_command import imagepipe, imagepipe_json
+from tests.stack import isolated
+
+OWNER, CLEARED = Owner(type="copy", id="1"), Owner(type="copy", id="2")
+
+
+async def test_copied_topics_rebuild_the_same_index(engines: Settings) -> None:
+    with (
+        isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as old,
+        isolated(engines, topics=True, topic_partitions=5) as place,
+    ):
+        new = old.model_copy(update={"topic_prefix": place.topic_prefix, "topic_partitions": 5, "epoch": 2})
+        await _copied_topics_rebuild_the_same_index(old, new)
+
+
+async def _copied_topics_rebuild_the_same_index(old: Settings, new: Settings) -> None:
+    async with deployment(old) as world:
+        await world.many(6, owners=3)
+        image, version = await world.ready(OWNER)
+        await world.answer(*await world.replace(image, version))
+        await world.delete((await world.ready(OWNER))[0])
+        await world.commands.append(OwnerCleared(owner=CLEARED))
+        await world.ready(CLEARED)
+
+    arguments = ["topics", "copy", "--from-prefix", old.topic_prefix, "--from-epoch", "1"]
+    assert await asyncio.to_thread(imagepipe_json, new, *arguments, "--dry-run") == {"copied": False}
+    copied = await asyncio.to_thread(imagepipe_json, new, *arguments, "--yes")
+    # 6 uploads; upload and replacement; upload and delete; fence; upload.
+    assert copied == {"copied": True, "commands": 12, "events": 11, "poison": 0}
+    await asyncio.to_thread(imagepipe, new, *arguments, "--yes")
+
+    # The one thing left to do is what a delete has to: it came with a new version.
+    replayed = await asyncio.to_thread(imagepipe_json, new, "replay", "--from", "beginning", "--yes")
+    assert set(replayed["answers"]) == {"image.removed"}
+    fresh = f"{old.cassandra_keyspace}_b"
+    try:
+        rebuilt = await asyncio.to_thread(imagepipe_json, new, "reindex", "--into", fresh, "--compare", "--yes")
+    finally:
+        session = connect(new)
+        session.execute(f"DROP KEYSPACE IF EXISTS {fresh}", timeout=30)
+        session.cluster.shutdown()
+    assert (rebuilt["images"], rebuilt["differences"]) == (8, [])
+    await asyncio.to_thread(imagepipe, new, "verify", "--pause", "0")
