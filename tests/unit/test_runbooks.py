@@ -11,6 +11,7 @@ import typer.main
 from ops.cli import app
 
 ROOT = Path(__file__).parents[2]
+IMAGEPIPE: Any = typer.main.get_command(app)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = sorted(
     {
@@ -23,7 +24,7 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_the_command_exists(page: str, command: str) -> None:
-    found: Any = typer.main.get_command(app)
+    found = IMAGEPIPE
     words = shlex.split(command)[1:]
     while words and hasattr(found, "commands"):
         name = words.pop(0)
