@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from indexer.consumer import group_id
 from shared.events import Command, Event, encode, event_key
@@ -66,12 +67,14 @@ class Publisher:
 
 
 async def positions(settings: Settings) -> dict[tuple[str, int], int]:
-    """Committed positions of the indexer's group."""
+    """Committed positions of the indexer's group; none before the broker has a coordinator for it."""
     admin = AIOKafkaAdminClient(**client_options(settings))
     await admin.start()
     try:
         offsets = await admin.list_consumer_group_offsets(group_id(settings))
         return {(place.topic, place.partition): meta.offset for place, meta in offsets.items() if meta.offset >= 0}
+    except GroupCoordinatorNotAvailableError:
+        return {}
     finally:
         await admin.close()
 

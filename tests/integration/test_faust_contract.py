@@ -301,7 +301,8 @@ POISON: list[bytes | None] = [
 
 
 async def test_ours_dead_letters_what_it_cannot_read_or_handle_and_only_then_commits(settings: Settings) -> None:
-    await produce(settings, [*fences(1), *POISON, *fences(2)[1:]])
+    values = [*fences(1), *POISON, *fences(2)[1:]]
+    await produce(settings, values, [b"user:1"] * len(values))
 
     async def handle(number: int) -> None:
         if number == 1:
