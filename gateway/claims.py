@@ -137,7 +137,11 @@ def _in_flight(lease: timedelta) -> Problem:
 
 
 class CassandraClaimTable:
-    """`ClaimTable` on Cassandra's lightweight transactions. Rows go after a day, by the table's TTL."""
+    """`ClaimTable` on Cassandra's lightweight transactions. Rows go after a day, by the table's TTL.
+
+    The driver sends a statement again when a node hangs. Each of ours says the same then: the second one finds its own
+    holder, and that is how the first is known to have been applied.
+    """
 
     def __init__(self, index: CassandraIndex) -> None:
         self._index = index
@@ -147,8 +151,8 @@ class CassandraClaimTable:
         columns = _columns(row)
         marks = ", ".join("?" * (len(columns) + 1))
         cql = f"INSERT INTO idempotency_keys (scope, {', '.join(columns)}) VALUES ({marks}) IF NOT EXISTS"
-        [answer] = await self._index.execute(cql, [scope, *columns.values()], idempotent=False)
-        return None if answer.applied else _row(answer)
+        [answer] = await self._index.execute(cql, [scope, *columns.values()])
+        return None if answer.applied or answer.holder == row.holder else _row(answer)
 
     async def update(self, scope: str, row: ClaimRow, holder: UUID) -> bool:
         """See ClaimTable.update."""
@@ -156,13 +160,14 @@ class CassandraClaimTable:
         # Every column is written, so that all of them expire together.
         assignments = ", ".join(f"{name} = ?" for name in columns)
         cql = f"UPDATE idempotency_keys SET {assignments} WHERE scope = ? IF holder = ?"
-        [answer] = await self._index.execute(cql, [*columns.values(), scope, holder], idempotent=False)
-        return bool(answer.applied)
+        [answer] = await self._index.execute(cql, [*columns.values(), scope, holder])
+        # Where there is no row, the answer has no holder either.
+        return bool(answer.applied) or getattr(answer, "holder", None) == row.holder
 
     async def delete(self, scope: str, holder: UUID) -> None:
         """See ClaimTable.delete."""
         cql = "DELETE FROM idempotency_keys WHERE scope = ? IF holder = ?"
-        await self._index.execute(cql, [scope, holder], idempotent=False)
+        await self._index.execute(cql, [scope, holder])
 
 
 def _columns(row: ClaimRow) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from cassandra import (
 )
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from shared.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
@@ -44,6 +44,8 @@ LIVE_KEYSPACE = "live_keyspace"
 """Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""
 FOLLOW_SECONDS = 1.0
 """How often a process looks whether another keyspace has become the live one: one read of one row."""
+HANGING = 0.3
+"""Share of the time-out after which a node that has not answered is taken to hang: all three nodes can be asked."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 TOMBSTONES = 0x0001
 """Reason READ_TOO_MANY_TOMBSTONES in a replica's failure."""
@@ -55,11 +57,15 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
 
     Raises Unavailable, and ConfigurationError for a useless CA file or where there is no such keyspace.
     """
+    timeout = settings.cassandra_timeout.total_seconds()
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
-        request_timeout=settings.cassandra_timeout.total_seconds(),
+        request_timeout=timeout,
+        # A node that hangs keeps its connections, and is asked for half a minute more; another answers meanwhile. All
+        # our statements may be executed twice.
+        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(HANGING * timeout, max_attempts=2),
     )
     password = settings.cassandra_password
     auth = (
@@ -75,6 +81,8 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         # What Cassandra 4 and 5 speak; unset, the driver tries two newer ones first, with a warning for each.
         protocol_version=ProtocolVersion.V5,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        # Nodes learn a statement when they are first asked for it: preparing everywhere waits for one that hangs.
+        prepare_on_all_hosts=False,
     )
     try:
         session = cluster.connect()
@@ -271,7 +279,7 @@ class CassandraIndex:
         rows = await self.execute(f"SELECT day FROM {DAYS} WHERE bucket = ?", [DAYS_BUCKET])
         return [row.day.date() for row in rows]
 
-    async def execute(self, cql: str, values: Sequence[Any], *, idempotent: bool = True) -> list[Any]:
+    async def execute(self, cql: str, values: Sequence[Any]) -> list[Any]:
         """Rows (the first page, 5,000) of a prepared statement.
 
         Raises Unavailable, and InvalidRequest for values that Cassandra will never take.
@@ -280,7 +288,7 @@ class CassandraIndex:
             # Statement and session must be of one keyspace, also when a switch comes in between.
             connection = self._connected()
             bound = await self._bind(connection, cql, values)
-            bound.is_idempotent = idempotent
+            bound.is_idempotent = True
             return await self._ask(connection, bound, cql)
 
     async def _bind(self, connection: _Connection, cql: str, values: Sequence[Any]) -> BoundStatement:

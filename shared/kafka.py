@@ -20,6 +20,10 @@ log = structlog.get_logger()
 
 LOG_APPEND_TIME = 1
 """Kafka's timestamp type of a record whose time the broker sets."""
+HANGING_SECONDS = 5.0
+"""A broker that has not answered for so long is taken to hang: others are asked who leads now (a new leader is elected
+6 to 9 s after the old one fell silent), so that the ack comes within KAFKA_SEND_TIMEOUT. The batch keeps its sequence
+number, and is in the log once."""
 MAX_RECORD_BYTES = 2 * MIB
 """More than topics take by default (1 MiB): a record that just fitted still fits into the DLQ with its new headers."""
 
@@ -111,7 +115,7 @@ class Producer:
                     **self._options,
                     acks="all",
                     enable_idempotence=True,
-                    request_timeout_ms=40_000,
+                    request_timeout_ms=int(1000 * min(self._timeout, HANGING_SECONDS)),
                     linger_ms=0,
                     max_request_size=MAX_RECORD_BYTES,
                 )

@@ -4,7 +4,7 @@ import secrets
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gateway.claims import CassandraClaimTable, Claim, Claims, Reply
+from gateway.claims import CassandraClaimTable, Claim, ClaimRow, Claims, Reply
 from gateway.ids import Ids
 from gateway.problems import Problem
 from shared.cassandra import CassandraIndex
@@ -137,6 +137,25 @@ async def test_claims_on_cassandra_follow_the_rules(space: Settings) -> None:
         assert await claims.claim(scope, "f", ids) == reply
         with pytest.raises(Problem, match="other fields"):
             await claims.claim(scope, "g", ids)
+    finally:
+        await index.close()
+
+
+async def test_a_statement_that_the_driver_sends_twice_says_the_same(space: Settings) -> None:
+    index = await CassandraIndex.open(space)
+    try:
+        table, scope = CassandraClaimTable(index), secrets.token_hex(16)
+        mine = ClaimRow("f", (Ids.mint(),), datetime.now(UTC), uuid4())
+        assert [await table.insert(scope, mine) for _ in range(2)] == [None, None]
+        other = ClaimRow("f", (Ids.mint(),), datetime.now(UTC), uuid4())
+        found = await table.insert(scope, other)
+        assert found is not None
+        assert (found.holder, found.ids) == (mine.holder, mine.ids)
+        assert [await table.update(scope, other, mine.holder) for _ in range(2)] == [True, True]
+        assert not await table.update(scope, mine, mine.holder), "it is another's by now"
+        for _ in range(2):
+            await table.delete(scope, other.holder)
+        assert not await table.update(scope, mine, mine.holder), "there is none"
     finally:
         await index.close()
 
