@@ -56,7 +56,7 @@ test-faults: setup ## A fault run alone: SEED=7 DURATION=600 (seconds)
 test-cluster: DURATION = 240
 test-cluster: setup ## The tests of engines and a fault run on three brokers and three nodes: SEED=7 DURATION=600
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest --cluster \
-		tests/integration tests/convergence tests/faults tests/cluster $(ARGS)
+		tests/faults tests/cluster tests/convergence tests/integration $(ARGS)
 
 # The benchmarks measure the stack that `make up` has started here.
 bench-lists: setup ## Measure lists: ARGS="--images 200000"
