@@ -57,7 +57,7 @@ def test_a_photo_comes_back_and_ctrl_c_ends_everything(tmp_path: Path) -> None:
         assert state.gateway_url in said
         [image] = httpx.get(f"{state.gateway_url}/images", trust_env=False).json()
         assert image["status"] == "ready"
-        assert image["filename"] in said
+        assert image["image_id"] in said
 
         os.killpg(made.pid, signal.SIGINT)
         made.wait(60)
