@@ -46,6 +46,8 @@ FOLLOW_SECONDS = 1.0
 """How often a process looks whether another keyspace has become the live one: one read of one row."""
 HANGING = 0.3
 """Share of the time-out after which a node that has not answered is taken to hang: all three nodes can be asked."""
+SCHEMA_TIMEOUT = timedelta(seconds=60)
+"""Per statement of a migration: all nodes must have agreed to it."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 TOMBSTONES = 0x0001
 """Reason READ_TOO_MANY_TOMBSTONES in a replica's failure."""
@@ -397,7 +399,7 @@ def apply_schema(settings: Settings) -> list[str]:
 
     Raises Unavailable, and ConfigurationError where the keyspace was made with other fixed settings.
     """
-    session = connect(settings)
+    session = connect(settings.model_copy(update={"cassandra_timeout": SCHEMA_TIMEOUT}))
     try:
         replication = {
             "class": "NetworkTopologyStrategy",
@@ -449,7 +451,7 @@ def plan_schema(settings: Settings) -> list[str]:
 def _migrate(session: Session, path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("--")]
     for statement in filter(None, (part.strip() for part in "\n".join(lines).split(";"))):
-        session.execute(statement, timeout=60)
+        session.execute(statement)
     session.execute("INSERT INTO schema_migrations (name, applied_at) VALUES (%s, %s)", [path.stem, datetime.now(UTC)])
     log.info("migration_applied", migration=path.stem)
 
