@@ -179,7 +179,11 @@ class Settings(BaseSettings):
     render_timeout: Duration = Field(timedelta(seconds=60), description="Per image and attempt.")
     max_inflight_images: int = Field(16, ge=1, description="Admitted commands per worker.")
     max_inflight_bytes: int = Field(64 * MIB, ge=1, description="Of admitted originals; bounds the memory.")
-    max_inflight_pixels: int = Field(128_000_000, ge=1, description="Decoded; one image above it runs alone.")
+    max_inflight_pixels: int = Field(
+        64_000_000,
+        ge=1,
+        description="Decoded, of all admitted; an image above it runs alone. Each takes 12 bytes, with alpha 34.",
+    )
     max_frames: int = Field(120, ge=1, description="A longer animation becomes its first frame.")
     max_animation_pixels: int = Field(64_000_000, ge=1, description="Frames times area; beyond: first frame.")
     outage_patience: Duration = Field(
