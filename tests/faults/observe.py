@@ -116,10 +116,18 @@ async def _list(http: httpx.AsyncClient, owner: str) -> list[Document]:
 async def _served(http: httpx.AsyncClient, places: asyncio.Semaphore, document: Document) -> bool:
     async with places:
         for item in (document["original"], *document["variants"]):
-            answer = await http.get(httpx.URL(item["url"]).path)
+            answer = await _get(http, httpx.URL(item["url"]).path)
             if answer.status_code != 200 or hashlib.sha256(answer.content).hexdigest() != item["sha256"]:
                 return False
     return True
+
+
+async def _get(http: httpx.AsyncClient, path: str) -> httpx.Response:
+    """The answer; asked once more where the server closed an idle connection in the moment of its use."""
+    try:
+        return await http.get(path)
+    except httpx.RemoteProtocolError:
+        return await http.get(path)
 
 
 def _found(owner: str, document: Document) -> FoundImage:
