@@ -1,0 +1,99 @@
+"""How long live uploads take beside a replay and beside a reprocess, against an idle stack.
+
+Run: `python -m bench.beside --root DIR [--images 100] [--samples 60]` on a running stack. It uploads images of a
+megapixel, handles all their commands again (`imagepipe replay --again`), renders all anew (`imagepipe reprocess --where
+all`), and uploads one live image after the other meanwhile. Prints one JSON document: seconds from POST to ready.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer
+
+from bench.pipeline import one_megapixel, post, ready
+from ops.environment import load_settings
+
+AT_ONCE = 4
+
+
+async def fill(http: httpx.AsyncClient, count: int, owner: str) -> None:
+    """Upload images and wait until all are ready."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        async with slots:
+            await ready(http, await post(http, one_megapixel(number), owner))
+
+    await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def sample(http: httpx.AsyncClient, number: int) -> float:
+    """Seconds from POST to ready of one image."""
+    clock = asyncio.get_running_loop().time
+    photo = one_megapixel(number)
+    started = clock()
+    await ready(http, await post(http, photo, "live"))
+    return clock() - started
+
+
+async def beside(http: httpx.AsyncClient, root: Path, samples: int, *arguments: str) -> dict[str, Any]:
+    """Samples while the command runs, again and again; at last it is interrupted, as it may be."""
+    argv = [sys.executable, "-m", "ops.cli", *arguments, "--root", str(root), "--yes"]
+
+    async def work() -> None:
+        while True:
+            command = await asyncio.create_subprocess_exec(
+                *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+            )
+            try:
+                if await command.wait():
+                    raise RuntimeError(f"imagepipe {arguments[0]} ended with exit code {command.returncode}")
+            finally:
+                if command.returncode is None:
+                    command.terminate()
+                    await command.wait()
+
+    working = asyncio.create_task(work())
+    found = [await sample(http, 10_000 + number) for number in range(samples)]
+    if working.done():
+        await working
+    working.cancel()
+    await asyncio.wait([working])
+    return summary(found)
+
+
+def summary(seconds: list[float]) -> dict[str, Any]:
+    """Median and 95th percentile, in seconds."""
+    p95 = statistics.quantiles(seconds, n=20)[-1]
+    return {"samples": len(seconds), "median": round(statistics.median(seconds), 3), "p95": round(p95, 3)}
+
+
+async def measure(root: Path, images: int, samples: int) -> dict[str, Any]:
+    """All three, one after the other."""
+    settings = load_settings(root)
+    owner = uuid.uuid4().hex
+    async with httpx.AsyncClient(base_url=settings.public_base_url, timeout=120, trust_env=False) as http:
+        await fill(http, images, owner)
+        found: dict[str, Any] = {"load": os.getloadavg()[0]}
+        found["idle"] = summary([await sample(http, number) for number in range(samples)])
+        found["replay"] = await beside(http, root, samples, "replay", "--from", "beginning", "--again")
+        found["reprocess"] = await beside(http, root, samples, "reprocess", "--where", "all")
+    for name in ("replay", "reprocess"):
+        found[f"{name}_to_idle_p95"] = round(found[name]["p95"] / found["idle"]["p95"], 2)
+    return found
+
+
+def main(root: Path = Path(".imagepipe"), images: int = 100, samples: int = 60) -> None:
+    """Measure live uploads beside other work."""
+    print(json.dumps(asyncio.run(measure(root, images, samples)), indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)
