@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ops.differences import Difference
-from ops.environment import AsJson, Root, Yes, load_settings
+from ops.environment import AsJson, DryRun, Root, Yes, load_settings
 from ops.inspection import Inspection, by_kind
 from ops.output import DIFFERENCES_FOUND, Output
 from ops.positions import parse_age
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     root: Root = None,
     as_json: AsJson = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     mend: Annotated[bool, typer.Option("--repair", help="Mend what a write at the log's version can win.")] = False,
     checksums: Annotated[bool, typer.Option(help="Read every object that is served and hash it.")] = True,
@@ -39,7 +40,7 @@ def verify(
     Prints each difference that is still there after three looks. Exit code 0: there is none; 1: there are some.
     """
     settings, output = load_settings(root), Output(as_json)
-    found, images = run(_verify(settings, output, parse_age(grace), checksums, slices, pause, mend, yes))
+    found, images = run(_verify(settings, output, parse_age(grace), checksums, slices, pause, mend, dry_run, yes))
     lines = [line for each in found for line in (str(each), f"{'':<14} -> {advice(each)}")]
     summary = ", ".join(f"{count} {kind}" for kind, count in by_kind(found).items())
     document = {
@@ -60,6 +61,7 @@ async def _verify(
     slices: int,
     pause: float,
     mend: bool,
+    dry_run: bool,
     yes: bool,
 ) -> tuple[list[Difference], int]:
     """What is left to report, and how many images there are."""
@@ -75,7 +77,7 @@ async def _verify(
                 )  # fmt: skip
                 found = await look.settled(await look.run(), pause)
                 if found and mend:
-                    found = await _mend(look, found, output, yes)
+                    found = await _mend(look, found, output, dry_run, yes)
                 left += found
                 images += sum(1 for state in look.fold if not state.is_removed)
     finally:
@@ -83,10 +85,12 @@ async def _verify(
     return left, images
 
 
-async def _mend(look: Inspection, found: list[Difference], output: Output, yes: bool) -> list[Difference]:
+async def _mend(
+    look: Inspection, found: list[Difference], output: Output, dry_run: bool, yes: bool
+) -> list[Difference]:
     plan = [str(each) for each in found[:20]]
     counts = ", ".join(f"{count} {kind}" for kind, count in by_kind(found).items())
-    if not output.confirmed([*plan, f"Repair {counts}, where a write can."], dry_run=False, yes=yes):
+    if not output.confirmed([*plan, f"Repair {counts}, where a write can."], dry_run=dry_run, yes=yes):
         return found
     async with index(look.settings) as live, producer(look.settings) as sender:
         events = KafkaEventLog(sender, look.settings, "imagepipe/ops")

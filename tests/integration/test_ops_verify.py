@@ -179,7 +179,9 @@ async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(wor
 async def test_the_command_repairs_and_says_what_is_left(world: Deployment) -> None:
     image, version = await world.upload(OWNER)
     await world.handler.handle(image, version)
-    printed = await asyncio.to_thread(imagepipe, world.settings, "verify", "--pause", "0", "--repair", "--yes", code=1)
+    arguments = ["verify", "--pause", "0", "--repair"]
+    assert str(image.image_id) in await asyncio.to_thread(imagepipe, world.settings, *arguments, "--dry-run", code=1)
+    printed = await asyncio.to_thread(imagepipe, world.settings, *arguments, "--yes", code=1)
     assert str(image.image_id) not in printed
     assert "reindex --into" in printed  # what the tests above have left
 
