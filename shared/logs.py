@@ -16,7 +16,7 @@ def configure_logging(settings: Settings, service: str) -> None:
     """Send structlog and the standard library's logs to standard output in the format that the settings name."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
-        _with_trace,
+        with_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -53,7 +53,7 @@ def configure_logging(settings: Settings, service: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def _with_trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def with_trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """The trace that the line belongs to: the same in all services for one request of a client."""
     if trace_id := tracing.trace_id():
         event.setdefault("trace_id", trace_id)

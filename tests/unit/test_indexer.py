@@ -1,12 +1,14 @@
 """The indexer over ports in memory: order, barriers, retries, dead letters and the fence."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+import structlog
 
 from indexer import delivery
 from indexer.delivery import Delivery
@@ -17,6 +19,7 @@ from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
 from shared.events import Command, Deleted, Event, Headers, encode
 from shared.keys import command_version, new_id
+from shared.logs import with_trace
 from shared.ports import Appended
 from shared.settings import Topic
 from shared.tables import Write
@@ -77,6 +80,16 @@ class TestPartition:
         assert (partition.position, partition.pending) == (None, 3)
         await self.open(4)
         assert (partition.position, partition.pending) == (8, 0)
+
+    async def test_age_is_that_of_the_oldest_record_that_is_not_done_with(self) -> None:
+        partition, now = self.partition(), time.time()
+        for offset, age in ((1, 90), (2, 30)):
+            await partition.admit(ConsumedRecord(Topic.COMMANDS, 0, offset, b"k", None, [], now - age))
+        assert (partition.running, round(partition.oldest_seconds(), -1)) == (2, 90)
+        await self.open(1)
+        assert (partition.running, round(partition.oldest_seconds(), -1)) == (1, 30)
+        await self.open(2)
+        assert (partition.running, partition.oldest_seconds()) == (0, 0)
 
     async def test_fence_waits_for_lower_offsets_and_holds_up_nobody(self) -> None:
         partition = self.partition()
@@ -162,6 +175,21 @@ class TestDelivery:
             attempts=3,
         )
         await found.deliver(record, nothing_lower)
+
+    async def test_each_line_of_the_log_names_the_image_and_its_trace(self) -> None:
+        trace_id, answer = "0af7651916cd43dd8448eb211c80319c", records.ready(new_id(), new_id(), 8)
+        header = f"00-{trace_id}-b7ad6b7169203331-01".encode()
+        record = ConsumedRecord(Topic.EVENTS, 2, 5, b"k", encode(answer), [("traceparent", header)])
+        structlog.reset_defaults()
+        processors = [structlog.contextvars.merge_contextvars, with_trace]
+        with structlog.testing.capture_logs(processors=processors) as lines:
+            await self.deliver(Scripted(Unavailable("cassandra", "away")), record)
+
+        assert [line["event"] for line in lines] == ["engine_away", "record_done"]
+        for line in lines:
+            assert (line["image_id"], line["owner"]) == (str(answer.image_id), answer.owner.key)
+            assert (line["type"], line["version"], line["trace_id"]) == ("image.ready", "8", trace_id)
+            assert (line["topic"], line["partition"], line["offset"]) == ("images.events", 2, 5)
 
     async def test_outage_is_waited_for(self) -> None:
         handler = Scripted(*[Unavailable("cassandra", "away")] * 4, UnknownOutcome("kafka", "?"))

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -15,8 +16,10 @@ from shared.errors import PoisonRecord, Unavailable
 from shared.events import VERSION_HEADER, Command, Event, Headers, OwnerCleared, encode
 from shared.keys import Owner, command_version
 from shared.ladder import Ladder
+from shared.metrics import Service
 from tests import records
 from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
+from tests.samples import sample
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -231,3 +234,25 @@ async def test_a_jump_in_the_log_stops_the_agent() -> None:
     await bench.accept(8)
     await bench.agent.close(1)
     assert bench.committed == {3: 6}
+
+
+async def test_what_runs_is_measured_and_how_old_it_is() -> None:
+    names = [
+        "imagepipe_processor_running",
+        "imagepipe_processor_held_bytes",
+        "imagepipe_processor_held_pixels",
+        "imagepipe_consumer_oldest_seconds",
+    ]
+    handler = Scripted()
+    handler.gate = asyncio.Event()
+    bench, upload = Bench(handler), records.uploaded()
+    await bench.agent.accept(Received(3, 5, b"user:1", encode(upload), [], time.time() - 60))
+    await bench.agent.commit()
+    original = upload.original
+    running, held_bytes, held_pixels, oldest = (sample(Service.PROCESSOR, name) for name in names)
+    assert (running, held_bytes, held_pixels) == (1, original.size, original.width * original.height)
+    assert 60 <= oldest < 70
+
+    handler.gate.set()
+    await bench.agent.close(5)
+    assert [sample(Service.PROCESSOR, name) for name in names] == [0, 0, 0, 0]
