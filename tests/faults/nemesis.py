@@ -64,6 +64,9 @@ class Nemesis:
         self._parts = stack.parts(*KINDS)
         self._rng = random.Random(f"nemesis/{seed}")
         self._cards = deal(seed, outages=duration >= LONG_RUN_SECONDS)
+        if stack.state().cluster:
+            # What a cluster is there for; faults of services alone are the same on single nodes.
+            self._cards = (card for card in self._cards if set(card.kinds) & set(REPLICATED))
         self._extra: list[subprocess.Popen[bytes]] = []
         self._probes = httpx.Client(timeout=10)
 
