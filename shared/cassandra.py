@@ -25,7 +25,12 @@ from cassandra import (
 )
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.policies import ConstantSpeculativeExecutionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.policies import (
+    ConstantReconnectionPolicy,
+    ConstantSpeculativeExecutionPolicy,
+    DCAwareRoundRobinPolicy,
+    TokenAwarePolicy,
+)
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from shared.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
@@ -42,6 +47,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 LIVE_KEYSPACE = "live_keyspace"
 """Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""
+RECONNECT_SECONDS = 1.0
+"""Between two tries to reach a node that is away. The driver's own pauses double up to ten minutes: after one minute
+away, a node, and where it is the only one the whole service, would be left alone for another."""
 FOLLOW_SECONDS = 1.0
 """How often a process looks whether another keyspace has become the live one: one read of one row."""
 HANGING = 0.3
@@ -82,6 +90,7 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         ssl_context=cassandra_ssl_context(settings),
         # What Cassandra 4 and 5 speak; unset, the driver tries two newer ones first, with a warning for each.
         protocol_version=ProtocolVersion.V5,
+        reconnection_policy=ConstantReconnectionPolicy(RECONNECT_SECONDS, max_attempts=None),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         # Nodes learn a statement when they are first asked for it: preparing everywhere waits for one that hangs.
         prepare_on_all_hosts=False,

@@ -37,5 +37,5 @@ async def test_nothing_acknowledged_is_lost(stack: Stack, capsys: pytest.Capture
     assert violations == []
     assert await damage(stack.settings, before) == []
     assert [str(fault) for fault in nemesis.absences if not served(history, fault.began, fault.ended)] == []
-    assert sum(operation.result is Result.OK for operation in history) > DURATION, "the workload hardly ran"
+    assert sum(operation.result is Result.OK for operation in history) > DURATION / 4, "the workload hardly ran"
     assert nemesis.faults
