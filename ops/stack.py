@@ -36,7 +36,7 @@ Cluster = Annotated[
     bool,
     typer.Option(
         "--cluster",
-        help="Three Kafka brokers, three Cassandra nodes and two of each service, any of which may fail: about 5 GB of "
+        help="Three Kafka brokers, three Cassandra nodes and two of each service, any of which may fail: about 4 GB of "
         "memory. The n-th of each listens on 127.0.0.n.",
     ),
 ]

@@ -12,8 +12,8 @@ from deploy.local.topology import MIN_IN_SYNC, Member, members
 NAME = "kafka"
 PORTS = ("kafka", "kafka_controller")
 HEAP_MB = 384
-MEMORY = 400_000_000
-"""Bytes that a node held after a run of uploads."""
+MEMORY = 300_000_000
+"""Bytes that a node held after a fault run, rounded up."""
 LOGGING = Path(__file__).with_name("kafka-log4j2.xml")
 
 SETTINGS = {

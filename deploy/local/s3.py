@@ -25,8 +25,8 @@ from deploy.local.state import Root, State
 NAME = "s3"
 PORTS = ("s3",)
 REGION = "us-east-1"
-MEMORY = 300_000_000
-"""Bytes that the server held after a run of uploads."""
+MEMORY = 400_000_000
+"""Bytes that the server held after a fault run, rounded up."""
 MODULE = "github.com/minio/minio"
 VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 """The last community commit."""

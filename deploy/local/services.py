@@ -17,8 +17,8 @@ SWEEP = "sweep"
 SWEEP_EVERY = "10m"
 """Pause between two sweeps of superseded objects; each of those lives for SWEEP_DELAY anyway."""
 PORTS = ("gateway_internal", "processor_internal", "indexer_internal")
-MEMORY = {"gateway": 150_000_000, "processor": 500_000_000, "indexer": 150_000_000, SWEEP: 150_000_000}
-"""Bytes that each held, with its child processes, after a run of uploads."""
+MEMORY = {"gateway": 150_000_000, "processor": 250_000_000, "indexer": 100_000_000, SWEEP: 100_000_000}
+"""Bytes that each held, with its child processes, after a fault run, rounded up. Rendering large photos takes more."""
 
 ENDPOINTS = {
     kafka.NAME: "KAFKA_BOOTSTRAP_SERVERS",

@@ -99,7 +99,7 @@ def check_shape(options: Options) -> None:
 
 
 def needed_memory(options: Options) -> int:
-    """Bytes that the parts of this stack hold together after a run of uploads."""
+    """Bytes that the parts of this stack take, as far as that is known before it is used."""
     return sum(MEMORY[member.kind] for member in options.parts)
 
 
