@@ -21,13 +21,15 @@ SEED = int(os.environ.get("SEED", "1"))
 DURATION = float(os.environ.get("DURATION", "60"))
 
 
-@pytest.mark.timeout(DURATION + 400)
+@pytest.mark.timeout(DURATION + 900)
 async def test_nothing_acknowledged_is_lost(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     nemesis = Nemesis(stack, SEED, DURATION)
+    # Six engines leave less of the same machine for requests.
+    pause = 0.5 if stack.state().cluster else 0.15
     before = await image_ids(stack.settings)
     until = time.monotonic() + DURATION
     hurting = asyncio.to_thread(nemesis.run, until)
-    history, _ = await asyncio.gather(run_clients(stack.gateways, SEED, DURATION), hurting)
+    history, _ = await asyncio.gather(run_clients(stack.gateways, SEED, DURATION, pause=pause), hurting)
     owners = sorted({operation.owner for operation in history})
     seconds = await settle(stack.base_url, stack.settings, owners)
     state = (await final_state(stack.base_url, stack.settings, owners)).without(before)
