@@ -205,9 +205,14 @@ def test_every_request_is_one_json_line(gateway: GatewayProcess, api: Api) -> No
     answer = api.post("/images?user_id=log", files=form(("a.png", PNG)), headers={"X-Request-ID": request_id})
 
     assert answer.headers["x-request-id"] == request_id
-    eventually(lambda: request_id in gateway.log.read_text(), "the line is written", 5)
-    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if request_id in line]
-    [line] = [line for line in lines if line["event"] == "request"]
+
+    def written() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if request_id in line]
+        return [line for line in lines if line["event"] == "request"]
+
+    # The lines of what the request did come first.
+    eventually(lambda: bool(written()), "the line is written")
+    [line] = written()
     assert (line["status"], line["owner"], line["image_id"]) == (202, "user:log", answer.json()["image_id"])
     assert line["bytes_in"] > len(PNG)
     assert line["duration_ms"] > 0
