@@ -22,6 +22,8 @@ from tests.stack import NotInTimeError
 PAGE = 500
 AT_ONCE = 16
 """Images whose files are fetched at the same time."""
+ONE_REQUEST_EACH = httpx.Limits(max_keepalive_connections=0)
+"""A server closes idle connections, sometimes in the moment of their use: without reuse, each error is a real one."""
 Document = dict[str, Any]
 
 
@@ -55,7 +57,7 @@ async def _unsettled(http: httpx.AsyncClient, settings: Settings, owners: list[s
 
 async def final_state(base_url: str, settings: Settings, owners: Iterable[str]) -> FinalState:
     """What is there: every owner's list, the bucket, the DLQ, and whether what is served can be fetched."""
-    async with httpx.AsyncClient(base_url=base_url, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=base_url, timeout=20, limits=ONE_REQUEST_EACH) as http:
         documents = [(owner, document) for owner in owners for document in await _list(http, owner)]
         places = asyncio.Semaphore(AT_ONCE)
         served = await asyncio.gather(*(_served(http, places, document) for _, document in documents))
@@ -116,18 +118,10 @@ async def _list(http: httpx.AsyncClient, owner: str) -> list[Document]:
 async def _served(http: httpx.AsyncClient, places: asyncio.Semaphore, document: Document) -> bool:
     async with places:
         for item in (document["original"], *document["variants"]):
-            answer = await _get(http, httpx.URL(item["url"]).path)
+            answer = await http.get(httpx.URL(item["url"]).path)
             if answer.status_code != 200 or hashlib.sha256(answer.content).hexdigest() != item["sha256"]:
                 return False
     return True
-
-
-async def _get(http: httpx.AsyncClient, path: str) -> httpx.Response:
-    """The answer; asked once more where the server closed an idle connection in the moment of its use."""
-    try:
-        return await http.get(path)
-    except httpx.RemoteProtocolError:
-        return await http.get(path)
 
 
 def _found(owner: str, document: Document) -> FoundImage:
