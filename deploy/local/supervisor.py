@@ -95,7 +95,7 @@ class Supervisor:
         try:
             while part.name not in self._leaving:
                 started = time.monotonic()
-                ending = await self._run_once(part, log)
+                ending = await self._tried_once(part, log)
                 if part.name in self._leaving:
                     return
                 delay = backoff.next_delay(time.monotonic() - started)
@@ -108,6 +108,13 @@ class Supervisor:
                 await asyncio.sleep(delay)
         finally:
             log.close()
+
+    async def _tried_once(self, part: Part, log: LogFile) -> str:
+        try:
+            return await self._run_once(part, log)
+        except OSError as error:
+            # A full disk, or too many processes: it may be over the next time.
+            return f"could not be started: {error}"
 
     async def _run_once(self, part: Part, log: LogFile) -> str:
         """Run the part to its end; how it ended, in words."""
@@ -122,7 +129,7 @@ class Supervisor:
             # What an engine warns of while it starts well is noise; if it does not start, its log's end is shown.
             if part.quiet and self.state.parts[part.name].phase is not PartPhase.READY:
                 return
-            self._sink(part.name, line, part.quiet)
+            self._show(part, line)
 
         pumping = asyncio.create_task(pump(child.stdout, write))
         probing = asyncio.create_task(self._watch_until_ready(part))
@@ -153,11 +160,20 @@ class Supervisor:
     def _update(self, part: Part, phase: PartPhase, detail: str) -> None:
         own = self.state.parts[part.name]
         own.phase, own.detail = phase, detail
-        self._root.save(self.state)
+        try:
+            self._root.save(self.state)
+        except OSError as error:
+            # On a full disk `status` is behind; the parts go on.
+            self._show(part, f"WARN the state could not be saved: {error}")
 
     def _note(self, part: Part, log: LogFile, text: str) -> None:
         log.write(f"WARN {text}")
-        self._sink(part.name, f"WARN {text}", part.quiet)
+        self._show(part, f"WARN {text}")
+
+    def _show(self, part: Part, line: str) -> None:
+        # The terminal may be a file on a full disk.
+        with contextlib.suppress(OSError):
+            self._sink(part.name, line, part.quiet)
 
     def _explain(self, part: Part, what: str) -> str:
         path = self._root.logs / f"{part.name}.log"
