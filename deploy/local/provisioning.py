@@ -1,11 +1,16 @@
 """What must be there before a service starts: topics, keyspace and tables, bucket, and the services' own S3 user."""
 
 import asyncio
+import time
 
 from deploy.local import s3
 from deploy.local.reporting import Reporter
 from deploy.local.state import State
+from shared.errors import Unavailable
 from shared.settings import Settings
+
+SCHEMA_PATIENCE = 60.0
+"""Seconds after which Cassandra's refusal to make tables is final."""
 
 
 async def provision(settings: Settings, state: State, own_s3: bool, reporter: Reporter) -> None:
@@ -14,15 +19,30 @@ async def provision(settings: Settings, state: State, own_s3: bool, reporter: Re
     `own_s3`: the S3 server belongs to this stack, so that bucket and user are made with its root credentials; a foreign
     one is asked with the credentials given in the environment.
     """
-    from shared.cassandra import apply_schema
     from shared.topics import apply_topics
 
     with reporter.step("Topics, tables, bucket and the services' S3 user are there"):
         await asyncio.gather(
             apply_topics(settings),
-            asyncio.to_thread(apply_schema, settings),
+            _apply_schema(settings),
             asyncio.to_thread(_apply_storage, settings, state, own_s3),
         )
+
+
+async def _apply_schema(settings: Settings) -> None:
+    from shared.cassandra import apply_schema
+
+    deadline = time.monotonic() + SCHEMA_PATIENCE
+    while True:
+        try:
+            await asyncio.to_thread(apply_schema, settings)
+        except Unavailable:
+            # A node that has just started on a busy disk times out on its first writes; every statement may be repeated.
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(1)
+        else:
+            return
 
 
 def _apply_storage(settings: Settings, state: State, own_s3: bool) -> None:

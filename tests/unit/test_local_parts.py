@@ -16,13 +16,15 @@ import pytest
 from rich.console import Console
 
 from deploy.images.minio import services_user
-from deploy.local import backoff, cassandra, jars, kafka, ports, process, s3, services, stack
+from deploy.local import backoff, cassandra, jars, kafka, ports, process, provisioning, s3, services, stack
 from deploy.local.cache import Cache, check_disk
 from deploy.local.errors import StackError
 from deploy.local.logs import ALARMING, LogFile, pump, tail
 from deploy.local.reporting import Reporter
 from deploy.local.state import Root, State
 from deploy.local.topology import Member
+from shared.errors import Unavailable
+from shared.settings import Settings
 from tests.stack import wait_for
 
 
@@ -298,3 +300,24 @@ def test_failed_build_shows_its_last_lines(tmp_path: Path, monkeypatch: pytest.M
     ):
         s3.fetch(Cache(tmp_path / "cache"), progress, threading.Event())
     assert [path.name for path in (tmp_path / "cache").iterdir() if "draft" in path.name] == []
+
+
+async def test_a_node_that_times_out_on_its_first_writes_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Exception | None] = [Unavailable("cassandra", "WriteTimeout"), None]
+
+    def apply_schema(_settings: Settings) -> None:
+        if error := answers.pop(0):
+            raise error
+
+    async def no_pause(_seconds: float) -> None:
+        return None
+
+    monkeypatch.setattr("shared.cassandra.apply_schema", apply_schema)
+    monkeypatch.setattr("deploy.local.provisioning.asyncio.sleep", no_pause)
+    await provisioning._apply_schema(Settings(_env_file=None))
+    assert answers == []
+
+    answers.append(Unavailable("cassandra", "gone"))
+    monkeypatch.setattr(provisioning, "SCHEMA_PATIENCE", -1.0)
+    with pytest.raises(Unavailable, match="gone"):
+        await provisioning._apply_schema(Settings(_env_file=None))
