@@ -37,7 +37,7 @@ async def _apply_schema(settings: Settings) -> None:
         try:
             await asyncio.to_thread(apply_schema, settings)
         except Unavailable:
-            # A node that has just started on a busy disk times out on its first writes; every statement may be repeated.
+            # A node that has just started on a busy disk times out at first; every statement may be repeated.
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(1)
