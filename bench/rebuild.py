@@ -26,7 +26,7 @@ from shared.storage import S3Store
 from shared.tables import command_writes, event_writes
 from tests.stack import isolated
 
-AT_ONCE = 200
+AT_ONCE = 50
 OWNERS = 500
 
 
