@@ -61,9 +61,12 @@ class TopicCopy:
             partitions: dict[int, list[Record]] = {}
             for record in batch:
                 partitions.setdefault(record.partition, []).append(record)
-            async with asyncio.TaskGroup() as group:
-                for records in partitions.values():
-                    group.create_task(self._copy(records, topic, advance))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for records in partitions.values():
+                        group.create_task(self._copy(records, topic, advance))
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from errors
 
     async def _copy(self, records: Sequence[Record], topic: Topic, advance: Advance) -> None:
         for record in records:

@@ -1,4 +1,4 @@
-"""`imagepipe topics`: create the topics and keep their settings in line with one committed definition."""
+"""`imagepipe topics`: create the topics, keep their settings in line with one committed definition, go on in others."""
 
 from collections import Counter
 from contextlib import AsyncExitStack

@@ -52,7 +52,7 @@ RECONNECT_SECONDS = 1.0
 away, a node, and where it is the only one the whole service, would be left alone for another."""
 FOLLOW_SECONDS = 1.0
 """How often a process looks whether another keyspace has become the live one: one read of one row."""
-HANGING = 0.3
+HANGS_AFTER = 0.3
 """Share of the time-out after which a node that has not answered is taken to hang: all three nodes can be asked."""
 SCHEMA_TIMEOUT = timedelta(seconds=60)
 """Per statement of a migration: all nodes must have agreed to it."""
@@ -75,7 +75,7 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         request_timeout=timeout,
         # A node that hangs keeps its connections, and is asked for half a minute more; another answers meanwhile. All
         # our statements may be executed twice.
-        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(HANGING * timeout, max_attempts=2),
+        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(HANGS_AFTER * timeout, max_attempts=2),
     )
     password = settings.cassandra_password
     auth = (

@@ -1,4 +1,4 @@
-"""Fixtures that start real engines, lazily and once per run: unit tests need nothing."""
+"""Fixtures that start real engines, lazily and once per worker of a run: unit tests need nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Real engines and services for the tests: one local stack per run, in a temporary root on free ports.
+"""Real engines and services for the tests: one local stack per worker of a run, in a temporary root on free ports.
 
 Endpoints given in the environment win; else, where a Docker engine answers, containers; else the local stack's own
 engines (a cluster's always). Whichever it is, the supervisor of `imagepipe up` provisions them and runs the services.

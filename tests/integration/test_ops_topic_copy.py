@@ -1,6 +1,9 @@
 """`imagepipe topics copy`: the log goes on in topics with more partitions, and means what it meant."""
 
 import asyncio
+from collections.abc import Iterator
+
+import pytest
 
 from bench.synthetic import deployment
 from shared.cassandra import connect
@@ -13,16 +16,22 @@ from tests.stack import isolated
 OWNER, CLEARED = Owner(type="copy", id="1"), Owner(type="copy", id="2")
 
 
-async def test_copied_topics_rebuild_the_same_index(engines: Settings) -> None:
+@pytest.fixture
+def moved(engines: Settings) -> Iterator[tuple[Settings, Settings]]:
+    """A deployment, and the same with more partitions in the next epoch."""
     with (
         isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as old,
         isolated(engines, topics=True, topic_partitions=5) as place,
     ):
         new = old.model_copy(update={"topic_prefix": place.topic_prefix, "topic_partitions": 5, "epoch": 2})
-        await _copied_topics_rebuild_the_same_index(old, new)
+        yield old, new
+        session = connect(old)
+        session.execute(f"DROP KEYSPACE IF EXISTS {old.cassandra_keyspace}_b", timeout=30)
+        session.cluster.shutdown()
 
 
-async def _copied_topics_rebuild_the_same_index(old: Settings, new: Settings) -> None:
+async def test_copied_topics_rebuild_the_same_index(moved: tuple[Settings, Settings]) -> None:
+    old, new = moved
     async with deployment(old) as world:
         await world.many(6, owners=3)
         image, version = await world.ready(OWNER)
@@ -36,17 +45,14 @@ async def _copied_topics_rebuild_the_same_index(old: Settings, new: Settings) ->
     copied = await asyncio.to_thread(imagepipe_json, new, *arguments, "--yes")
     # 6 uploads; upload and replacement; upload and delete; fence; upload.
     assert copied == {"copied": True, "commands": 12, "events": 11, "poison": 0}
-    await asyncio.to_thread(imagepipe, new, *arguments, "--yes")
+    # Once more, as from another cluster: nothing changes.
+    servers = ["--from-servers", old.kafka_bootstrap_servers]
+    assert await asyncio.to_thread(imagepipe_json, new, *arguments, *servers, "--yes") == copied
 
     # The one thing left to do is what a delete has to: it came with a new version.
     replayed = await asyncio.to_thread(imagepipe_json, new, "replay", "--from", "beginning", "--yes")
     assert set(replayed["answers"]) == {"image.removed"}
     fresh = f"{old.cassandra_keyspace}_b"
-    try:
-        rebuilt = await asyncio.to_thread(imagepipe_json, new, "reindex", "--into", fresh, "--compare", "--yes")
-    finally:
-        session = connect(new)
-        session.execute(f"DROP KEYSPACE IF EXISTS {fresh}", timeout=30)
-        session.cluster.shutdown()
+    rebuilt = await asyncio.to_thread(imagepipe_json, new, "reindex", "--into", fresh, "--compare", "--yes")
     assert (rebuilt["images"], rebuilt["differences"]) == (8, [])
     await asyncio.to_thread(imagepipe, new, "verify", "--pause", "0")

@@ -1,15 +1,18 @@
 """What a copied command says: all that decides, as it was in its own topic."""
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from ops.topic_copy import copied_command, source_settings
-from shared.errors import ConfigurationError, PoisonRecord
+from ops.topic_copy import TopicCopy, copied_command, source_settings
+from ops.topic_reader import TopicReader
+from shared.errors import ConfigurationError, PoisonRecord, Unavailable
 from shared.events import VERSION_HEADER, Command, Headers, OwnerCleared, decode_command, encode, record_version
+from shared.kafka import Producer
 from shared.keys import Owner, command_version
-from shared.settings import Settings
+from shared.settings import Settings, Topic
 from tests.records import deleted, uploaded
 
 OWNER = Owner(type="user", id="1")
@@ -65,3 +68,31 @@ def test_topics_that_could_not_be_told_apart_are_refused(prefix: str, epoch: int
     assert source_settings(settings, "old.", 1).topic_prefix == "old."
     with pytest.raises(ConfigurationError, match=complaint):
         source_settings(settings, prefix, epoch)
+
+
+async def test_an_outage_is_said_as_one() -> None:
+    """Of several partitions that fail at once."""
+    records = [
+        SimpleNamespace(partition=number, value=encode(UPLOAD), offset=1, headers=[], key=b"") for number in (0, 1)
+    ]
+
+    class Reader:
+        async def beginnings(self) -> dict[int, int]:
+            return {0: 0, 1: 0}
+
+        async def ends(self) -> dict[int, int]:
+            return {0: 1, 1: 1}
+
+        async def read(self, _start: object, _end: object) -> AsyncIterator[list[SimpleNamespace]]:
+            yield records
+
+    class Away:
+        async def send(self, *_record: object, **_rest: object) -> None:
+            raise Unavailable("kafka", "away")
+
+    settings = Settings(_env_file=None, topic_prefix="new.", epoch=2)
+    reader, producer = cast(TopicReader, Reader()), cast(Producer, Away())
+    copying = TopicCopy(source_settings(settings, "old.", 1), settings, producer)
+    with pytest.raises(Unavailable, match="away"):
+        await copying.run(reader, Topic.COMMANDS, lambda count=1: None)
+    assert not copying.counts
