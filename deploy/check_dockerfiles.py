@@ -26,8 +26,8 @@ from dockerfile_parse import DockerfileParser
 
 ROOT = Path(__file__).parent.parent
 WITHOUT_EFFECT_HERE = {"USER", "EXPOSE", "HEALTHCHECK", "VOLUME"}
-IMAGE_HYGIENE = {"UV_NO_CACHE"}
-"""Variables that keep an image small and would only make this check slow."""
+IMAGE_HYGIENE = {"UV_NO_CACHE", "UV_COMPILE_BYTECODE", "UV_LINK_MODE", "PYTHONDONTWRITEBYTECODE"}
+"""Variables that make an image small or its start fast, and would only make this check slow: left out."""
 PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
 
 
@@ -92,7 +92,8 @@ class Build:
             case "ENV":
                 for assignment in shlex.split(value):
                     name, _, text = assignment.partition("=")
-                    self._stage.env[name] = self._expanded(name, text)
+                    if name not in IMAGE_HYGIENE:
+                        self._stage.env[name] = self._expanded(name, text)
             case "WORKDIR":
                 self._stage.workdir = self._stage.workdir / value
                 self._stage.inside(".").mkdir(parents=True, exist_ok=True)
@@ -122,9 +123,9 @@ class Build:
         return string.Template(text).safe_substitute(self._stage.env)
 
     def _environment(self) -> dict[str, str]:
-        # Nothing else of the caller's comes in; uv's cache and a proxy make no difference to the result.
+        # Nothing else of the caller's comes in; uv's cache in HOME and a proxy make no difference to the result.
         passed = {name: os.environ[name] for name in ("HOME", *PROXY) if name in os.environ}
-        return passed | {name: value for name, value in self._stage.env.items() if name not in IMAGE_HYGIENE}
+        return passed | self._stage.env
 
     def _copy(self, words: Sequence[str]) -> None:
         options = [word for word in words if word.startswith("--")]

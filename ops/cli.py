@@ -2,33 +2,43 @@
 
 import logging
 import sys
+from importlib import import_module
+from typing import Any
 
 import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
-from ops import (
-    backlog,
-    dlq,
-    erase,
-    gc,
-    init,
-    logs,
-    reindex,
-    replay,
-    reprocess,
-    schema,
-    stack,
-    status,
-    tail,
-    topics,
-    verify,
-)
 from shared.errors import ImagepipeError
+
+STACK = {"up": "stack", "down": "stack", "status": "status", "logs": "logs", "init": "init"}
+LOOK = {"lag": "backlog", "tail": "tail", "verify": "verify"}
+LOG = {"topics": "topics", "schema": "schema", "dlq": "dlq"}
+REPAIR = {"gc": "gc", "reindex": "reindex", "replay": "replay", "reprocess": "reprocess", "erase": "erase"}
+MODULES = STACK | LOOK | LOG | REPAIR
+
+
+class Commands(TyperGroup):
+    """The commands, each imported when it is asked for: the clients of all engines cost a second of imports."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in the order of the help."""
+        return list(MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name; None where there is none."""
+        if cmd_name not in MODULES:
+            return None
+        own = typer.Typer()
+        import_module(f"ops.{MODULES[cmd_name]}").register(own)
+        return typer.main.get_group(own).commands[cmd_name]
+
 
 app = typer.Typer(
     name="imagepipe",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -38,12 +48,10 @@ app = typer.Typer(
     "Data stays until [cyan]imagepipe down --delete-data[/].",
 )
 
-LOOK = (backlog, tail, verify)
-LOG = (topics, schema, dlq)
-REPAIR = (gc, reindex, replay, reprocess, erase)
 
-for module in (stack, status, logs, init, *LOOK, *LOG, *REPAIR):
-    module.register(app)
+@app.callback()
+def imagepipe() -> None:
+    """What all commands share: nothing. It makes a group of them."""
 
 
 def main() -> None:

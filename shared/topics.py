@@ -1,5 +1,7 @@
 """The topics: one definition, created and checked from here. Auto-creation is off everywhere."""
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -17,6 +19,8 @@ TOPIC_EXISTS = 36
 """Kafka's error code TOPIC_ALREADY_EXISTS."""
 COMPACTION_AT_LATEST = timedelta(days=14)
 """After this only the last event of each key is left."""
+TOLD_WITHIN = timedelta(seconds=10)
+"""How long `apply_topics` waits for a broker to tell what it has made; Kafka has it in any case."""
 SET_ON_TOPIC = 1
 """Kafka's source of a configuration entry that was set on the topic itself; others are defaults."""
 
@@ -155,10 +159,24 @@ async def apply_topics(settings: Settings) -> None:
         await admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, spec.name, configs=spec.config) for spec in specs]
         )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_WITHIN.total_seconds()):
+                await _until_told(admin, specs)
     except KafkaError as error:
         raise ConfigurationError(f"{error}; {await explain_kafka(settings)}") from error
     finally:
         await admin.close()
+
+
+async def _until_told(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
+    # The controller has what it confirmed; the broker that answers the next question hears of it a moment later.
+    while True:
+        described = await admin.describe_topics([spec.name for spec in specs])
+        there = [topic["topic"] for topic in described if topic["error_code"] == 0]
+        configs = await _topic_configs(admin, there)
+        if all(spec.config.items() <= configs.get(spec.name, {}).items() for spec in specs):
+            return
+        await asyncio.sleep(0.05)
 
 
 async def require_topics(settings: Settings) -> None:
