@@ -1,6 +1,6 @@
 """What a hot owner costs the others: their time from POST to ready, with nine tenths of the uploads by one owner.
 
-    python -m bench.hot_owner [--base-url URL] [--rate 2] [--seconds 40] [--rounds 3]
+    python -m bench.hot_owner [--root DIR] [--rate 2] [--seconds 40] [--rounds 3]
 
 Three loads in turn, so that a slow moment of the machine hits all: the others alone, with a tenth of the rate; the
 whole rate spread over many owners; the whole rate with one owner sending the other nine tenths. Uploads come at fixed
@@ -12,10 +12,13 @@ import asyncio
 import os
 import statistics
 import time
+from pathlib import Path
 
 import httpx
 
 from bench.pipeline import one_megapixel, post, ready
+from ops.environment import load_settings
+from ops.options import DEFAULT_ROOT
 
 OTHERS = 10
 HOT_SHARE = 9
@@ -69,13 +72,15 @@ async def measure(base_url: str, rate: float, seconds: float, rounds: int) -> No
 def main() -> None:
     """Parse arguments and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--base-url", default="http://127.0.0.1:8000")
+    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="directory of the running stack")
     parser.add_argument("--rate", type=float, default=2, help="uploads a second in all; below what the machine renders")
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print(f"{arguments.rate:g} uploads a second, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    asyncio.run(measure(arguments.base_url, arguments.rate, arguments.seconds, arguments.rounds))
+    asyncio.run(
+        measure(load_settings(arguments.root).public_base_url, arguments.rate, arguments.seconds, arguments.rounds)
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Images per second through the whole running stack, against a plain two-process Pillow loop in the same run.
 
-    python -m bench.pipeline PHOTOS [--base-url URL] [--rounds N]
+    python -m bench.pipeline PHOTOS [--root DIR] [--rounds N]
 
 A round posts every photo at once and ends when the last is ready. Rounds alternate, so that a slow moment of the
 machine hits both; files over 5 MiB are skipped. Then, on the idle stack: the time from POST to ready of a small JPEG.
@@ -21,6 +21,8 @@ import httpx
 from PIL import Image
 
 from bench.render import WORKERS, plain
+from ops.environment import load_settings
+from ops.options import DEFAULT_ROOT
 from shared.settings import MIB
 
 UPLOADS_AT_ONCE = 4
@@ -127,13 +129,13 @@ def main() -> None:
     """Parse arguments and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--base-url", default="http://127.0.0.1:8000")
+    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="directory of the running stack")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     files = sorted(file for file in arguments.photos.iterdir() if file.suffix in {".jpg", ".jpeg", ".png", ".webp"})
     photos = [file.read_bytes() for file in files if file.stat().st_size <= 5 * MIB]
     print(f"{len(photos)} photos, {WORKERS} processes, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    asyncio.run(measure(arguments.base_url, photos, arguments.rounds))
+    asyncio.run(measure(load_settings(arguments.root).public_base_url, photos, arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ bucket say that they are finished, and of commands that go through the handler o
 import asyncio
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from bench.synthetic import deployment
+from ops.bucket import IMAGES, pages
 from ops.environment import load_settings
 from ops.finished import take_snapshot
 from ops.output import Output
@@ -49,17 +51,22 @@ async def replay(
     }  # fmt: skip
 
 
+async def objects(store: S3Store) -> dict[str, tuple[str, datetime]]:
+    """ETag and time of every object by key."""
+    return {info.key: (info.etag, info.modified) async for page in pages(store, IMAGES) for info in page}
+
+
 async def measure(settings: Settings, images: int, again_images: int) -> dict[str, Any]:
     """Fill, replay, replay again, and compare every object's time and content before and after."""
     async with deployment(settings) as world:
         await world.many(images)
-        before = {info.key: (info.etag, info.modified) for info in await world.store.list("images/")}
+        before = await objects(world.store)
         renderer = PoolRenderer(settings)
         handler = Handler(world.store, renderer, world.events, settings.public_base_url)
         passed_by = await replay(settings, world.store, handler, False, None)
         handled = await replay(settings, world.store, handler, True, again_images)
         await renderer.close()
-        after = {info.key: (info.etag, info.modified) for info in await world.store.list("images/")}
+        after = await objects(world.store)
     return {
         "passed_by": passed_by,
         "handled_again": handled,

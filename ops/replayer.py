@@ -24,8 +24,8 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 
-AT_ONCE = 64
-"""Commands under way: their handling is waiting for the bucket, which answers many at once."""
+AT_ONCE = 16
+"""Commands under way: enough to keep this process busy, few enough that live requests find a short queue at S3."""
 CLOSE_SECONDS = 10.0
 
 

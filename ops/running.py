@@ -1,6 +1,7 @@
 """How a command runs: one event loop, and connections to the engines that are closed at its end."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -15,12 +16,15 @@ from shared.settings import Settings
 from shared.storage import S3Store
 
 T = TypeVar("T")
+NICENESS = 10
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine to its end. Raises ImagepipeError; Ctrl-C becomes a remark and exit code 130."""
+    # Where the services share the machine, their clients wait for them, and nobody but the operator for us.
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     try:
         return asyncio.run(work)
     except KafkaError as error:

@@ -266,8 +266,9 @@ def _drop_bucket(settings: Settings) -> None:
     client = s3_client(settings)
     try:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket):
-            for entry in page.get("Contents", []):
-                client.delete_object(Bucket=settings.s3_bucket, Key=entry["Key"])
+            if found := page.get("Contents"):
+                keys = [entry["Key"] for entry in found]
+                client.delete_objects(Bucket=settings.s3_bucket, Delete={"Objects": [{"Key": key} for key in keys]})
         client.delete_bucket(Bucket=settings.s3_bucket)
     finally:
         client.close()
