@@ -1,6 +1,8 @@
 """The internal port of a service: liveness, readiness per dependency, and metrics. Never exposed to clients."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -17,6 +19,13 @@ CHECK_TIMEOUT_SECONDS = 5.0
 """An orchestrator's probe gives up after a few seconds; a dependency that hangs is named rather than waited for."""
 WATCH_SECONDS = 10.0
 """Between two looks at the dependencies for the metrics and the log, whether anybody probes or not."""
+DEAD_SECONDS = 60.0
+"""An orchestrator that probes /healthz has restarted a process by then; where none does, it ends itself."""
+
+
+def end_process() -> None:
+    """End this process in order, as by SIGTERM, for its supervisor to start it again."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class InternalServer:
@@ -26,7 +35,8 @@ class InternalServer:
     - /healthz: 200 unless `alive` gives a reason to restart the process, which is answered with 503.
     - /metrics: what `service` measures, in Prometheus' text format.
 
-    Meanwhile it watches the same checks for the metric `imagepipe_dependency_up`, and logs what comes and goes.
+    Meanwhile it watches the same checks for the metric `imagepipe_dependency_up`, and logs what comes and goes. When
+    `alive` has given a reason at every look for `DEAD_SECONDS`, it calls `end`.
     """
 
     def __init__(
@@ -37,6 +47,7 @@ class InternalServer:
         alive: Callable[[], str | None],
         *,
         host: str = "127.0.0.1",
+        end: Callable[[], None] = end_process,
     ) -> None:
         self._service = service
         self._host = host
@@ -46,6 +57,8 @@ class InternalServer:
         self._runner: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
         self._errors: dict[str, str | None] = {}
+        self._end = end
+        self._dead_since: float | None = None
 
     @property
     def port(self) -> int:
@@ -84,7 +97,19 @@ class InternalServer:
     async def _watch(self) -> None:
         while True:
             await self._check_all()
+            self._look_at_life()
             await asyncio.sleep(WATCH_SECONDS)
+
+    def _look_at_life(self) -> None:
+        reason, now = self._alive(), time.monotonic()
+        if reason is None:
+            self._dead_since = None
+        elif self._dead_since is None:
+            self._dead_since = now
+            log.error("not_alive", reason=reason)
+        elif now - self._dead_since >= DEAD_SECONDS:
+            log.critical("ends_itself", reason=reason)
+            self._end()
 
     async def _check_all(self) -> dict[str, str | None]:
         """The error of each check, None where it passes."""

@@ -77,6 +77,27 @@ async def test_alive_unless_there_is_a_reason(client: httpx.AsyncClient, service
     assert await get(client, "/healthz") == (503, {"alive": False, "reason": "stuck"})
 
 
+async def test_what_stays_dead_ends_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(health, "DEAD_SECONDS", 0.3)
+    ended = asyncio.Event()
+    server = InternalServer(metrics.Service.GATEWAY, 0, {}, service.alive, end=ended.set)
+    await server.start()
+    try:
+        for _ in range(3):
+            # Comes back to life in time, again and again.
+            service.reason = "stuck"
+            await asyncio.sleep(0.15)
+            service.reason = None
+            await asyncio.sleep(0.05)
+        assert not ended.is_set()
+        service.reason = "stuck"
+        async with asyncio.timeout(5):
+            await ended.wait()
+    finally:
+        await server.stop()
+
+
 async def test_dependencies_are_watched_whether_anybody_asks_or_not(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
