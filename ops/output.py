@@ -25,6 +25,9 @@ from rich.text import Text
 DIFFERENCES_FOUND = 1
 """Exit code of a check that found something, and of a command that could not do its work."""
 
+UNBROKEN = 1000
+"""Characters."""
+
 
 class Advance(Protocol):
     """Says that `count` more are done."""
@@ -39,12 +42,17 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f}/s" if speed else "", style="dim")
 
 
+def result_console() -> Console:
+    """Where results go: as wide as the terminal is, and without one as wide as anything, so that no cell is broken."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBROKEN)
+
+
 class Output:
     """Result and progress of one command. With `as_json` stdout holds JSON only."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._out = Console(highlight=False, soft_wrap=True)
+        self._out = result_console()
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:

@@ -13,6 +13,7 @@ from deploy.local import process, services
 from deploy.local.state import PartPhase, PartState, Phase, Root, State
 from deploy.local.topology import kind_of
 from ops.options import DEFAULT_ROOT, RootOption, root_at
+from ops.output import result_console
 
 if TYPE_CHECKING:
     from ops.lag import Lag
@@ -37,7 +38,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
-        _show(document, Console(highlight=False))
+        _show(document, result_console())
     if document["state"] != "ready":
         raise typer.Exit(3)
 

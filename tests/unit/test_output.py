@@ -1,0 +1,22 @@
+"""What commands print where there is no terminal."""
+
+import json
+
+import pytest
+
+from ops.output import Output
+
+ROWS = [{"group": "a-group-with-a-long-name" * 5, "lag": 12_000}, {"group": None, "lag": 3}]
+
+
+def test_no_cell_of_a_table_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(["group", "lag"], ROWS)
+    header, first, second = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert header == ["group", "lag"]
+    assert first == [ROWS[0]["group"], "12,000"]
+    assert second == ["-", "3"]
+
+
+def test_json_has_the_values_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=True).table(["group"], ROWS)
+    assert json.loads(capsys.readouterr().out) == ROWS
