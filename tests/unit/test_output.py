@@ -1,12 +1,13 @@
 """What commands print where there is no terminal."""
 
 import json
+from typing import Any
 
 import pytest
 
 from ops.output import Output
 
-ROWS = [{"group": "a-group-with-a-long-name" * 5, "lag": 12_000}, {"group": None, "lag": 3}]
+ROWS: list[dict[str, Any]] = [{"group": "a-group-with-a-long-name" * 5, "lag": 12_000}, {"group": None, "lag": 3}]
 
 
 def test_no_cell_of_a_table_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
