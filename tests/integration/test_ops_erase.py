@@ -7,7 +7,7 @@ import pytest
 
 from bench.synthetic import Deployment, deployment
 from ops.topic_reader import TopicReader, headers_of
-from shared.cassandra import connect
+from shared.cassandra import CassandraIndex, connect
 from shared.events import decode_command, record_version
 from shared.keys import Owner, image_prefix
 from shared.settings import Settings, Topic
@@ -58,11 +58,14 @@ async def test_an_erased_owner_does_not_come_back(world: Deployment) -> None:
     )
     assert replayed["answers"] == {"image.ready": 1, "image.removed": 6}
     fresh = f"{world.settings.cassandra_keyspace}_b"
-    rebuilt = await asyncio.to_thread(
-        imagepipe_json, world.settings, "reindex", "--into", fresh, "--compare", "--switch", "--yes"
-    )
+    rebuilt = await asyncio.to_thread(imagepipe_json, world.settings, "reindex", "--into", fresh, "--compare", "--yes")
     assert (rebuilt["images"], rebuilt["differences"]) == (1, [])
-    for image in images:
-        assert await world.index.image(image.image_id) is None
-        assert await world.store.list(image_prefix(image.image_id)) == []
-    assert await world.index.image(kept.image_id) is not None
+    index = await CassandraIndex.open(world.settings, fresh)
+    try:
+        for image in images:
+            assert await world.index.image(image.image_id) is None
+            assert await index.image(image.image_id) is None
+            assert await world.store.list(image_prefix(image.image_id)) == []
+        assert await index.image(kept.image_id) is not None
+    finally:
+        await index.close()
