@@ -14,7 +14,7 @@ from indexer.partition import Deliver, Partition
 from shared import metrics
 from shared.errors import ConfigurationError, Unavailable
 from shared.health import Progress
-from shared.kafka import client_options
+from shared.kafka import POLL_INTERVAL, client_options
 from shared.settings import Settings, Topic
 
 log = structlog.get_logger()
@@ -54,6 +54,7 @@ def kafka_consumer(settings: Settings) -> AIOKafkaConsumer:
         session_timeout_ms=int(settings.kafka_session_timeout.total_seconds() * 1000),
         heartbeat_interval_ms=int(settings.kafka_session_timeout.total_seconds() * 1000 / 4),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        max_poll_interval_ms=int(POLL_INTERVAL.total_seconds() * 1000),
     )
 
 

@@ -16,6 +16,7 @@ from processor.agent import Agent
 from processor.delivery import Received
 from shared import metrics
 from shared.errors import Unavailable
+from shared.kafka import POLL_INTERVAL
 from shared.security import faust_broker_credentials
 from shared.settings import Settings, Topic
 
@@ -39,6 +40,7 @@ def make_app(settings: Settings) -> faust.App:
         broker_session_timeout=session_timeout,
         broker_heartbeat_interval=session_timeout / 3,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_SECONDS,
+        broker_max_poll_interval=POLL_INTERVAL,
         consumer_auto_offset_reset="earliest",
         stream_buffer_maxsize=BUFFERED_RECORDS,
         stream_wait_empty=True,

@@ -1,8 +1,10 @@
 """The internal port of a service: liveness, readiness per dependency, and metrics. Never exposed to clients."""
 
 import asyncio
+import faulthandler
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -21,6 +23,8 @@ WATCH_SECONDS = 10.0
 """Between two looks at the dependencies for the metrics and the log, whether anybody probes or not."""
 DEAD_SECONDS = 60.0
 """An orchestrator that probes /healthz has restarted a process by then; where none does, it ends itself."""
+HUNG_SECONDS = 300.0
+"""After so long without a turn of its event loop a process is ended where it stands; its last lines say where."""
 
 
 def end_process() -> None:
@@ -36,7 +40,8 @@ class InternalServer:
     - /metrics: what `service` measures, in Prometheus' text format.
 
     Meanwhile it watches the same checks for the metric `imagepipe_dependency_up`, and logs what comes and goes. When
-    `alive` has given a reason at every look for `DEAD_SECONDS`, it calls `end`.
+    `alive` has given a reason at every look for `DEAD_SECONDS`, it calls `end`. A process whose event loop hangs could
+    not, and would keep its partitions, as heartbeats have a thread of their own: the interpreter ends it.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class InternalServer:
         watching, self._watching = self._watching, None
         if watching is not None:
             watching.cancel()
+            faulthandler.cancel_dump_traceback_later()
             await asyncio.gather(watching, return_exceptions=True)
         runner, self._runner = self._runner, None
         if runner is not None:
@@ -96,6 +102,7 @@ class InternalServer:
 
     async def _watch(self) -> None:
         while True:
+            faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
             await self._check_all()
             self._look_at_life()
             await asyncio.sleep(WATCH_SECONDS)

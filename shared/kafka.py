@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -24,6 +25,10 @@ HANGING_SECONDS = 5.0
 """A broker that has not answered for so long is taken to hang: others are asked who leads now (a new leader is elected
 6 to 9 s after the old one fell silent), so that the ack comes within KAFKA_SEND_TIMEOUT. The batch keeps its sequence
 number, and is in the log once."""
+POLL_INTERVAL = timedelta(days=7)
+"""How long a consumer may go without asking for records, which is to say: no limit. A consumer is not dead because its
+records take long; `shared.health` tells one that is. aiokafka leaves the group at the limit and joins again only when
+asked for records, and Faust asks for none before it has joined: it would never come back."""
 MAX_RECORD_BYTES = 2 * MIB
 """More than topics take by default (1 MiB): a record that just fitted still fits into the DLQ with its new headers."""
 

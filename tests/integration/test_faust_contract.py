@@ -8,6 +8,7 @@ last tests show that under the same circumstances it loses nothing.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import faust
@@ -19,7 +20,7 @@ from faust.types import StreamT
 from mode.supervisors import CrashingSupervisor, SupervisorStrategy
 
 from processor.agent import Agent
-from processor.app import CommandStream, make_app
+from processor.app import BUFFERED_RECORDS, CommandStream, make_app
 from processor.delivery import Delivery
 from processor.handler import Handler
 from processor.lanes import Bounds
@@ -64,11 +65,17 @@ async def position(settings: Settings) -> int:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, consume: Consume, supervisor: type[SupervisorStrategy] | None = None, **topic_options: Any
+    settings: Settings,
+    consume: Consume,
+    supervisor: type[SupervisorStrategy] | None = None,
+    poll_interval: timedelta | None = None,
+    **topic_options: Any,
 ) -> AsyncIterator[faust.App]:
     """Faust as it comes: its own acks, the processor's other settings."""
     app = make_app(settings)
     app.conf.broker_commit_interval = COMMIT_SECONDS
+    if poll_interval is not None:
+        app.conf.broker_max_poll_interval = poll_interval.total_seconds()
     options: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "value_serializer": "raw"}
     topic = app.topic(settings.topic(Topic.COMMANDS), key_serializer="raw", **(options | topic_options))
     app.agent(topic, name="test", supervisor_strategy=supervisor)(consume)
@@ -201,6 +208,26 @@ async def test_faust_starts_on_a_missing_topic_and_the_processor_does_not(settin
     async with running(other, _ignore) as app:
         assert not app.crashed
         assert app.consumer.assignment() == set()
+
+
+async def test_faust_never_comes_back_after_the_poll_interval(settings: Settings) -> None:
+    """Busy for too long, it leaves the group; then aiokafka waits for it to poll, and it waits for aiokafka to join."""
+    await produce(settings, [b"%d" % number for number in range(BUFFERED_RECORDS + RECORDS)])
+    busy, handled = asyncio.Event(), list[bytes]()
+
+    async def consume(stream: StreamT[Any]) -> None:
+        async for value in stream:
+            await busy.wait()
+            handled.append(value)
+
+    async with running(settings, consume, poll_interval=timedelta(seconds=2)) as app:
+        await until(lambda: app.consumer_generation_id > 0 and not app.rebalancing, "membership")
+        await until(lambda: app.rebalancing, "the group to be left")
+        busy.set()
+        await asyncio.sleep(5)
+        assert app.rebalancing
+        assert len(handled) < BUFFERED_RECORDS + RECORDS
+    assert make_app(settings).conf.broker_max_poll_interval >= timedelta(days=1).total_seconds()
 
 
 async def test_faust_creates_no_topics_of_its_own(settings: Settings) -> None:

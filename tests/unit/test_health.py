@@ -1,6 +1,8 @@
 """The internal port: what an orchestrator is told."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -75,6 +77,22 @@ async def test_alive_unless_there_is_a_reason(client: httpx.AsyncClient, service
     assert await get(client, "/healthz") == (200, {"alive": True, "reason": None})
     service.reason = "stuck"
     assert await get(client, "/healthz") == (503, {"alive": False, "reason": "stuck"})
+
+
+def test_a_hung_event_loop_ends_the_process() -> None:
+    code = (
+        "import asyncio, time\n"
+        "from shared import health, metrics\n"
+        "health.HUNG_SECONDS = 0.5\n"
+        "async def main():\n"
+        "    await health.InternalServer(metrics.Service.GATEWAY, 0, {}, lambda: None).start()\n"
+        "    await asyncio.sleep(0.1)\n"
+        "    time.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 1
+    assert "line 7 in main" in ended.stderr
 
 
 async def test_what_stays_dead_ends_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
