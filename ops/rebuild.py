@@ -146,9 +146,9 @@ class Rebuild:
         return []
 
 
-async def in_parallel(items: Any, work: Callable[[Any], Awaitable[None]], at_once: int) -> None:
+async def in_parallel(items: Any, work: Callable[[Any], Awaitable[object]], at_once: int) -> None:
     """Run `work` on each item, at most `at_once` at a time; the first error ends it."""
-    running: set[asyncio.Future[None]] = set()
+    running: set[asyncio.Future[object]] = set()
     try:
         async for item in _iterate(items):
             running.add(asyncio.ensure_future(work(item)))

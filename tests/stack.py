@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from cassandra.cluster import Cluster
 from dotenv import dotenv_values
 from pydantic import SecretStr
@@ -41,6 +42,9 @@ from shared.topics import apply_topics, topic_specs
 from tests.containers import docker_answers, engine_containers
 
 T = TypeVar("T")
+MEMORY_FILES = Path("/dev/shm")
+NEEDED_FILES, NEEDED_MEMORY = 6 * 2**30, 12 * 2**30
+"""Bytes: the data of two stacks, and that with two stacks."""
 
 
 class NotInTimeError(AssertionError):
@@ -148,7 +152,7 @@ def running_stack(
         given |= endpoints
         if any(given.get(name) for name in ENDPOINTS.values()):
             given = unique_names() | given
-        root = Root(Path(tempfile.mkdtemp(prefix="imagepipe-test-")))
+        root = Root(Path(tempfile.mkdtemp(prefix="imagepipe-test-", dir=data_directory())))
         child = None
         try:
             child, state = start(root, given, with_services, cluster, reporter)
@@ -160,6 +164,14 @@ def running_stack(
                     child.wait(90)
             end_leftovers(root)
             shutil.rmtree(root.path, ignore_errors=True)
+
+
+def data_directory() -> str | None:
+    """Where engines keep a run's data: in memory where there is plenty, for each write waits for its disk."""
+    plenty = MEMORY_FILES.is_dir() and psutil.disk_usage(str(MEMORY_FILES)).free > NEEDED_FILES
+    if plenty and psutil.virtual_memory().available > NEEDED_MEMORY:
+        return str(MEMORY_FILES)
+    return None
 
 
 def start(

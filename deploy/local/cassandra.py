@@ -129,6 +129,9 @@ def configuration(state: State, member: Member, data: Path) -> dict[str, object]
         "concurrent_reads": 16,
         # Each waits for the disk (see above), and one sync serves all that wait.
         "concurrent_writes": 64,
+        # What is late on the disk of a busy machine is not lost; who cannot wait gives up before.
+        "write_request_timeout": "10s",
+        "read_request_timeout": "10s",
         # A dropped test keyspace should go, not stay on disk as a snapshot.
         "auto_snapshot": False,
     }

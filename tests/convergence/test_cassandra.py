@@ -6,6 +6,7 @@ there, so each order writes another image: the same log with the image's id exch
 
 import random
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -24,7 +25,7 @@ from tests.stack import isolated
 
 @pytest.fixture(scope="module")
 def session(engines: Settings) -> Iterator[Session]:
-    with isolated(engines, keyspace=True) as settings:
+    with isolated(engines, keyspace=True, cassandra_timeout=timedelta(seconds=30)) as settings:
         found = connect(settings, settings.cassandra_keyspace)
         yield found
         found.cluster.shutdown()

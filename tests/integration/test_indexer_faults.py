@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,14 @@ def indexer(settings: Settings, tmp_path: Path) -> Iterator[IndexerProcess]:
 
 
 def entries(indexer: IndexerProcess, event: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in indexer.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == event]
+    found = []
+    for line in indexer.log.read_text().splitlines():
+        # What kill -9 interrupted, or what is just being written, is half a line.
+        with suppress(json.JSONDecodeError):
+            entry = json.loads(line)
+            if entry["event"] == event:
+                found.append(entry)
+    return found
 
 
 def metric(indexer: IndexerProcess, name: str) -> float:
