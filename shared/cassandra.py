@@ -94,6 +94,9 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         # Nodes learn a statement when they are first asked for it: preparing everywhere waits for one that hangs.
         prepare_on_all_hosts=False,
+        # The driver's own are 5 s and 2 s, whatever a query may take.
+        connect_timeout=timeout,
+        control_connection_timeout=timeout,
     )
     try:
         session = cluster.connect()

@@ -15,8 +15,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,8 @@ from shared.topics import apply_topics, topic_specs
 from tests.containers import docker_answers, engine_containers
 
 T = TypeVar("T")
+PATIENT = timedelta(seconds=30)
+"""For queries of tests that are not about time: a machine that others use too may stand still for seconds."""
 MEMORY_FILES = Path("/dev/shm")
 NEEDED_FILES, NEEDED_MEMORY = 6 * 2**30, 12 * 2**30
 """Bytes: the data of two stacks, and that with two stacks."""
@@ -247,6 +250,11 @@ def isolated(
             _drop_keyspace(settings)
         if bucket:
             _drop_bucket(settings)
+
+
+def isolated_deployment(admin: Settings, **changes: Any) -> AbstractContextManager[Settings]:
+    """Settings of a deployment without services, as `isolated` makes them, with patience."""
+    return isolated(admin, topics=True, keyspace=True, bucket=True, cassandra_timeout=PATIENT, **changes)
 
 
 def in_own_loop(make: Callable[[], Any]) -> Any:

@@ -6,7 +6,6 @@ there, so each order writes another image: the same log with the image's id exch
 
 import random
 from collections.abc import Iterator
-from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -20,12 +19,12 @@ from shared.tables import Write
 from tests.convergence.histories import DAY, History, history
 from tests.convergence.views import SHARDS, compacted, fold, image_id, shuffled, view, writes_of
 from tests.records import id_at
-from tests.stack import isolated
+from tests.stack import PATIENT, isolated
 
 
 @pytest.fixture(scope="module")
 def session(engines: Settings) -> Iterator[Session]:
-    with isolated(engines, keyspace=True, cassandra_timeout=timedelta(seconds=30)) as settings:
+    with isolated(engines, keyspace=True, cassandra_timeout=PATIENT) as settings:
         found = connect(settings, settings.cassandra_keyspace)
         yield found
         found.cluster.shutdown()

@@ -20,7 +20,7 @@ from shared.settings import Settings
 from shared.tables import Write, command_writes
 from tests.api import PNG, Api
 from tests.records import deleted, id_at, uploaded
-from tests.stack import Stack, isolated
+from tests.stack import PATIENT, Stack, isolated
 
 SHARDS = 4
 STEP = 100
@@ -31,7 +31,7 @@ NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def keyspace(engines: Settings) -> Iterator[Settings]:
     # Past 100,000 deletions an answer takes a while where the machine is busy.
-    with isolated(engines, keyspace=True, cassandra_timeout=timedelta(seconds=30)) as settings:
+    with isolated(engines, keyspace=True, cassandra_timeout=PATIENT) as settings:
         yield settings
 
 

@@ -12,14 +12,14 @@ from shared.events import decode_command, record_version
 from shared.keys import Owner, image_prefix
 from shared.settings import Settings, Topic
 from tests.ops_command import imagepipe_json
-from tests.stack import isolated
+from tests.stack import isolated_deployment
 
 OWNER, OTHER = Owner(type="erase", id="1"), Owner(type="erase", id="2")
 
 
 @pytest.fixture
 def place(engines: Settings) -> Iterator[Settings]:
-    with isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as settings:
+    with isolated_deployment(engines, topic_partitions=2) as settings:
         yield settings
         session = connect(settings)
         session.execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}_b", timeout=30)

@@ -14,7 +14,7 @@ from shared.keys import Owner, image_prefix, new_id, original_key, revision_pref
 from shared.settings import Settings
 from shared.storage import S3Store
 from tests.ops_command import imagepipe, imagepipe_json
-from tests.stack import isolated
+from tests.stack import isolated_deployment
 
 OWNER = Owner(type="gc", id="1")
 
@@ -22,7 +22,7 @@ OWNER = Owner(type="gc", id="1")
 @pytest.fixture(scope="module")
 def place(engines: Settings) -> Iterator[Settings]:
     changes = {"topic_partitions": 2, "sweep_delay": timedelta(0)}
-    with isolated(engines, topics=True, keyspace=True, bucket=True, **changes) as settings:
+    with isolated_deployment(engines, **changes) as settings:
         yield settings
 
 

@@ -12,14 +12,14 @@ from shared.keys import Owner, image_prefix, tombstone_key
 from shared.settings import Settings, Topic
 from shared.tables import event_writes
 from tests.ops_command import imagepipe_json
-from tests.stack import isolated
+from tests.stack import isolated_deployment
 
 OWNER = Owner(type="replay", id="1")
 
 
 @pytest.fixture
 def place(engines: Settings) -> Iterator[Settings]:
-    with isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as settings:
+    with isolated_deployment(engines, topic_partitions=2) as settings:
         yield settings
 
 

@@ -11,7 +11,7 @@ from shared.events import OwnerCleared
 from shared.keys import Owner
 from shared.settings import Settings
 from tests.ops_command import imagepipe, imagepipe_json
-from tests.stack import isolated
+from tests.stack import isolated, isolated_deployment
 
 OWNER, CLEARED = Owner(type="copy", id="1"), Owner(type="copy", id="2")
 
@@ -20,7 +20,7 @@ OWNER, CLEARED = Owner(type="copy", id="1"), Owner(type="copy", id="2")
 def moved(engines: Settings) -> Iterator[tuple[Settings, Settings]]:
     """A deployment, and the same with more partitions in the next epoch."""
     with (
-        isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as old,
+        isolated_deployment(engines, topic_partitions=2) as old,
         isolated(engines, topics=True, topic_partitions=5) as place,
     ):
         new = old.model_copy(update={"topic_prefix": place.topic_prefix, "topic_partitions": 5, "epoch": 2})

@@ -20,14 +20,14 @@ from shared.settings import Settings
 from shared.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
 from tests.memory import MemoryEventLog
 from tests.ops_command import imagepipe, imagepipe_json
-from tests.stack import isolated
+from tests.stack import isolated_deployment
 
 OWNER = Owner(type="verify", id="1")
 
 
 @pytest.fixture(scope="module")
 def place(engines: Settings) -> Iterator[Settings]:
-    with isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as settings:
+    with isolated_deployment(engines, topic_partitions=2) as settings:
         yield settings
 
 

@@ -166,7 +166,7 @@ async def test_stopped_broker_is_an_unknown_outcome_in_time_and_over_when_it_goe
         # The second write finds no connection at all.
         with pytest.raises(Unavailable):
             await send(producer, topic)
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 20
     finally:
         os.kill(pid, signal.SIGCONT)
     after = await resumed(producer, topic)
