@@ -15,7 +15,8 @@ import typer
 
 from ops.environment import load_settings
 from ops.output import Output
-from ops.rebuild import Rebuild, compare, in_parallel
+from ops.parallel import in_parallel
+from ops.rebuild import Rebuild, compare
 from shared.cassandra import CassandraIndex, apply_schema, connect
 from shared.documents import media_url
 from shared.events import Current, Original, Ready, Uploaded, Variant, request_of

@@ -1,4 +1,4 @@
-"""The `imagepipe` command. Each module below adds its own sub-commands."""
+"""The `imagepipe` command: which module has which sub-command, and what all of them share."""
 
 import logging
 import sys
@@ -13,15 +13,17 @@ from typer.core import TyperGroup
 
 from shared.errors import ImagepipeError
 
-STACK = {"up": "stack", "down": "stack", "status": "status", "logs": "logs", "init": "init"}
-LOOK = {"lag": "backlog", "tail": "tail", "verify": "verify"}
-LOG = {"topics": "topics", "schema": "schema", "dlq": "dlq"}
-REPAIR = {"gc": "gc", "reindex": "reindex", "replay": "replay", "reprocess": "reprocess", "erase": "erase"}
-MODULES = STACK | LOOK | LOG | REPAIR
+MODULES = {
+    "up": "stack", "down": "stack", "status": "status", "logs": "logs", "init": "init",
+    "lag": "backlog", "tail": "tail", "verify": "verify",
+    "topics": "topics", "schema": "schema", "dlq": "dlq",
+    "gc": "gc", "reindex": "reindex", "replay": "replay", "reprocess": "reprocess", "erase": "erase",
+}  # fmt: skip
+"""Module of each command, in the order of the help: the stack, what looks, what works on the log, what repairs."""
 
 
 class Commands(TyperGroup):
-    """The commands, each imported when it is asked for: the clients of all engines cost a second of imports."""
+    """The commands, each imported when it is asked for: `up` and `status` need not wait for clients of all engines."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names, in the order of the help."""

@@ -1,8 +1,7 @@
 """Rebuilds the index in a keyspace of its own: from the log, or from the manifests where even the log is gone."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import UUID
 from ops.bucket import BucketImage, read_manifest, tombstones, walk_images
 from ops.fold import Fold, ImageState
 from ops.output import Output
+from ops.parallel import in_parallel
 from ops.rows import IMAGE_TABLES, Rows, StoredRow, state_writes
 from ops.topic_reader import Offsets, Record, TopicReader, headers_of, span
 from shared.cassandra import CassandraIndex
@@ -144,32 +144,6 @@ class Rebuild:
                 [] if isinstance(command, OwnerCleared) else command_writes(command, version, self._settings.day_shards)
             )
         return []
-
-
-async def in_parallel(items: Any, work: Callable[[Any], Awaitable[object]], at_once: int) -> None:
-    """Run `work` on each item, at most `at_once` at a time; the first error ends it."""
-    running: set[asyncio.Future[object]] = set()
-    try:
-        async for item in _iterate(items):
-            running.add(asyncio.ensure_future(work(item)))
-            if len(running) >= at_once:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-        for task in list(running):
-            await task
-    finally:
-        for task in running:
-            task.cancel()
-
-
-async def _iterate(items: Any) -> AsyncIterator[Any]:
-    if hasattr(items, "__aiter__"):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class InternalServer:
 
     Meanwhile it watches the same checks for the metric `imagepipe_dependency_up`, and logs what comes and goes. When
     `alive` has given a reason at every look for `DEAD_SECONDS`, it calls `end`. A process whose event loop hangs could
-    not, and would keep its partitions, as heartbeats have a thread of their own: the interpreter ends it.
+    not, and a processor would keep its partitions, as Faust's heartbeats have a thread of their own: the interpreter
+    ends it.
     """
 
     def __init__(

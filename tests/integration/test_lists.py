@@ -13,7 +13,7 @@ import pytest
 from gateway.anchors import Anchors
 from gateway.changes import Changes
 from gateway.lists import ListQuery, Lists
-from ops.rebuild import in_parallel
+from ops.parallel import in_parallel
 from shared.cassandra import CassandraIndex
 from shared.keys import Owner, day_of, new_id
 from shared.settings import Settings

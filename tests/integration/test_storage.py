@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from ops.rebuild import in_parallel
+from ops.parallel import in_parallel
 from shared.errors import ConfigurationError, NotFound, PreconditionFailed, Unavailable
 from shared.keys import new_id
 from shared.ports import ObjectRange, ObjectStore
