@@ -15,6 +15,7 @@ import httpx
 
 from shared.settings import Settings
 from tests.images import encode, photo
+from tests.patience import Stopwatch
 from tests.processing import environment
 
 READY_SECONDS = 60.0
@@ -51,8 +52,8 @@ class Api(httpx.Client):
     def settled(self, image_id: str, accept: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
         """The document once it is not processing (or as `accept` says)."""
         done = accept or (lambda found: found["status"] != "processing")
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
+        watch = Stopwatch()
+        while watch.seconds() < READY_SECONDS:
             found = self.document(image_id)
             if found is not None and done(found):
                 return found
@@ -67,9 +68,9 @@ class Api(httpx.Client):
 
 def eventually(look: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
     """Return once it is true."""
-    deadline = time.monotonic() + seconds
+    watch = Stopwatch()
     while not look():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        assert watch.seconds() < seconds, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.2)
 
 

@@ -21,6 +21,7 @@ from shared.events import Command, Event, encode, event_key
 from shared.kafka import client_options
 from shared.keys import command_version, events_partition
 from shared.settings import Settings, Topic
+from tests.patience import within
 from tests.processing import environment
 
 
@@ -81,13 +82,13 @@ async def positions(settings: Settings) -> dict[tuple[str, int], int]:
 
 async def wait_committed(settings: Settings, records: int, seconds: float = 60) -> None:
     """Wait until the group has committed this many records of both topics together."""
-    async with asyncio.timeout(seconds):
+    async with within(seconds):
         while sum((await positions(settings)).values()) < records:  # noqa: ASYNC110 - Kafka does not tell
             await asyncio.sleep(0.2)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
+    async with within(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for is in another process
             await asyncio.sleep(0.02)
 
@@ -123,7 +124,7 @@ class IndexerProcess:
             self.process.wait(10)
 
     async def wait_ready(self, seconds: float = 60) -> None:
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             while (await asyncio.to_thread(self.get, "readyz"))[0] != 200:
                 assert self.process is not None
                 assert self.process.poll() is None, f"the indexer ended: {self.log.read_text()[-3000:]}"

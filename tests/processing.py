@@ -27,6 +27,7 @@ from shared.keys import Owner, new_id, original_key
 from shared.ports import ObjectStore
 from shared.settings import Settings, Topic
 from tests import images
+from tests.patience import within
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -96,7 +97,7 @@ async def reader(settings: Settings, topic: Topic) -> AsyncIterator[AIOKafkaCons
 async def read_answers(settings: Settings, wanted: set[Any], seconds: float = 60) -> list[Event]:
     """Every event until each wanted image has one, and what came within a second after."""
     events: list[Event] = []
-    async with reader(settings, Topic.EVENTS) as consumer, asyncio.timeout(seconds):
+    async with reader(settings, Topic.EVENTS) as consumer, within(seconds):
         missing = set(wanted)
         while missing:
             events += await _read(consumer)
@@ -113,7 +114,7 @@ async def _read(consumer: AIOKafkaConsumer) -> list[Event]:
 async def read_records(settings: Settings, topic: Topic, count: int, seconds: float = 30) -> list[Any]:
     """The first `count` records of a topic, as aiokafka gives them."""
     found: list[Any] = []
-    async with reader(settings, topic) as consumer, asyncio.timeout(seconds):
+    async with reader(settings, topic) as consumer, within(seconds):
         while len(found) < count:
             batches = await consumer.getmany(timeout_ms=500)
             found += [record for records in batches.values() for record in records]
@@ -161,7 +162,7 @@ class ProcessorProcess:
 
     async def wait_ready(self, seconds: float = 40) -> None:
         url = f"http://127.0.0.1:{self.settings.processor_internal_port}/readyz"
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             while not await asyncio.to_thread(_answers, url):
                 assert self.process is not None
                 assert self.process.poll() is None, f"processor ended: {self.log.read_text()[-3000:]}"

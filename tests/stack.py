@@ -41,6 +41,7 @@ from shared.settings import Settings
 from shared.storage import apply_bucket, s3_client
 from shared.topics import apply_topics, topic_specs
 from tests.containers import docker_answers, engine_containers
+from tests.patience import Stopwatch
 
 T = TypeVar("T")
 PATIENT = timedelta(seconds=30)
@@ -125,8 +126,8 @@ class Stack:
 
 def wait_for(look: Callable[[], T | None], timeout: float, what: str) -> T:
     """The first answer that is not None; NotInTimeError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+    watch = Stopwatch()
+    while watch.seconds() < timeout:
         found = look()
         if found is not None:
             return found

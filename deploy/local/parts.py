@@ -13,7 +13,10 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """What the supervisor needs to know. `stop_grace`: seconds between SIGTERM and SIGKILL."""
+    """What the supervisor needs to know. `stop_grace`: seconds between SIGTERM and SIGKILL.
+
+    `start_timeout`: seconds for what lives and does not answer (a busy machine took 130 for what takes 19).
+    """
 
     name: str
     title: str
@@ -23,7 +26,7 @@ class Part:
     url: str
     ready_url: str = ""
     stop_grace: float = 15
-    start_timeout: float = 200
+    start_timeout: float = 600
     quiet: bool = False
     """Only warnings and errors of this part are shown in the foreground; its log file has everything."""
     prepare: Callable[[], None] = field(default=_nothing)

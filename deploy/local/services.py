@@ -73,7 +73,7 @@ def part(member: Member, state: State, env: Mapping[str, str]) -> Part:
         probe=lambda: probe(f"{internal}/readyz"), ready_url=f"{internal}/readyz",
         url=public if member.kind == "gateway" else internal,
         # Handlers may finish what they hold: the processor bounds each well under this.
-        stop_grace=30, start_timeout=90,
+        stop_grace=30,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import psutil
 from deploy.local import cassandra, jars, kafka, ports, process, s3, services
 from deploy.local.cache import Cache, check_disk
 from deploy.local.errors import Interrupted, StackError
-from deploy.local.java import find_java
+from deploy.local.java import archive_classes, find_java
 from deploy.local.logs import Sink
 from deploy.local.parts import Part
 from deploy.local.provisioning import provision
@@ -29,6 +29,7 @@ NODE_DISK = 500_000_000
 """Bytes under the root, for a node's commit log of Cassandra and first segments of Kafka."""
 
 MODULES = {kafka.NAME: kafka, cassandra.NAME: cassandra, s3.NAME: s3}
+JAVA_ENGINES = {kafka.NAME, cassandra.NAME}
 MEMORY = {name: module.MEMORY for name, module in MODULES.items()} | services.MEMORY
 """Bytes of one part of each kind."""
 
@@ -115,7 +116,10 @@ def check_memory(needed: int) -> None:
 
 
 def fetch(engines: tuple[str, ...], cache: Cache, reporter: Reporter) -> dict[str, Path]:
-    """Programs and jars of the engines, downloaded or built at once where the cache lacks them. Raises StackError."""
+    """Programs and jars of the engines, downloaded or built at once where the cache lacks them.
+
+    Raises StackError, also where there is no Java for them.
+    """
     stop = threading.Event()
     with reporter.one_time_work() as work, ThreadPoolExecutor(len(MODULES), thread_name_prefix="fetch") as pool:
         futures: dict[str, Future[Path]] = {}
@@ -125,6 +129,8 @@ def fetch(engines: tuple[str, ...], cache: Cache, reporter: Reporter) -> dict[st
             else:
                 futures[name] = pool.submit(jars.fetch, name, cache, work, stop)
         try:
+            if JAVA_ENGINES & set(engines):
+                archive_classes(find_java())
             return {name: future.result() for name, future in futures.items()}
         except BaseException:
             stop.set()  # The others end at their next line or chunk, so that leaving this block does not hang.
@@ -135,7 +141,7 @@ def engine_parts(options: Options, state: State, found: Mapping[str, Path]) -> l
     """The engines of this stack as parts. Raises StackError where there is no Java for them."""
     env = _plain_environment(options.given)
     parts = []
-    java = find_java() if {kafka.NAME, cassandra.NAME} & set(options.engines) else Path()
+    java = find_java() if JAVA_ENGINES & set(options.engines) else Path()
     for member in options.parts:
         if member.kind == s3.NAME:
             parts.append(s3.part(options.root, state, found[s3.NAME], env))

@@ -110,7 +110,6 @@ AWAY: list[tuple[Callable[[Stack, str], None], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize(("away", "name"), AWAY, ids=[f"{name}-{away.__name__}" for away, name in AWAY])
 def test_uploads_go_on_without(

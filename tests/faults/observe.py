@@ -17,6 +17,7 @@ from ops.topic_reader import TopicReader
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 from tests.faults.history import FinalState, FoundImage
+from tests.patience import Stopwatch
 from tests.stack import NotInTimeError
 
 PAGE = 500
@@ -29,11 +30,11 @@ Document = dict[str, Any]
 
 async def settle(base_url: str, settings: Settings, owners: Iterable[str], patience: float = 90) -> float:
     """Wait until both groups have no lag and no image is processing; seconds that took."""
-    began = time.monotonic()
+    began, watch = time.monotonic(), Stopwatch()
     owners = list(owners)
     why = "nothing was looked at"
     async with httpx.AsyncClient(base_url=base_url, timeout=20) as http:
-        while time.monotonic() - began < patience:
+        while watch.seconds() < patience:
             try:
                 why = await _unsettled(http, settings, owners)
             except (httpx.HTTPError, TimeoutError) as error:

@@ -16,6 +16,7 @@ from shared.kafka import client_options
 from shared.keys import new_id
 from shared.settings import Settings, Topic
 from tests.indexing import publisher
+from tests.patience import within
 from tests.stack import isolated
 
 RECORDS = 10
@@ -55,7 +56,7 @@ async def member(settings: Settings, topic: str, group: str, **options: object) 
 async def read(consumer: AIOKafkaConsumer, count: int) -> list[int]:
     """Offsets of records, read until there are this many."""
     found: list[int] = []
-    async with asyncio.timeout(20):
+    async with within(20):
         while len(found) < count:
             batches = await consumer.getmany(timeout_ms=500, max_records=count - len(found))
             found += [record.offset for batch in batches.values() for record in batch]
@@ -105,7 +106,7 @@ async def test_an_error_in_the_listener_is_only_logged(settings: Settings, topic
     consumer.subscribe([topic], listener=Broken())
     await consumer.start()
     try:
-        async with asyncio.timeout(20):
+        async with within(20):
             await called.wait()
         assert await read(consumer, 1) == [0]
     finally:

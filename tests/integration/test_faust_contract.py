@@ -32,6 +32,7 @@ from shared.keys import Owner
 from shared.settings import Settings, Topic
 from shared.topics import require_topics
 from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
+from tests.patience import within
 from tests.processing import committed
 from tests.stack import isolated
 
@@ -90,7 +91,7 @@ async def running(
 
 async def until(look: Callable[[], bool], what: str, seconds: float = 20) -> None:
     try:
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             while not look():  # noqa: ASYNC110 - the library tells nobody
                 await asyncio.sleep(0.02)
     except TimeoutError:

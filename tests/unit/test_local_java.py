@@ -1,0 +1,57 @@
+"""The Java runtime gets an archive of its classes once, whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deploy.local import java
+from deploy.local.java import archive_classes
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runtime whose `java` writes the archive that it is asked for, and notes that it ran."""
+    program = tmp_path / "bin" / "java"
+    for directory in ("bin", "lib/server"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "lib" / "modules").touch()
+    say(program, 'echo run >> "$0.runs"; echo classes > "${2#*=}"')
+    monkeypatch.setattr(java, "_wheel", lambda: program)
+    return program
+
+
+def say(program: Path, script: str) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def server(program: Path) -> Path:
+    return program.parent.parent / "lib" / "server"
+
+
+def test_it_is_made_once(runtime: Path) -> None:
+    archive_classes(runtime)
+    archive_classes(runtime)
+    assert [(each.name, each.read_text()) for each in server(runtime).iterdir()] == [("classes.jsa", "classes\n")]
+    assert Path(f"{runtime}.runs").read_text() == "run\n"
+
+
+def test_that_of_an_earlier_runtime_is_replaced(runtime: Path) -> None:
+    archive = server(runtime) / "classes.jsa"
+    archive.write_text("old")
+    os.utime(archive, (1, 1))
+    archive_classes(runtime)
+    assert archive.read_text() == "classes\n"
+
+
+def test_a_failure_leaves_nothing(runtime: Path) -> None:
+    say(runtime, 'echo half > "${2#*=}"; exit 1')
+    archive_classes(runtime)
+    assert list(server(runtime).iterdir()) == []
+
+
+def test_a_runtime_of_somebody_else_is_left_alone(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(java, "_wheel", lambda: None)
+    archive_classes(runtime)
+    assert list(server(runtime).iterdir()) == []
