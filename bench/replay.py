@@ -17,9 +17,9 @@ import typer
 from bench.synthetic import deployment
 from ops.bucket import IMAGES, pages
 from ops.environment import load_settings
-from ops.finished import take_snapshot
+from ops.finished import unfinished
 from ops.output import Output
-from ops.replayer import PoolRenderer, Replayed, Replayer, Scope, commands
+from ops.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
 from ops.topic_reader import TopicReader
 from processor.handler import Handler
 from shared.settings import Settings, Topic
@@ -33,21 +33,15 @@ async def replay(
     """Replay from the beginning, at most `limit` commands."""
     output, done = Output(True), Replayed()
     started = time.monotonic()
-    snapshot = None if again else await take_snapshot(settings, store, output)
-    replayer = Replayer(settings, handler, snapshot, done)
     async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
         start, end = await reader.beginnings(), await reader.ends()
-        found = commands(reader, start, end, Scope(), settings.epoch, done, lambda count=1: None)
-        async for record, command, version in found:
-            await replayer.submit(record, command, version)
-            if done.commands == limit:
-                break
-        await replayer.finish()
-        await replayer.close()
-    seconds = time.monotonic() - started
+        asked = await scan(reader, start, end, Scope(), settings.epoch, done, lambda count=1: None)
+        todo = asked[:limit] if again else await unfinished(settings, store, asked, output)
+        await handle_again(settings, reader, handler, todo, done, lambda count=1: None)
+    seconds, commands = time.monotonic() - started, len(todo) if again else len(asked)
     return {
-        "commands": done.commands, "finished": done.finished, "answers": dict(done.answers),
-        "seconds": round(seconds, 1), "commands_per_second": round(done.commands / seconds),
+        "commands": commands, "finished": commands - len(todo), "answers": dict(done.answers),
+        "seconds": round(seconds, 1), "commands_per_second": round(commands / seconds),
     }  # fmt: skip
 
 

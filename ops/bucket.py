@@ -9,10 +9,12 @@ from uuid import UUID
 from shared.errors import NotFound, PoisonRecord
 from shared.events import Manifest, decode_manifest
 from shared.ports import ObjectInfo, ObjectStore
-from shared.storage import S3Store
+from shared.storage import PAGE, S3Store
 
 IMAGES = "images/"
 TOMBSTONES = "tombstones/"
+SHORT_PAGE = 50
+"""Objects that are listed where one name is looked for: an image has six, or six more for each revision."""
 _KEY = re.compile(
     r"images/(?P<image>[0-9a-f-]{36})/(?P<revision>[0-9a-f-]{36})/"
     r"(?:(?P<original>original\.(?:jpg|png|webp))|(?P<render>[0-9a-f]{16}(?:-[0-9]+)?)/(?P<name>[a-z0-9_.]+))"
@@ -115,6 +117,37 @@ async def pages(store: S3Store, prefix: str) -> AsyncIterator[Sequence[ObjectInf
             yield page
     finally:
         following.cancel()
+
+
+async def pick(store: S3Store, prefix: str, names: Sequence[str]) -> AsyncIterator[ObjectInfo]:
+    """Objects under `prefix` whose next part of the key is one of the names: sorted, of one length. By key.
+
+    What lies between is passed over: names far apart cost a short page each, names that lie close whole pages together,
+    as if everything had been listed. Raises Unavailable.
+    """
+    position, length, token, last = 0, SHORT_PAGE, None, ""
+    while position < len(names):
+        # Begins before the name itself, for that may be a whole key; but never again with what was seen.
+        after = max(last, prefix + names[position][:-1])
+        page, token = await store.page(prefix, token, after=after, limit=length)
+        found = 0
+        for info in page:
+            last = info.key
+            name = last.removeprefix(prefix).partition("/")[0]
+            while position < len(names) and names[position] < name:
+                position += 1
+            if position == len(names):
+                return
+            if names[position] == name:
+                found += 1
+                yield info
+        if token is None:
+            return
+        if 2 * found >= len(page):
+            length = min(4 * length, PAGE)
+        elif names[position] > name:
+            # `token` would go on with what nobody wants.
+            length, token = SHORT_PAGE, None
 
 
 def _image(name: str, objects: list[ObjectInfo]) -> BucketImage:

@@ -1,18 +1,19 @@
 """`imagepipe replay`: handle commands again from a point in the log, beside live traffic."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
 from ops.environment import AsJson, DryRun, Root, Yes, load_settings
-from ops.finished import Snapshot, take_snapshot
+from ops.finished import Asked, unfinished
 from ops.output import DIFFERENCES_FOUND, Output
 from ops.positions import HELP, start_offsets
-from ops.replayer import PoolRenderer, Replayed, Replayer, Scope, commands
+from ops.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
 from ops.running import producer, run, store
-from ops.topic_reader import Offsets, TopicReader, span
+from ops.topic_reader import TopicReader, span
 from processor.handler import Handler
 from shared.kafka import KafkaEventLog
 from shared.settings import Settings, Topic
@@ -60,47 +61,31 @@ async def _replay(
     done = Replayed()
     async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader, store(settings) as bucket:
         start, end = await start_offsets(reader, *place), await reader.ends()
-        snapshot = None if again else await take_snapshot(settings, bucket, output)
-        plan = await _plan(reader, start, end, scope, settings.epoch, snapshot, output)
-        if not output.confirmed(plan, dry_run=dry_run, yes=yes):
+        with output.progress(f"Read {reader.topic}", span(start, end)) as advance:
+            todo = await scan(reader, start, end, scope, settings.epoch, done, advance)
+        if not again:
+            todo = await unfinished(settings, bucket, todo, output)
+        done.finished = done.commands - len(todo)
+        if not output.confirmed(_plan(done, todo), dry_run=dry_run, yes=yes) or not todo:
             return done, 0
         async with producer(settings) as sender:
             renderer = PoolRenderer(settings)
             events = KafkaEventLog(sender, settings, "imagepipe/replay")
             handler = Handler(bucket, renderer, events, settings.public_base_url)
-            replayer = Replayer(settings, handler, snapshot, done)
             try:
-                with output.progress("Replay", span(start, end)) as advance:
-                    found = commands(reader, start, end, scope, settings.epoch, done, advance)
-                    async for record, command, version in found:
-                        await replayer.submit(record, command, version)
-                    await replayer.finish()
+                with output.progress("Replay", len(todo)) as advance:
+                    await handle_again(settings, reader, handler, todo, done, advance)
             finally:
-                await replayer.close()
                 await renderer.close()
     return done, renderer.rendered
 
 
-async def _plan(
-    reader: TopicReader,
-    start: Offsets,
-    end: Offsets,
-    scope: Scope,
-    epoch: int,
-    snapshot: Snapshot | None,
-    output: Output,
-) -> list[str]:
-    """What would be handled, by type: the log is read once for it."""
-    todo: Counter[str] = Counter()
-    done = Replayed()
-    with output.progress("Count", span(start, end)) as advance:
-        async for _, command, version in commands(reader, start, end, scope, epoch, done, advance):
-            if snapshot is None or not snapshot.is_finished(command, version):
-                todo[command.type] += 1
-    count = sum(todo.values())
-    lines = [f"{done.commands:,} commands in scope, {done.commands - count:,} of them finished."]
-    lines += [f"  handle {number:,} {kind}" for kind, number in sorted(todo.items())]
-    return [*lines, f"{count:,} to handle; each costs a few reads, and a render where its result is not there yet."]
+def _plan(done: Replayed, todo: Sequence[Asked]) -> list[str]:
+    """What would be handled, by type."""
+    counts = Counter(each.type for each in todo)
+    lines = [f"{done.commands:,} commands in scope, {done.finished:,} of them finished."]
+    lines += [f"  handle {number:,} {kind}" for kind, number in sorted(counts.items())]
+    return [*lines, f"{len(todo):,} to handle; each costs a few reads, and a render where its result is not there yet."]
 
 
 def _document(done: Replayed, rendered: int) -> dict[str, Any]:

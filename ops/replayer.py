@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
-from ops.finished import Snapshot
+from ops.finished import Asked
 from ops.output import Advance
 from ops.topic_reader import Offsets, Record, TopicReader, headers_of
 from processor.handler import Handler
@@ -16,7 +16,7 @@ from processor.lanes import Bounds, Cost, Lanes, Slots, Work
 from processor.pool import RenderPool
 from processor.render import Rendering, RenderLimits
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import Deleted, ImageCommand, OwnerCleared, decode_command, record_version
+from shared.events import Command, Deleted, ImageCommand, OwnerCleared, decode_command, record_version
 from shared.keys import Owner
 from shared.ladder import Ladder
 from shared.patience import Patience
@@ -83,15 +83,15 @@ class PoolRenderer:
             await self._pool.close(CLOSE_SECONDS)
 
 
-async def commands(
+async def scan(
     reader: TopicReader, start: Offsets, end: Offsets, scope: Scope, epoch: int, done: Replayed, advance: Advance
-) -> AsyncIterator[tuple[Record, ImageCommand, int]]:
-    """The commands in scope with their versions, in the order of each partition. Counts what is passed by."""
+) -> list[Asked]:
+    """What the commands in scope ask for. Counts everything that is passed by."""
+    found = []
     async for batch in reader.read(start, end):
         for record in batch:
             try:
-                command = decode_command(record.value)
-                version = record_version(command, epoch, record.offset, headers_of(record))
+                command, version = read_command(record, epoch)
             except PoisonRecord:
                 done.poison += 1
                 continue
@@ -99,23 +99,43 @@ async def commands(
                 # Its effects are the live indexer's alone (invariant 9); what it deleted, it deleted through the log.
                 done.fences += 1
             elif scope(command):
-                done.commands += 1
-                yield record, command, version
+                found.append(Asked.by(record, command, version))
         advance(len(batch))
+    done.commands += len(found)
+    return found
+
+
+async def records_of(reader: TopicReader, asked: Iterable[Asked]) -> AsyncIterator[Record]:
+    """The records of these commands, in the order of each partition."""
+    wanted: dict[int, set[int]] = {}
+    for each in asked:
+        partition, offset = each.place
+        wanted.setdefault(partition, set()).add(offset)
+    start = {partition: min(offsets) for partition, offsets in wanted.items()}
+    end = {partition: max(offsets) + 1 for partition, offsets in wanted.items()}
+    async for batch in reader.read(start, end):
+        for record in batch:
+            if record.offset in wanted[record.partition]:
+                yield record
+
+
+def read_command(record: Record, epoch: int) -> tuple[Command, int]:
+    """A command and its version. Raises PoisonRecord."""
+    command = decode_command(record.value)
+    return command, record_version(command, epoch, record.offset, headers_of(record))
 
 
 class Replayer:
     """Runs commands through the handler: in order per image, owners in turn, within the processor's bounds.
 
-    1. Finished commands are passed by, and no command of a tombstoned image but a delete is handled (invariant 6).
-    2. The handler answers with what it finds in the bucket and publishes; versions make repetition harmless.
-    3. Nothing is committed anywhere and no command is published: the live group never notices.
+    1. The handler answers with what it finds in the bucket and publishes; versions make repetition harmless, and
+       tombstones keep what was deleted away (invariant 6).
+    2. Nothing is committed anywhere and no command is published: the live group never notices.
     """
 
-    def __init__(self, settings: Settings, handler: Handler, snapshot: Snapshot | None, done: Replayed) -> None:
-        """`snapshot` None: finished commands are handled too, and their answers published once more."""
+    def __init__(self, settings: Settings, handler: Handler, done: Replayed) -> None:
         self._handler = handler
-        self._snapshot = snapshot
+        self._epoch = settings.epoch
         self._done = done
         self._patience = settings.outage_patience
         self._failure: BaseException | None = None
@@ -129,13 +149,13 @@ class Replayer:
         )  # fmt: skip
         self._lanes = Lanes(bounds, self._fail)
 
-    async def submit(self, record: Record, command: ImageCommand, version: int) -> None:
-        """Handle a command when its turn comes. Raises what stopped the replay."""
+    async def submit(self, record: Record) -> None:
+        """Handle an image's command when its turn comes. Raises what stopped the replay."""
         if self._failure is not None:
             raise self._failure
-        if self._snapshot is not None and self._snapshot.is_finished(command, version):
-            self._done.finished += 1
-            return
+        command, version = read_command(record, self._epoch)
+        if isinstance(command, OwnerCleared):
+            raise TypeError("an owner's fence is no command of an image")
         size = 0 if isinstance(command, Deleted) else command.original.size
 
         async def handle() -> None:
@@ -178,3 +198,17 @@ class Replayer:
     def _fail(self, error: BaseException) -> None:
         self._failure = error
         self._idle.set()
+
+
+async def handle_again(
+    settings: Settings, reader: TopicReader, handler: Handler, todo: Sequence[Asked], done: Replayed, advance: Advance
+) -> None:
+    """Handle these commands, which `reader` reads once more. Raises what stopped it."""
+    replayer = Replayer(settings, handler, done)
+    try:
+        async for record in records_of(reader, todo):
+            await replayer.submit(record)
+            advance()
+        await replayer.finish()
+    finally:
+        await replayer.close()

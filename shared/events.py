@@ -304,7 +304,12 @@ def event_key(event: Event) -> bytes:
     With one key per image a `removed` repeated for an early command would displace that of a later one, and with it
     the only deletion whose timestamp is above that command's row.
     """
-    return f"{event.image_id}:{event.version}".encode()
+    return answer_key(event.image_id, event.version)
+
+
+def answer_key(image_id: UUID, version: int) -> bytes:
+    """Key of the event that answers the command of this version."""
+    return f"{image_id}:{version}".encode()
 
 
 def header(headers: Headers, name: str) -> str | None:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 CHUNK = 256 * 1024
 DELETE_BATCH = 1000
 """Most keys that one DeleteObjects call takes."""
+PAGE = 1000
+"""Most objects that one page of a listing has."""
 ATTEMPTS = 2
 """A connection that died unnoticed costs one; more would make a store that is away be noticed late."""
 CONNECT_SECONDS = 3.0
@@ -166,11 +168,16 @@ class S3Store:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         return [_info(item) for page in pages for item in page.get("Contents", [])]
 
-    async def page(self, prefix: str, token: str | None = None) -> tuple[Sequence[ObjectInfo], str | None]:
-        """Up to 1,000 objects by key, and the token for the next page or None. For listings too long to hold."""
-        position: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
+    async def page(
+        self, prefix: str, token: str | None = None, *, after: str = "", limit: int = PAGE
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        """Up to `limit` (at most 1,000) objects by key, and the token for the next page or None.
+
+        For listings too long to hold. The first page may begin `after` a key, whether or not there is such an object.
+        """
+        position: dict[str, Any] = {"StartAfter": after} if token is None else {"ContinuationToken": token}
         answer = await self._call(
-            lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **position), prefix
+            lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=limit, **position), prefix
         )
         return [_info(item) for item in answer.get("Contents", [])], answer.get("NextContinuationToken")
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from ops.bucket import pick
 from ops.parallel import in_parallel
 from shared.errors import ConfigurationError, NotFound, PreconditionFailed, Unavailable
 from shared.keys import new_id
@@ -111,6 +112,21 @@ async def test_copy_needs_the_bytes_that_were_looked_at(store: ObjectStore, key:
     with pytest.raises(PreconditionFailed):
         await store.copy(key, key + ".other", "image/png", if_etag=etag)
     assert list(await store.list(key + ".other")) == []
+
+
+async def test_a_listing_begins_after_a_key_and_goes_on_page_by_page(bucket: Settings) -> None:
+    store, prefix = S3Store.from_settings(bucket), f"{new_id()}/"
+    keys = [f"{prefix}{image}/{part}" for image in "abcd" for part in range(3)]
+    await in_parallel(keys, lambda key: store.put(key, b"", "text/plain"), 8)
+    page, token = await store.page(prefix, after=f"{prefix}b", limit=4)
+    assert [info.key for info in page] == keys[3:7]
+    # `after` is for the first page only.
+    page, token = await store.page(prefix, token, after=f"{prefix}d", limit=4)
+    assert [info.key for info in page] == keys[7:11]
+    page, token = await store.page(prefix, token, limit=4)
+    assert ([info.key for info in page], token) == (keys[11:], None)
+    assert [info.key async for info in pick(store, prefix, ["a", "c", "x"])] == keys[:3] + keys[6:9]
+    await store.close()
 
 
 async def test_lists_and_deletes_more_than_a_page(store: ObjectStore) -> None:

@@ -3,7 +3,7 @@
 import random
 
 from ops.differences import Kind, check_row, check_unanswered, missing_rows, wanted_objects
-from ops.finished import Snapshot
+from ops.finished import Asked, Snapshot
 from ops.fold import Fold
 from ops.rows import StoredRow, key_in, state_writes
 from shared.events import Command, Deleted, Event, Removed
@@ -117,18 +117,18 @@ def test_a_living_image_must_have_what_is_served_and_what_was_asked_for() -> Non
 
 def test_what_is_finished_is_certain() -> None:
     command = uploaded()
-    own = manifest_key(command.image_id, command.revision, command.ladder.digest)
-    told = {10: {command.image_id}}
-    assert Snapshot(told, {command.image_id: {own}}, {command.image_id}).is_finished(command, 10)
-    assert not Snapshot({}, {command.image_id: {own}}, {command.image_id}).is_finished(command, 10)
-    assert not Snapshot(told, {}, {command.image_id}).is_finished(command, 10)
-    assert not Snapshot({10: {new_id()}}, {command.image_id: {own}}, set()).is_finished(command, 10)
-    assert Snapshot(buried={command.image_id}).is_finished(command, 10)
-    removal = deleted(command.image_id)
-    buried = {command.image_id}
-    assert Snapshot(told, {}, set(), buried).is_finished(removal, 10)
-    assert not Snapshot(told, {}, buried, buried).is_finished(removal, 10)
-    assert not Snapshot({}, {}, set(), buried).is_finished(removal, 10)
+    image, own = command.image_id, manifest_key(command.image_id, command.revision, command.ladder.digest)
+    asked = Asked((0, 10), 0, command.type, image, 10, own)
+    told = {(image, 10)}
+    assert Snapshot(told, {own}, {image}).is_finished(asked)
+    assert not Snapshot(set(), {own}, {image}).is_finished(asked)
+    assert not Snapshot(told, set(), {image}).is_finished(asked)
+    assert not Snapshot({(image, 11), (new_id(), 10)}, {own}, {image}).is_finished(asked)
+    assert Snapshot(buried={image}).is_finished(asked)
+    removal = Asked((0, 10), 0, "image.deleted", image, 10, None)
+    assert Snapshot(told, set(), set(), {image}).is_finished(removal)
+    assert not Snapshot(told, set(), {image}, {image}).is_finished(removal)
+    assert not Snapshot(set(), set(), set(), {image}).is_finished(removal)
 
 
 def test_a_late_answer_to_a_deleted_image_stays_below_its_deletion() -> None:
