@@ -62,7 +62,7 @@ def reprocess(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
     backlog: Annotated[
         int, typer.Option(min=1, help="Commands that may wait for the processor at a time: so long do uploads wait.")
-    ] = 4,
+    ] = 2,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
