@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from ops.topic_reader import Record, headers_of
+from ops.topic_reader import Record, read_command
 from shared.errors import PoisonRecord
 from shared.events import (
     Command,
@@ -23,9 +23,7 @@ from shared.events import (
     RenderCommand,
     Reprocess,
     Request,
-    decode_command,
     decode_event,
-    record_version,
 )
 from shared.keys import Owner
 from shared.tables import DAYS, IMAGES, Delete, Insert, Outcome, Write, command_writes, event_writes
@@ -101,8 +99,7 @@ class Fold:
         """Fold records of the commands topic; what cannot be read is counted, for it changes no row either."""
         for record in records:
             try:
-                command = decode_command(record.value)
-                version = record_version(command, self._epoch, record.offset, headers_of(record))
+                command, version = read_command(record, self._epoch)
             except PoisonRecord:
                 self.poison += 1
                 continue

@@ -12,10 +12,10 @@ from ops.fold import Fold, ImageState
 from ops.output import Output
 from ops.parallel import in_parallel
 from ops.rows import IMAGE_TABLES, Rows, StoredRow, state_writes
-from ops.topic_reader import Offsets, Record, TopicReader, headers_of, span
+from ops.topic_reader import Offsets, Record, TopicReader, read_command, span
 from shared.cassandra import CassandraIndex
 from shared.errors import PoisonRecord
-from shared.events import OwnerCleared, decode_command, decode_event, record_version
+from shared.events import OwnerCleared, decode_event
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 from shared.tables import DAYS, DAYS_BUCKET, Insert, Write, command_writes, event_writes
@@ -137,8 +137,7 @@ class Rebuild:
         with suppress(PoisonRecord):
             if topic is Topic.EVENTS:
                 return event_writes(decode_event(record.value), self._settings.day_shards) if record.value else []
-            command = decode_command(record.value)
-            version = record_version(command, self._settings.epoch, record.offset, headers_of(record))
+            command, version = read_command(record, self._settings.epoch)
             # The fence's effects are the live indexer's: its deletions are in the log.
             return (
                 [] if isinstance(command, OwnerCleared) else command_writes(command, version, self._settings.day_shards)

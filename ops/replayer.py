@@ -10,13 +10,13 @@ import structlog
 
 from ops.finished import Asked
 from ops.output import Advance
-from ops.topic_reader import Offsets, Record, TopicReader, headers_of
+from ops.topic_reader import Offsets, Record, TopicReader, read_command
 from processor.handler import Handler
 from processor.lanes import Bounds, Cost, Lanes, Slots, Work
 from processor.pool import RenderPool
 from processor.render import Rendering, RenderLimits
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import Command, Deleted, ImageCommand, OwnerCleared, decode_command, record_version
+from shared.events import Deleted, ImageCommand, OwnerCleared
 from shared.keys import Owner
 from shared.ladder import Ladder
 from shared.patience import Patience
@@ -117,12 +117,6 @@ async def records_of(reader: TopicReader, asked: Iterable[Asked]) -> AsyncIterat
         for record in batch:
             if record.offset in wanted[record.partition]:
                 yield record
-
-
-def read_command(record: Record, epoch: int) -> tuple[Command, int]:
-    """A command and its version. Raises PoisonRecord."""
-    command = decode_command(record.value)
-    return command, record_version(command, epoch, record.offset, headers_of(record))
 
 
 class Replayer:

@@ -14,16 +14,14 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from ops.output import Advance
-from ops.topic_reader import Record, TopicReader, headers_of
+from ops.topic_reader import Record, TopicReader, headers_of, read_command
 from shared.errors import ConfigurationError, PoisonRecord
 from shared.events import (
     VERSION_HEADER,
     Deleted,
     Headers,
     OwnerCleared,
-    decode_command,
     encode,
-    record_version,
 )
 from shared.kafka import Producer
 from shared.keys import events_partition
@@ -97,8 +95,8 @@ class TopicCopy:
 
 def copied_command(record: Record, epoch: int) -> tuple[bytes, Headers]:
     """Value and headers of a command's copy; `epoch` is that of its own topic. Raises PoisonRecord."""
-    command, headers = decode_command(record.value), headers_of(record)
-    version = record_version(command, epoch, record.offset, headers)
+    command, version = read_command(record, epoch)
+    headers = headers_of(record)
     if isinstance(command, OwnerCleared):
         return encode(command.model_copy(update={"before": command.before or version})), headers
     if isinstance(command, Deleted):

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared.errors import ConfigurationError, Unavailable
-from shared.events import Headers
+from shared.events import Command, Headers, decode_command, record_version
 from shared.kafka import client_options
 from shared.security import explain_kafka
 from shared.settings import Settings
@@ -126,6 +126,12 @@ def _by_partition(offsets: Mapping[Any, int]) -> dict[int, int]:
 def headers_of(record: Record) -> Headers:
     """The record's headers as a list, for `shared.events`."""
     return list(record.headers)
+
+
+def read_command(record: Record, epoch: int) -> tuple[Command, int]:
+    """A command and its version; `epoch` is that of its topic. Raises PoisonRecord."""
+    command = decode_command(record.value)
+    return command, record_version(command, epoch, record.offset, headers_of(record))
 
 
 def span(start: Offsets, end: Offsets) -> int:

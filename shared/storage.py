@@ -175,7 +175,7 @@ class S3Store:
 
         For listings too long to hold. The first page may begin `after` a key, whether or not there is such an object.
         """
-        position: dict[str, Any] = {"StartAfter": after} if token is None else {"ContinuationToken": token}
+        position: dict[str, Any] = {"ContinuationToken": token} if token else {"StartAfter": after} if after else {}
         answer = await self._call(
             lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=limit, **position), prefix
         )

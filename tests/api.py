@@ -15,8 +15,8 @@ import httpx
 
 from shared.settings import Settings
 from tests.images import encode, photo
-from tests.patience import Stopwatch
 from tests.processing import environment
+from tests.stopwatch import Stopwatch
 
 READY_SECONDS = 60.0
 PNG = encode(photo(40, 30), "PNG")

@@ -21,8 +21,8 @@ from shared.events import Command, Event, encode, event_key
 from shared.kafka import client_options
 from shared.keys import command_version, events_partition
 from shared.settings import Settings, Topic
-from tests.patience import within
 from tests.processing import environment
+from tests.stopwatch import within
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from shared.keys import Owner, new_id, original_key
 from shared.ports import ObjectStore
 from shared.settings import Settings, Topic
 from tests import images
-from tests.patience import within
+from tests.stopwatch import within
 
 
 def environment(settings: Settings) -> dict[str, str]:

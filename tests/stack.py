@@ -41,7 +41,7 @@ from shared.settings import Settings
 from shared.storage import apply_bucket, s3_client
 from shared.topics import apply_topics, topic_specs
 from tests.containers import docker_answers, engine_containers
-from tests.patience import Stopwatch
+from tests.stopwatch import Stopwatch
 
 T = TypeVar("T")
 PATIENT = timedelta(seconds=30)

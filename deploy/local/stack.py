@@ -118,7 +118,7 @@ def check_memory(needed: int) -> None:
 def fetch(engines: tuple[str, ...], cache: Cache, reporter: Reporter) -> dict[str, Path]:
     """Programs and jars of the engines, downloaded or built at once where the cache lacks them.
 
-    Raises StackError, also where there is no Java for them.
+    Their Java gets its archive of classes meanwhile. Raises StackError, also where there is no Java for them.
     """
     stop = threading.Event()
     with reporter.one_time_work() as work, ThreadPoolExecutor(len(MODULES), thread_name_prefix="fetch") as pool:

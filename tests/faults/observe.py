@@ -17,8 +17,8 @@ from ops.topic_reader import TopicReader
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 from tests.faults.history import FinalState, FoundImage
-from tests.patience import Stopwatch
 from tests.stack import NotInTimeError
+from tests.stopwatch import Stopwatch
 
 PAGE = 500
 AT_ONCE = 16

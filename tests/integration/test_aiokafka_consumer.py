@@ -16,8 +16,8 @@ from shared.kafka import client_options
 from shared.keys import new_id
 from shared.settings import Settings, Topic
 from tests.indexing import publisher
-from tests.patience import within
 from tests.stack import isolated
+from tests.stopwatch import within
 
 RECORDS = 10
 

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from tests.api import JPEG, PNG, Api, GatewayProcess, eventually, form, free_port, own_gateway
-from tests.patience import Stopwatch
 from tests.stack import Stack
+from tests.stopwatch import Stopwatch
 
 FORM_TYPE = b"multipart/form-data; boundary=x"
 PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'

@@ -32,9 +32,9 @@ from shared.keys import Owner
 from shared.settings import Settings, Topic
 from shared.topics import require_topics
 from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
-from tests.patience import within
 from tests.processing import committed
 from tests.stack import isolated
+from tests.stopwatch import within
 
 RECORDS = 20
 COMMIT_SECONDS = 0.3

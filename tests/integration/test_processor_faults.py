@@ -13,7 +13,6 @@ from shared.keys import Owner
 from shared.settings import Settings
 from shared.storage import S3Store
 from tests import images
-from tests.patience import within
 from tests.processing import (
     ProcessorProcess,
     append,
@@ -22,6 +21,7 @@ from tests.processing import (
     read_answers,
 )
 from tests.stack import isolated
+from tests.stopwatch import within
 
 UPLOADS = 30
 

@@ -18,9 +18,9 @@ from shared.keys import events_partition, new_id
 from shared.ports import Appended
 from shared.settings import Settings, Topic
 from tests import records
-from tests.patience import Stopwatch
 from tests.processing import read_records
 from tests.stack import Stack, isolated
+from tests.stopwatch import Stopwatch
 
 SMALL = "small"
 """A topic that takes records up to 5,000 bytes, fewer than the client lets through."""

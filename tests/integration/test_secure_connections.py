@@ -26,9 +26,9 @@ from shared.settings import Settings, Topic
 from shared.storage import S3Store, apply_bucket
 from shared.topics import apply_topics
 from tests.images import encode, photo
-from tests.patience import within
 from tests.secure_engines import Secured, secured_engines
 from tests.stack import in_own_loop, wait_for
+from tests.stopwatch import within
 
 pytestmark = pytest.mark.slow
 

@@ -14,9 +14,9 @@ from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.storage import S3Store
 from tests.api import JPEG, Api, form, own_gateway
-from tests.patience import Stopwatch
 from tests.proxy import Proxy, proxy_to
 from tests.stack import Stack, isolated
+from tests.stopwatch import Stopwatch
 
 TIMEOUT = timedelta(seconds=1)
 SLACK = 1.5

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from tests.patience import Stopwatch, within
+from tests.stopwatch import Stopwatch, within
 
 
 @pytest.fixture
