@@ -16,7 +16,7 @@ from processor.agent import Agent
 from processor.delivery import Received
 from shared import metrics
 from shared.errors import Unavailable
-from shared.kafka import POLL_INTERVAL
+from shared.kafka import METADATA_MAX_AGE_MS, POLL_INTERVAL
 from shared.security import faust_broker_credentials
 from shared.settings import Settings, Topic
 
@@ -42,6 +42,7 @@ def make_app(settings: Settings) -> faust.App:
         broker_rebalance_timeout=REBALANCE_TIMEOUT_SECONDS,
         broker_max_poll_interval=POLL_INTERVAL,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         stream_buffer_maxsize=BUFFERED_RECORDS,
         stream_wait_empty=True,
         topic_allow_declare=False,

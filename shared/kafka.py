@@ -29,13 +29,21 @@ POLL_INTERVAL = timedelta(days=7)
 """How long a consumer may go without asking for records, which is to say: no limit. A consumer is not dead because its
 records take long; `shared.health` tells one that is. aiokafka leaves the group at the limit and joins again only when
 asked for records, and Faust asks for none before it has joined: it would never come back."""
+METADATA_MAX_AGE_MS = 10_000
+"""Who leads which partition is asked at least so often. aiokafka asks when most requests fail, but not when it looks up
+where a partition without a committed position begins: it would go on with a broker that leads no longer until what it
+knows was five minutes old."""
 MAX_RECORD_BYTES = 2 * MIB
 """More than topics take by default (1 MiB): a record that just fitted still fits into the DLQ with its new headers."""
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
     """Arguments that every aiokafka client of ours takes. Raises ConfigurationError."""
-    return {"bootstrap_servers": settings.kafka_bootstrap_servers.split(","), **kafka_security(settings)}
+    return {
+        "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
+        "metadata_max_age_ms": METADATA_MAX_AGE_MS,
+        **kafka_security(settings),
+    }
 
 
 class Producer:

@@ -27,7 +27,7 @@ from processor.lanes import Bounds
 from shared.dead_letters import DeadLetterLimit
 from shared.errors import ConfigurationError
 from shared.events import Event, OwnerCleared, encode
-from shared.kafka import client_options
+from shared.kafka import METADATA_MAX_AGE_MS, client_options
 from shared.keys import Owner
 from shared.settings import Settings, Topic
 from shared.topics import require_topics
@@ -229,6 +229,12 @@ async def test_faust_never_comes_back_after_the_poll_interval(settings: Settings
         assert app.rebalancing
         assert len(handled) < BUFFERED_RECORDS + RECORDS
     assert make_app(settings).conf.broker_max_poll_interval >= timedelta(days=1).total_seconds()
+
+
+async def test_faust_hands_on_how_old_the_knowledge_of_leaders_may_be(settings: Settings) -> None:
+    async with running(settings, _ignore) as app:
+        client = app.consumer._thread._consumer._client  # type: ignore[attr-defined]
+        assert client._metadata_max_age_ms == METADATA_MAX_AGE_MS
 
 
 async def test_faust_creates_no_topics_of_its_own(settings: Settings) -> None:

@@ -1,0 +1,88 @@
+"""What aiokafka does when a partition gets another leader behind its back."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+
+from shared.kafka import client_options
+from shared.settings import Settings
+from tests.faults.nemesis import stopped
+from tests.replicas import wait_whole
+from tests.stack import Stack
+from tests.stopwatch import within
+
+ELECTION_SECONDS = 60.0
+LOOK_UP_SECONDS = 60.0
+"""The metadata request under way may be with the broker that hung; its time-out is 40 s."""
+
+
+@pytest.fixture
+async def partition(stack: Stack) -> AsyncIterator[TopicPartition]:
+    """The only one of a topic with three replicas and one record."""
+    await asyncio.to_thread(wait_whole, stack.settings)
+    topic = f"led-{secrets.token_hex(4)}"
+    admin = AIOKafkaAdminClient(**client_options(stack.settings))
+    producer = AIOKafkaProducer(**client_options(stack.settings), acks="all")
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, 1, 3)])
+        await producer.start()
+        await producer.send_and_wait(topic, b"first")
+        yield TopicPartition(topic, 0)
+        await admin.delete_topics([topic])
+    finally:
+        await producer.stop()
+        await admin.close()
+        await asyncio.to_thread(wait_whole, stack.settings)
+
+
+async def leader_of(settings: Settings, partition: TopicPartition) -> int:
+    """Number of the broker."""
+    # A new client each time: an old one may have asked the broker that hangs.
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=3000)
+    try:
+        await admin.start()
+        [topic] = await admin.describe_topics([partition.topic])
+        return int(topic["partitions"][partition.partition]["leader"])
+    finally:
+        await admin.close()
+
+
+async def until_led_by_another(settings: Settings, partition: TopicPartition, old: int) -> None:
+    async with within(ELECTION_SECONDS):
+        while True:
+            try:
+                if await leader_of(settings, partition) not in (old, -1):
+                    return
+            except (KafkaError, TimeoutError, OSError):
+                pass
+            await asyncio.sleep(0.5)
+
+
+async def test_where_a_partition_begins_is_asked_of_its_new_leader(stack: Stack, partition: TopicPartition) -> None:
+    # Without a committed position, as in a new group. aiokafka keeps asking the leader that it knows, and asks nobody
+    # who leads now, until METADATA_MAX_AGE_MS.
+    consumer = AIOKafkaConsumer(
+        **client_options(stack.settings), auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.assign([partition])
+        assert (await consumer.getone()).value == b"first"
+        # No request under way tells it of the change.
+        consumer.pause(partition)
+        old = await leader_of(stack.settings, partition)
+        with stopped(stack.pid(f"kafka-{old}")):
+            await until_led_by_another(stack.settings, partition, old)
+        async with within(LOOK_UP_SECONDS):
+            await consumer.seek_to_beginning(partition)
+        consumer.resume(partition)
+        async with within(LOOK_UP_SECONDS):
+            assert (await consumer.getone()).value == b"first"
+    finally:
+        await consumer.stop()
