@@ -5,7 +5,6 @@ The driver stamps the present time on every write unless told otherwise; here ev
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from cassandra import (
     InvalidRequest,
     ProtocolVersion,
     ReadFailure,
-    RequestExecutionException,
 )
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
@@ -31,11 +29,12 @@ from cassandra.policies import (
     DCAwareRoundRobinPolicy,
     TokenAwarePolicy,
 )
-from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
+from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement, SimpleStatement
 
 from shared.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
 from shared.documents import ImageRow
 from shared.errors import ConfigurationError, TooManyDeletions, Unavailable
+from shared.hedging import hedged
 from shared.keys import DayShard, Owner, Partition
 from shared.security import cassandra_ssl_context, explain_cassandra
 from shared.settings import Settings
@@ -47,19 +46,23 @@ log = structlog.get_logger()
 T = TypeVar("T")
 LIVE_KEYSPACE = "live_keyspace"
 """Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""
+DAY_SHARDS = "day_shards"
+"""Name of the record of the shards of a day, which are fixed for ever."""
 RECONNECT_SECONDS = 1.0
 """Between two tries to reach a node that is away. The driver's own pauses double up to ten minutes: after one minute
 away, a node, and where it is the only one the whole service, would be left alone for another."""
 FOLLOW_SECONDS = 1.0
 """How often a process looks whether another keyspace has become the live one: one read of one row."""
 HANGS_AFTER = 0.3
-"""Share of the time-out after which a node that has not answered is taken to hang: all three nodes can be asked."""
+"""Share of the time-out after which a node that has not answered is taken to hang: three can be asked."""
+NODES_ASKED = 3
+PREPARED_AT_ONCE = 24
 SCHEMA_TIMEOUT = timedelta(seconds=60)
 """Per statement of a migration: all nodes must have agreed to it."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 TOMBSTONES = 0x0001
 """Reason READ_TOO_MANY_TOMBSTONES in a replica's failure."""
-ENGINE_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OSError)
+ENGINE_ERRORS = (DriverException, NoHostAvailable, OSError)
 
 
 def connect(settings: Settings, keyspace: str | None = None) -> Session:
@@ -75,7 +78,9 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         request_timeout=timeout,
         # A node that hangs keeps its connections, and is asked for half a minute more; another answers meanwhile. All
         # our statements may be executed twice.
-        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(HANGS_AFTER * timeout, max_attempts=2),
+        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(
+            HANGS_AFTER * timeout, max_attempts=NODES_ASKED - 1
+        ),
     )
     password = settings.cassandra_password
     auth = (
@@ -131,8 +136,8 @@ class CassandraIndex:
         self._connection = None if session is None else _Connection(session, session.keyspace or "")
         self._following: asyncio.Task[None] | None = None
         self._slices = Slices(gap_memory)
-        # prepare() blocks; one thread serialises the few calls there are.
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="cassandra-prepare")
+        # prepare() blocks, for 10 s where a node hangs: room for all statements of a request, each at all nodes.
+        self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="cassandra-prepare")
 
     @classmethod
     async def open(cls, settings: Settings, keyspace: str | None = None) -> "CassandraIndex":
@@ -315,9 +320,16 @@ class CassandraIndex:
         return self._connection
 
     async def _prepare(self, connection: _Connection, cql: str) -> PreparedStatement:
-        prepare = functools.partial(connection.session.prepare, cql)
+        """Prepared by the first node that answers: the driver itself asks one, which may hang, and no other."""
+        loop = asyncio.get_running_loop()
+        profile = connection.session.get_execution_profile(EXEC_PROFILE_DEFAULT)
         try:
-            statement = await asyncio.get_running_loop().run_in_executor(self._preparing, prepare)
+            statement = await hedged(
+                # The driver takes the nodes in turn.
+                lambda: loop.run_in_executor(self._preparing, connection.session.prepare, cql),
+                pause=HANGS_AFTER * profile.request_timeout,
+                attempts=NODES_ASKED,
+            )
         except InvalidRequest as error:
             raise Unavailable("cassandra", f"the schema has to be applied: {error}") from error
         connection.prepared[cql] = statement
@@ -389,12 +401,18 @@ def live_keyspace(session: Session, settings: Settings) -> str:
 
     The settings' keyspace keeps that record for all processes, so that a switch needs no restart.
     """
-    query = f"SELECT value FROM {settings.cassandra_keyspace}.deployment WHERE name = %s"
     try:
-        row = session.execute(query, [LIVE_KEYSPACE]).one()
+        value = _deployed(session, f"{settings.cassandra_keyspace}.deployment", LIVE_KEYSPACE)
     except ENGINE_ERRORS as error:
         raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
-    return str(row.value) if row else settings.cassandra_keyspace
+    return value or settings.cassandra_keyspace
+
+
+def _deployed(session: Session, table: str, name: str) -> str | None:
+    """What the table of deployment says. Blocks."""
+    query = SimpleStatement(f"SELECT value FROM {table} WHERE name = %s", is_idempotent=True)
+    row = session.execute(query, [name]).one()
+    return str(row.value) if row else None
 
 
 def switch_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
@@ -426,7 +444,7 @@ def apply_schema(settings: Settings) -> list[str]:
         for path in pending:
             _migrate(session, path)
         session.execute(
-            "INSERT INTO deployment (name, value) VALUES ('day_shards', %s) IF NOT EXISTS", [str(settings.day_shards)]
+            "INSERT INTO deployment (name, value) VALUES (%s, %s) IF NOT EXISTS", [DAY_SHARDS, str(settings.day_shards)]
         )
         check_deployment(session, settings)
         live = live_keyspace(session, settings)
@@ -469,15 +487,15 @@ def _migrate(session: Session, path: Path) -> None:
 
 
 def check_deployment(session: Session, settings: Settings) -> None:
-    """Raise ConfigurationError unless the keyspace has its tables and was made with the same number of shards."""
+    """Blocks. Raises Unavailable; ConfigurationError without tables, or where the number of shards was another."""
     try:
-        row = session.execute("SELECT value FROM deployment WHERE name = 'day_shards'").one()
-    except RequestExecutionException as error:
-        raise Unavailable("cassandra", str(error)) from error
-    except DriverException as error:
+        shards = _deployed(session, "deployment", DAY_SHARDS)
+    except InvalidRequest as error:
         raise ConfigurationError(f"keyspace {settings.cassandra_keyspace} has no tables: apply the schema") from error
-    if row is None or int(row.value) != settings.day_shards:
+    except ENGINE_ERRORS as error:
+        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
+    if shards is None or int(shards) != settings.day_shards:
         raise ConfigurationError(
-            f"keyspace {settings.cassandra_keyspace} was made with DAY_SHARDS={row.value if row else 'none'}, the "
+            f"keyspace {settings.cassandra_keyspace} was made with DAY_SHARDS={shards or 'none'}, the "
             f"setting says {settings.day_shards}. It is fixed for ever: set it back, or rebuild into a new keyspace."
         )

@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -16,6 +17,9 @@ from tests.replicas import wait_whole
 from tests.stack import Stack
 from tests.stopwatch import within
 
+REPLICAS = 3
+FETCH_SECONDS = 0.5
+"""How long a broker waits for records, by default."""
 ELECTION_SECONDS = 60.0
 LOOK_UP_SECONDS = 60.0
 """The metadata request under way may be with the broker that hung; its time-out is 40 s."""
@@ -30,7 +34,7 @@ async def partition(stack: Stack) -> AsyncIterator[TopicPartition]:
     producer = AIOKafkaProducer(**client_options(stack.settings), acks="all")
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(topic, 1, 3)])
+        await admin.create_topics([NewTopic(topic, 1, REPLICAS)])
         await producer.start()
         await producer.send_and_wait(topic, b"first")
         yield TopicPartition(topic, 0)
@@ -41,26 +45,25 @@ async def partition(stack: Stack) -> AsyncIterator[TopicPartition]:
         await asyncio.to_thread(wait_whole, stack.settings)
 
 
-async def leader_of(settings: Settings, partition: TopicPartition) -> int:
-    """Number of the broker."""
+async def described(settings: Settings, partition: TopicPartition) -> tuple[int, int]:
+    """Number of the broker that leads, and how many replicas are in sync."""
     # A new client each time: an old one may have asked the broker that hangs.
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=3000)
     try:
         await admin.start()
         [topic] = await admin.describe_topics([partition.topic])
-        return int(topic["partitions"][partition.partition]["leader"])
+        found = topic["partitions"][partition.partition]
+        return int(found["leader"]), len(found["isr"])
     finally:
         await admin.close()
 
 
-async def until_led_by_another(settings: Settings, partition: TopicPartition, old: int) -> None:
+async def until(settings: Settings, partition: TopicPartition, wanted: Callable[[int, int], bool]) -> None:
     async with within(ELECTION_SECONDS):
         while True:
-            try:
-                if await leader_of(settings, partition) not in (old, -1):
+            with suppress(KafkaError, TimeoutError, OSError):
+                if wanted(*await described(settings, partition)):
                     return
-            except (KafkaError, TimeoutError, OSError):
-                pass
             await asyncio.sleep(0.5)
 
 
@@ -74,11 +77,14 @@ async def test_where_a_partition_begins_is_asked_of_its_new_leader(stack: Stack,
     try:
         consumer.assign([partition])
         assert (await consumer.getone()).value == b"first"
-        # No request under way tells it of the change.
+        # Nothing tells it of the change: no fetch is under way any more, and none is begun.
         consumer.pause(partition)
-        old = await leader_of(stack.settings, partition)
+        await asyncio.sleep(2 * FETCH_SECONDS)
+        old, _ = await described(stack.settings, partition)
         with stopped(stack.pid(f"kafka-{old}")):
-            await until_led_by_another(stack.settings, partition, old)
+            await until(stack.settings, partition, lambda leader, _: leader not in (old, -1))
+        # Before it is in sync it does not know either that it leads no longer, and answers.
+        await until(stack.settings, partition, lambda _, in_sync: in_sync == REPLICAS)
         async with within(LOOK_UP_SECONDS):
             await consumer.seek_to_beginning(partition)
         consumer.resume(partition)

@@ -1,0 +1,45 @@
+"""A Cassandra node that hangs keeps its connections: whoever asks it must pass it by."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.cassandra import HANGS_AFTER, NODES_ASKED, CassandraIndex
+from shared.keys import new_id
+from shared.tables import IMAGES
+from tests.faults.nemesis import stopped
+from tests.replicas import wait_whole
+from tests.stack import Stack
+
+HANGS = "cassandra-2"
+STATEMENTS = 6
+"""Nodes are taken in turn: at least one statement comes to the node that hangs first."""
+
+
+@pytest.fixture
+async def index(stack: Stack) -> AsyncIterator[CassandraIndex]:
+    wait_whole(stack.settings)
+    found = await CassandraIndex.open(stack.settings)
+    yield found
+    await found.close()
+
+
+async def test_a_new_statement_is_prepared_by_another_node(stack: Stack, index: CassandraIndex) -> None:
+    # Its preparation and its execution each pass by all nodes but the last.
+    longest = 2 * (NODES_ASKED - 1) * HANGS_AFTER * stack.settings.cassandra_timeout.total_seconds() + 1
+    seconds = []
+    with stopped(stack.pid(HANGS)):
+        for number in range(STATEMENTS):
+            began = time.monotonic()
+            await index.execute(f"SELECT image_id AS id_{number} FROM {IMAGES} WHERE image_id = ?", [new_id()])
+            seconds.append(time.monotonic() - began)
+    assert max(seconds) < longest, seconds
+
+
+async def test_a_service_that_starts_meanwhile_connects(stack: Stack) -> None:
+    wait_whole(stack.settings)
+    with stopped(stack.pid(HANGS)):
+        index = await CassandraIndex.open(stack.settings)
+        await index.check()
+        await index.close()

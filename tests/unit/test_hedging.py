@@ -1,0 +1,65 @@
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from shared.hedging import hedged
+
+SOON = 0.01
+
+
+class Nodes:
+    """Each call is answered by the next of these; `asked` and `cancelled` count."""
+
+    def __init__(self, *answers: Callable[[], Awaitable[str]]) -> None:
+        self._answers: Iterator[Callable[[], Awaitable[str]]] = iter(answers)
+        self.asked = self.cancelled = 0
+
+    async def __call__(self) -> str:
+        self.asked += 1
+        try:
+            return await next(self._answers)()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+async def hangs() -> str:
+    await asyncio.Event().wait()
+    raise AssertionError("waited for ever")
+
+
+async def answers() -> str:
+    return "here"
+
+
+async def fails() -> str:
+    raise OSError("away")
+
+
+async def test_a_node_that_answers_is_the_only_one_asked() -> None:
+    nodes = Nodes(answers)
+    assert await hedged(nodes, pause=SOON, attempts=3) == "here"
+    assert (nodes.asked, nodes.cancelled) == (1, 0)
+
+
+async def test_a_node_that_hangs_is_passed_by_and_let_go() -> None:
+    nodes = Nodes(hangs, hangs, answers)
+    assert await hedged(nodes, pause=SOON, attempts=3) == "here"
+    await asyncio.sleep(0)
+    assert (nodes.asked, nodes.cancelled) == (3, 2)
+
+
+async def test_no_more_are_asked_than_said() -> None:
+    nodes = Nodes(hangs, hangs)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(hedged(nodes, pause=SOON, attempts=2), 20 * SOON)
+    await asyncio.sleep(0)
+    assert (nodes.asked, nodes.cancelled) == (2, 2)
+
+
+async def test_an_error_is_an_answer() -> None:
+    nodes = Nodes(hangs, fails)
+    with pytest.raises(OSError, match="away"):
+        await hedged(nodes, pause=SOON, attempts=3)
+    assert nodes.asked == 2
