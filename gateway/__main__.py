@@ -19,6 +19,7 @@ from shared.errors import ImagepipeError, Unavailable
 from shared.health import InternalServer
 from shared.kafka import KafkaCommandLog, Producer
 from shared.logs import configure_logging
+from shared.malloc import return_large_blocks
 from shared.metrics import Service
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
@@ -134,6 +135,7 @@ class Gateway:
 def main() -> int:
     """Run the gateway with the environment's settings; returns the exit code."""
     settings = Settings()
+    return_large_blocks()
     configure_logging(settings, "gateway")
     flush_spans = configure_tracing(settings, "gateway")
     # uvloop where the platform has it.

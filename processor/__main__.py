@@ -10,6 +10,7 @@ import structlog
 from processor.service import Processor
 from shared.errors import ConfigurationError
 from shared.logs import configure_logging
+from shared.malloc import return_large_blocks
 from shared.settings import Settings
 from shared.tracing import configure_tracing
 
@@ -23,6 +24,7 @@ async def _serve(settings: Settings) -> int:
 def main() -> None:
     """Run the processor; exits with 0 after a signal, 1 when it should be started again, 2 for a wrong setting."""
     settings = Settings()
+    return_large_blocks()
     configure_logging(settings, "processor")
     flush_spans = configure_tracing(settings, "processor")
     try:
