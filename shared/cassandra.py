@@ -56,7 +56,9 @@ FOLLOW_SECONDS = 1.0
 HANGS_AFTER = 0.3
 """Share of the time-out after which a node that has not answered is taken to hang: three can be asked."""
 NODES_ASKED = 3
+"""The same, one after the other, until one answers."""
 PREPARED_AT_ONCE = 24
+"""Threads, each of which a node that hangs holds for 10 s: enough for all statements of a request at all nodes."""
 SCHEMA_TIMEOUT = timedelta(seconds=60)
 """Per statement of a migration: all nodes must have agreed to it."""
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -136,7 +138,7 @@ class CassandraIndex:
         self._connection = None if session is None else _Connection(session, session.keyspace or "")
         self._following: asyncio.Task[None] | None = None
         self._slices = Slices(gap_memory)
-        # prepare() blocks, for 10 s where a node hangs: room for all statements of a request, each at all nodes.
+        # prepare() blocks.
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="cassandra-prepare")
 
     @classmethod
