@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from deploy.local import ports
-from tests.stack import wait_for
+from tests.stopwatch import wait_for
 
 TEMPLATE = Path(__file__).parent.parent / "deploy" / "nginx" / "imagepipe.conf.template"
 MAIN = """

@@ -8,7 +8,8 @@ from cassandra.policies import WhiteListRoundRobinPolicy
 
 from shared.settings import Settings
 from shared.topics import topic_specs
-from tests.stack import in_own_loop, wait_for
+from tests.stack import in_own_loop
+from tests.stopwatch import wait_for
 
 PATIENCE = 180.0
 

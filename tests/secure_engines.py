@@ -27,7 +27,8 @@ from shared.settings import Settings
 from shared.storage import s3_client
 from shared.topics import apply_topics
 from tests.certificates import Authority
-from tests.stack import in_own_loop, wait_for
+from tests.stack import in_own_loop
+from tests.stopwatch import wait_for
 
 USER = "imagepipe"
 PASSWORD = "for-as-long-as-the-test-lives"

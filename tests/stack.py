@@ -12,14 +12,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 from cassandra.cluster import Cluster
@@ -41,18 +40,13 @@ from shared.settings import Settings
 from shared.storage import apply_bucket, s3_client
 from shared.topics import apply_topics, topic_specs
 from tests.containers import docker_answers, engine_containers
-from tests.stopwatch import Stopwatch
+from tests.stopwatch import wait_for
 
-T = TypeVar("T")
 PATIENT = timedelta(seconds=30)
 """For queries of tests that are not about time: a machine that others use too may stand still for seconds."""
 MEMORY_FILES = Path("/dev/shm")
 NEEDED_FILES, NEEDED_MEMORY = 6 * 2**30, 12 * 2**30
 """Bytes: the data of two stacks, and that with two stacks."""
-
-
-class NotInTimeError(AssertionError):
-    """The stack under test did not do what a test waited for."""
 
 
 @dataclass(frozen=True)
@@ -122,17 +116,6 @@ class Stack:
     def wait_ready(self, name: str, timeout: float = 60) -> None:
         """Wait until the part is ready."""
         wait_for(lambda: self.part(name).phase is PartPhase.READY or None, timeout, f"{name} ready")
-
-
-def wait_for(look: Callable[[], T | None], timeout: float, what: str) -> T:
-    """The first answer that is not None; NotInTimeError after `timeout` seconds."""
-    watch = Stopwatch()
-    while watch.seconds() < timeout:
-        found = look()
-        if found is not None:
-            return found
-        time.sleep(0.05)
-    raise NotInTimeError(f"waited {timeout:.0f} s for: {what}")
 
 
 def fetch_engines() -> None:

@@ -6,12 +6,19 @@ test. Where nobody tells of steal, these are ordinary seconds.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import psutil
 
 LOOK_AGAIN = 0.1
+
+T = TypeVar("T")
+
+
+class NotInTimeError(AssertionError):
+    """What a test waited for did not happen."""
 
 
 class Stopwatch:
@@ -48,3 +55,14 @@ async def within(seconds: float) -> AsyncIterator[None]:
             yield
         finally:
             watcher.cancel()
+
+
+def wait_for(look: Callable[[], T | None], timeout: float, what: str) -> T:
+    """The first answer that is not None; NotInTimeError after `timeout` seconds."""
+    watch = Stopwatch()
+    while watch.seconds() < timeout:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(0.05)
+    raise NotInTimeError(f"waited {timeout:.0f} s for: {what}")

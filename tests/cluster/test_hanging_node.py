@@ -8,7 +8,7 @@ import pytest
 from shared.cassandra import HANGS_AFTER, NODES_ASKED, CassandraIndex
 from shared.keys import new_id
 from shared.tables import IMAGES
-from tests.faults.nemesis import stopped
+from tests.halt import stopped
 from tests.replicas import wait_whole
 from tests.stack import Stack
 

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka import client_options
 from shared.settings import Settings
-from tests.faults.nemesis import stopped
+from tests.halt import stopped
 from tests.replicas import wait_whole
 from tests.stack import Stack
 from tests.stopwatch import within

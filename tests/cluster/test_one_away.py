@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from tests.api import PNG, Api, form
-from tests.faults.nemesis import RECOVERY_SECONDS, stopped
+from tests.faults.nemesis import RECOVERY_SECONDS
+from tests.halt import stopped
 from tests.replicas import wait_whole
 from tests.stack import Stack
 

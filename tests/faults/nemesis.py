@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -21,8 +21,10 @@ from dotenv import dotenv_values
 from deploy.local.ports import choose
 from deploy.local.topology import kind_of
 from tests.faults.deck import KINDS, OUTAGE_SECONDS, STOP_SECONDS, WORKERS, Action, Card, deal
+from tests.halt import stopped
 from tests.replicas import wait_whole
-from tests.stack import Stack, wait_for
+from tests.stack import Stack
+from tests.stopwatch import wait_for
 
 RECOVERY_SECONDS = 300.0
 """A limit, not an aim: six Java engines on two busy cores took up to four minutes to come back."""
@@ -193,14 +195,3 @@ class Nemesis:
             return None
 
         wait_for(ready, RECOVERY_SECONDS, f"{url} says ready")
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """SIGSTOP a process for the length of the block."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)

@@ -17,8 +17,7 @@ from ops.topic_reader import TopicReader
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 from tests.faults.history import FinalState, FoundImage
-from tests.stack import NotInTimeError
-from tests.stopwatch import Stopwatch
+from tests.stopwatch import NotInTimeError, Stopwatch
 
 PAGE = 500
 AT_ONCE = 16

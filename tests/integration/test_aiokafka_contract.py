@@ -1,8 +1,6 @@
 """How aiokafka's producer treats records, as far as it can lose them or hang: what `shared.kafka.Producer` is for."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka import client_options
 from shared.settings import Settings, Topic
+from tests.halt import stopped
 from tests.stack import Stack, isolated
 
 REQUEST_SECONDS = 1.0
@@ -44,16 +43,12 @@ async def test_only_an_idempotent_batch_never_expires(running: Stack, settings: 
     async with producing(settings) as plain, producing(settings, enable_idempotence=True) as idempotent:
         for producer in (plain, idempotent):
             await producer.send_and_wait(topic, b"before")
-        pid = running.pid("kafka")
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with stopped(running.pid("kafka")):
             expiring = asyncio.ensure_future(plain.send_and_wait(topic, b"x"))
             waiting = asyncio.ensure_future(idempotent.send_and_wait(topic, b"x"))
             await asyncio.wait({expiring}, timeout=8 * REQUEST_SECONDS)
             assert isinstance(expiring.exception(), KafkaError)
             assert not waiting.done()
-        finally:
-            os.kill(pid, signal.SIGCONT)
         # It goes out as soon as the broker is back: a time-out is an unknown outcome, not a failure.
         assert (await asyncio.wait_for(waiting, 30)).offset > 0
 

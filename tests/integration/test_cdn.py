@@ -19,7 +19,8 @@ from deploy.local import ports
 from deploy.local.process import CHILD
 from tests.images import encode, photo
 from tests.nginx import running_nginx
-from tests.stack import Stack, wait_for
+from tests.stack import Stack
+from tests.stopwatch import wait_for
 
 LIFETIME = 2
 """Seconds that the gateway lets caches keep media here."""

@@ -21,7 +21,8 @@ from deploy.local.java import find_java
 from deploy.local.state import PartPhase, Root
 from shared.settings import Settings, Topic
 from shared.storage import s3_client
-from tests.stack import Stack, isolated, unique_names, wait_for
+from tests.stack import Stack, isolated, unique_names
+from tests.stopwatch import wait_for
 
 pytestmark = pytest.mark.slow
 

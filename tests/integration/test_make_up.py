@@ -15,7 +15,8 @@ import pytest
 from deploy.local import process
 from deploy.local.services import ENDPOINTS
 from deploy.local.state import Root
-from tests.stack import end_leftovers, wait_for
+from tests.stack import end_leftovers
+from tests.stopwatch import wait_for
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 180.0

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.images import encode, photo
-from tests.stack import Stack, wait_for
+from tests.stack import Stack
+from tests.stopwatch import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 

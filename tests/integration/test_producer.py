@@ -1,8 +1,6 @@
 """The producer on a real broker: what a caller is told when a record does not go the usual way (invariant 8)."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ from shared.keys import events_partition, new_id
 from shared.ports import Appended
 from shared.settings import Settings, Topic
 from tests import records
+from tests.halt import stopped
 from tests.processing import read_records
 from tests.stack import Stack, isolated
 from tests.stopwatch import Stopwatch
@@ -157,9 +156,7 @@ async def test_stopped_broker_is_an_unknown_outcome_in_time_and_over_when_it_goe
     producer = Producer(settings.model_copy(update={"kafka_send_timeout": timedelta(seconds=1.5)}))
     topic = settings.topic(Topic.COMMANDS)
     before = await send(producer, topic)
-    pid = running.pid("kafka")
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped(running.pid("kafka")):
         watch = Stopwatch()
         several = await asyncio.gather(*(send(producer, topic) for _ in range(3)), return_exceptions=True)
         assert all(isinstance(result, UnknownOutcome) for result in several), several
@@ -167,8 +164,6 @@ async def test_stopped_broker_is_an_unknown_outcome_in_time_and_over_when_it_goe
         with pytest.raises(Unavailable):
             await send(producer, topic)
         assert watch.seconds() < 20
-    finally:
-        os.kill(pid, signal.SIGCONT)
     after = await resumed(producer, topic)
     assert before.offset is not None
     assert after.offset is not None

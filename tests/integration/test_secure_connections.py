@@ -27,8 +27,8 @@ from shared.storage import S3Store, apply_bucket
 from shared.topics import apply_topics
 from tests.images import encode, photo
 from tests.secure_engines import Secured, secured_engines
-from tests.stack import in_own_loop, wait_for
-from tests.stopwatch import within
+from tests.stack import in_own_loop
+from tests.stopwatch import wait_for, within
 
 pytestmark = pytest.mark.slow
 

@@ -25,7 +25,7 @@ from deploy.local.state import Root, State
 from deploy.local.topology import Member
 from shared.errors import Unavailable
 from shared.settings import Settings
-from tests.stack import wait_for
+from tests.stopwatch import wait_for
 
 
 @pytest.fixture

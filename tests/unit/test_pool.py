@@ -19,6 +19,7 @@ from processor.wire import BadAnswerError, parse_answer, rejected_answer, render
 from shared.errors import ImageRejected, Unavailable
 from shared.ladder import Ladder, Rung
 from tests import images
+from tests.halt import stopped
 
 LIMITS = RenderLimits(max_pixels=64_000_000, max_side=16_383, max_frames=120, max_animation_pixels=64_000_000)
 LADDER = Ladder(method=0, rungs=(Rung(name="small", width=32, fraction=0.5, quality=75),))
@@ -136,9 +137,9 @@ async def test_slow_image_times_out_twice() -> None:
 async def test_stuck_worker_is_replaced() -> None:
     async with pool_of(1, timeout_seconds=3) as pool:
         (pid,) = pool.pids
-        os.kill(pid, signal.SIGSTOP)
-        # The first attempt runs into the limit, the second succeeds in a fresh process.
-        assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
+        with stopped(pid):
+            # The first attempt runs into the limit, the second succeeds in a fresh process.
+            assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
         assert pool.pids != (pid,)
         assert not _alive(pid)
 
