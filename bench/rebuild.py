@@ -17,11 +17,13 @@ from ops.environment import load_settings
 from ops.output import Output
 from ops.parallel import in_parallel
 from ops.rebuild import Rebuild, compare
-from shared.cassandra import CassandraIndex, apply_schema, connect
+from shared.cassandra import CassandraIndex
+from shared.cassandra_session import connect
 from shared.documents import media_url
 from shared.events import Current, Original, Ready, Uploaded, Variant, request_of
 from shared.kafka import KafkaCommandLog, KafkaEventLog, Producer
 from shared.keys import Owner, command_version, new_id, original_key, variant_key
+from shared.schema import apply_schema
 from shared.settings import Settings
 from shared.storage import S3Store
 from shared.tables import command_writes, event_writes

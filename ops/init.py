@@ -7,8 +7,8 @@ import typer
 from ops.environment import AsJson, Root, load_settings
 from ops.output import Output
 from ops.running import run
-from shared.cassandra import apply_schema
 from shared.errors import ConfigurationError
+from shared.schema import apply_schema
 from shared.settings import Settings
 from shared.storage import apply_bucket
 from shared.topics import apply_topics

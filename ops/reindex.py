@@ -12,8 +12,11 @@ from ops.output import DIFFERENCES_FOUND, Output
 from ops.rebuild import Rebuild, RowDifference, compare
 from ops.running import run, store
 from ops.topic_reader import TopicReader, span
-from shared.cassandra import FOLLOW_SECONDS, CassandraIndex, apply_schema, connect, live_keyspace, switch_keyspace
+from shared.cassandra import FOLLOW_SECONDS, CassandraIndex
+from shared.cassandra_session import connect
+from shared.deployment import live_keyspace, switch_keyspace
 from shared.errors import ConfigurationError
+from shared.schema import apply_schema
 from shared.settings import Settings, Topic
 
 SWITCH_SECONDS = 10 * FOLLOW_SECONDS

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from cassandra import DriverException, RequestExecutionException
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import Session
 from cassandra.query import SimpleStatement
 
 from ops.fold import GROUPS, ImageState, pack, unpack
-from shared.cassandra import connect, live_keyspace
-from shared.errors import Unavailable
+from shared.cassandra_session import connect, engine_errors
+from shared.deployment import live_keyspace
 from shared.events import Current, Request
 from shared.keys import Owner, day_of, shard_of, uploaded_at
 from shared.settings import Settings
@@ -21,7 +20,6 @@ from shared.tables import BY_DAY, BY_OWNER, IMAGES, PRIMARY_KEYS, Delete, Insert
 IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
 PAGE = 1000
 """Rows held at a time: about 3 MB."""
-ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OSError)
 _MODELS: Mapping[str, type[Request] | type[Current]] = {"request": Request, "current": Current}
 _COLUMNS = "image_id, owner_type, owner_id, uploaded_at, " + ", ".join(
     f"{name}, WRITETIME({name}) AS {name}_at" for name in GROUPS
@@ -124,22 +122,18 @@ class Rows:
 
     def _of_image(self, image_id: UUID, owner: Owner | None, shards: int) -> list[StoredRow]:
         found: list[StoredRow] = []
-        try:
+        with engine_errors():
             # IMAGES comes first, and tells the owner.
             for table, statement in self._by_key.items():
                 known = owner or (found[0].owner if found else Owner.of_image(image_id))
                 rows = self._session.execute(statement, key_in(table, image_id, known, shards))
                 found += [_stored(table, row) for row in rows]
-        except ERRORS as error:
-            raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
         return found
 
     def _page(self, statement: SimpleStatement, state: bytes | None) -> tuple[list[Any], bytes | None]:
-        try:
+        with engine_errors():
             result = self._session.execute(statement, paging_state=state)
             return list(result.current_rows), result.paging_state
-        except ERRORS as error:
-            raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
 
 
 def _columns(table: str) -> str:

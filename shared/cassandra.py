@@ -1,4 +1,4 @@
-"""The index: an adapter over cassandra-driver, and the migrations of its keyspace.
+"""The index: an adapter over cassandra-driver.
 
 The driver stamps the present time on every write unless told otherwise; here every write says USING TIMESTAMP.
 """
@@ -8,35 +8,22 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import date, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from cassandra import (
-    ConsistencyLevel,
-    DriverException,
-    InvalidRequest,
-    ProtocolVersion,
-    ReadFailure,
-)
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.policies import (
-    ConstantReconnectionPolicy,
-    ConstantSpeculativeExecutionPolicy,
-    DCAwareRoundRobinPolicy,
-    TokenAwarePolicy,
-)
-from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement, SimpleStatement
+from cassandra import InvalidRequest, ReadFailure
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
+from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
+from shared.cassandra_session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable
 from shared.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
+from shared.deployment import check_deployment, live_keyspace
 from shared.documents import ImageRow
 from shared.errors import ConfigurationError, TooManyDeletions, Unavailable
 from shared.hedging import hedged
 from shared.keys import DayShard, Owner, Partition
-from shared.security import cassandra_ssl_context, explain_cassandra
 from shared.settings import Settings
 from shared.slices import MAX_ID, MIN_ID, PAGE, Slices
 from shared.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Write
@@ -44,78 +31,12 @@ from shared.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Write
 log = structlog.get_logger()
 
 T = TypeVar("T")
-LIVE_KEYSPACE = "live_keyspace"
-"""Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""
-DAY_SHARDS = "day_shards"
-"""Name of the record of the shards of a day, which are fixed for ever."""
-RECONNECT_SECONDS = 1.0
-"""Between two tries to reach a node that is away. The driver's own pauses double up to ten minutes: after one minute
-away, a node, and where it is the only one the whole service, would be left alone for another."""
 FOLLOW_SECONDS = 1.0
 """How often a process looks whether another keyspace has become the live one: one read of one row."""
-HANGS_AFTER = 0.3
-"""Share of the time-out after which a node that has not answered is taken to hang: three can be asked."""
-NODES_ASKED = 3
-"""The same, one after the other, until one answers."""
 PREPARED_AT_ONCE = 24
 """Threads, each of which a node that hangs holds for 10 s: enough for all statements of a request at all nodes."""
-SCHEMA_TIMEOUT = timedelta(seconds=60)
-"""Per statement of a migration: all nodes must have agreed to it."""
-MIGRATIONS = Path(__file__).parent / "migrations"
 TOMBSTONES = 0x0001
 """Reason READ_TOO_MANY_TOMBSTONES in a replica's failure."""
-ENGINE_ERRORS = (DriverException, NoHostAvailable, OSError)
-
-
-def connect(settings: Settings, keyspace: str | None = None) -> Session:
-    """A session at LOCAL_QUORUM; blocks.
-
-    Raises Unavailable, and ConfigurationError for a useless CA file or where there is no such keyspace.
-    """
-    timeout = settings.cassandra_timeout.total_seconds()
-    profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
-        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-        serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
-        request_timeout=timeout,
-        # A node that hangs keeps its connections, and is asked for half a minute more; another answers meanwhile. All
-        # our statements may be executed twice.
-        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(
-            HANGS_AFTER * timeout, max_attempts=NODES_ASKED - 1
-        ),
-    )
-    password = settings.cassandra_password
-    auth = (
-        PlainTextAuthProvider(settings.cassandra_username, password.get_secret_value() if password else "")
-        if settings.cassandra_username
-        else None
-    )
-    cluster = Cluster(
-        list(settings.cassandra_contact_points),
-        port=settings.cassandra_port,
-        auth_provider=auth,
-        ssl_context=cassandra_ssl_context(settings),
-        # What Cassandra 4 and 5 speak; unset, the driver tries two newer ones first, with a warning for each.
-        protocol_version=ProtocolVersion.V5,
-        reconnection_policy=ConstantReconnectionPolicy(RECONNECT_SECONDS, max_attempts=None),
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        # Nodes learn a statement when they are first asked for it: preparing everywhere waits for one that hangs.
-        prepare_on_all_hosts=False,
-        # The driver's own are 5 s and 2 s, whatever a query may take.
-        connect_timeout=timeout,
-        control_connection_timeout=timeout,
-    )
-    try:
-        session = cluster.connect()
-        if keyspace is not None:
-            session.set_keyspace(keyspace)
-        return session
-    except InvalidRequest as error:
-        cluster.shutdown()
-        raise ConfigurationError(f"keyspace {keyspace} does not exist: apply the schema") from error
-    except ENGINE_ERRORS as error:
-        cluster.shutdown()
-        raise Unavailable("cassandra", explain_cassandra(error, settings)) from error
 
 
 @dataclass(frozen=True)
@@ -382,7 +303,7 @@ def _translated_errors() -> Iterator[None]:
     except InvalidRequest:
         raise
     except ENGINE_ERRORS as error:
-        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
+        raise unavailable(error) from error
 
 
 def _connection(settings: Settings, keyspace: str | None) -> _Connection:
@@ -396,108 +317,3 @@ def _connection(settings: Settings, keyspace: str | None) -> _Connection:
     except BaseException:
         session.cluster.shutdown()
         raise
-
-
-def live_keyspace(session: Session, settings: Settings) -> str:
-    """Keyspace that serves: the settings' own, unless a rebuilt one was switched to. Blocks. Raises Unavailable.
-
-    The settings' keyspace keeps that record for all processes, so that a switch needs no restart.
-    """
-    try:
-        value = _deployed(session, f"{settings.cassandra_keyspace}.deployment", LIVE_KEYSPACE)
-    except ENGINE_ERRORS as error:
-        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
-    return value or settings.cassandra_keyspace
-
-
-def _deployed(session: Session, table: str, name: str) -> str | None:
-    """What the table of deployment says. Blocks."""
-    query = SimpleStatement(f"SELECT value FROM {table} WHERE name = %s", is_idempotent=True)
-    row = session.execute(query, [name]).one()
-    return str(row.value) if row else None
-
-
-def switch_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
-    """Make another keyspace the live one; every process follows within seconds. Blocks. Raises Unavailable."""
-    query = f"INSERT INTO {settings.cassandra_keyspace}.deployment (name, value) VALUES (%s, %s)"
-    try:
-        session.execute(query, [LIVE_KEYSPACE, keyspace])
-    except ENGINE_ERRORS as error:
-        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
-
-
-def apply_schema(settings: Settings) -> list[str]:
-    """Create the keyspace and run the migrations it lacks; returns their names. Blocks. Idempotent.
-
-    Raises Unavailable, and ConfigurationError where the keyspace was made with other fixed settings.
-    """
-    session = connect(settings.model_copy(update={"cassandra_timeout": SCHEMA_TIMEOUT}))
-    try:
-        replication = {
-            "class": "NetworkTopologyStrategy",
-            settings.cassandra_datacenter: settings.cassandra_replication_factor,
-        }
-        session.execute(f"CREATE KEYSPACE IF NOT EXISTS {settings.cassandra_keyspace} WITH replication = {replication}")
-        session.set_keyspace(settings.cassandra_keyspace)
-        session.execute("CREATE TABLE IF NOT EXISTS schema_migrations (name text PRIMARY KEY, applied_at timestamp)")
-        session.execute("CREATE TABLE IF NOT EXISTS deployment (name text PRIMARY KEY, value text)")
-        applied = {row.name for row in session.execute("SELECT name FROM schema_migrations")}
-        pending = [path for path in sorted(MIGRATIONS.glob("*.cql")) if path.stem not in applied]
-        for path in pending:
-            _migrate(session, path)
-        session.execute(
-            "INSERT INTO deployment (name, value) VALUES (%s, %s) IF NOT EXISTS", [DAY_SHARDS, str(settings.day_shards)]
-        )
-        check_deployment(session, settings)
-        live = live_keyspace(session, settings)
-        if live != settings.cassandra_keyspace:
-            apply_schema(settings.model_copy(update={"cassandra_keyspace": live}))
-        return [path.stem for path in pending]
-    except ENGINE_ERRORS as error:
-        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
-    finally:
-        session.cluster.shutdown()
-
-
-def plan_schema(settings: Settings) -> list[str]:
-    """Names of the migrations that `apply_schema` would run, all where there is no keyspace. Blocks.
-
-    Raises Unavailable.
-    """
-    session = connect(settings)
-    try:
-        known = session.execute(
-            "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [settings.cassandra_keyspace]
-        )
-        applied: set[str] = set()
-        if "schema_migrations" in {row.table_name for row in known}:
-            rows = session.execute(f"SELECT name FROM {settings.cassandra_keyspace}.schema_migrations")
-            applied = {row.name for row in rows}
-        return [path.stem for path in sorted(MIGRATIONS.glob("*.cql")) if path.stem not in applied]
-    except ENGINE_ERRORS as error:
-        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
-    finally:
-        session.cluster.shutdown()
-
-
-def _migrate(session: Session, path: Path) -> None:
-    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("--")]
-    for statement in filter(None, (part.strip() for part in "\n".join(lines).split(";"))):
-        session.execute(statement)
-    session.execute("INSERT INTO schema_migrations (name, applied_at) VALUES (%s, %s)", [path.stem, datetime.now(UTC)])
-    log.info("migration_applied", migration=path.stem)
-
-
-def check_deployment(session: Session, settings: Settings) -> None:
-    """Blocks. Raises Unavailable; ConfigurationError without tables, or where the number of shards was another."""
-    try:
-        shards = _deployed(session, "deployment", DAY_SHARDS)
-    except InvalidRequest as error:
-        raise ConfigurationError(f"keyspace {settings.cassandra_keyspace} has no tables: apply the schema") from error
-    except ENGINE_ERRORS as error:
-        raise Unavailable("cassandra", f"{type(error).__name__}: {error}") from error
-    if shards is None or int(shards) != settings.day_shards:
-        raise ConfigurationError(
-            f"keyspace {settings.cassandra_keyspace} was made with DAY_SHARDS={shards or 'none'}, the "
-            f"setting says {settings.day_shards}. It is fixed for ever: set it back, or rebuild into a new keyspace."
-        )

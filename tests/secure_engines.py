@@ -21,7 +21,7 @@ from deploy.local.reporting import Reporter
 from deploy.local.stack import fetch
 from deploy.local.state import Root, State
 from deploy.local.topology import Member
-from shared.cassandra import connect
+from shared.cassandra_session import connect
 from shared.errors import ImagepipeError
 from shared.settings import Settings
 from shared.storage import s3_client

@@ -35,7 +35,7 @@ from deploy.local.stack import Options, fetch
 from deploy.local.state import PartPhase, PartState, Root, State
 from deploy.local.topology import kind_of, members
 from ops.background import follow_until_ready
-from shared.cassandra import apply_schema
+from shared.schema import apply_schema
 from shared.settings import Settings
 from shared.storage import apply_bucket, s3_client
 from shared.topics import apply_topics, topic_specs

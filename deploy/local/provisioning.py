@@ -30,7 +30,7 @@ async def provision(settings: Settings, state: State, own_s3: bool, reporter: Re
 
 
 async def _apply_schema(settings: Settings) -> None:
-    from shared.cassandra import apply_schema
+    from shared.schema import apply_schema
 
     deadline = time.monotonic() + SCHEMA_PATIENCE
     while True:

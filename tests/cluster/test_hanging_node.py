@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.cassandra import HANGS_AFTER, NODES_ASKED, CassandraIndex
+from shared.cassandra import CassandraIndex
+from shared.cassandra_session import HANGS_AFTER, NODES_ASKED
 from shared.keys import new_id
 from shared.tables import IMAGES
 from tests.halt import stopped

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from deploy.local import process
-from shared.cassandra import connect
+from shared.cassandra_session import connect
 from shared.topics import topic_specs
 from tests.replicas import wait_whole
 from tests.stack import Stack

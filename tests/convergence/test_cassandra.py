@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 from cassandra.cluster import Session
 
-from shared.cassandra import CassandraIndex, connect
+from shared.cassandra import CassandraIndex
+from shared.cassandra_session import connect
 from shared.events import decode_command, decode_event, encode
 from shared.keys import DayShard, day_of, shard_of
 from shared.settings import Settings

@@ -11,12 +11,15 @@ import pytest
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
 
-from shared.cassandra import CassandraIndex, apply_schema, check_deployment, connect
+from shared.cassandra import CassandraIndex
+from shared.cassandra_session import connect
+from shared.deployment import check_deployment
 from shared.documents import status
 from shared.errors import ConfigurationError, Unavailable
 from shared.events import SupersededBy
 from shared.keys import DayShard, Owner, day_of, new_id, shard_of
 from shared.ports import Index
+from shared.schema import apply_schema
 from shared.settings import Settings
 from shared.tables import IMAGES, Insert, Outcome, Write, command_writes, event_writes
 from tests import records

@@ -4,8 +4,8 @@ import pytest
 from pydantic import SecretStr
 
 from ops.init import init
-from shared.cassandra import MIGRATIONS, plan_schema
 from shared.errors import ConfigurationError
+from shared.schema import MIGRATIONS, plan_schema
 from shared.settings import Settings
 from shared.storage import s3_client
 from shared.topics import plan_topics

@@ -7,7 +7,8 @@ import pytest
 
 from bench.synthetic import Deployment, deployment
 from ops.topic_reader import TopicReader, headers_of
-from shared.cassandra import CassandraIndex, connect
+from shared.cassandra import CassandraIndex
+from shared.cassandra_session import connect
 from shared.events import decode_command, record_version
 from shared.keys import Owner, image_prefix
 from shared.settings import Settings, Topic

@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 
 from bench.synthetic import Deployment, deployment
-from shared.cassandra import CassandraIndex, connect
+from shared.cassandra import CassandraIndex
+from shared.cassandra_session import connect
 from shared.documents import document, status
 from shared.events import Reprocess
 from shared.keys import Owner, new_id

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.synthetic import deployment
-from shared.cassandra import connect
+from shared.cassandra_session import connect
 from shared.events import OwnerCleared
 from shared.keys import Owner
 from shared.settings import Settings

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from deploy.local import ports
 from deploy.local.process import CHILD
 from ops.init import init
-from shared.cassandra import connect
+from shared.cassandra_session import connect
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka import Producer, client_options
 from shared.settings import Settings, Topic

@@ -7,7 +7,7 @@ import pytest
 from cassandra import InvalidRequest, OperationTimedOut
 from cassandra.cluster import NoHostAvailable, ResultSet, Session
 
-from shared.cassandra import check_deployment
+from shared.deployment import check_deployment
 from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
 

@@ -1,0 +1,83 @@
+"""The keyspace and its migrations: the files of `migrations`, each run once, in the order of their names. Blocks."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+from cassandra.cluster import Session
+
+from shared.cassandra_session import connect, engine_errors
+from shared.deployment import check_deployment, fix_day_shards, live_keyspace
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA_TIMEOUT = timedelta(seconds=60)
+"""Per statement of a migration: all nodes must have agreed to it."""
+
+
+def apply_schema(settings: Settings) -> list[str]:
+    """Create the keyspace and run the migrations it lacks; returns their names. Idempotent.
+
+    Raises Unavailable, and ConfigurationError where the keyspace was made with other fixed settings.
+    """
+    session = connect(settings.model_copy(update={"cassandra_timeout": SCHEMA_TIMEOUT}))
+    try:
+        with engine_errors():
+            pending = _apply(session, settings)
+            live = live_keyspace(session, settings)
+    finally:
+        session.cluster.shutdown()
+    if live != settings.cassandra_keyspace:
+        apply_schema(settings.model_copy(update={"cassandra_keyspace": live}))
+    return [path.stem for path in pending]
+
+
+def plan_schema(settings: Settings) -> list[str]:
+    """Names of the migrations that `apply_schema` would run, all where there is no keyspace. Raises Unavailable."""
+    session = connect(settings)
+    try:
+        with engine_errors():
+            known = session.execute(
+                "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [settings.cassandra_keyspace]
+            )
+            made = "schema_migrations" in {row.table_name for row in known}
+            return [path.stem for path in (_pending(session, settings.cassandra_keyspace) if made else _files())]
+    finally:
+        session.cluster.shutdown()
+
+
+def _apply(session: Session, settings: Settings) -> list[Path]:
+    keyspace = settings.cassandra_keyspace
+    replication = {
+        "class": "NetworkTopologyStrategy",
+        settings.cassandra_datacenter: settings.cassandra_replication_factor,
+    }
+    session.execute(f"CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}")
+    session.set_keyspace(keyspace)
+    session.execute("CREATE TABLE IF NOT EXISTS schema_migrations (name text PRIMARY KEY, applied_at timestamp)")
+    session.execute("CREATE TABLE IF NOT EXISTS deployment (name text PRIMARY KEY, value text)")
+    pending = _pending(session, keyspace)
+    for path in pending:
+        _migrate(session, path)
+    fix_day_shards(session, settings)
+    check_deployment(session, settings)
+    return pending
+
+
+def _files() -> list[Path]:
+    return sorted(MIGRATIONS.glob("*.cql"))
+
+
+def _pending(session: Session, keyspace: str) -> list[Path]:
+    applied = {row.name for row in session.execute(f"SELECT name FROM {keyspace}.schema_migrations")}
+    return [path for path in _files() if path.stem not in applied]
+
+
+def _migrate(session: Session, path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("--")]
+    for statement in filter(None, (part.strip() for part in "\n".join(lines).split(";"))):
+        session.execute(statement)
+    session.execute("INSERT INTO schema_migrations (name, applied_at) VALUES (%s, %s)", [path.stem, datetime.now(UTC)])
+    log.info("migration_applied", migration=path.stem)
