@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -44,6 +45,9 @@ from tests.stopwatch import wait_for
 
 PATIENT = timedelta(seconds=30)
 """For queries of tests that are not about time: a machine that others use too may stand still for seconds."""
+PREFIX = "imagepipe-test-"
+ABANDONED = timedelta(minutes=15)
+"""Since a root without supervisor was last written to: a start may have to build an engine first."""
 MEMORY_FILES = Path("/dev/shm")
 NEEDED_FILES, NEEDED_MEMORY = 6 * 2**30, 12 * 2**30
 """Bytes: the data of two stacks, and that with two stacks."""
@@ -139,7 +143,8 @@ def running_stack(
         given |= endpoints
         if any(given.get(name) for name in ENDPOINTS.values()):
             given = unique_names() | given
-        root = Root(Path(tempfile.mkdtemp(prefix="imagepipe-test-", dir=data_directory())))
+        remove_abandoned(MEMORY_FILES, Path(tempfile.gettempdir()))
+        root = Root(Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_directory())))
         child = None
         try:
             child, state = start(root, given, with_services, cluster, reporter)
@@ -151,6 +156,16 @@ def running_stack(
                     child.wait(90)
             end_leftovers(root)
             shutil.rmtree(root.path, ignore_errors=True)
+
+
+def remove_abandoned(*directories: Path) -> None:
+    """Remove what runs have left that were ended by Ctrl-C or a signal: it would fill the memory."""
+    for directory in directories:
+        for path in directory.glob(f"{PREFIX}*"):
+            with suppress(OSError):
+                unused = time.time() - path.stat().st_mtime > ABANDONED.total_seconds()
+                if unused and not Root(path).is_supervised():
+                    shutil.rmtree(path)
 
 
 def data_directory() -> str | None:
