@@ -46,6 +46,7 @@ class _Connection:
     session: Session
     keyspace: str
     prepared: dict[str, PreparedStatement] = field(default_factory=dict)
+    preparing: dict[str, asyncio.Task[PreparedStatement]] = field(default_factory=dict)
 
 
 class CassandraIndex:
@@ -243,11 +244,25 @@ class CassandraIndex:
         return self._connection
 
     async def _prepare(self, connection: _Connection, cql: str) -> PreparedStatement:
-        """Prepared by the first node that answers: the driver itself asks one, which may hang, and no other."""
+        """Prepare once, however many wait for it, and whoever of them gives up."""
+        preparing = connection.preparing.get(cql)
+        if preparing is None:
+            preparing = connection.preparing[cql] = asyncio.create_task(self._prepare_somewhere(connection, cql))
+
+            def settle(done: asyncio.Task[PreparedStatement]) -> None:
+                del connection.preparing[cql]
+                if not done.cancelled() and done.exception() is None:
+                    connection.prepared[cql] = done.result()
+
+            preparing.add_done_callback(settle)
+        return await asyncio.shield(preparing)
+
+    async def _prepare_somewhere(self, connection: _Connection, cql: str) -> PreparedStatement:
+        """By the first node that answers: the driver itself asks one, which may hang, and no other."""
         loop = asyncio.get_running_loop()
         profile = connection.session.get_execution_profile(EXEC_PROFILE_DEFAULT)
         try:
-            statement = await hedged(
+            return await hedged(
                 # The driver takes the nodes in turn.
                 lambda: loop.run_in_executor(self._preparing, connection.session.prepare, cql),
                 pause=HANGS_AFTER * profile.request_timeout,
@@ -255,8 +270,6 @@ class CassandraIndex:
             )
         except InvalidRequest as error:
             raise Unavailable("cassandra", f"the schema has to be applied: {error}") from error
-        connection.prepared[cql] = statement
-        return statement
 
     async def _ask(self, connection: _Connection, bound: Any, *texts: str) -> list[Any]:
         """Rows of a statement bound from these texts.

@@ -1,0 +1,101 @@
+"""A statement is prepared once, however many need it at the same time."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from cassandra import OperationTimedOut
+from cassandra.cluster import Session
+
+from shared.cassandra import CassandraIndex
+from shared.errors import Unavailable
+
+TOGETHER = 30
+"""More than the threads that prepare."""
+CQL = "SELECT day FROM image_days WHERE bucket = ?"
+
+
+class Preparing:
+    """A session whose statements take until `answer` is set, and which then has no rows for anything."""
+
+    keyspace = "imagepipe"
+
+    def __init__(self, *failures: Exception) -> None:
+        self.prepared: list[str] = []
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+        self._failures = list(failures)
+
+    def get_execution_profile(self, _name: object) -> SimpleNamespace:
+        return SimpleNamespace(request_timeout=1000.0)
+
+    def prepare(self, cql: str) -> SimpleNamespace:
+        self.prepared.append(cql)
+        self.asked.set()
+        assert self.answer.wait(60)
+        if self._failures:
+            raise self._failures.pop(0)
+        return SimpleNamespace(bind=lambda _values: SimpleNamespace(is_idempotent=False))
+
+    def execute_async(self, _bound: Any) -> SimpleNamespace:
+        return SimpleNamespace(add_callbacks=lambda answered, _failed: answered([]))
+
+
+def index_on(session: Preparing) -> CassandraIndex:
+    return CassandraIndex(cast(Session, session))
+
+
+async def asking(index: CassandraIndex, session: Preparing) -> list[asyncio.Task[list[Any]]]:
+    """Many that wait for the same statement."""
+    tasks = [asyncio.create_task(index.execute(CQL, [])) for _ in range(TOGETHER)]
+    assert await asyncio.to_thread(session.asked.wait, 60)
+    return tasks
+
+
+async def test_those_who_need_it_at_once_share_it() -> None:
+    session = Preparing()
+    index = index_on(session)
+    tasks = await asking(index, session)
+    session.answer.set()
+    assert await asyncio.gather(*tasks) == [[]] * TOGETHER
+    await index.execute(CQL, [])
+    assert session.prepared == [CQL]
+
+
+async def test_one_who_gives_up_takes_it_from_nobody() -> None:
+    session = Preparing()
+    index = index_on(session)
+    first, *others = await asking(index, session)
+    first.cancel()
+    await asyncio.wait({first})
+    session.answer.set()
+    assert await asyncio.gather(*others) == [[]] * len(others)
+    assert first.cancelled()
+    assert session.prepared == [CQL]
+
+
+async def test_a_failure_is_told_to_all_and_not_kept() -> None:
+    session = Preparing(OperationTimedOut())
+    index = index_on(session)
+    tasks = await asking(index, session)
+    session.answer.set()
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in told] == [Unavailable] * TOGETHER
+    assert await index.execute(CQL, []) == []
+    assert session.prepared == [CQL, CQL]
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_failure_nobody_waits_for_is_silent() -> None:
+    session = Preparing(OperationTimedOut())
+    index = index_on(session)
+    tasks = await asking(index, session)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    session.answer.set()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+    assert await index.execute(CQL, []) == []
+    assert session.prepared == [CQL, CQL]
