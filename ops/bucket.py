@@ -36,9 +36,9 @@ class RenderObjects:
 
 @dataclass
 class RevisionObjects:
-    """One revision's folder."""
+    """One revision's folder. There is one original, unless somebody put another beside it."""
 
-    original: ObjectInfo | None = None
+    originals: list[ObjectInfo] = field(default_factory=list)
     renders: dict[str, RenderObjects] = field(default_factory=dict)
 
 
@@ -62,7 +62,7 @@ class BucketImage:
         """Everything there is."""
         found = [*self.strange]
         for revision in self.revisions.values():
-            found += [revision.original] if revision.original else []
+            found += revision.originals
             for folder in revision.renders.values():
                 found += folder.objects
         return found
@@ -79,7 +79,7 @@ def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
             continue
         revision = image.revisions.setdefault(UUID(match["revision"]), RevisionObjects())
         if match["original"]:
-            revision.original = info
+            revision.originals.append(info)
             continue
         folder = revision.renders.setdefault(match["render"], RenderObjects())
         if match["name"] == "manifest.json":
@@ -97,11 +97,11 @@ async def walk_images(store: S3Store) -> AsyncIterator[BucketImage]:
             parts = info.key.split("/", 2)
             if parts[1] != prefix:
                 if held:
-                    yield _image(prefix, held)
+                    yield image_in(prefix, held)
                 prefix, held = parts[1], []
             held.append(info)
     if held:
-        yield _image(prefix, held)
+        yield image_in(prefix, held)
 
 
 async def pages(store: S3Store, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
@@ -150,12 +150,22 @@ async def pick(store: S3Store, prefix: str, names: Sequence[str]) -> AsyncIterat
             length, token = SHORT_PAGE, None
 
 
-def _image(name: str, objects: list[ObjectInfo]) -> BucketImage:
-    try:
-        return sort_objects(UUID(name), objects)
-    except ValueError:
-        # Not even the folder is one of ours; the nil id is no UUIDv7, so nothing else has it.
+def image_in(folder: str, objects: list[ObjectInfo]) -> BucketImage:
+    """An image from what is in a folder of `images/`; one with the nil id where the folder's name is none of ours."""
+    image_id = _id(folder)
+    if image_id is None:
+        # The nil id is no UUIDv7, so nothing else has it.
         return BucketImage(UUID(int=0), strange=objects, sizes={info.key: info.size for info in objects})
+    return sort_objects(image_id, objects)
+
+
+def _id(name: str) -> UUID | None:
+    """The id that is written so: there are more ways to write it, and none of them is ours."""
+    try:
+        image_id = UUID(name)
+    except ValueError:
+        return None
+    return image_id if str(image_id) == name else None
 
 
 async def read_manifest(store: ObjectStore, key: str) -> Manifest | None:
@@ -171,5 +181,8 @@ async def tombstones(store: S3Store) -> set[UUID]:
     found = set()
     async for page in pages(store, TOMBSTONES):
         for info in page:
-            found.add(UUID(info.key.removeprefix(TOMBSTONES)))
+            image_id = _id(info.key.removeprefix(TOMBSTONES))
+            # Some tools store an object for the folder itself.
+            if image_id is not None:
+                found.add(image_id)
     return found

@@ -22,6 +22,7 @@ SETTLES_HEADER = "dlq-settles"
 """On a marker: the offset, in the marker's own partition, of the entry that is settled."""
 ACTION_HEADER = "dlq-action"
 """On a marker: `redriven`, `dropped`, or `skipped` for an image that is deleted for good."""
+DROPPED = "dropped"
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,10 @@ async def unsettled(settings: Settings, chosen: Filter) -> list[DeadLetter]:
     """Entries that were neither redriven nor dropped, oldest first. Raises Unavailable."""
     found: dict[tuple[int, int], DeadLetter] = {}
     async for record in _records(settings):
-        settles = next((value for name, value in record.headers if name == SETTLES_HEADER), None)
-        if settles is not None:
-            found.pop((record.partition, int(settles)), None)
+        if (settled := settles(record)) is not None:
+            found.pop((record.partition, settled[0]), None)
             continue
-        letter = _letter(record)
+        letter = dead_letter(record)
         if chosen(letter):
             found[(letter.partition, letter.offset)] = letter
     return sorted(found.values(), key=lambda letter: letter.time)
@@ -108,7 +108,16 @@ async def _records(settings: Settings) -> AsyncIterator[Record]:
                     yield record
 
 
-def _letter(record: Record) -> DeadLetter:
+def settles(record: Record) -> tuple[int, str] | None:
+    """Offset of the entry that a marker settles, and the action; None for a record that is no marker."""
+    headers = dict(record.headers)
+    if SETTLES_HEADER not in headers:
+        return None
+    return int(headers[SETTLES_HEADER]), headers[ACTION_HEADER].decode()
+
+
+def dead_letter(record: Record) -> DeadLetter:
+    """The entry that a record of the DLQ is."""
     moment = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     return DeadLetter(
         record.partition, record.offset, moment, record.key, record.value, list(record.headers), summary(record)

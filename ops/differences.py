@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from ops.bucket import BucketImage
-from ops.fold import Cell, ImageState
+from ops.fold import Cell, ImageState, unpack
 from ops.rows import IMAGE_TABLES, StoredRow, key_in
-from shared.events import Current, Manifest, Original, Ready, Request
-from shared.keys import manifest_key, parse_media_path
+from shared.events import Current, Manifest, Original, OwnerCleared, Ready, Request
+from shared.keys import manifest_key, parse_media_path, uploaded_at
+from shared.ports import ObjectInfo
+
+DLQ = "dlq"
+FENCE = "fence"
 
 
 class Kind(StrEnum):
@@ -27,12 +31,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the log says. `where` is a table, a key in the bucket, or `log`."""
+    """One thing that is not as the log says. `where` is a table, a key in the bucket, `log`, `fence` or `dlq`.
+
+    `key` is that of a row.
+    """
 
     kind: Kind
     where: str
     image_id: UUID
     detail: str
+    key: tuple[Any, ...] | None = None
 
     def document(self) -> dict[str, str]:
         """For JSON."""
@@ -44,23 +52,35 @@ class Difference:
 
 def check_row(state: ImageState | None, row: StoredRow, shards: int) -> Iterator[Difference]:
     """Differences of one stored row. `state` None: the log knows nothing of the image."""
+
+    def problem(kind: Kind, detail: str) -> Difference:
+        return Difference(kind, row.table, row.image_id, detail, row.key)
+
     if state is None:
-        yield Difference(Kind.EXTRA, row.table, row.image_id, "the log does not know this image")
+        yield problem(Kind.EXTRA, "the log does not know this image")
         return
     expected = state.live()
     if not expected:
-        yield Difference(Kind.EXTRA, row.table, row.image_id, f"deleted at version {state.deleted}")
+        yield problem(Kind.EXTRA, f"deleted at version {state.deleted}")
         return
-    if row.owner != state.owner or row.key != key_in(row.table, state.image_id, state.owner, shards):
-        yield Difference(
-            Kind.EXTRA, row.table, row.image_id, f"under the key {row.key}, the log says {state.owner.key}"
-        )
+    if not is_in_place(state, row, shards):
+        key = "/".join(str(part) for part in row.key)
+        yield problem(Kind.EXTRA, f"under the key {key}, the log says {state.owner.key}")
         return
+    if row.owner != state.owner:
+        yield problem(Kind.WRONG, f"of {row.owner.key}, the log says {state.owner.key}")
+    if row.uploaded_at != uploaded_at(state.image_id):
+        yield problem(Kind.WRONG, f"uploaded_at is {row.uploaded_at}, the id says {uploaded_at(state.image_id)}")
     for name in sorted(expected.keys() | row.cells.keys()):
-        problem = _cell_problem(expected.get(name), row.cells.get(name))
-        if problem:
-            kind, detail = problem
-            yield Difference(kind, row.table, row.image_id, f"{name}: {detail}")
+        found = _cell_problem(expected.get(name), row.cells.get(name))
+        if found:
+            kind, detail = found
+            yield problem(kind, f"{name}: {detail}")
+
+
+def is_in_place(state: ImageState, row: StoredRow, shards: int) -> bool:
+    """Whether the row stands where the image's readers look for it."""
+    return row.key == key_in(row.table, state.image_id, state.owner, shards)
 
 
 def _cell_problem(expected: Cell | None, stored: tuple[int, Any] | None) -> tuple[Kind, str] | None:
@@ -84,17 +104,40 @@ def missing_rows(state: ImageState, tables: Iterable[str]) -> Iterator[Differenc
                 yield Difference(Kind.MISSING, table, state.image_id, f"a row of {state.owner.key}")
 
 
-def check_unanswered(state: ImageState) -> Iterator[Difference]:
-    """Commands that nobody has answered; none counts for an image that is gone."""
-    if not state.is_removed:
-        for version in sorted(state.unanswered):
-            yield Difference(Kind.UNANSWERED, "log", state.image_id, f"the command of version {version} has no answer")
+def check_unanswered(
+    state: ImageState, fences: Mapping[int, OwnerCleared], dead: Mapping[int, str]
+) -> Iterator[Difference]:
+    """Commands and fences, by version, that were not carried out; none counts for an image that is gone.
+
+    `dead` names the entries of the DLQ that nobody has settled, by the version of what they hold.
+    """
+    if state.is_removed:
+        return
+    introduced = state.value("image_version")
+    pending = dict.fromkeys(state.unanswered, ("log", "has no answer"))
+    for version, fence in fences.items():
+        before = version if fence.before is None else fence.before
+        if introduced is not None and introduced < before and state.image_id not in fence.keep:
+            pending[version] = FENCE, f"clears {state.owner.key} and has left this image"
+    for version, (where, problem) in sorted(pending.items()):
+        entry = f": entry {dead[version]}" if version in dead else ""
+        detail = f"the command of version {version} {problem}{entry}"
+        yield Difference(Kind.UNANSWERED, DLQ if entry else where, state.image_id, detail)
 
 
 def check_objects(
-    state: ImageState | None, image: BucketImage, *, now: datetime, grace: timedelta, buried: bool
+    state: ImageState | None,
+    image: BucketImage,
+    *,
+    now: datetime,
+    grace: timedelta,
+    buried: bool,
+    tombstones_stay: timedelta,
 ) -> Iterator[Difference]:
-    """Differences of what is in the bucket. Objects younger than `grace` may belong to a request under way."""
+    """Differences of what is in the bucket. Objects younger than `grace` may belong to a request under way.
+
+    A tombstone is missed for as long as `tombstones_stay`: then the bucket's lifecycle takes it.
+    """
 
     def extra(reason: str, objects: Iterable[Any]) -> Iterator[Difference]:
         for info in objects:
@@ -103,18 +146,45 @@ def check_objects(
 
     if state is None or state.is_removed:
         yield from extra("the image is deleted" if state else "the log does not know this image", image.objects)
-        if state and state.deleted >= 0 and not buried:
+        deleted_at = datetime.fromtimestamp(state.deleted_at / 1000, UTC) if state else now
+        if state and not buried and now - deleted_at < tombstones_stay:
             yield Difference(Kind.MISSING, "tombstones/", image.image_id, "the log says that the image is deleted")
         return
     yield from extra("no key of ours", image.strange)
     for revision, folder in image.revisions.items():
         if revision not in state.revisions:
-            unknown = [*([folder.original] if folder.original else [])]
-            unknown += [info for render in folder.renders.values() for info in render.objects]
-            yield from extra("the log does not know this revision", unknown)
+            unknown = [info for render in folder.renders.values() for info in render.objects]
+            yield from extra("the log does not know this revision", [*folder.originals, *unknown])
+    yield from extra("the log does not know this object", disowned_objects(state, image))
     if buried:
         yield Difference(Kind.EXTRA, "tombstones/", image.image_id, "the log does not know of a deletion")
     yield from _missing_objects(state, image)
+
+
+def disowned_objects(state: ImageState, image: BucketImage) -> Iterator[ObjectInfo]:
+    """Objects beside what the log names, in revisions that it knows; nothing that is under way can be among them.
+
+    1. Originals but the one that was uploaded.
+    2. Variants, in the folder that is served, that the answer does not name: it never changes.
+    3. A render without manifest that no command asks for. Others may be under way, or superseded: see `ops.sweep`.
+    """
+    served = {current.revision: current.render for current in _alternatives(state)}
+    named = {variant.path for current in _alternatives(state) for variant in current.variants}
+    for revision, folder in image.revisions.items():
+        if revision not in state.revisions:
+            continue
+        yield from (info for info in folder.originals if info.key != state.revisions[revision])
+        for name, render in folder.renders.items():
+            if served.get(revision) == name:
+                yield from (info for info in render.variants if info.key not in named)
+            elif render.manifest is None and (revision, name) not in state.renders:
+                yield from render.variants
+
+
+def _alternatives(state: ImageState) -> list[Current]:
+    """What may be served: answers that differ at one version are all as good."""
+    cell = state.live().get("current")
+    return [unpack("current", value) for value in cell.values] if cell else []
 
 
 def _missing_objects(state: ImageState, image: BucketImage) -> Iterator[Difference]:
@@ -172,12 +242,17 @@ def check_manifests(state: ImageState, manifests: Mapping[str, Manifest | None])
         place = manifest_key(event.image_id, event.request.revision, manifest.render)
         if place != key or event.owner != state.owner:
             yield Difference(Kind.WRONG, key, state.image_id, f"is of {place} and {event.owner.key}")
-        elif isinstance(event, Ready):
-            yield from _check_ready(state, key, event, current)
+            continue
+        served = current is not None and manifest_key(state.image_id, current.revision, current.render) == key
+        if isinstance(event, Ready):
+            yield from _check_ready(state, key, event, current, served)
+        elif served:
+            yield Difference(Kind.WRONG, key, state.image_id, "says that the render failed, the log serves it")
 
 
-def _check_ready(state: ImageState, key: str, event: Ready, current: Current | None) -> Iterator[Difference]:
-    served = current is not None and manifest_key(state.image_id, current.revision, current.render) == key
+def _check_ready(
+    state: ImageState, key: str, event: Ready, current: Current | None, served: bool
+) -> Iterator[Difference]:
     if served and event.current != current:
         yield Difference(Kind.WRONG, key, state.image_id, "says something else than the answer in the log")
     elif not served and (event.version in state.unanswered or _is_newer(state, event, current)):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ops.dead_letters import DeadLetter, Filter, redrive, settle, unsettled
+from ops.dead_letters import DROPPED, DeadLetter, Filter, redrive, settle, unsettled
 from ops.environment import AsJson, DryRun, Root, Yes, load_settings
 from ops.output import Output
 from ops.positions import parse_time
@@ -102,8 +102,8 @@ def drop(
     chosen = _filter(entries, since, error, owner, everything, must_choose=True)
 
     async def work(letter: DeadLetter, sender: Producer, _bucket: S3Store) -> str:
-        await settle(letter, settings, sender, "dropped")
-        return "dropped"
+        await settle(letter, settings, sender, DROPPED)
+        return DROPPED
 
     run(_settle_all(settings, chosen, "drop", work, output, dry_run, yes))
 

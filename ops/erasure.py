@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ops.bucket import TOMBSTONES
-from ops.dead_letters import DeadLetter, Filter, settle, unsettled
+from ops.dead_letters import DROPPED, DeadLetter, Filter, settle, unsettled
 from ops.output import Output
 from ops.topic_reader import TopicReader, span
 from shared.cassandra import CassandraIndex
@@ -151,7 +151,7 @@ class Eraser:
                 await self._producer.send(topic, None, key=key, headers=[], partition=partition)
                 advance()
         for letter in traces.dead_letters:
-            await settle(letter, self._settings, self._producer, "dropped")
+            await settle(letter, self._settings, self._producer, DROPPED)
 
     async def left(self, images: set[UUID]) -> Mapping[str, int]:
         """What is still there: rows, objects, images without a tombstone, event keys with a value."""

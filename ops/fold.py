@@ -1,6 +1,6 @@
 """Folds the log into what it says about each image: the rows there must be, and which commands wait for an answer.
 
-Memory: one `ImageState` per image, whatever its history, but for 0.2 kB for each revision. A log with more images than
+Memory: one `ImageState` per image, whatever its history, but for 0.5 kB for each revision. A log with more images than
 fit is folded in slices of them.
 """
 
@@ -21,9 +21,9 @@ from shared.events import (
     OwnerCleared,
     Removed,
     RenderCommand,
-    Reprocess,
     Request,
     decode_event,
+    render_name,
 )
 from shared.keys import Owner
 from shared.tables import DAYS, IMAGES, Delete, Insert, Outcome, Write, command_writes, event_writes
@@ -56,14 +56,14 @@ class ImageState:
     cells: dict[str, Cell] = field(default_factory=dict)
     deleted: int = -1
     """Version of the latest deletion; whatever is not later is gone."""
-    revisions: dict[UUID, int] = field(default_factory=dict)
-    """Version of the command that introduced each revision."""
+    deleted_at: int = 0
+    """When the latest deletion was recorded, in milliseconds since 1970."""
+    revisions: dict[UUID, str] = field(default_factory=dict)
+    """Key of each revision's original."""
+    renders: set[tuple[UUID, str]] = field(default_factory=set)
+    """Revision and folder of each render that was asked for, as far back as the log goes."""
     unanswered: set[int] = field(default_factory=set)
     """Versions of commands that have no answer yet."""
-
-    def introduce(self, revision: UUID, version: int) -> None:
-        """Note a revision. One that was requested twice counts from the later: nothing is swept too early."""
-        self.revisions[revision] = max(version, self.revisions.get(revision, -1))
 
     def live(self) -> dict[str, Cell]:
         """Cells that no deletion shadows; empty where there must be no row."""
@@ -86,6 +86,8 @@ class Fold:
     def __init__(self, epoch: int, slice_number: int = 0, slices: int = 1) -> None:
         self.images: dict[UUID, ImageState] = {}
         self.days: set[date] = set()
+        self.fences: dict[str, dict[int, OwnerCleared]] = {}
+        """By the owner's key and the version."""
         self.poison = 0
         self._epoch = epoch
         self._slice = (slice_number, slices)
@@ -103,19 +105,20 @@ class Fold:
             except PoisonRecord:
                 self.poison += 1
                 continue
-            if not isinstance(command, OwnerCleared) and self.covers(command.image_id):
-                self.add_command(command, version)
+            if isinstance(command, OwnerCleared) or self.covers(command.image_id):
+                self.add_command(command, version, record.timestamp)
 
-    def add_command(self, command: Command, version: int) -> None:
-        """Fold one command of an image."""
+    def add_command(self, command: Command, version: int, timestamp: int = 0) -> None:
+        """Fold one command. `timestamp`: when it was recorded, in milliseconds since 1970."""
         if isinstance(command, OwnerCleared):
+            self.fences.setdefault(command.owner.key, {})[version] = command
             return
         state = self._state(command.image_id, command.owner)
         state.unanswered.add(version)
         if isinstance(command, RenderCommand):
-            introduced = command.revision_version if isinstance(command, Reprocess) else version
-            state.introduce(command.revision, introduced)
-        self._apply(state, command_writes(command, version, 1))
+            state.revisions[command.revision] = command.original.path
+            state.renders.add((command.revision, render_name(command, version)))
+        self._apply(state, command_writes(command, version, 1), timestamp)
 
     def add_events(self, records: Iterable[Record]) -> None:
         """Fold records of the events topic; a null only says that compaction may forget a key."""
@@ -128,20 +131,24 @@ class Fold:
                 self.poison += 1
                 continue
             if self.covers(event.image_id):
-                self.add_event(event)
+                self.add_event(event, record.timestamp)
 
-    def add_event(self, event: Event) -> None:
-        """Fold one answer."""
+    def add_event(self, event: Event, timestamp: int = 0) -> None:
+        """Fold one answer. `timestamp` as in `add_command`."""
         state = self._state(event.image_id, event.owner)
         state.unanswered.discard(event.version)
         if not isinstance(event, Removed):
-            state.introduce(event.request.revision, event.request.revision_version)
-        self._apply(state, event_writes(event, 1))
+            state.revisions.setdefault(event.request.revision, event.request.path)
+        self._apply(state, event_writes(event, 1), timestamp)
 
-    def forget_unanswered(self, image_id: UUID, version: int) -> None:
-        """The command is in the DLQ: nobody will answer it unasked."""
-        if image_id in self.images:
-            self.images[image_id].unanswered.discard(version)
+    def give_up(self, about: str, version: int) -> None:
+        """Somebody has decided that this command is never to be handled. `about`: its image, or a fence's owner."""
+        if about in self.fences:
+            self.fences[about].pop(version, None)
+        else:
+            state = self.images.get(UUID(about))
+            if state is not None:
+                state.unanswered.discard(version)
 
     def __iter__(self) -> Iterator[ImageState]:
         return iter(self.images.values())
@@ -152,7 +159,7 @@ class Fold:
             state = self.images[image_id] = ImageState(image_id, owner)
         return state
 
-    def _apply(self, state: ImageState, writes: list[Write]) -> None:
+    def _apply(self, state: ImageState, writes: list[Write], timestamp: int) -> None:
         for write in writes:
             match write:
                 case Insert(table, columns, _) if table == DAYS:
@@ -164,6 +171,7 @@ class Fold:
                         state.cells.setdefault(name, Cell(version, [value])).offer(version, value)
                 case Delete(table, _, version) if table == IMAGES:
                     state.deleted = max(state.deleted, version)
+                    state.deleted_at = max(state.deleted_at, timestamp)
 
 
 def pack(value: Any) -> Any:

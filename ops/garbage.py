@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ops.bucket import TOMBSTONES, BucketImage, pages, read_manifest, tombstones, walk_images
-from ops.differences import Difference, Kind, check_objects
+from ops.differences import Difference, Kind, check_objects, disowned_objects
 from ops.fold import Fold, ImageState
 from ops.output import Output
 from ops.rows import Rows
@@ -26,6 +26,11 @@ class Garbage:
     rows_without_objects: list[UUID] = field(default_factory=list)
     expired_tombstones: list[str] = field(default_factory=list)
 
+    def add(self, extra: Difference, image: BucketImage) -> None:
+        """Note an object of an image."""
+        self.objects[extra.where] = extra.detail
+        self.size += image.sizes[extra.where]
+
 
 class Collector:
     """Looks for garbage. Nothing is deleted on a guess: log, rows and manifests must all be ignorant of an object."""
@@ -43,7 +48,8 @@ class Collector:
 
         1. The log is read to its end; an object is judged only if it was stored long before that.
         2. What the log does not know is garbage if neither the image's row nor a manifest beside it knows it.
-        3. What is left of a deleted image is garbage: deletion is final.
+        3. What the log disowns in a revision that it knows is garbage: see `disowned_objects`.
+        4. What is left of a deleted image is garbage: deletion is final.
         """
         fold, garbage, seen = await self._fold(), Garbage(), set[UUID]()
         index = await CassandraIndex.open(self._settings)
@@ -63,16 +69,19 @@ class Collector:
     async def _judge(
         self, image: BucketImage, state: ImageState | None, buried: bool, index: CassandraIndex, garbage: Garbage
     ) -> None:
-        found = check_objects(state, image, now=self._now, grace=self._older_than, buried=buried)
+        found = check_objects(
+            state, image, now=self._now, grace=self._older_than, buried=buried,
+            tombstones_stay=self._settings.tombstone_retention,
+        )  # fmt: skip
         extras = [each for each in found if each.kind is Kind.EXTRA and each.where in image.sizes]
         if not extras:
             return
         deleted = buried or (state is not None and state.is_removed)
         row = None if deleted else await index.image(image.image_id)
+        disowned = {info.key for info in disowned_objects(state, image)} if state is not None else set()
         for extra in extras:
-            if deleted or not await self._is_known(extra, image, row):
-                garbage.objects[extra.where] = extra.detail
-                garbage.size += image.sizes[extra.where]
+            if deleted or extra.where in disowned or not await self._is_known(extra, image, row):
+                garbage.add(extra, image)
 
     async def _is_known(self, extra: Difference, image: BucketImage, row: ImageRow | None) -> bool:
         """Whether a row or a manifest knows the revision of an object."""
@@ -103,7 +112,7 @@ class Collector:
                 row.image_id
                 async for page in rows.scan(IMAGES)
                 for row in page
-                if row.image_id not in seen and self._now - row.uploaded_at.replace(tzinfo=UTC) >= self._older_than
+                if row.image_id not in seen and row.uploaded_at and self._now - row.uploaded_at >= self._older_than
             ]
         finally:
             await rows.close()

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from ops.bucket import BucketImage, read_manifest, sort_objects, tombstones, walk_images
+from ops.bucket import IMAGES, BucketImage, image_in, read_manifest, sort_objects, tombstones, walk_images
+from ops.dead_letters import DROPPED, dead_letter, settles
 from ops.differences import (
     Difference,
     Kind,
@@ -17,16 +18,17 @@ from ops.differences import (
     check_row,
     check_unanswered,
     checksums,
+    is_in_place,
     missing_rows,
 )
 from ops.fold import Fold, ImageState
 from ops.output import Output
 from ops.rows import IMAGE_TABLES, Rows
-from ops.tail import summary
 from ops.topic_reader import Offsets, Record, TopicReader, span
+from processor.results import read_tombstone
 from shared.cassandra import CassandraIndex
-from shared.errors import NotFound
-from shared.keys import image_prefix
+from shared.errors import NotFound, PoisonRecord
+from shared.keys import image_prefix, tombstone_key
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 
@@ -59,6 +61,10 @@ class Inspection:
         self._with_checksums = with_checksums
         self._read: dict[Topic, Offsets] = {}
         self._buried: set[UUID] = set()
+        self._letters: dict[str, tuple[str, int]] = {}
+        """Of the DLQ's open entries, by name: the image, or for a fence the owner, and the version."""
+        self._dead: dict[str, dict[int, str]] = {}
+        """The other way round: names, by what they are about and version."""
 
     async def run(self) -> list[Difference]:
         """Every difference as things are now; some may be of work under way, see `settled`.
@@ -76,7 +82,7 @@ class Inspection:
                 break
             await asyncio.sleep(pause)
             await self.catch_up()
-            differences = await self.look_again({each.image_id for each in differences})
+            differences = await self.look_again(differences)
         return list(differences)
 
     async def catch_up(self) -> None:
@@ -98,24 +104,46 @@ class Inspection:
 
     def _add_dead_letters(self, records: Sequence[Record]) -> None:
         for record in records:
-            version = next((value for name, value in record.headers if name == "dlq-version"), None)
-            image_id = summary(record)["image_id"]
-            if version is not None and image_id is not None:
-                self.fold.forget_unanswered(UUID(image_id), int(version))
+            if (settled := settles(record)) is not None:
+                self._settle(f"{record.partition}:{settled[0]}", settled[1])
+                continue
+            letter = dead_letter(record)
+            about = letter.content["image_id"] or letter.content["owner"]
+            version = letter.header("dlq-version")
+            if about is not None and version is not None:
+                self._letters[letter.name] = about, int(version)
+                self._dead.setdefault(about, {})[int(version)] = letter.name
+
+    def _settle(self, name: str, action: str) -> None:
+        if name not in self._letters:
+            return
+        about, version = self._letters.pop(name)
+        if self._dead[about].get(version) == name:
+            del self._dead[about][version]
+        if action == DROPPED:
+            self.fold.give_up(about, version)
+
+    def _check_unanswered(self, state: ImageState) -> Iterable[Difference]:
+        image, owner = str(state.image_id), state.owner.key
+        dead = self._dead.get(image, {}) | self._dead.get(owner, {})
+        return check_unanswered(state, self.fold.fences.get(owner, {}), dead)
 
     async def _check_tables(self) -> list[Difference]:
         found: list[Difference] = []
+        shards = self.settings.day_shards
         for table in IMAGE_TABLES:
-            seen: set[UUID] = set()
+            in_place: set[UUID] = set()
             with self._output.progress(f"Compare {table}", None) as advance:
                 async for page in self.rows.scan(table):
                     for row in page:
                         if self.fold.covers(row.image_id):
-                            seen.add(row.image_id)
-                            found += check_row(self.fold.images.get(row.image_id), row, self.settings.day_shards)
+                            state = self.fold.images.get(row.image_id)
+                            found += check_row(state, row, shards)
+                            if state is not None and is_in_place(state, row, shards):
+                                in_place.add(row.image_id)
                     advance(len(page))
             for state in self.fold:
-                if state.image_id not in seen:
+                if state.image_id not in in_place:
                     found += [each for each in missing_rows(state, ()) if each.where == table]
         return found + await self._check_days()
 
@@ -130,7 +158,7 @@ class Inspection:
         return [Difference(Kind.MISSING, "image_days", UUID(int=0), str(day)) for day in missing]
 
     def _check_answers(self) -> list[Difference]:
-        return [each for state in self.fold for each in check_unanswered(state)]
+        return [each for state in self.fold for each in self._check_unanswered(state)]
 
     async def _check_bucket(self) -> list[Difference]:
         seen: set[UUID] = set()
@@ -141,29 +169,38 @@ class Inspection:
                     seen.add(image.image_id)
                     yield image
 
+        async def absent() -> AsyncIterator[BucketImage]:
+            for state in self.fold:
+                if state.image_id not in seen:
+                    yield BucketImage(state.image_id)
+
         found: list[Difference] = []
         with self._output.progress("Compare the bucket", None) as advance:
-            async for differences in bounded(covered(), self._check_image, AT_ONCE):
-                found += differences
-                advance()
-        for state in self.fold:
-            if state.image_id not in seen:
-                found += self._check_stored(BucketImage(state.image_id))
+            for images in (covered(), absent()):
+                async for differences in bounded(images, self._check_image, AT_ONCE):
+                    found += differences
+                    advance()
         return found
 
-    def _check_stored(self, image: BucketImage) -> list[Difference]:
-        state, buried = self.fold.images.get(image.image_id), image.image_id in self._buried
-        return list(check_objects(state, image, now=datetime.now(UTC), grace=self._grace, buried=buried))
-
     async def _check_image(self, image: BucketImage) -> list[Difference]:
-        found = self._check_stored(image)
-        state = self.fold.images.get(image.image_id)
+        state, buried = self.fold.images.get(image.image_id), image.image_id in self._buried
+        now, stay = datetime.now(UTC), self.settings.tombstone_retention
+        found = list(check_objects(state, image, now=now, grace=self._grace, buried=buried, tombstones_stay=stay))
+        if buried and self._with_checksums:
+            found += await self._check_tombstone(image.image_id)
         if state is not None and not state.is_removed:
             manifests = {info.key: await read_manifest(self.store, info.key) for info in image.manifests()}
             found += check_manifests(state, manifests)
             if self._with_checksums:
                 found += await self._check_contents(state, image)
         return found
+
+    async def _check_tombstone(self, image_id: UUID) -> list[Difference]:
+        try:
+            await read_tombstone(self.store, image_id)
+        except PoisonRecord as error:
+            return [Difference(Kind.WRONG, tombstone_key(image_id), image_id, str(error))]
+        return []
 
     async def _check_contents(self, state: ImageState, image: BucketImage) -> list[Difference]:
         found = []
@@ -180,24 +217,44 @@ class Inspection:
                 found.append(Difference(Kind.CHECKSUM, key, image.image_id, detail))
         return found
 
-    async def look_again(self, image_ids: Iterable[UUID]) -> list[Difference]:
-        """Differences of these images as they are now, as far as the log was read."""
+    async def look_again(self, differences: Iterable[Difference]) -> list[Difference]:
+        """Differences of the same images, rows and folders as they are now, as far as the log was read."""
+        by_image: dict[UUID, list[Difference]] = defaultdict(list)
+        for each in differences:
+            by_image[each.image_id].append(each)
         found: list[Difference] = []
-        for image_id in sorted(image_ids):
+        for image_id, known in sorted(by_image.items()):
             if image_id.int == 0:
                 found += await self._check_days()
+                found += await self._check_strange(known)
                 continue
             state = self.fold.images.get(image_id)
             image = sort_objects(image_id, await self.store.list(image_prefix(image_id)))
             found += await self._check_image(image)
-            found += await self._check_rows(image_id, state)
-            found += check_unanswered(state) if state else []
+            found += await self._check_rows(image_id, state, known)
+            found += self._check_unanswered(state) if state else []
         return found
 
-    async def _check_rows(self, image_id: UUID, state: ImageState | None) -> list[Difference]:
-        rows = await self.rows.of_image(image_id, state.owner if state else None, self.settings.day_shards)
-        found = [each for row in rows for each in check_row(state, row, self.settings.day_shards)]
-        return found + (list(missing_rows(state, [row.table for row in rows])) if state else [])
+    async def _check_strange(self, known: Iterable[Difference]) -> list[Difference]:
+        """What is in folders whose names are no ids."""
+        found: list[Difference] = []
+        for folder in sorted({each.where.split("/")[1] for each in known if each.where.startswith(IMAGES)}):
+            stored = await self.store.list(f"{IMAGES}{folder}")
+            image = image_in(folder, [info for info in stored if info.key.split("/")[1] == folder])
+            found += await self._check_image(image)
+        return found
+
+    async def _check_rows(
+        self, image_id: UUID, state: ImageState | None, known: Iterable[Difference]
+    ) -> list[Difference]:
+        """Rows where they should be, and where they were found."""
+        shards = self.settings.day_shards
+        places = [(each.where, each.key) for each in known if each.key is not None]
+        rows = await self.rows.of_image(image_id, state.owner if state else None, shards, places)
+        found = [each for row in rows for each in check_row(state, row, shards)]
+        if state is not None:
+            found += missing_rows(state, [row.table for row in rows if is_in_place(state, row, shards)])
+        return found
 
 
 async def bounded(

@@ -4,16 +4,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from ops.bucket import read_manifest
-from ops.differences import Difference, Kind
+from ops.bucket import TOMBSTONES, read_manifest
+from ops.differences import DLQ, FENCE, Difference, Kind
 from ops.fold import ImageState
 from ops.inspection import Inspection
 from ops.rows import IMAGE_TABLES, state_writes
 from processor.results import delete_image, put_tombstone
+from shared.keys import tombstone_key
 from shared.ports import EventLog, Index
 from shared.tables import DAYS, DAYS_BUCKET, Insert, Write, event_writes
 
 MANIFEST = "/manifest.json"
+RENDER_AGAIN = "imagepipe reprocess --where all --image {image}"
+REBUILD = "imagepipe reindex --into NEW_KEYSPACE --compare --switch: a write of the log cannot win here"
+ADVICE = dict.fromkeys((*IMAGE_TABLES, DAYS), REBUILD) | {
+    DLQ: "imagepipe dlq list: mend the cause, then redrive or drop the entry",
+    FENCE: "DELETE /images/{image}, or clear the owner once more",
+    "log": "imagepipe replay --from beginning --image {image}",
+}
+"""What mends what is left, by where it is."""
 
 
 async def repair(
@@ -37,12 +46,16 @@ async def repair(
             days = [day for day in inspection.fold.days if any(str(day) == each.detail for each in found)]
             await index.apply([Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, 1) for day in days])
     await inspection.catch_up()
-    return await inspection.look_again(by_image)
+    return await inspection.look_again(each for found in by_image.values() for each in found)
 
 
 async def _mend_bucket(state: ImageState, found: Sequence[Difference], inspection: Inspection) -> None:
     """Finish a deletion: the tombstone first, as the processor does (invariant 6)."""
     if state.is_removed and any(each.where not in (*IMAGE_TABLES, DAYS) for each in found):
+        key = tombstone_key(state.image_id)
+        if any(each.where == key and each.kind is Kind.WRONG for each in found):
+            # Nobody can read it: whoever meets it stops.
+            await inspection.store.delete([key])
         await put_tombstone(inspection.store, state.image_id, state.deleted)
         await delete_image(inspection.store, state.image_id)
 
@@ -66,12 +79,19 @@ def _row_writes(state: ImageState, found: Sequence[Difference], shards: int) -> 
 
 def advice(difference: Difference) -> str:
     """What mends a difference that is left, in a sentence."""
-    if difference.where in IMAGE_TABLES or difference.where == DAYS:
-        return "imagepipe reindex --into NEW_KEYSPACE --compare --switch: a write of the log cannot win here"
-    if difference.kind is Kind.UNANSWERED:
-        return f"imagepipe replay --from beginning --image {difference.image_id}"
-    if difference.kind is Kind.EXTRA:
-        return "imagepipe gc shows what nothing knows, and removes it with --apply"
-    if "original." in difference.where:
-        return "put the object back from a copy of the bucket; nothing else has these bytes"
-    return f"imagepipe reprocess --image {difference.image_id}"
+    kind, where = difference.kind, difference.where
+    if where in ADVICE:
+        text = ADVICE[where]
+    elif kind is Kind.UNANSWERED:
+        text = ADVICE["log"]
+    elif where.startswith(TOMBSTONES):
+        text = "delete this object, unless somebody has deleted the image: then DELETE /images/{image} once more"
+    elif kind is Kind.EXTRA:
+        text = "imagepipe gc shows what nothing knows, and removes it with --apply"
+    elif kind is Kind.WRONG and where.endswith(MANIFEST):
+        text = f"delete {where.removesuffix(MANIFEST)}/ with all that is in it, then {RENDER_AGAIN}"
+    elif "original." in where:
+        text = "put the object back from a copy of the bucket; nothing else has these bytes"
+    else:
+        text = RENDER_AGAIN
+    return text.format(image=difference.image_id)

@@ -1,13 +1,15 @@
 """Rows of the index with the timestamps they were written at, by whole tables or by image."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from cassandra.cluster import Session
 from cassandra.query import SimpleStatement
+from pydantic import ValidationError
 
 from ops.fold import GROUPS, ImageState, pack, unpack
 from shared.cassandra_session import connect, engine_errors
@@ -20,6 +22,10 @@ from shared.tables import BY_DAY, BY_OWNER, IMAGES, PRIMARY_KEYS, Delete, Insert
 IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
 PAGE = 1000
 """Rows held at a time: about 3 MB."""
+Place = tuple[str, tuple[Any, ...]]
+"""A table, and a primary key in it."""
+UNREADABLE = b""
+"""In place of a value that is none of ours: equal to nothing that the log says."""
 _MODELS: Mapping[str, type[Request] | type[Current]] = {"request": Request, "current": Current}
 _COLUMNS = "image_id, owner_type, owner_id, uploaded_at, " + ", ".join(
     f"{name}, WRITETIME({name}) AS {name}_at" for name in GROUPS
@@ -34,7 +40,7 @@ class StoredRow:
     key: tuple[Any, ...]
     image_id: UUID
     owner: Owner
-    uploaded_at: Any
+    uploaded_at: datetime | None
     cells: Mapping[str, tuple[int, Any]]
 
 
@@ -116,18 +122,21 @@ class Rows:
         finally:
             following.cancel()
 
-    async def of_image(self, image_id: UUID, owner: Owner | None, shards: int) -> list[StoredRow]:
-        """The image's rows in all tables. Without an owner: that of the row in `images`, if there is one."""
-        return await asyncio.to_thread(self._of_image, image_id, owner, shards)
+    async def of_image(
+        self, image_id: UUID, owner: Owner | None, shards: int, places: Iterable[Place] = ()
+    ) -> list[StoredRow]:
+        """The image's rows in all tables, and those at other places. Without an owner: that of the row in `images`."""
+        return await asyncio.to_thread(self._of_image, image_id, owner, shards, set(places))
 
-    def _of_image(self, image_id: UUID, owner: Owner | None, shards: int) -> list[StoredRow]:
+    def _of_image(self, image_id: UUID, owner: Owner | None, shards: int, places: set[Place]) -> list[StoredRow]:
         found: list[StoredRow] = []
         with engine_errors():
             # IMAGES comes first, and tells the owner.
             for table, statement in self._by_key.items():
                 known = owner or (found[0].owner if found else Owner.of_image(image_id))
-                rows = self._session.execute(statement, key_in(table, image_id, known, shards))
-                found += [_stored(table, row) for row in rows]
+                own = key_in(table, image_id, known, shards)
+                for key in (own, *(key for name, key in places if name == table and key != own)):
+                    found += [_stored(table, row) for row in self._session.execute(statement, key)]
         return found
 
     def _page(self, statement: SimpleStatement, state: bytes | None) -> tuple[list[Any], bytes | None]:
@@ -149,14 +158,23 @@ def _stored(table: str, row: Any) -> StoredRow:
     key = tuple(getattr(row, name) for name in PRIMARY_KEYS[table])
     if table == BY_DAY:
         key = (row.day.date(), row.shard, row.image_id)
-    owner = (
-        Owner(type=row.owner_type, id=row.owner_id) if row.owner_type and row.owner_id else Owner.of_image(row.image_id)
-    )
-    return StoredRow(table, key, row.image_id, owner, row.uploaded_at, cells)
+    moment = row.uploaded_at and row.uploaded_at.replace(tzinfo=UTC)
+    return StoredRow(table, key, row.image_id, _owner(row), moment, cells)
+
+
+def _owner(row: Any) -> Owner:
+    """The row's owner; the image itself where it names none that there can be."""
+    try:
+        return Owner(type=row.owner_type, id=row.owner_id)
+    except ValidationError:
+        return Owner.of_image(row.image_id)
 
 
 def _value(name: str, value: Any) -> Any:
     if name == "outcome":
         return Outcome(*value)
     model = _MODELS.get(name)
-    return pack(model.model_validate(value, from_attributes=True)) if model else value
+    try:
+        return pack(model.model_validate(value, from_attributes=True)) if model else value
+    except ValidationError:
+        return UNREADABLE

@@ -24,7 +24,7 @@ class FoundManifest:
 
 def may_have_superseded(image: BucketImage) -> bool:
     """Whether it is worth reading the manifests: one original and one folder with variants hold nothing superseded."""
-    originals = sum(revision.original is not None for revision in image.revisions.values())
+    originals = sum(len(revision.originals) for revision in image.revisions.values())
     folders = sum(
         bool(render.variants) for revision in image.revisions.values() for render in revision.renders.values()
     )
@@ -57,6 +57,6 @@ def superseded(
             if known is not None:
                 versions.append(known.revision_version)
                 doomed += render.variants if known.manifest.precedence < best.manifest.precedence else []
-        if folder.original and versions and max(versions) < best.revision_version:
-            doomed.append(folder.original)
+        if versions and max(versions) < best.revision_version:
+            doomed += folder.originals
     return doomed

@@ -82,7 +82,8 @@ async def _verify(
                 images += sum(1 for state in look.fold if not state.is_removed)
     finally:
         await rows.close()
-    return left, images
+    # A day may be missed by images of several slices.
+    return list(dict.fromkeys(left)), images
 
 
 async def _mend(

@@ -3,20 +3,37 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from bench.synthetic import Deployment, deployment, render
-from ops.differences import Difference
+from ops.dead_letters import Filter, unsettled
+from ops.differences import Difference, Kind
+from ops.garbage import Collector
 from ops.inspection import Inspection
 from ops.output import Output
 from ops.repair import advice, repair
 from ops.rows import Rows
 from processor.handler import Handler
-from shared.events import Deleted, Ready, Reprocess, Uploaded, decode_manifest, encode
-from shared.keys import Owner, command_version, manifest_key, new_id, tombstone_key, variant_key
-from shared.settings import Settings
+from processor.results import read_tombstone
+from shared.cassandra_session import connect
+from shared.dead_letters import dead_letter_headers
+from shared.events import (
+    Deleted,
+    Failed,
+    Failure,
+    OwnerCleared,
+    Ready,
+    Reprocess,
+    Uploaded,
+    decode_manifest,
+    encode,
+)
+from shared.kafka import KafkaDeadLetters, Producer
+from shared.keys import Owner, command_version, manifest_key, new_id, shard_of, tombstone_key, variant_key
+from shared.settings import Settings, Topic
 from shared.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
 from tests.memory import MemoryEventLog
 from tests.ops_command import imagepipe, imagepipe_json
@@ -95,13 +112,51 @@ async def test_rows_that_missed_a_record_are_found_and_mended(world: Deployment)
     assert row.current is not None
 
 
-async def test_a_row_that_no_record_knows_is_found_and_left_to_a_rebuild(world: Deployment) -> None:
+@pytest.mark.parametrize("tables", [(IMAGES, BY_OWNER, BY_DAY), (BY_OWNER,), (BY_DAY,)])
+async def test_a_row_that_no_record_knows_is_found_and_left_to_a_rebuild(
+    world: Deployment, tables: tuple[str, ...]
+) -> None:
     unknown = await _command(world)
-    await world.index.apply(command_writes(unknown, 5, world.settings.day_shards))
-    assert {where for _, where in await of_image(world, unknown, mend=True)} >= {IMAGES}
-    found = [each for each in await look(world) if each.image_id == unknown.image_id and each.where == IMAGES]
-    assert found[0].kind.value == "extra"
-    assert "reindex" in advice(found[0])
+    writes = command_writes(unknown, 5, world.settings.day_shards)
+    await world.index.apply([write for write in writes if write.table in tables])
+    assert await of_image(world, unknown, mend=True) >= {("extra", table) for table in tables}
+    found = [each for each in await look(world) if each.image_id == unknown.image_id and each.where in tables]
+    assert all("reindex" in advice(each) for each in found)
+
+
+async def test_a_row_where_no_reader_looks_is_found(world: Deployment) -> None:
+    image, version = await world.ready(OWNER)
+    shards = world.settings.day_shards
+    [by_owner, by_day] = [
+        write
+        for write in command_writes(image, version, shards)
+        if isinstance(write, Insert) and write.table in (BY_OWNER, BY_DAY)
+    ]
+    other_shard = (shard_of(image.image_id, shards) + 1) % shards
+    await world.index.apply(
+        [
+            replace(by_owner, columns={**by_owner.columns, "owner_id": "somebody else"}),
+            replace(by_day, columns={**by_day.columns, "shard": other_shard}),
+        ]
+    )
+    assert await of_image(world, image) == {("extra", BY_OWNER), ("extra", BY_DAY)}
+
+
+async def test_columns_written_by_hand_are_found_whatever_they_hold(place: Settings, world: Deployment) -> None:
+    image, _ = await world.ready(OWNER)
+    by_hand = f"UPDATE images USING TIMESTAMP {1 << 60} SET {{}} WHERE image_id = {image.image_id}"
+    session = await asyncio.to_thread(connect, place, place.cassandra_keyspace)
+    try:
+        for change, damaged in (
+            ("uploaded_at = '2001-01-01'", 1),
+            ("uploaded_at = null, owner_type = 'NOT ONE'", 2),
+            ("current = {render: 'x'}", 3),
+        ):
+            await asyncio.to_thread(session.execute, by_hand.format(change))
+            found = [each for each in await look(world) if each.image_id == image.image_id]
+            assert [(each.kind.value, each.where) for each in found] == [("wrong", IMAGES)] * damaged
+    finally:
+        await asyncio.to_thread(session.cluster.shutdown)
 
 
 async def test_a_deleted_image_that_came_back_is_found_and_removed(world: Deployment) -> None:
@@ -155,6 +210,78 @@ async def test_damage_in_the_bucket_is_found(world: Deployment) -> None:
     assert {("missing", manifest), ("missing", image.original.path)} <= await of_image(world, image)
 
 
+async def test_objects_that_nothing_names_are_found_and_taken_by_gc(world: Deployment) -> None:
+    image, _ = await world.ready(OWNER)
+    unnamed = variant_key(image.image_id, image.revision, image.ladder.digest, "huge")
+    unasked = variant_key(image.image_id, image.revision, "f" * 16, "small")
+    second = image.original.path.removesuffix("png") + "webp"
+    planted = {unnamed, unasked, second, "images/notes/a.txt", f"images/{str(image.image_id).upper()}/a.txt"}
+    for key in planted:
+        await world.store.put(key, b"?", "image/webp")
+    await world.store.put("tombstones/", b"", "text/plain")
+    found = {each.where: each for each in await look(world)}
+    assert planted <= found.keys()
+    assert {found[key].kind for key in planted} == {Kind.EXTRA}
+    assert all("gc" in advice(found[key]) for key in planted)
+    garbage = await Collector(world.settings, world.store, Output(True), timedelta(0)).run()
+    assert planted <= garbage.objects.keys()
+    assert not {key for key in garbage.objects if str(image.image_id) in key} - planted
+    await world.store.delete([*planted, "tombstones/"])
+    assert await of_image(world, image) == set()
+
+
+async def test_what_is_advised_for_a_manifest_mends_it(world: Deployment) -> None:
+    image, version = await world.ready(OWNER)
+    manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
+    kept = decode_manifest(await world.store.get(manifest))
+    fields = kept.event.model_dump(exclude={"type", "current"})
+    failed = kept.model_copy(update={"event": Failed(**fields, error=Failure(type="corrupt", detail="?"))})
+    for damage in (encode(failed), b"{}"):
+        await world.store.put(manifest, damage, "application/json")
+        assert ("wrong", manifest) in await of_image(world, image)
+    folder = manifest.removesuffix("manifest.json")
+    await world.store.delete([info.key for info in await world.store.list(folder)])
+    again = Reprocess(
+        image_id=image.image_id, owner=OWNER, image_version=version, revision=image.revision,
+        revision_version=version, original=image.original, ladder=world.ladder,
+    )  # fmt: skip
+    await world.answer(again, await world.append(again))
+    assert await of_image(world, image) == set()
+
+
+async def test_a_tombstone_that_nobody_can_read_is_found_and_mended(world: Deployment) -> None:
+    image, _ = await world.ready(OWNER)
+    await world.delete(image)
+    key = tombstone_key(image.image_id)
+    await world.store.put(key, b"{}", "application/json")
+    assert await of_image(world, image) == {("wrong", key)}
+    assert await of_image(world, image, mend=True) == set()
+    assert await read_tombstone(world.store, image.image_id) is not None
+
+
+async def test_a_fence_that_left_an_image_is_found_until_the_image_is_gone(world: Deployment) -> None:
+    owner = Owner(type="verify", id="cleared")
+    image, _ = await world.ready(owner)
+    await world.commands.append(OwnerCleared(owner=owner))
+    later, _ = await world.ready(owner)
+    assert await of_image(world, image) == {("unanswered", "fence")}
+    assert await of_image(world, later) == set()
+    await world.delete(image)
+    assert await of_image(world, image) == set()
+
+
+async def test_a_command_in_the_dlq_counts_until_it_is_answered_or_dropped(world: Deployment) -> None:
+    for action in ("redrive", "drop"):
+        image, version = await world.upload(OWNER)
+        entry = await _dead(world, image, version)
+        assert await of_image(world, image) == {("unanswered", "dlq")}
+        await asyncio.to_thread(imagepipe, world.settings, "dlq", action, entry, "--yes")
+        assert await of_image(world, image) == (set() if action == "drop" else {("unanswered", "log")})
+        if action == "redrive":
+            await world.answer(image, version)
+            assert await of_image(world, image) == set()
+
+
 async def test_objects_of_nobody_are_extra_once_they_are_old_enough(world: Deployment) -> None:
     nobody = await _command(world)
     assert await of_image(world, nobody) == {("extra", nobody.original.path)}
@@ -191,3 +318,19 @@ async def _command(world: Deployment) -> Uploaded:
     image_id, revision = new_id(), new_id()
     original = await world.original(image_id, revision)
     return Uploaded(image_id=image_id, owner=OWNER, revision=revision, original=original, ladder=world.ladder)
+
+
+async def _dead(world: Deployment, command: Uploaded, version: int) -> str:
+    """Name of the entry that a processor makes of a command that it cannot handle."""
+    headers = dead_letter_headers(
+        [], topic=world.settings.topic(Topic.COMMANDS), partition=0, offset=0, version=version,
+        error=RuntimeError("?"), attempts=3,
+    )  # fmt: skip
+    sender = Producer(world.settings)
+    await sender.start()
+    try:
+        await KafkaDeadLetters(sender, world.settings).send(command.owner.key.encode(), encode(command), headers)
+    finally:
+        await sender.close()
+    [entry] = await unsettled(world.settings, Filter(owner=command.owner.key))
+    return entry.name

@@ -1,13 +1,14 @@
 """The fold says of each image what the index must hold, whatever the order in which records are read."""
 
 import random
+from dataclasses import replace
 
 from ops.differences import Kind, check_row, check_unanswered, missing_rows, wanted_objects
 from ops.finished import Asked, Snapshot
 from ops.fold import Fold
 from ops.rows import StoredRow, key_in, state_writes
 from shared.events import Command, Deleted, Event, Removed
-from shared.keys import answer_version, manifest_key, new_id
+from shared.keys import answer_version, manifest_key, new_id, uploaded_at
 from shared.tables import BY_DAY, BY_OWNER, IMAGES, command_writes, event_writes
 from tests.memory import MemoryIndex
 from tests.records import OWNER, deleted, failed, ready, replaced, uploaded
@@ -21,7 +22,8 @@ def _stored(fold: Fold, image_id: object) -> dict[str, StoredRow]:
     (state,) = [each for each in fold if each.image_id == image_id]
     return {
         table: StoredRow(
-            table, key_in(table, state.image_id, state.owner, SHARDS), state.image_id, state.owner, None,
+            table, key_in(table, state.image_id, state.owner, SHARDS), state.image_id, state.owner,
+            uploaded_at(state.image_id),
             {name: (cell.version, cell.values[0]) for name, cell in state.live().items()},
         )
         for table in TABLES
@@ -84,14 +86,14 @@ def test_a_row_is_clean_stale_missing_wrong_or_extra() -> None:
     (state,) = fold
     early = _stored(fold, state.image_id)[IMAGES]
     assert sorted(state.unanswered) == [10, 20]
-    assert [each.kind for each in check_unanswered(state)] == [Kind.UNANSWERED] * 2
+    assert [each.kind for each in check_unanswered(state, {}, {})] == [Kind.UNANSWERED] * 2
     for event in events:
         fold.add_event(event)
-    assert list(check_unanswered(state)) == []
+    assert list(check_unanswered(state, {}, {})) == []
     row = _stored(fold, state.image_id)[IMAGES]
     assert list(check_row(state, row, SHARDS)) == []
     assert {each.kind for each in check_row(state, early, SHARDS)} == {Kind.STALE}
-    late = StoredRow(row.table, row.key, row.image_id, row.owner, None, {**row.cells, "outcome": (99, None)})
+    late = replace(row, cells={**row.cells, "outcome": (99, None)})
     assert [each.kind for each in check_row(state, late, SHARDS)] == [Kind.WRONG]
     assert [each.where for each in missing_rows(state, [IMAGES])] == [BY_OWNER, BY_DAY]
     assert [each.kind for each in check_row(None, row, SHARDS)] == [Kind.EXTRA]
