@@ -1,6 +1,5 @@
 """From request to form: admission, pace, limits and owner of everything that brings files."""
 
-import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from gateway.multipart import FILE_FIELD, Form, FormLimits, boundary_of, read_fo
 from gateway.owners import owner_from_pairs
 from gateway.problems import Problem
 from gateway.wiring import Services
+from shared.foreign import read_json
 from shared.keys import RESERVED_OWNER_TYPE, Owner
 from shared.settings import Settings
 
@@ -104,7 +104,7 @@ async def json_object(request: Request, settings: Settings) -> dict[str, Any]:
         await linger(request)
         raise
     try:
-        value = json.loads(body)
+        value = read_json(body)
     except ValueError:
         raise Problem("bad_request", "the body is not valid JSON") from None
     if not isinstance(value, dict):

@@ -1,10 +1,10 @@
 """`imagepipe tail`: records of the log as they come, readable or as JSON."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -13,6 +13,7 @@ from ops.output import Output
 from ops.positions import HELP, start_offsets
 from ops.running import run
 from ops.topic_reader import Record, TopicReader
+from shared.foreign import read_json
 from shared.keys import Owner
 from shared.settings import Settings, Topic
 
@@ -63,14 +64,14 @@ async def _tail(
 
 def summary(record: Record) -> dict[str, Any]:
     """What people look for in a record: `type`, `owner`, `image_id`, None where it does not tell; `record` is whole."""
-    content = _json(record.value)
+    content = _object(record.value)
     return {
         "time": datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds"),
         "partition": record.partition,
         "offset": record.offset,
-        "type": content.get("type"),
+        "type": _text(content.get("type")),
         "owner": _owner(content.get("owner")),
-        "image_id": content.get("image_id"),
+        "image_id": _uuid(content.get("image_id")),
         "record": content or None,
     }
 
@@ -83,18 +84,30 @@ def show(record: Record, document: Mapping[str, Any], output: Output) -> None:
     place = f"{record.partition}:{record.offset}"
     content = document["record"] or {}
     kind = document["type"] or ("(null)" if record.value is None else "(not a record of ours)")
-    detail = (content.get("error") or {}).get("type") or content.get("answers") or ""
-    version = f"v{content['version']}" if "version" in content else ""
+    error, version = content.get("error"), _text(content.get("version"))
+    detail = (_text(error.get("type")) if isinstance(error, dict) else None) or _text(content.get("answers")) or ""
     parts = (document["time"], f"{place:>10}", f"{kind:<16}", document["image_id"] or "-", document["owner"] or "-")
-    output.line(" ".join((*parts, version, detail)).rstrip())
+    output.line(" ".join((*parts, f"v{version}" if version else "", detail)).rstrip())
 
 
-def _json(value: bytes | None) -> dict[str, Any]:
+def _object(value: bytes | None) -> dict[str, Any]:
     try:
-        content = json.loads(value or b"")
+        content = read_json(value or b"")
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    """Text of one line, or None: whatever else stands there is shown with the whole record only."""
+    return value if isinstance(value, str) and value.isprintable() else None
+
+
+def _uuid(value: Any) -> str | None:
+    try:
+        return str(UUID(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _owner(value: Any) -> str | None:

@@ -11,6 +11,7 @@ from processor.render import RenderedVariant
 from shared.documents import media_url
 from shared.errors import ImageRejected, NotFound, PoisonRecord, PreconditionFailed, Unavailable
 from shared.events import Manifest, RenderCommand, Variant, decode_manifest, encode, render_name
+from shared.foreign import read_json
 from shared.inspect import inspect
 from shared.keys import image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key
 from shared.ports import ObjectStore
@@ -28,8 +29,8 @@ async def read_tombstone(store: ObjectStore, image_id: UUID) -> int | None:
     except NotFound:
         return None
     try:
-        return int(json.loads(data)["version"])
-    except (ValueError, KeyError, TypeError) as error:
+        return int(read_json(data)["version"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise PoisonRecord(f"{tombstone_key(image_id)} is not a tombstone: {error!r}") from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from processor.render import RenderedVariant, Rendering, RenderLimits
 from shared.errors import ImageRejected
+from shared.foreign import read_json
 from shared.ladder import Ladder
 
 PREFIX = struct.Struct(">II")
@@ -70,7 +71,7 @@ def parse_answer(header: bytes, body: bytes) -> Rendering:
     and BadAnswerError where the answer makes no sense.
     """
     try:
-        fields: dict[str, Any] = json.loads(header)
+        fields: dict[str, Any] = read_json(header)
         kind = fields["kind"]
         if kind == "rejected":
             raise ImageRejected(str(fields["reason"]), str(fields["detail"]))

@@ -28,6 +28,26 @@ from shared.ladder import Ladder
 BASE = "https://img.example.org"
 OWNER = Owner(type="user", id="1")
 
+POISON: list[bytes | None] = [
+    b"not json",
+    b"\xff\xfe\x00",
+    b"",
+    None,
+    b'{"type":"image.unheard","schema_version":1}',
+    b'{"type":"owner.cleared","schema_version":2,"owner":{"type":"user","id":"1"}}',
+    b'{"type":"image.uploaded","schema_version":1,"padding":"' + b"x" * 1_000_000 + b'"}',
+    b"[" * 1_000_000,
+    b"[" * 1_000,
+    b"[" * 500 + b"]" * 500,
+    b'{"error":' + b'{"type":' * 900 + b"1" + b"}" * 901,
+    b'{"error":"boom","answers":["x"],"version":{}}',
+    b'{"image_id":5}',
+    b'{"type":["x"],"image_id":"five","owner":"user:1"}',
+    b'{"type":"\\u001b[2J","error":{"type":"\\n"}}',
+    b'{"type":"\\ud800"}',
+]
+"""Values that are no record of ours."""
+
 
 def id_at(moment: datetime, tail: int = 0) -> UUID:
     """A UUIDv7 of this moment; `tail` tells those of one millisecond apart."""

@@ -33,6 +33,7 @@ from shared.settings import Settings, Topic
 from shared.topics import require_topics
 from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
 from tests.processing import committed
+from tests.records import POISON
 from tests.stack import isolated
 from tests.stopwatch import within
 
@@ -320,18 +321,6 @@ async def test_ours_commits_nothing_above_a_record_that_is_not_settled(settings:
         await until(lambda: len(ended) == 6, "the last")
         await ours.agent.commit()
         assert await position(settings) == 6
-
-
-POISON: list[bytes | None] = [
-    b"not json",
-    b"\xff\xfe\x00",
-    b"",
-    None,
-    b'{"type":"image.unheard","schema_version":1}',
-    b'{"type":"owner.cleared","schema_version":2,"owner":{"type":"user","id":"1"}}',
-    b'{"type":"image.uploaded","schema_version":1,"padding":"' + b"x" * 1_000_000 + b'"}',
-    b"[" * 1_000_000,
-]
 
 
 async def test_ours_dead_letters_what_it_cannot_read_or_handle_and_only_then_commits(settings: Settings) -> None:

@@ -17,8 +17,10 @@ from shared.ports import Appended
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 from tests.ops_command import imagepipe, imagepipe_json
-from tests.records import deleted, failed, uploaded
+from tests.records import POISON, deleted, failed, uploaded
 from tests.stack import isolated
+
+DEEP = b"[" * 1_000_000
 
 
 @pytest.fixture
@@ -151,6 +153,46 @@ async def test_dropped_entries_are_gone_from_the_list_and_others_stay(space: Set
     await asyncio.to_thread(imagepipe, space, "dlq", "drop", "--owner", owner.key, "--error", "first", "--yes")
     left = await unsettled(space, Filter(owner=owner.key))
     assert [letter.reason for letter in left] == ["ValueError: second"]
+
+
+async def test_what_nobody_can_read_is_shown_redriven_and_dropped(engines: Settings) -> None:
+    with isolated(engines, topics=True, bucket=True, topic_partitions=1) as settings:
+        producer = Producer(settings)
+        await producer.start()
+        for offset, value in enumerate(POISON):
+            headers = dead_letter_headers(
+                [], topic=settings.topic(Topic.COMMANDS), partition=0, offset=offset, version=None,
+                error=ValueError(f"poison {offset}."), attempts=1,
+            )  # fmt: skip
+            await KafkaDeadLetters(producer, settings).send(b"user:1", value, headers)
+        await producer.close()
+
+        listed = await asyncio.to_thread(imagepipe_json, settings, "dlq", "list")
+        assert [row["error"] for row in listed] == [f"ValueError: poison {offset}." for offset in range(len(POISON))]
+        assert "poison 0." in await asyncio.to_thread(imagepipe, settings, "dlq", "list")
+        assert "[[[[" in await asyncio.to_thread(
+            imagepipe, settings, "dlq", "show", listed[POISON.index(DEEP)]["entry"]
+        )
+        small = ["dlq", "redrive", "--error", "poison 0.", "--yes"]
+        assert (await asyncio.to_thread(imagepipe_json, settings, *small))["redriven"] == 1
+        dropped = await asyncio.to_thread(imagepipe_json, settings, "dlq", "drop", "--all", "--yes")
+        assert dropped["dropped"] == len(POISON) - 1
+        assert await asyncio.to_thread(imagepipe_json, settings, "dlq", "list") == []
+
+
+async def test_tail_goes_past_what_nobody_can_read(engines: Settings) -> None:
+    with isolated(engines, topics=True, topic_partitions=1) as settings:
+        producer = Producer(settings)
+        await producer.start()
+        values = [value for value in POISON if value is None or len(value) < 1_000_000]
+        for value in values:
+            await producer.send(settings.topic(Topic.COMMANDS), value, key=b"user:1", headers=[])
+        await producer.close()
+        arguments = ["tail", "--topic", "commands", "--no-follow", "--from", "beginning"]
+        lines = (await asyncio.to_thread(imagepipe, settings, *arguments)).splitlines()
+        assert [line.split()[1] for line in lines] == [f"0:{offset}" for offset in range(len(values))]
+        documents = (await asyncio.to_thread(imagepipe, settings, *arguments, "--json")).splitlines()
+        assert [json.loads(each)["offset"] for each in documents] == list(range(len(values)))
 
 
 def _failed(command: Uploaded, offset: int) -> Failed:

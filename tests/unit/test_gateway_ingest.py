@@ -100,7 +100,14 @@ async def test_a_key_must_be_one_of_the_owners_own(body: dict[str, Any], status:
 
 
 @pytest.mark.parametrize(
-    ("content", "code"), [(b"", "bad_request"), (b"[1]", "bad_request"), (b"{" * 20_000, "body_too_large")]
+    ("content", "code"),
+    [
+        (b"", "bad_request"),
+        (b"[1]", "bad_request"),
+        (b"[" * 10_000, "bad_request"),
+        (b'{"user_id":' * 1_000, "bad_request"),
+        (b"{" * 20_000, "body_too_large"),
+    ],
 )
 async def test_a_body_that_is_no_small_json_object_is_refused(content: bytes, code: str) -> None:
     gateway = MemoryGateway()

@@ -339,3 +339,10 @@ async def test_a_manifest_nobody_can_read_is_a_surprise_not_an_answer(bench: Ben
     await bench.store.put(key, b"{}", "application/json")
     with pytest.raises(PoisonRecord):
         await bench.handler.handle(upload, version(0))
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[" * 10_000, b'{"version":[]}', b'{"version":1e999}'])
+async def test_nor_is_a_tombstone_nobody_can_read(bench: Bench, upload: Uploaded, data: bytes) -> None:
+    await bench.store.put(tombstone_key(upload.image_id), data, "application/json")
+    with pytest.raises(PoisonRecord, match="is not a tombstone"):
+        await bench.handler.handle(upload, version(0))

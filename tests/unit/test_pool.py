@@ -258,7 +258,8 @@ def test_answers_survive_the_wire() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [b"", b"[]", b"no json", b"\xff\xfe", b'{"kind": "rendered"}', b'{"kind": "rejected"}', b'{"kind": "other"}',
+    [b"", b"[]", b"[" * 10_000, b"no json", b"\xff\xfe", b'{"kind": "rendered"}', b'{"kind": "rejected"}',
+     b'{"kind": "other"}',
      b'{"kind": "rendered", "variants": [{"name": "full", "size": 99, "width": 1, "height": 1, "sha256": ""}]}',
      b'{"kind": "rendered", "variants": [{"name": "full", "size": -1, "width": 1, "height": 1, "sha256": ""}]}'],
 )  # fmt: skip
