@@ -96,7 +96,7 @@ async def _reprocess(
             with output.progress("Reprocess", matched) as advance:
                 async for row in _chosen(settings, live, choice):
                     await pace.wait()
-                    await log.append(_command(row, settings))
+                    await log.append(_command(row, choice.where, settings))
                     pace.sent()
                     document["published"] += 1
                     advance()
@@ -169,21 +169,32 @@ async def _rows(settings: Settings, live: CassandraIndex, choice: Choice) -> Asy
 
 
 def _wants(row: ImageRow, where: Where, digest: str) -> bool:
-    """Whether the image is meant. One whose latest request is under way gets its variants without us."""
+    """Whether the image is meant."""
     match where:
         case Where.LADDER:
-            return (
-                row.current is not None and status(row) != "processing" and row.current.render.split("-")[0] != digest
-            )
+            return row.current is not None and not _is_open(row) and row.current.render.split("-")[0] != digest
         case Where.FAILED:
             return row.request is not None and status(row) == "failed"
         case Where.ALL:
-            return status(row) != "processing"
+            return not _is_open(row)
 
 
-def _command(row: ImageRow, settings: Settings) -> Reprocess:
-    """Render what is served, or, of an image that failed, what was asked for."""
-    group = row.request if status(row) == "failed" and row.request else row.current or row.request
+def _is_open(row: ImageRow) -> bool:
+    """Whether the latest request may yet be ready at its own version.
+
+    One under way gets its variants without us. One whose original is lost has no manifest, so a replay renders it once
+    the original is back. A render of what is served now would have the higher version, and keep it out of the index.
+    """
+    lost = row.outcome is not None and row.outcome.error_type == "original_lost"
+    return status(row) == "processing" or (row.current is not None and status(row) == "failed" and lost)
+
+
+def _command(row: ImageRow, where: Where, settings: Settings) -> Reprocess:
+    """Render what is served, and what was asked for only where that is meant or nothing is served.
+
+    A client was told that a failed replacement failed: it must not go live because the ladder changes.
+    """
+    group = row.request if where is Where.FAILED else row.current or row.request
     assert group is not None, "a row has a request or something that is served"
     original = row.current.original if group is row.current and row.current else group
     return Reprocess(

@@ -7,10 +7,10 @@ import pytest
 
 from bench.synthetic import Deployment, deployment
 from ops.topic_reader import TopicReader
-from shared.events import Reprocess, decode_command
-from shared.keys import Owner, image_prefix, tombstone_key
+from shared.documents import document, status
+from shared.events import Failed, Ready, Reprocess, decode_command
+from shared.keys import Owner, command_version, image_prefix, tombstone_key
 from shared.settings import Settings, Topic
-from shared.tables import event_writes
 from tests.ops_command import imagepipe_json
 from tests.stack import isolated_deployment
 
@@ -31,6 +31,18 @@ async def world(place: Settings) -> AsyncIterator[Deployment]:
 
 async def _objects(world: Deployment) -> dict[str, tuple[str, object]]:
     return {info.key: (info.etag, info.modified) for info in await world.store.list("images/")}
+
+
+async def _reprocesses(world: Deployment) -> list[tuple[Reprocess, int]]:
+    """Every command of `imagepipe reprocess` in the log, with its version."""
+    found = []
+    async with TopicReader(world.settings, world.settings.topic(Topic.COMMANDS)) as reader:
+        async for batch in reader.read(await reader.beginnings(), await reader.ends()):
+            for record in batch:
+                command = decode_command(record.value)
+                if isinstance(command, Reprocess):
+                    found.append((command, command_version(world.settings.epoch, record.offset)))
+    return found
 
 
 async def test_finished_commands_are_passed_by_and_nothing_is_touched(world: Deployment) -> None:
@@ -74,14 +86,62 @@ async def test_a_reprocess_is_published_for_each_image_of_another_ladder_and_pac
     arguments = ["reprocess", "--owner", OWNER.key, "--backlog", "5", "--yes"]
     done = await asyncio.to_thread(imagepipe_json, changed, *arguments)
     assert (done["matched"], done["published"]) == (1, 1)
-    published = []
-    async with TopicReader(world.settings, world.settings.topic(Topic.COMMANDS)) as reader:
-        async for batch in reader.read(await reader.beginnings(), await reader.ends()):
-            published += [decode_command(record.value) for record in batch]
-    (command,) = [each for each in published if isinstance(each, Reprocess)]
+    ((command, version),) = await _reprocesses(world)
     assert command.ladder == ladder
     # Answered, it is of the current ladder.
-    event = await world.handler.handle(command, (1 << 52) + 1000)
-    assert event is not None
-    await world.index.apply(event_writes(event, world.settings.day_shards))
+    await world.answer(command, version)
     assert (await asyncio.to_thread(imagepipe_json, changed, *arguments))["matched"] == 0
+
+
+@pytest.mark.parametrize("where", ["ladder!=current", "all"])
+async def test_what_is_served_beside_a_failed_replacement_gets_the_new_ladder(world: Deployment, where: str) -> None:
+    first, version = await world.ready(OWNER)
+    failed, failed_version = await world.replace(first, version)
+    await world.store.put(failed.original.path, b"something else", "image/png")
+    assert isinstance(await world.answer(failed, failed_version), Failed)
+    before = await world.index.image(first.image_id)
+    assert before is not None
+
+    ladder = world.ladder.model_copy(update={"full_quality": 60})
+    changed = world.settings.model_copy(update={"ladder": ladder})
+    # What made it fail has passed: nobody asked for it once more all the same.
+    await world.store.put(failed.original.path, f"picture {failed.revision}".encode(), "image/png")
+    await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--where", where, "--backlog", "9", "--yes")
+    ((command, command_at),) = await _reprocesses(world)
+    assert (command.revision, command.revision_version) == (first.revision, version)
+    assert isinstance(await world.answer(command, command_at), Ready)
+
+    after = await world.index.image(first.image_id)
+    assert after is not None
+    assert after.current is not None
+    assert (after.current.revision, after.current.render.split("-")[0]) == (first.revision, ladder.digest)
+    assert (after.request, after.outcome, status(after)) == (before.request, before.outcome, "failed")
+    assert document(after, "")["pending"] == document(before, "")["pending"]
+    assert (await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--dry-run"))["matched"] == 0
+
+    # The failed one may still be asked for: it comes after what is served, whatever was rendered since.
+    await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--where", "failed", "--backlog", "9", "--yes")
+    _, (command, command_at) = sorted(await _reprocesses(world), key=lambda each: each[1])
+    assert command.revision == failed.revision
+    assert isinstance(await world.answer(command, command_at), Ready)
+    last = await world.index.image(first.image_id)
+    assert last is not None
+    assert last.current is not None
+    assert (last.current.revision, status(last)) == (failed.revision, "ready")
+
+
+async def test_a_replacement_whose_original_may_come_back_is_not_overtaken(world: Deployment) -> None:
+    first, version = await world.ready(OWNER)
+    lost, lost_version = await world.replace(first, version)
+    await world.store.delete([lost.original.path])
+    assert isinstance(await world.answer(lost, lost_version), Failed)
+    changed = world.settings.model_copy(update={"ladder": world.ladder.model_copy(update={"full_quality": 60})})
+    for where, matched in (("ladder!=current", 0), ("all", 0), ("failed", 1)):
+        done = await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--where", where, "--dry-run")
+        assert done["matched"] == matched
+    await world.store.put(lost.original.path, f"picture {lost.revision}".encode(), "image/png")
+    await world.answer(lost, lost_version)
+    row = await world.index.image(first.image_id)
+    assert row is not None
+    assert row.current is not None
+    assert row.current.revision == lost.revision
