@@ -17,12 +17,47 @@ OURS = ("gateway", "processor", "indexer", "sweep", "init")
 DEV_ONLY = ("s3", "s3-user")
 SETTINGS = {name.upper() for name in Settings.model_fields}
 COMPOSE_ONLY = {"COMPOSE_PROFILES", "CDN_CACHE_SIZE"}
+CONTAINERS_OWN = {
+    # Ports and interfaces, in the images and in what is published.
+    "GATEWAY_HOST", "GATEWAY_PORT", "GATEWAY_INTERNAL_PORT", "PROCESSOR_INTERNAL_PORT", "INDEXER_INTERNAL_PORT",
+    "INTERNAL_HOST",
+    # The engines here are one node each, without TLS and passwords.
+    "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_CA_FILE", "KAFKA_CLIENT_CERT_FILE",
+    "KAFKA_CLIENT_KEY_FILE", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD",
+    "TOPIC_REPLICATION_FACTOR", "TOPIC_MIN_INSYNC_REPLICAS", "CASSANDRA_CONTACT_POINTS", "CASSANDRA_PORT",
+    "CASSANDRA_DATACENTER", "CASSANDRA_REPLICATION_FACTOR", "CASSANDRA_USERNAME", "CASSANDRA_PASSWORD",
+    "CASSANDRA_TLS", "CASSANDRA_CA_FILE", "CASSANDRA_CHECK_HOSTNAME",
+}  # fmt: skip
+OF_INIT = {"S3_ADMIN_ACCESS_KEY_ID", "S3_ADMIN_SECRET_ACCESS_KEY", "S3_MANAGE_BUCKET"}
+OTHER_DEFAULTS = {"S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "PUBLIC_BASE_URL"}
 REFERENCE = re.compile(r"\$\{(?P<name>\w+)(?::?(?P<kind>[-?])(?P<rest>[^}]*))?\}")
 
 
 @pytest.mark.parametrize("service", [*OURS, "s3-user"])
 def test_every_variable_of_our_services_is_a_setting(service: str) -> None:
     assert set(SERVICES[service]["environment"]) <= SETTINGS
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_setting_in_the_users_env_file_reaches_our_services(service: str) -> None:
+    given = SERVICES[service]["environment"]
+    expected = SETTINGS - CONTAINERS_OWN - (set() if service == "init" else OF_INIT)
+    passed = {name for name, value in given.items() if f"${{{name}:" in str(value)}
+    assert passed == expected
+
+
+@pytest.mark.parametrize("name", ["EPOCH", "TOPIC_PREFIX", "TOPIC_PARTITIONS", "LADDER", "COMMANDS_RETENTION"])
+def test_what_the_runbooks_change_is_the_users(name: str) -> None:
+    assert name not in CONTAINERS_OWN
+
+
+def test_what_is_not_given_is_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    given = {name: _resolved(value) for name, value in SERVICES["init"]["environment"].items()}
+    for name in given.keys() - CONTAINERS_OWN - OTHER_DEFAULTS:
+        monkeypatch.setenv(name, given[name])
+    assert Settings(_env_file=None) == Settings.model_construct()
 
 
 def test_every_variable_that_is_asked_of_the_user_is_a_setting() -> None:
