@@ -4,22 +4,29 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
+from deploy.local import process
 from deploy.local.errors import StackError
+from deploy.local.parts import Part
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from deploy.local.state import Phase, Root, State
 
-PATIENCE = 300.0
-"""Seconds; each part has its own, shorter limit."""
+PATIENCE = 3 * Part.start_timeout
+"""Seconds: engines start, are prepared, then the services start. The supervisor itself ends at the first part that is
+later than its own limit, and says which; this is for one that hangs."""
 
 
-def start(options: Options, reporter: Reporter) -> State:
-    """Start a supervisor in its own session and return when all parts are ready. Raises StackError."""
+def start(options: Options, lock: IO[str], reporter: Reporter) -> State:
+    """Start a supervisor in its own session and return when all parts are ready. Raises StackError.
+
+    The root's lock goes over to it: at no time does the root look free.
+    """
     root = options.root
     root.create()
     log = root.logs / "supervisor.log"
-    argv = [sys.executable, "-m", "ops.supervise", "--root", str(root.path)]
+    argv = [sys.executable, "-m", "ops.supervise", "--root", str(root.path), "--lock", str(lock.fileno())]
     if options.gateway_port is not None:
         argv += ["--gateway-port", str(options.gateway_port)]
     if not options.with_services:
@@ -29,9 +36,15 @@ def start(options: Options, reporter: Reporter) -> State:
     with log.open("wb") as output:
         child = subprocess.Popen(
             argv, env=dict(options.given), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=True, pass_fds=(lock.fileno(),),
         )  # fmt: skip
-    return follow_until_ready(child, root, log, reporter)
+    root.name_holder(lock, process.reference(child.pid))
+    lock.close()
+    try:
+        return follow_until_ready(child, root, log, reporter)
+    except KeyboardInterrupt:
+        reporter.say(f"It goes on starting in the background; `imagepipe down --root {root.path}` ends it.")
+        raise
 
 
 def follow_until_ready(child: subprocess.Popen[bytes], root: Root, log: Path, reporter: Reporter) -> State:

@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +17,7 @@ from deploy.local.cache import user_cache
 from deploy.local.errors import StackError
 from deploy.local.logs import ConsoleSink, Sink
 from deploy.local.reporting import Reporter
-from deploy.local.state import Phase, Root, State
+from deploy.local.state import Phase, ProcessRef, Root, State
 from ops import background
 from ops.options import DEFAULT_ROOT, RootOption, root_at
 
@@ -73,27 +74,50 @@ def up(
         reporter.say(f"It runs already, under {options.root.path}.")
         show_urls(reporter, options.root, state)
     elif detach:
-        stack.fetch(options.engines, user_cache(), reporter)
-        state = background.start(options, reporter)
+        with locked(options.root) as lock:
+            fetch(options, lock, reporter)
+            state = background.start(options, lock, reporter)
         greet(reporter, options, state, sample)
     else:
         sink = ConsoleSink(console)
-        serve(options, reporter, sink.show, lambda state: greet(reporter, options, state, sample))
+        with locked(options.root) as lock:
+            serve(options, lock, reporter, sink.show, lambda state: greet(reporter, options, state, sample))
 
 
-def serve(options: stack.Options, reporter: Reporter, sink: Sink, when_ready: Callable[[State], None]) -> None:
-    """Start the stack in this process and keep it running until a signal comes. Raises StackError."""
-    options.root.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = options.root.try_lock()
+def locked(root: Root) -> IO[str]:
+    """The root's lock, held until the file is closed; the directory is made. Raises StackError."""
+    root.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = root.try_lock()
     if lock is None:
-        raise StackError(f"A stack under {options.root.path} is just being started by another `imagepipe up`.")
-    with lock:
-        try:
-            found = stack.fetch(options.engines, user_cache(), reporter)
-        except KeyboardInterrupt:
-            raise StackError("Interrupted; what was downloaded whole is kept.") from None
-        state = stack.prepare(options, reporter)
-        asyncio.run(stack.run(options, state, found, reporter, sink, when_ready))
+        raise StackError(f"A stack under {root.path} is just being started by another `imagepipe up`.")
+    return lock
+
+
+def fetch(options: stack.Options, lock: IO[str], reporter: Reporter) -> dict[str, Path]:
+    """Programs and jars of the engines. `down` finds this process meanwhile; its SIGTERM is as Ctrl-C.
+
+    Raises StackError.
+    """
+    options.root.name_holder(lock, process.reference(os.getpid()))
+    usual = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return stack.fetch(options.engines, user_cache(), reporter)
+    except KeyboardInterrupt:
+        raise StackError("Interrupted; what was downloaded whole is kept.") from None
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
+def serve(
+    options: stack.Options, lock: IO[str], reporter: Reporter, sink: Sink, when_ready: Callable[[State], None]
+) -> None:
+    """Start the stack in this process, which holds the lock, and keep it running until a signal comes.
+
+    Raises StackError.
+    """
+    found = fetch(options, lock, reporter)
+    state = stack.prepare(options, reporter)
+    asyncio.run(stack.run(options, state, found, reporter, sink, when_ready))
 
 
 def greet(reporter: Reporter, options: stack.Options, state: State, sample: bool) -> None:
@@ -140,28 +164,44 @@ def down(
         if not delete_data or place.is_supervised():
             raise
         state = None
-    if state is None:
-        reporter.say(f"No stack under {place.path}.")
-    elif not _stop(place, state, reporter):
-        reporter.say(f"Nothing runs under {place.path}.")
+    if not _stop(place, state, reporter):
+        reporter.say(f"No stack under {place.path}." if state is None else f"Nothing runs under {place.path}.")
     if delete_data and place.path.exists():
-        place.delete()
+        with locked(place):
+            place.delete()
         reporter.say(f"Removed the stack's data under {place.path}.")
 
 
-def _stop(root: Root, state: State, reporter: Reporter) -> bool:
-    """Whether there was something to stop."""
-    supervisor = process.find(state.supervisor) if root.is_supervised() else None
-    if supervisor is not None and state.supervisor is not None:
-        with reporter.step("Services and engines ended in order"):
+def _stop(root: Root, state: State | None, reporter: Reporter) -> bool:
+    """Whether there was something to stop. Raises StackError where the supervisor cannot be told."""
+    reference = _supervisor(root, state)
+    supervisor = process.find(reference)
+    if supervisor is not None and reference is not None:
+        with reporter.step("Services and engines ended in order" if state else "The start was ended"):
             supervisor.terminate()
-            if not process.wait_until_gone(state.supervisor, STOP_PATIENCE):
+            if not process.wait_until_gone(reference, STOP_PATIENCE):
                 supervisor.kill()
-    left = process.leftovers(state.stack_id)
+    # The unreadable state that `--delete-data` removes tells of no processes.
+    last = (root.load() if supervisor else None) or state
+    left = process.leftovers(last.stack_id) if last else []
     if left:
         process.end(left, grace=10)
         reporter.say(f"Ended {len(left)} processes that had lost their supervisor.")
-    last = root.load() or state
-    last.supervisor, last.phase = None, Phase.STOPPED
-    root.save(last)
+    if last:
+        last.supervisor, last.phase = None, Phase.STOPPED
+        root.save(last)
     return bool(supervisor or left)
+
+
+def _supervisor(root: Root, state: State | None) -> ProcessRef | None:
+    """Who keeps this root running, or downloads for it; None where nobody does."""
+    if not root.is_supervised():
+        return None
+    # The state alone names it where an earlier version has started it.
+    reference = root.holder() or (state.supervisor if state else None)
+    if process.find(reference) is None and root.is_supervised():
+        raise StackError(
+            f"An `imagepipe up` under {root.path} is just starting or ending: try again in a moment. If it stays, "
+            f"`fuser {root.lock_file}` names its process."
+        )
+    return reference

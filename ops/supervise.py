@@ -16,7 +16,7 @@ from rich.console import Console
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from ops.options import root_at
-from ops.stack import serve
+from ops.stack import locked, serve
 from shared.errors import ImagepipeError
 
 
@@ -25,11 +25,13 @@ def supervise(
     gateway_port: Annotated[int | None, typer.Option()] = None,
     engines: Annotated[bool, typer.Option("--engines")] = False,
     cluster: Annotated[bool, typer.Option("--cluster")] = False,
+    lock: Annotated[int | None, typer.Option(help="Descriptor of the root's lock, where it is held already.")] = None,
 ) -> None:
     """As `imagepipe up`, with the parts' logs in files only."""
     reporter = Reporter(Console(highlight=False, width=120))
     options = Options(root_at(root), gateway_port, not engines, dict(os.environ), cluster)
-    serve(options, reporter, lambda _name, _line, _quiet: None, lambda _state: None)
+    with os.fdopen(lock, "a") if lock is not None else locked(options.root) as held:
+        serve(options, held, reporter, lambda _name, _line, _quiet: None, lambda _state: None)
 
 
 def quieten_clients() -> None:

@@ -1,6 +1,7 @@
 """What a stack remembers under its root: ports, secrets, and the processes it runs."""
 
 import base64
+import contextlib
 import fcntl
 import json
 import os
@@ -119,7 +120,7 @@ class Root:
 
     @property
     def lock_file(self) -> Path:
-        """Locked by the running supervisor, and freed by the kernel however that ends."""
+        """Locked by the running supervisor, which it names, and freed by the kernel however that ends."""
         return self.path / "supervisor.lock"
 
     @property
@@ -169,6 +170,21 @@ class Root:
             file.close()
             return None
         return file
+
+    def name_holder(self, lock: IO[str], holder: ProcessRef | None) -> None:
+        """Say in the lock's file who holds it: there is no state yet while the first `up` downloads."""
+        # On a full disk the start itself says what is wrong.
+        with contextlib.suppress(OSError):
+            lock.truncate(0)
+            lock.write(holder.model_dump_json() if holder else "")
+            lock.flush()
+
+    def holder(self) -> ProcessRef | None:
+        """Who has locked last, as far as that is known."""
+        try:
+            return ProcessRef.model_validate_json(self.lock_file.read_text())
+        except (ValidationError, OSError):
+            return None
 
     def is_supervised(self) -> bool:
         """Whether a supervisor runs for this root."""
