@@ -22,6 +22,7 @@ class Violation:
 LOST = "acknowledged upload lost"
 UNFINISHED = "image neither ready nor failed with a reason"
 WRONG_CONTENT = "other bytes than those of the last acknowledged request"
+MISPLACED = "image in the list of another owner"
 RESURRECTED = "acknowledged delete or clear undone"
 LEFTOVER = "objects of a deleted image in the bucket"
 TWICE = "image or upload visible twice"
@@ -39,15 +40,26 @@ class _Image:
     changes: list[Operation] = field(default_factory=list)
 
     def contents(self) -> set[str]:
-        """Checksums that may be served."""
-        renderable = [op for op in self.changes if op.kind is Kind.REPLACE and op.renderable]
-        acknowledged = [op for op in renderable if op.result is Result.OK]
-        last = acknowledged[-1] if acknowledged else self.upload
-        maybe = {op.sha256 for op in renderable if op.result is Result.UNKNOWN}
-        return {sha for sha in {last.sha256, *maybe} if sha}
+        """Checksums that may be served: those of a request that can be rendered, if one certainly took effect."""
+        rendered = [op for op in self._acknowledged() if op.renderable]
+        if not rendered:
+            return {op.sha256 for op in self.latest() if op.sha256}
+        maybe = [op for op in self.unknown(Kind.REPLACE) if op.renderable]
+        return {op.sha256 for op in [rendered[-1], *maybe] if op.sha256}
 
-    def deletes(self, result: Result) -> list[Operation]:
-        return [op for op in self.changes if op.kind is Kind.DELETE and op.result is result]
+    def latest(self) -> list[Operation]:
+        """Requests of which one is the last that took effect: the last acknowledged, or any of unknown outcome."""
+        return [self._acknowledged()[-1], *self.unknown(Kind.REPLACE)]
+
+    def unknown(self, kind: Kind) -> list[Operation]:
+        return [op for op in self.changes if op.kind is kind and op.result is Result.UNKNOWN]
+
+    def is_deleted(self) -> bool:
+        return any(op.kind is Kind.DELETE and op.result is Result.OK for op in self.changes)
+
+    def _acknowledged(self) -> list[Operation]:
+        replaced = [op for op in self.changes if op.kind is Kind.REPLACE and op.result is Result.OK]
+        return [self.upload, *replaced]
 
 
 def check(history: Iterable[Operation], state: FinalState) -> list[Violation]:
@@ -56,17 +68,23 @@ def check(history: Iterable[Operation], state: FinalState) -> list[Violation]:
     images = _images(operations)
     clears = [op for op in operations if op.kind is Kind.CLEAR and op.result is not Result.REFUSED]
     found = {image.image_id: image for image in state.listed}
-    violations = [*_twice(state), *_phantoms(operations, state), *_orphans(operations, images, state)]
+    violations = [
+        *_twice(state),
+        *_phantoms(operations, state),
+        *_misplaced(operations, images, state),
+        *_orphans(operations, images, state),
+    ]
     for image_id, image in images.items():
         must_go, may_go = _fate(image, clears)
         shown = found.get(image_id)
-        if must_go:
-            violations += _gone(image_id, shown, state)
-        elif shown is None:
-            if not may_go:
-                violations.append(Violation(LOST, image_id))
-        else:
+        if must_go and shown:
+            violations.append(Violation(RESURRECTED, image_id))
+        elif shown:
             violations += _intact(image, shown)
+        elif not may_go:
+            violations.append(Violation(LOST, image_id))
+        if must_go or (not shown and may_go):
+            violations += _leftovers(image_id, image, state)
     violations += [Violation(UNREADABLE, image_id) for image_id in sorted(state.unreadable)]
     if state.dead_letters:
         violations.append(Violation(DEAD_LETTER, f"{state.dead_letters} records"))
@@ -96,16 +114,31 @@ def _fate(image: _Image, clears: list[Operation]) -> tuple[bool, bool]:
     # A clear that began before the upload was acknowledged may come before or after it in the log. One of unknown
     # outcome may land at any later time.
     raced = [op for op in mine if op.ended > image.upload.started or op.result is Result.UNKNOWN]
-    must_go = bool(image.deletes(Result.OK) or cleared)
-    return must_go, bool(must_go or raced or image.deletes(Result.UNKNOWN))
+    must_go = bool(image.is_deleted() or cleared)
+    return must_go, bool(must_go or raced or image.unknown(Kind.DELETE))
 
 
-def _gone(image_id: str, shown: FoundImage | None, state: FinalState) -> list[Violation]:
-    violations = [Violation(RESURRECTED, image_id)] if shown else []
-    left = [key for key in state.object_keys if key.startswith(f"images/{image_id}/")]
-    if left:
-        violations.append(Violation(LEFTOVER, f"{image_id}: {len(left)}, such as {min(left)}"))
-    return violations
+def _leftovers(image_id: str, image: _Image, state: FinalState) -> list[Violation]:
+    """Objects of an image that is gone, whether or not its client knows that it is.
+
+    A replacement of unknown outcome may have left an original without a command, stored after the deletion.
+    """
+    left: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(state.object_keys):
+        if key.startswith(f"images/{image_id}/"):
+            left[key.split("/")[2]].append(key)
+    bare = [revision for revision, keys in left.items() if _is_bare(keys)]
+    for revision in bare[: len(image.unknown(Kind.REPLACE))]:
+        del left[revision]
+    return [
+        Violation(LEFTOVER, f"{image_id}: {len(keys)} of {revision}, such as {keys[0]}")
+        for revision, keys in left.items()
+    ]
+
+
+def _is_bare(keys: list[str]) -> bool:
+    """Whether these objects are one original: nobody has rendered it."""
+    return len(keys) == 1 and "/original." in keys[0]
 
 
 def _intact(image: _Image, shown: FoundImage) -> list[Violation]:
@@ -114,9 +147,10 @@ def _intact(image: _Image, shown: FoundImage) -> list[Violation]:
     failed = shown.status == "failed" and bool(shown.error_type)
     if not (ready or failed):
         violations.append(Violation(UNFINISHED, f"{shown.image_id}: {shown.status}, {shown.variants} variants"))
-    unrenderable = not image.upload.renderable or any(not op.renderable for op in image.changes)
-    if failed and not unrenderable:
+    if failed and all(op.renderable for op in image.latest()):
         violations.append(Violation(UNFINISHED, f"{shown.image_id}: failed as {shown.error_type}, but is renderable"))
+    if ready and not any(op.renderable for op in image.latest()):
+        violations.append(Violation(UNFINISHED, f"{shown.image_id}: ready, but cannot be rendered"))
     if shown.served_sha256 not in image.contents():
         violations.append(Violation(WRONG_CONTENT, f"{shown.image_id}: {shown.served_sha256}"))
     return violations
@@ -141,6 +175,18 @@ def _phantoms(operations: list[Operation], state: FinalState) -> list[Violation]
     ]
 
 
+def _misplaced(operations: list[Operation], images: dict[str, _Image], state: FinalState) -> list[Violation]:
+    """An image of unknown outcome has the owner of the request that sent its bytes."""
+    by_content = {op.sha256: op.owner for op in operations if op.sha256}
+    violations = []
+    for shown in state.listed:
+        image = images.get(shown.image_id)
+        owner = image.upload.owner if image else by_content.get(shown.served_sha256, shown.owner)
+        if shown.owner != owner:
+            violations.append(Violation(MISPLACED, f"{shown.image_id} of {owner} in the list of {shown.owner}"))
+    return violations
+
+
 def _orphans(operations: list[Operation], images: dict[str, _Image], state: FinalState) -> list[Violation]:
     """Objects of ids that no list shows and no acknowledged upload had.
 
@@ -154,7 +200,7 @@ def _orphans(operations: list[Operation], images: dict[str, _Image], state: Fina
             if image_id not in known:
                 stray[image_id].append(key)
     allowed = sum(op.kind is Kind.UPLOAD and op.result is Result.UNKNOWN for op in operations)
-    bare = [image_id for image_id, keys in stray.items() if len(keys) == 1 and "/original." in keys[0]]
+    bare = [image_id for image_id, keys in stray.items() if _is_bare(keys)]
     violations = [
         Violation(ORPHAN, f"{image_id}: {len(keys)} objects, such as {min(keys)}")
         for image_id, keys in stray.items()

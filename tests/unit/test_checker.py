@@ -11,10 +11,14 @@ from tests.faults.history import FinalState, FoundImage, Kind, Operation, Result
 UPLOAD = Operation(Kind.UPLOAD, "user:1", Result.OK, 1.0, 2.0, image_id="a", sha256="aa")
 REPLACE = Operation(Kind.REPLACE, "user:1", Result.OK, 3.0, 4.0, image_id="a", sha256="bb")
 DELETE = Operation(Kind.DELETE, "user:1", Result.OK, 5.0, 6.0, image_id="a")
+BROKEN = replace(UPLOAD, renderable=False)
 CLEAR = Operation(Kind.CLEAR, "user:1", Result.OK, 5.0, 6.0)
 FOUND = FoundImage("a", "user:1", "ready", None, "aa", 4)
+FAILED = replace(FOUND, status="failed", error_type="corrupt", variants=0)
 OBJECTS = frozenset({"images/a/r/original.png", "images/a/r/d/full.webp", "images/a/r/d/manifest.json"})
 NOTHING = FinalState((), frozenset())
+LATE_ORIGINAL = FinalState((), frozenset({"images/a/late/original.png"}))
+RACED = replace(CLEAR, started=1.5, ended=3.0)
 
 
 def unknown(operation: Operation) -> Operation:
@@ -36,16 +40,20 @@ def rules(history: list[Operation], state: FinalState) -> set[str]:
         ([UPLOAD, unknown(DELETE)], NOTHING),
         ([UPLOAD, unknown(DELETE)], FinalState((FOUND,), OBJECTS)),
         ([UPLOAD, CLEAR], NOTHING),
-        ([UPLOAD, replace(CLEAR, started=1.5, ended=3.0)], NOTHING),
-        ([UPLOAD, replace(CLEAR, started=1.5, ended=3.0)], FinalState((FOUND,), OBJECTS)),
+        ([UPLOAD, RACED], NOTHING),
+        ([UPLOAD, RACED], FinalState((FOUND,), OBJECTS)),
+        ([UPLOAD, unknown(REPLACE), DELETE], LATE_ORIGINAL),
+        ([UPLOAD, unknown(REPLACE), RACED], LATE_ORIGINAL),
         ([UPLOAD, replace(CLEAR, owner="user:2")], FinalState((FOUND,), OBJECTS)),
         ([unknown(replace(UPLOAD, image_id=None))], NOTHING),
         ([unknown(replace(UPLOAD, image_id=None))], FinalState((FOUND,), OBJECTS)),
         ([unknown(replace(UPLOAD, image_id=None))], FinalState((), frozenset({"images/a/r/original.png"}))),
-        (
-            [replace(UPLOAD, renderable=False)],
-            FinalState((replace(FOUND, status="failed", error_type="corrupt", variants=0),), OBJECTS),
-        ),
+        ([BROKEN], FinalState((FAILED,), OBJECTS)),
+        ([BROKEN, REPLACE], FinalState((replace(FOUND, served_sha256="bb"),), OBJECTS)),
+        ([BROKEN, unknown(REPLACE)], FinalState((FAILED,), OBJECTS)),
+        ([BROKEN, unknown(REPLACE)], FinalState((replace(FOUND, served_sha256="bb"),), OBJECTS)),
+        ([BROKEN, replace(REPLACE, renderable=False)], FinalState((replace(FAILED, served_sha256="bb"),), OBJECTS)),
+        ([UPLOAD, replace(REPLACE, renderable=False)], FinalState((replace(FAILED, variants=4),), OBJECTS)),
     ],
 )
 def test_kept_promises_pass(history: list[Operation], state: FinalState) -> None:
@@ -61,10 +69,27 @@ def test_kept_promises_pass(history: list[Operation], state: FinalState) -> None
         (checker.UNFINISHED, [UPLOAD], FinalState((replace(FOUND, status="processing", variants=0),), OBJECTS)),
         (checker.UNFINISHED, [UPLOAD], FinalState((replace(FOUND, variants=3),), OBJECTS)),
         (checker.UNFINISHED, [UPLOAD], FinalState((replace(FOUND, status="failed", error_type="timeout"),), OBJECTS)),
+        (checker.UNFINISHED, [BROKEN, REPLACE], FinalState((replace(FAILED, served_sha256="bb"),), OBJECTS)),
+        (checker.UNFINISHED, [BROKEN], FinalState((FOUND,), OBJECTS)),
+        (checker.UNFINISHED, [UPLOAD, replace(REPLACE, renderable=False)], FinalState((FOUND,), OBJECTS)),
+        (checker.WRONG_CONTENT, [BROKEN, REPLACE], FinalState((FOUND,), OBJECTS)),
+        (checker.MISPLACED, [UPLOAD], FinalState((replace(FOUND, owner="user:2"),), OBJECTS)),
+        (
+            checker.MISPLACED,
+            [unknown(replace(UPLOAD, image_id=None))],
+            FinalState((replace(FOUND, owner="user:2"),), OBJECTS),
+        ),
         (checker.WRONG_CONTENT, [UPLOAD, REPLACE], FinalState((FOUND,), OBJECTS)),
         (checker.RESURRECTED, [UPLOAD, DELETE], FinalState((FOUND,), frozenset())),
         (checker.RESURRECTED, [UPLOAD, CLEAR], FinalState((FOUND,), frozenset())),
         (checker.LEFTOVER, [UPLOAD, DELETE], FinalState((), OBJECTS)),
+        (checker.LEFTOVER, [UPLOAD, unknown(DELETE)], FinalState((), OBJECTS)),
+        (checker.LEFTOVER, [UPLOAD, CLEAR], FinalState((), OBJECTS)),
+        (checker.LEFTOVER, [UPLOAD, unknown(CLEAR)], FinalState((), OBJECTS)),
+        (checker.LEFTOVER, [UPLOAD, RACED], FinalState((), OBJECTS)),
+        (checker.LEFTOVER, [UPLOAD, DELETE], LATE_ORIGINAL),
+        (checker.LEFTOVER, [UPLOAD, REPLACE, DELETE], LATE_ORIGINAL),
+        (checker.LEFTOVER, [UPLOAD, unknown(REPLACE), DELETE], FinalState((), OBJECTS)),
         (checker.TWICE, [UPLOAD], FinalState((FOUND, FOUND), OBJECTS)),
         (checker.TWICE, [UPLOAD], FinalState((FOUND, replace(FOUND, image_id="b")), OBJECTS)),
         (checker.PHANTOM, [UPLOAD], FinalState((FOUND, replace(FOUND, image_id="b", served_sha256="zz")), OBJECTS)),
