@@ -1,12 +1,21 @@
 """The checker of the fault suite must be able to fail: a history that breaks each rule, and ones that break none."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
+from ops.bucket import sort_objects
+from ops.differences import check_objects
+from ops.fold import Fold
+from shared.keys import image_prefix, manifest_key, new_id, original_key, variant_key
+from shared.ports import ObjectInfo
 from tests.faults import checker
 from tests.faults.checker import check, served
 from tests.faults.history import FinalState, FoundImage, Kind, Operation, Result
+from tests.faults.observe import unexplained
+from tests.records import deleted, uploaded
 
 UPLOAD = Operation(Kind.UPLOAD, "user:1", Result.OK, 1.0, 2.0, image_id="a", sha256="aa")
 REPLACE = Operation(Kind.REPLACE, "user:1", Result.OK, 3.0, 4.0, image_id="a", sha256="bb")
@@ -108,3 +117,33 @@ def test_served_means_an_upload_sent_and_acknowledged_in_that_time() -> None:
     assert not served([UPLOAD], 1.5, 2.5), "it was sent before"
     assert not served([UPLOAD], 0.5, 1.5), "it was acknowledged after"
     assert not served([unknown(UPLOAD), replace(DELETE, started=1.0, ended=2.0)], 0.5, 2.5)
+
+
+def unexplained_keys(fold: Fold, image_id: UUID, keys: list[str]) -> list[str]:
+    now = datetime.now(UTC)
+    image = sort_objects(image_id, [ObjectInfo(key, 1, "etag", now) for key in keys])
+    found = check_objects(fold.images.get(image_id), image, now=now, grace=timedelta(0), buried=True)
+    return [each.where for each in unexplained(fold, list(found)) if each.where.startswith(image_prefix(image_id))]
+
+
+def test_young_objects_of_a_deleted_image_are_damage() -> None:
+    fold, upload = Fold(1), uploaded()
+    image_id, revision = upload.image_id, upload.revision
+    keys = [
+        original_key(image_id, revision, "image/jpeg"),
+        variant_key(image_id, revision, "d", "full"),
+        manifest_key(image_id, revision, "d"),
+    ]
+    fold.add_command(upload, 2)
+    fold.add_command(deleted(image_id), 4)
+    assert sorted(unexplained_keys(fold, image_id, keys)) == sorted(keys)
+
+
+def test_only_an_original_may_be_unknown_to_the_log() -> None:
+    fold, gone, unsent, late = Fold(1), uploaded(), new_id(), new_id()
+    fold.add_command(gone, 2)
+    fold.add_command(deleted(gone.image_id), 4)
+    for image_id in (gone.image_id, unsent):
+        assert unexplained_keys(fold, image_id, [original_key(image_id, late, "image/png")]) == []
+        rendered = variant_key(image_id, late, "d", "full")
+        assert unexplained_keys(fold, image_id, [rendered]) == [rendered]
