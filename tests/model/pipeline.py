@@ -18,9 +18,10 @@ from uuid import UUID
 from gateway.checking import CheckedFile
 from gateway.claims import Claims
 from gateway.ids import Ids
-from gateway.intake import announce_replacement, announce_upload, put_original, store_one
+from gateway.intake import Accepted, announce_upload, put_original, store_one
 from gateway.problems import Problem
 from gateway.removal import clear_owner, delete_image, existing
+from gateway.replacing import replace_image, replace_set
 from gateway.wiring import Services
 from indexer.delivery import Delivery as IndexerDelivery
 from indexer.fence import Fence
@@ -34,9 +35,9 @@ from processor.lanes import Bounds
 from processor.render import RenderedVariant, Rendering
 from shared.dead_letters import DeadLetterLimit
 from shared.errors import Unavailable
-from shared.events import Command, Deleted, Event, OwnerCleared, Uploaded, decode_command, decode_event
+from shared.events import Command, Deleted, Event, OwnerCleared, Replaced, Uploaded, decode_command, decode_event
 from shared.inspect import inspect
-from shared.keys import Owner, command_version, image_prefix
+from shared.keys import Owner, command_version, image_prefix, parse_media_path
 from shared.ladder import Ladder
 from shared.settings import Topic
 from shared.tables import BY_OWNER, IMAGES, command_writes, event_writes
@@ -197,6 +198,8 @@ class Pipeline:
         self.positions: dict[Place, int] = {(Topic.COMMANDS, number): 0 for number in range(PARTITIONS)}
         self.indexed: dict[Place, int] = {**self.positions, (Topic.EVENTS, 0): 0}
         self.acknowledged: list[UUID] = []
+        self.deleted: set[UUID] = set()
+        """Images that a client asked to delete, by their ids."""
         self._make: dict[str, Callable[[], Process]] = {
             "processor": partial(ProcessorProcess, self),
             "indexer": partial(IndexerProcess, self),
@@ -263,13 +266,15 @@ class Pipeline:
                 if choice < 0.45 or not mine:
                     owner = rng.choice(OWNERS)
                     mine.append(await self._upload(owner))
-                elif choice < 0.65:
+                elif choice < 0.6:
                     await self._replace_image(rng.choice(mine))
-                elif choice < 0.8:
-                    await delete_image(self._services, mine.pop(rng.randrange(len(mine))))
-                else:
+                elif choice < 0.75:
+                    await self._delete(mine.pop(rng.randrange(len(mine))))
+                elif choice < 0.87:
                     # Of the one it uploaded to last: the fence must meet work that is under way.
                     await clear_owner(self._services, owner)
+                else:
+                    mine += await self._replace_set(owner, rng.choice((1, 1, 2)))
             except (Unavailable, Problem):
                 continue  # Unknown to the client, who goes on; or somebody cleared the owner.
 
@@ -282,9 +287,17 @@ class Pipeline:
 
     async def _replace_image(self, image_id: UUID) -> None:
         row = await existing(self._services, image_id)
-        ids = Ids(image_id, Ids.mint().revision)
-        await store_one(_file(), ids, put_original(self._services))
-        await announce_replacement(self._services, _file(), ids, row)
+        await replace_image(self._services, _file(), Ids.mint(), row)
+
+    async def _replace_set(self, owner: Owner, count: int) -> list[UUID]:
+        results = await replace_set(self._services, owner, [_file()] * count, [Ids.mint() for _ in range(count)])
+        accepted = [result.row.image_id for result in results if isinstance(result, Accepted)]
+        self.acknowledged += accepted
+        return accepted
+
+    async def _delete(self, image_id: UUID) -> None:
+        self.deleted.add(image_id)
+        await delete_image(self._services, image_id)
 
     def logged(self) -> list[Logged]:
         """Every command, each partition in its order."""
@@ -312,12 +325,13 @@ async def verdict(world: Pipeline) -> str | None:
     if not await _rows_are_the_fold(world, events):
         return "rows that are not what the log says"
     gone = {command.image_id for command, _ in commands if isinstance(command, Deleted)}
-    if any(key.startswith(image_prefix(image_id)) for image_id in gone for key in world.store.objects):
+    left = [key for image_id in gone for key in world.store.objects if key.startswith(image_prefix(image_id))]
+    if not all(_never_logged(key, commands) for key in left):
         return "objects of a deleted image"
     shown = {key[0] for key in world.index.table(IMAGES)}
     if set(world.acknowledged) - gone - shown:
         return "an acknowledged image is lost"
-    return _fences_verdict(commands, gone)
+    return _fences_verdict(commands, gone) or _deletions_verdict(commands, world.deleted)
 
 
 def _asked(commands: list[tuple[Command, int]]) -> set[tuple[UUID, int]]:
@@ -344,11 +358,35 @@ async def _rows_are_the_fold(world: Pipeline, events: list[Event]) -> bool:
     return all(expected.table(table) == world.index.table(table) for table in (IMAGES, BY_OWNER))
 
 
+def _never_logged(key: str, commands: list[tuple[Command, int]]) -> bool:
+    """Whether this is the original of a request whose command was never appended: `imagepipe gc` reports those."""
+    media = parse_media_path(key)
+    requested = {command.revision for command, _ in commands if isinstance(command, Uploaded | Replaced)}
+    return media is not None and media.variant is None and media.revision not in requested
+
+
 def _fences_verdict(commands: list[tuple[Command, int]], gone: set[UUID]) -> str | None:
+    """Whether each fence took everything that it takes."""
     uploads = [(command, version) for command, version in commands if isinstance(command, Uploaded)]
     fences = [(command, version) for command, version in commands if isinstance(command, OwnerCleared)]
-    for fence, at in fences:
-        below = {up.image_id for up, version in uploads if up.owner == fence.owner and version < at}
-        if below - gone:
-            return "an image below a fence is still there"
+    taken = {
+        upload.image_id for upload, version in uploads for fence, at in fences if _takes(fence, at, upload, version)
+    }
+    return "an image below a fence is still there" if taken - gone else None
+
+
+def _deletions_verdict(commands: list[tuple[Command, int]], asked: set[UUID]) -> str | None:
+    """Whether each image that went was deleted by a client, or by a fence that lies before its deletion."""
+    uploads = {command.image_id: (command, version) for command, version in commands if isinstance(command, Uploaded)}
+    fences = [(command, version) for command, version in commands if isinstance(command, OwnerCleared)]
+    for command, deleted_at in commands:
+        if isinstance(command, Deleted) and command.image_id not in asked:
+            upload = uploads[command.image_id]
+            if not any(at < deleted_at and _takes(fence, at, *upload) for fence, at in fences):
+                return "an image is gone that no fence takes and nobody deleted"
     return None
+
+
+def _takes(fence: OwnerCleared, at: int, upload: Uploaded, version: int) -> bool:
+    below = version < (at if fence.before is None else fence.before)
+    return fence.owner == upload.owner and below and upload.image_id not in fence.keep

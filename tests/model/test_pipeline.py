@@ -16,12 +16,13 @@ from gateway import journal
 from gateway import removal as gateway_removal
 from indexer import fence as indexer_fence
 from indexer import handler as indexer_handler
+from indexer.fence import Fence
 from indexer.partition import Partition
 from processor import agent, delivery
 from processor.acks import Acks
 from processor.agent import Agent
 from processor.lanes import Work
-from shared.events import Deleted
+from shared.events import Deleted, OwnerCleared
 from shared.keys import command_version
 from shared.tables import command_writes
 from tests.model.pipeline import EPOCH, SHARDS, Pipeline, verdict
@@ -110,6 +111,34 @@ def indexer_commits_what_it_has_read(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Partition, "admit", eager)
 
 
+def fence_takes_what_is_above_it(patch: pytest.MonkeyPatch) -> None:
+    change_the_fence(patch, {"before": 1 << 62})
+
+
+def fence_takes_what_it_should_keep(patch: pytest.MonkeyPatch) -> None:
+    change_the_fence(patch, {"keep": ()})
+
+
+def change_the_fence(patch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
+    """The indexer reads another fence than lies in the log."""
+    clear = Fence.clear
+
+    async def careless(self: Fence, fence: OwnerCleared, version: int) -> int:
+        return await clear(self, fence.model_copy(update=change), version)
+
+    patch.setattr(Fence, "clear", careless)
+
+
+def gateway_takes_what_is_above_its_fence(patch: pytest.MonkeyPatch) -> None:
+    append = journal.append
+
+    async def far(services: Any, command: Any) -> int | None:
+        version = await append(services, command)
+        return 1 << 62 if isinstance(command, OwnerCleared) else version
+
+    patch.setattr(gateway_removal, "append", far)
+
+
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     ack_early,
     ack_out_of_order,
@@ -117,6 +146,9 @@ BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     version_from_the_clock,
     row_removed_before_the_delete_is_acked,
     indexer_commits_what_it_has_read,
+    fence_takes_what_is_above_it,
+    fence_takes_what_it_should_keep,
+    gateway_takes_what_is_above_its_fence,
 ]
 
 
