@@ -12,7 +12,7 @@ from typing import Any
 from ops.tail import summary
 from ops.topic_reader import Record, TopicReader, span
 from shared.errors import NotFound, PoisonRecord
-from shared.events import VERSION_HEADER, Deleted, Headers, OwnerCleared, decode_command
+from shared.events import VERSION_HEADER, Deleted, Headers, OwnerCleared, bounded, decode_command, encode
 from shared.kafka import Producer
 from shared.keys import command_version, tombstone_key
 from shared.ports import ObjectStore
@@ -124,24 +124,31 @@ def dead_letter(record: Record) -> DeadLetter:
     )
 
 
-def redriven_headers(letter: DeadLetter, settings: Settings) -> Headers:
-    """Headers for the record's second time in its topic: its own, and for a command the version that it had at first.
+def redriven(letter: DeadLetter, settings: Settings) -> tuple[bytes | None, Headers]:
+    """Value and headers for the record's second time in its topic.
 
-    A delete or a fence takes the version of its new offset: it must win over everything that came before it.
+    1. A command keeps, in a header, the version that it had at first.
+    2. A delete takes the version of its new offset: it must win over everything that came before it.
+    3. A fence takes a new version too, and is bounded by its first: it clears nothing that was uploaded after it.
     """
     headers = [(name, value) for name, value in letter.headers if not name.startswith("dlq-")]
     if letter.header("dlq-source-topic") != settings.topic(Topic.COMMANDS):
-        return headers
-    try:
-        if isinstance(decode_command(letter.value), Deleted | OwnerCleared):
-            return headers
-    except PoisonRecord:
-        # Whatever it is, this software cannot read it yet; a later one may, and then needs its version.
-        pass
+        return letter.value, headers
     version = letter.header("dlq-version")
     if version is None:
         version = str(command_version(settings.epoch, int(letter.header("dlq-source-offset") or 0)))
-    return [*((name, value) for name, value in headers if name != VERSION_HEADER), (VERSION_HEADER, version.encode())]
+    try:
+        command = decode_command(letter.value)
+    except PoisonRecord:
+        # Whatever it is, this software cannot read it yet; a later one may, and then needs its version.
+        pass
+    else:
+        if isinstance(command, Deleted):
+            return letter.value, headers
+        if isinstance(command, OwnerCleared):
+            return encode(bounded(command, int(version))), headers
+    kept = [(name, value) for name, value in headers if name != VERSION_HEADER]
+    return letter.value, [*kept, (VERSION_HEADER, version.encode())]
 
 
 async def redrive(letter: DeadLetter, settings: Settings, producer: Producer, store: ObjectStore) -> str:
@@ -157,11 +164,12 @@ async def redrive(letter: DeadLetter, settings: Settings, producer: Producer, st
     if letter.content["type"] != "image.deleted" and await _is_deleted(letter, store):
         action = "skipped"
     else:
+        value, headers = redriven(letter, settings)
         await producer.send(
             letter.header("dlq-source-topic") or settings.topic(Topic.COMMANDS),
-            letter.value,
+            value,
             key=letter.key,
-            headers=redriven_headers(letter, settings),
+            headers=headers,
             partition=int(letter.header("dlq-source-partition") or 0),
         )
     await settle(letter, settings, producer, action)

@@ -21,6 +21,7 @@ from shared.events import (
     Deleted,
     Headers,
     OwnerCleared,
+    bounded,
     encode,
 )
 from shared.kafka import Producer
@@ -98,7 +99,7 @@ def copied_command(record: Record, epoch: int) -> tuple[bytes, Headers]:
     command, version = read_command(record, epoch)
     headers = headers_of(record)
     if isinstance(command, OwnerCleared):
-        return encode(command.model_copy(update={"before": command.before or version})), headers
+        return encode(bounded(command, version)), headers
     if isinstance(command, Deleted):
         return encode(command), headers
     kept = [(name, value) for name, value in headers if name != VERSION_HEADER]

@@ -273,6 +273,11 @@ def record_version(command: Command, epoch: int, offset: int, headers: Headers) 
     return command_version(epoch, offset)
 
 
+def bounded(fence: OwnerCleared, version: int) -> OwnerCleared:
+    """The fence with its bound written out, for a second place in a log. `version` is the one it had in its first."""
+    return fence.model_copy(update={"before": version}) if fence.before is None else fence
+
+
 def revision_version(command: RenderCommand, version: int) -> int:
     """Version of the command that introduced the revision: this one's own, but for a reprocess."""
     return command.revision_version if isinstance(command, Reprocess) else version
