@@ -11,6 +11,7 @@ from ops.output import DIFFERENCES_FOUND, Output
 from ops.owners import parse_owner
 from ops.positions import parse_age
 from ops.running import index, producer, run, store
+from ops.unanswered import Unanswered
 from shared.keys import Owner, image_prefix
 from shared.settings import Settings
 
@@ -24,14 +25,15 @@ def erase(
     owner: Annotated[str, typer.Option(help="Whose images, such as user:1.")],
     root: Root = None,
     as_json: AsJson = False,
-    wait: Annotated[str, typer.Option(help="How long the processor may take to delete the objects.")] = "5m",
+    wait: Annotated[str, typer.Option(help="How long the processor may take to delete the objects and answer.")] = "5m",
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Clear an owner so that no replay, redrive or rebuild brings anything back, and print a certificate.
 
-    Needs running processors: they delete the objects. Safe to repeat after Ctrl-C or an outage; a repetition certifies
-    again. The certificate says by when the owner key and file names have left the topics by themselves.
+    Needs running processors: they delete the objects and answer the deletes. Safe to repeat after Ctrl-C or an outage;
+    a repetition certifies again. The certificate says by when the owner key and file names have left the topics by
+    themselves.
     """
     settings, output = load_settings(root), Output(as_json)
     document = run(_erase(settings, parse_owner(owner), parse_age(wait), output, dry_run, yes))
@@ -45,6 +47,7 @@ async def _erase(
 ) -> dict[str, Any]:
     async with index(settings) as live, store(settings) as bucket, producer(settings) as sender:
         eraser = Eraser(settings, owner, live, bucket, sender, output)
+        unanswered = await Unanswered.from_now(settings, owner)
         traces = await eraser.find()
         objects = 0
         for image_id in traces.images:
@@ -57,8 +60,8 @@ async def _erase(
         if not output.confirmed(plan, dry_run=dry_run, yes=yes):
             return {"owner": owner.key, "complete": False, "images": sorted(map(str, traces.images))}
         await eraser.clear(traces.images)
-        await eraser.wait_until_gone(traces.images, patience)
-        # The deletions have been answered meanwhile, and uploads that were under way too.
+        await eraser.wait_until_gone(traces.images, unanswered, patience)
+        # With the answers that came meanwhile, whose keys are to be nulled too.
         final = await eraser.find()
         await eraser.forget(final)
         return certificate(settings, owner, final, objects, await eraser.left(final.images))

@@ -11,6 +11,7 @@ from ops.bucket import TOMBSTONES
 from ops.dead_letters import DROPPED, DeadLetter, Filter, settle, unsettled
 from ops.output import Output
 from ops.topic_reader import TopicReader, span
+from ops.unanswered import Unanswered
 from shared.cassandra import CassandraIndex
 from shared.errors import PoisonRecord, Unavailable
 from shared.events import Deleted, OwnerCleared, decode_command, decode_event
@@ -127,21 +128,29 @@ class Eraser:
                     await self._index.apply(command_writes(command, version, self._settings.day_shards))
                 advance()
 
-    async def wait_until_gone(self, images: set[UUID], patience: timedelta) -> None:
-        """Return when every image has its tombstone and no object. Raises Unavailable when that takes too long."""
+    async def wait_until_gone(self, images: set[UUID], unanswered: Unanswered, patience: timedelta) -> None:
+        """Return when every image has its tombstone and no object, and nothing is `unanswered`.
+
+        A tombstone is not enough: an image that was deleted before has one, and the answer to each delete holds the
+        owner's key. Raises Unavailable when that takes too long.
+        """
         deadline = asyncio.get_running_loop().time() + patience.total_seconds()
         waiting = set(images)
-        while waiting:
+        while True:
             for image_id in sorted(waiting):
                 buried = await self._store.list(f"{TOMBSTONES}{image_id}")
                 if buried and not await self._store.list(image_prefix(image_id)):
                     waiting.discard(image_id)
-            if waiting and asyncio.get_running_loop().time() > deadline:
+            missing = await unanswered.look()
+            if not waiting and not missing:
+                return
+            if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(
-                    "processor", f"{len(waiting)} images are not deleted yet: run the command again later"
+                    "processor",
+                    f"{len(waiting)} images are not deleted and {missing} commands not answered yet: "
+                    "run the command again later",
                 )
-            if waiting:
-                await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def forget(self, traces: Traces) -> None:
         """Null every event key of the owner's images, and close its entries in the DLQ."""

@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from bench.synthetic import Deployment, deployment
-from ops.topic_reader import TopicReader, headers_of
+from ops.topic_reader import Offsets, TopicReader, headers_of
 from shared.cassandra import CassandraIndex
 from shared.cassandra_session import connect
 from shared.events import decode_command, record_version
 from shared.keys import Owner, image_prefix
 from shared.settings import Settings, Topic
-from tests.ops_command import imagepipe_json
+from tests.ops_command import imagepipe, imagepipe_json
 from tests.stack import isolated_deployment
 
 OWNER, OTHER = Owner(type="erase", id="1"), Owner(type="erase", id="2")
@@ -33,21 +34,37 @@ async def world(place: Settings) -> AsyncIterator[Deployment]:
         yield made
 
 
-async def _process(world: Deployment, reader: TopicReader) -> None:
+async def _process(world: Deployment, reader: TopicReader, start: Offsets) -> None:
     """A processor and an indexer: answer whatever comes."""
-    async for batch in reader.read(await reader.ends()):
+    async for batch in reader.read(start):
         for record in batch:
             command = decode_command(record.value)
             await world.answer(command, record_version(command, 1, record.offset, headers_of(record)))
 
 
+@asynccontextmanager
+async def _processor(world: Deployment, start: Offsets | None = None) -> AsyncIterator[None]:
+    """One that runs meanwhile, by default on what comes from now on."""
+    async with TopicReader(world.settings, world.settings.topic(Topic.COMMANDS)) as reader:
+        running = asyncio.create_task(_process(world, reader, start or await reader.ends()))
+        try:
+            yield
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+async def _ends(settings: Settings) -> Offsets:
+    async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
+        return await reader.ends()
+
+
 async def test_an_erased_owner_does_not_come_back(world: Deployment) -> None:
     images = [(await world.ready(OWNER))[0] for _ in range(3)]
     kept, _ = await world.ready(OTHER)
-    async with TopicReader(world.settings, world.settings.topic(Topic.COMMANDS)) as reader:
-        processor = asyncio.create_task(_process(world, reader))
+    async with _processor(world):
         done = await asyncio.to_thread(imagepipe_json, world.settings, "erase", "--owner", OWNER.key, "--yes")
-        processor.cancel()
     assert done["complete"]
     assert set(done["images"]) == {str(each.image_id) for each in images}
     assert done["removed"]["objects"] == 18
@@ -70,3 +87,20 @@ async def test_an_erased_owner_does_not_come_back(world: Deployment) -> None:
         assert await index.image(kept.image_id) is not None
     finally:
         await index.close()
+
+
+async def test_nothing_is_certified_before_the_deletes_are_answered(world: Deployment) -> None:
+    """Images that were deleted before have their tombstones; what is answered later has the owner's key."""
+    image, _ = await world.ready(OWNER)
+    await world.delete(image)
+    before, arguments = await _ends(world.settings), ["erase", "--owner", OWNER.key, "--yes"]
+    await asyncio.to_thread(imagepipe, world.settings, *arguments, "--wait", "3s", code=1)
+    async with _processor(world, before):
+        done = await asyncio.to_thread(imagepipe_json, world.settings, *arguments)
+    assert done["complete"]
+    assert done["removed"]["event_keys_nulled"] == 4  # `ready`, and three deletes
+    async with TopicReader(world.settings, world.settings.topic(Topic.EVENTS)) as reader:
+        values: dict[bytes | None, bytes | None] = {}
+        async for batch in reader.read(await reader.beginnings(), await reader.ends()):
+            values |= {record.key: record.value for record in batch}
+    assert set(values.values()) == {None}
