@@ -1,17 +1,22 @@
 """`imagepipe erase`: remove everything of an owner, for good, and certify it."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
 from ops.environment import AsJson, DryRun, Root, Yes, load_settings
-from ops.erasure import Eraser, certificate
+from ops.erasure import Eraser, View, certificate
 from ops.output import DIFFERENCES_FOUND, Output
 from ops.owners import parse_owner
 from ops.positions import parse_age
 from ops.running import index, producer, run, store
 from ops.unanswered import Unanswered
+from shared.cassandra_session import connect
+from shared.deployment import Keyspaces, keyspaces
 from shared.keys import Owner, image_prefix
 from shared.settings import Settings
 
@@ -45,35 +50,62 @@ def erase(
 async def _erase(
     settings: Settings, owner: Owner, patience: timedelta, output: Output, dry_run: bool, yes: bool
 ) -> dict[str, Any]:
-    async with index(settings) as live, store(settings) as bucket, producer(settings) as sender:
-        eraser = Eraser(settings, owner, live, bucket, sender, output)
+    known = await asyncio.to_thread(_keyspaces, settings)
+    async with _views(settings, known) as views, store(settings) as bucket, producer(settings) as sender:
+        eraser = Eraser(settings, owner, views, bucket, sender, output)
         unanswered = await Unanswered.from_now(settings, owner)
         traces = await eraser.find()
-        objects = 0
+        objects = {"objects": 0, "incoming_objects": len(traces.incoming)}
         for image_id in traces.images:
-            objects += len(await bucket.list(image_prefix(image_id)))
+            objects["objects"] += len(await bucket.list(image_prefix(image_id)))
         plan = [
-            f"Erase {owner.key}: {len(traces.images):,} images with {objects:,} objects, "
-            f"{len(traces.event_keys):,} event keys, {len(traces.dead_letters):,} entries of the DLQ.",
+            f"Erase {owner.key}: {len(traces.images):,} images with {objects['objects']:,} objects, "
+            f"{len(traces.incoming):,} incoming objects, {len(traces.event_keys):,} event keys, "
+            f"{len(traces.dead_letters):,} entries of the DLQ.",
+            f"Rows go from {', '.join(known.own)}.",
+            *([f"Not touched: {', '.join(known.others)}."] if known.others else []),
             "This cannot be undone.",
         ]
         if not output.confirmed(plan, dry_run=dry_run, yes=yes):
             return {"owner": owner.key, "complete": False, "images": sorted(map(str, traces.images))}
-        await eraser.clear(traces.images)
+        await eraser.clear(traces)
         await eraser.wait_until_gone(traces.images, unanswered, patience)
         # With the answers that came meanwhile, whose keys are to be nulled too.
         final = await eraser.find()
         await eraser.forget(final)
-        return certificate(settings, owner, final, objects, await eraser.left(final.images))
+        return certificate(settings, owner, final, objects, known, await eraser.left(final.images))
+
+
+def _keyspaces(settings: Settings) -> Keyspaces:
+    session = connect(settings, settings.cassandra_keyspace)
+    try:
+        return keyspaces(session, settings)
+    finally:
+        session.cluster.shutdown()
+
+
+@asynccontextmanager
+async def _views(settings: Settings, known: Keyspaces) -> AsyncIterator[list[View]]:
+    async with AsyncExitStack() as stack:
+        views = []
+        for keyspace, shards in known.own.items():
+            its_own = settings.model_copy(update={"day_shards": shards})
+            views.append(View(await stack.enter_async_context(index(its_own, keyspace)), shards))
+        yield views
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
     if "gone_by" not in document:
         return ["Nothing was changed."]
+    where = document["keyspaces"]
     lines = [
         f"Certificate of erasure: {document['owner']}, {document['time']}",
         f"  images:                {len(document['images']):,}",
         *(f"  {name.replace('_', ' ') + ':':<22} {count:,}" for name, count in document["removed"].items()),
+        *(
+            f"  keyspaces {name.replace('_', ' ') + ':':<12} {', '.join(found) or 'none'}"
+            for name, found in where.items()
+        ),
         f"  complete:              {'yes' if document['complete'] else 'NO, left: ' + str(document['left'])}",
     ]
     return lines + [f"  gone from {place} by {day}" for place, day in document["gone_by"].items()]

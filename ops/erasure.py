@@ -1,7 +1,7 @@
 """Erases an owner: rows and objects through the log, answers by nulls under their keys, the rest by retention."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,10 +13,11 @@ from ops.output import Output
 from ops.topic_reader import TopicReader, span
 from ops.unanswered import Unanswered
 from shared.cassandra import CassandraIndex
+from shared.deployment import Keyspaces
 from shared.errors import PoisonRecord, Unavailable
 from shared.events import Deleted, OwnerCleared, decode_command, decode_event
 from shared.kafka import KafkaCommandLog, Producer
-from shared.keys import Owner, command_version, image_prefix
+from shared.keys import Owner, command_version, image_prefix, incoming_prefix
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
 from shared.tables import command_writes
@@ -30,11 +31,23 @@ PAGE = 100
 LOOK_SECONDS = 1.0
 
 
+@dataclass(frozen=True)
+class View:
+    """The index in one keyspace; `shards` are its own."""
+
+    index: CassandraIndex
+    shards: int
+
+
 @dataclass
 class Traces:
-    """What there is of an owner. `event_keys` maps keys that have a value to their partition."""
+    """What there is of an owner. `event_keys` maps keys that have a value to their partition.
+
+    `incoming` are keys of what was put with temporary keys: an upload copies it, and leaves it there.
+    """
 
     images: set[UUID] = field(default_factory=set)
+    incoming: list[str] = field(default_factory=list)
     commands: int = 0
     event_keys: dict[bytes, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -47,26 +60,28 @@ class Eraser:
         self,
         settings: Settings,
         owner: Owner,
-        index: CassandraIndex,
+        views: Sequence[View],
         store: S3Store,
         producer: Producer,
         output: Output,
     ) -> None:
         self._settings = settings
         self._owner = owner
-        self._index = index
+        self._views = views
         self._store = store
         self._producer = producer
         self._output = output
         self._log = KafkaCommandLog(producer, settings, "imagepipe/erase")
 
     async def find(self) -> Traces:
-        """Everything that log, DLQ and index have of the owner."""
+        """Everything that log, DLQ, bucket and the index in each keyspace have of the owner."""
         traces = Traces()
         await self._find_commands(traces)
         await self._find_events(traces)
         traces.dead_letters = await unsettled(self._settings, Filter(owner=self._owner.key))
-        traces.images |= await self._rows()
+        for view in self._views:
+            traces.images |= await self._rows(view)
+        traces.incoming = [info.key for info in await self._store.list(incoming_prefix(self._owner))]
         return traces
 
     async def _find_commands(self, traces: Traces) -> None:
@@ -104,28 +119,32 @@ class Eraser:
                         yield record.value, record.key, record.partition
                     advance(len(batch))
 
-    async def _rows(self) -> set[UUID]:
+    async def _rows(self, view: View) -> set[UUID]:
         found: set[UUID] = set()
         below: UUID | None = None
-        while page := await self._index.of_owner(self._owner, below=below, limit=PAGE):
+        while page := await view.index.of_owner(self._owner, below=below, limit=PAGE):
             found |= {row.image_id for row in page}
             below = page[-1].image_id
         return found
 
-    async def clear(self, images: set[UUID]) -> None:
+    async def clear(self, traces: Traces) -> None:
         """Fence the owner, then delete each image through the log; a row goes once its delete is acked (invariant 9).
 
-        Images that the log knows and the index does not are deleted too: their tombstones keep every replay, redrive
-        and rebuild from bringing them back.
+        1. Images that the log knows and the index does not are deleted too: their tombstones keep every replay, redrive
+           and rebuild from bringing them back.
+        2. Rows go from every keyspace: no indexer writes to those that a switch has left, and they may be switched to.
+        3. Incoming objects are in no log, and go at once.
         """
         await self._log.append(OwnerCleared(owner=self._owner))
-        with self._output.progress("Delete", len(images)) as advance:
-            for image_id in sorted(images):
+        await self._store.delete(traces.incoming)
+        with self._output.progress("Delete", len(traces.images)) as advance:
+            for image_id in sorted(traces.images):
                 command = Deleted(image_id=image_id, owner=self._owner)
                 appended = await self._log.append(command)
                 if appended.offset is not None:
                     version = command_version(self._settings.epoch, appended.offset)
-                    await self._index.apply(command_writes(command, version, self._settings.day_shards))
+                    for view in self._views:
+                        await view.index.apply(command_writes(command, version, view.shards))
                 advance()
 
     async def wait_until_gone(self, images: set[UUID], unanswered: Unanswered, patience: timedelta) -> None:
@@ -164,21 +183,35 @@ class Eraser:
 
     async def left(self, images: set[UUID]) -> Mapping[str, int]:
         """What is still there: rows, objects, images without a tombstone, event keys with a value."""
-        rows = len(await self._rows())
-        objects = unburied = 0
+        rows = objects = unburied = 0
+        for view in self._views:
+            rows += len(await self._rows(view))
+            for image_id in images:
+                rows += await view.index.image(image_id) is not None
         for image_id in images:
-            rows += await self._index.image(image_id) is not None
             objects += len(await self._store.list(image_prefix(image_id)))
             unburied += not await self._store.list(f"{TOMBSTONES}{image_id}")
         traces = Traces()
         await self._find_events(traces)
-        return {"rows": rows, "objects": objects, "without_tombstone": unburied, "event_keys": len(traces.event_keys)}
+        incoming = len(await self._store.list(incoming_prefix(self._owner)))
+        return {
+            "rows": rows, "objects": objects, "incoming_objects": incoming, "without_tombstone": unburied,
+            "event_keys": len(traces.event_keys),
+        }  # fmt: skip
 
 
 def certificate(
-    settings: Settings, owner: Owner, traces: Traces, objects: int, left: Mapping[str, int]
+    settings: Settings,
+    owner: Owner,
+    traces: Traces,
+    objects: Mapping[str, int],
+    keyspaces: Keyspaces,
+    left: Mapping[str, int],
 ) -> dict[str, Any]:
-    """What was removed where, and when the owner key and file names have left the topics, at the latest."""
+    """What was removed where, and when the owner key and file names have left the topics, at the latest.
+
+    `objects`: how many there were, by kind.
+    """
     now = datetime.now(UTC)
     retained = now + settings.commands_retention + SEGMENT
     return {
@@ -187,11 +220,12 @@ def certificate(
         "complete": not any(left.values()),
         "images": sorted(map(str, traces.images)),
         "removed": {
-            "objects": objects,
+            **objects,
             "event_keys_nulled": len(traces.event_keys),
             "dlq_entries_closed": len(traces.dead_letters),
         },
         "left": dict(left),
+        "keyspaces": {"erased": list(keyspaces.own), "not_touched": list(keyspaces.others)},
         "gone_by": {
             settings.topic(Topic.COMMANDS): retained.date().isoformat(),
             settings.topic(Topic.EVENTS): (now + COMPACTION_AT_LATEST + NULLS_STAY).date().isoformat(),

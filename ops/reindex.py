@@ -14,7 +14,7 @@ from ops.running import run, store
 from ops.topic_reader import TopicReader, span
 from shared.cassandra import FOLLOW_SECONDS, CassandraIndex
 from shared.cassandra_session import connect
-from shared.deployment import live_keyspace, switch_keyspace
+from shared.deployment import live_keyspace, note_keyspace, switch_keyspace
 from shared.errors import ConfigurationError
 from shared.schema import apply_schema
 from shared.settings import Settings, Topic
@@ -79,6 +79,7 @@ async def _reindex(settings: Settings, plan: Plan, output: Output, dry_run: bool
     document: dict[str, Any] = {"live": live, "into": plan.into, "done": False}
     if not output.confirmed(await _describe(settings, plan, live), dry_run=dry_run, yes=yes):
         return document
+    await asyncio.to_thread(_note, settings, plan.into)
     await asyncio.to_thread(apply_schema, settings.model_copy(update={"cassandra_keyspace": plan.into}))
     target = await CassandraIndex.open(settings, plan.into)
     try:
@@ -155,6 +156,14 @@ def _live(settings: Settings) -> str:
     session = connect(settings, settings.cassandra_keyspace)
     try:
         return live_keyspace(session, settings)
+    finally:
+        session.cluster.shutdown()
+
+
+def _note(settings: Settings, keyspace: str) -> None:
+    session = connect(settings)
+    try:
+        note_keyspace(session, settings, keyspace)
     finally:
         session.cluster.shutdown()
 

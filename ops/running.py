@@ -56,9 +56,9 @@ async def store(settings: Settings) -> AsyncIterator[S3Store]:
 
 
 @asynccontextmanager
-async def index(settings: Settings) -> AsyncIterator[CassandraIndex]:
-    """The index, connected, closed at the end. Raises Unavailable, ConfigurationError."""
-    made = await CassandraIndex.open(settings)
+async def index(settings: Settings, keyspace: str | None = None) -> AsyncIterator[CassandraIndex]:
+    """The live index or that of one keyspace, connected, closed at the end. Raises Unavailable, ConfigurationError."""
+    made = await CassandraIndex.open(settings, keyspace)
     try:
         yield made
     finally:

@@ -1,7 +1,10 @@
-"""What a keyspace says of the deployment it belongs to: which keyspace serves, and what is fixed for ever.
+"""What a keyspace says of the deployment it belongs to: its keyspaces, the one that serves, what is fixed for ever.
 
 The settings' keyspace keeps these records for all processes, so that a switch needs no restart. All calls block.
 """
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
@@ -10,11 +13,24 @@ from cassandra.query import SimpleStatement
 from shared.cassandra_session import engine_errors
 from shared.errors import ConfigurationError
 from shared.settings import Settings
+from shared.tables import BY_DAY, BY_OWNER, IMAGES
 
 LIVE_KEYSPACE = "live_keyspace"
 """Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""
 DAY_SHARDS = "day_shards"
 """Name of the record of the shards of a day, which are fixed for ever."""
+BUILT = "built:"
+"""Begins the name of the record, in `deployment` of the settings' keyspace, of each keyspace that was built beside."""
+TABLES = {IMAGES, BY_OWNER, BY_DAY, "deployment"}
+"""What makes a keyspace an index."""
+
+
+@dataclass(frozen=True)
+class Keyspaces:
+    """The indexes of a cluster: this deployment's own with their shards of a day; of the others nobody says whose."""
+
+    own: Mapping[str, int]
+    others: Sequence[str]
 
 
 def live_keyspace(session: Session, settings: Settings) -> str:
@@ -29,6 +45,29 @@ def switch_keyspace(session: Session, settings: Settings, keyspace: str) -> None
     query = f"INSERT INTO {settings.cassandra_keyspace}.deployment (name, value) VALUES (%s, %s)"
     with engine_errors():
         session.execute(query, [LIVE_KEYSPACE, keyspace])
+
+
+def note_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
+    """Record that a keyspace is this deployment's, before anything is written to it. Raises Unavailable."""
+    query = f"INSERT INTO {settings.cassandra_keyspace}.deployment (name, value) VALUES (%s, %s)"
+    with engine_errors():
+        session.execute(query, [BUILT + keyspace, keyspace])
+
+
+def keyspaces(session: Session, settings: Settings) -> Keyspaces:
+    """Own are the settings' keyspace, the live one, and those that were built. Raises Unavailable."""
+    found: dict[str, set[str]] = {}
+    with engine_errors():
+        for row in session.execute("SELECT keyspace_name, table_name FROM system_schema.tables"):
+            found.setdefault(row.keyspace_name, set()).add(row.table_name)
+        records = session.execute(f"SELECT name, value FROM {settings.cassandra_keyspace}.deployment")
+        named = {row.value for row in records if row.name == LIVE_KEYSPACE or row.name.startswith(BUILT)}
+        named.add(settings.cassandra_keyspace)
+        indexes = [name for name, tables in sorted(found.items()) if tables >= TABLES]
+        shards = {name: _record(session, f"{name}.deployment", DAY_SHARDS) for name in indexes if name in named}
+    # One without shards has no rows either: they are recorded first.
+    own = {name: int(count) for name, count in shards.items() if count is not None}
+    return Keyspaces(own, [name for name in indexes if name not in named])
 
 
 def fix_day_shards(session: Session, settings: Settings) -> None:

@@ -7,13 +7,16 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from bench.synthetic import Deployment, deployment
+from ops.rows import IMAGE_TABLES, Rows
 from ops.topic_reader import Offsets, TopicReader, headers_of
 from shared.cassandra import CassandraIndex
 from shared.cassandra_session import connect
 from shared.events import decode_command, record_version
-from shared.keys import Owner, image_prefix
+from shared.keys import Owner, image_prefix, incoming_prefix
 from shared.settings import Settings, Topic
+from shared.tables import command_writes
 from tests.ops_command import imagepipe, imagepipe_json
+from tests.records import uploaded
 from tests.stack import isolated_deployment
 
 OWNER, OTHER = Owner(type="erase", id="1"), Owner(type="erase", id="2")
@@ -104,3 +107,31 @@ async def test_nothing_is_certified_before_the_deletes_are_answered(world: Deplo
         async for batch in reader.read(await reader.beginnings(), await reader.ends()):
             values |= {record.key: record.value for record in batch}
     assert set(values.values()) == {None}
+
+
+async def test_nothing_is_left_in_keyspaces_that_were_live_and_among_incoming_objects(world: Deployment) -> None:
+    settings, old = world.settings, world.settings.cassandra_keyspace
+    image, _ = await world.ready(OWNER)
+    kept, _ = await world.ready(OTHER)
+    forgotten = uploaded(owner=OWNER)
+    await world.index.apply(command_writes(forgotten, 2, settings.day_shards))  # the log has lost it
+    await asyncio.to_thread(imagepipe, settings, "reindex", "--into", f"{old}_b", "--switch", "--yes")
+    keys = {owner: f"{incoming_prefix(owner)}cat.png" for owner in (OWNER, OTHER)}
+    for key in keys.values():
+        await world.store.put(key, b"put with a temporary key", "image/png")
+
+    async with _processor(world):
+        done = await asyncio.to_thread(imagepipe_json, settings, "erase", "--owner", OWNER.key, "--yes")
+    assert done["complete"]
+    for keyspace in (old, f"{old}_b"):
+        rows = await Rows.open(settings, keyspace)
+        try:
+            for erased in (image, forgotten):
+                assert await rows.of_image(erased.image_id, OWNER, settings.day_shards) == []
+            assert len(await rows.of_image(kept.image_id, OTHER, settings.day_shards)) == len(IMAGE_TABLES)
+        finally:
+            await rows.close()
+    assert [info.key for info in await world.store.list("incoming/")] == [keys[OTHER]]
+    assert done["removed"]["incoming_objects"] == 1
+    assert done["keyspaces"]["erased"] == [old, f"{old}_b"]
+    assert not set(done["keyspaces"]["erased"]) & set(done["keyspaces"]["not_touched"])

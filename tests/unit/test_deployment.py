@@ -1,13 +1,15 @@
-"""What a keyspace that answers, and one that does not, is taken for when a service starts."""
+"""What a keyspace that answers, and one that does not, is taken for when a service starts; which are a deployment's."""
 
 from collections import namedtuple
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from cassandra import InvalidRequest, OperationTimedOut
 from cassandra.cluster import NoHostAvailable, ResultSet, Session
 
-from shared.deployment import check_deployment
+from shared.deployment import TABLES, Keyspaces, check_deployment, keyspaces
 from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
 
@@ -58,3 +60,34 @@ def test_no_tables_are_a_mistake() -> None:
 def test_no_answer_is_an_outage(error: Exception) -> None:
     with pytest.raises(Unavailable):
         check(error)
+
+
+class Cluster:
+    """A session with keyspaces: their tables, and the records in `deployment` of each."""
+
+    def __init__(self, tables: dict[str, set[str]], records: dict[str, dict[str, str]]) -> None:
+        self._tables = tables
+        self._records = records
+
+    def execute(self, statement: Any, values: Sequence[str] = ()) -> Any:
+        text = getattr(statement, "query_string", statement)
+        if "system_schema.tables" in text:
+            return [SimpleNamespace(keyspace_name=name, table_name=t) for name, ts in self._tables.items() for t in ts]
+        records = self._records[text.split("FROM ")[1].split(".")[0]]
+        if values:
+            return Rows(*([records[values[0]]] if values[0] in records else []))
+        return [SimpleNamespace(name=name, value=value) for name, value in records.items()]
+
+
+def test_only_what_is_recorded_counts_as_own() -> None:
+    own = SETTINGS.cassandra_keyspace
+    tables = {name: set(TABLES) for name in (own, "live", "built", "begun", "theirs")}
+    built = {f"built:{name}": name for name in ("built", "dropped", "begun")}
+    cluster = Cluster(
+        tables | {"shop": {"images", "schema_migrations"}},
+        {
+            own: {"day_shards": "4", "live_keyspace": "live"} | built,
+            "live": {"day_shards": "4"}, "built": {"day_shards": "8"}, "begun": {},
+        },
+    )  # fmt: skip
+    assert keyspaces(cast(Session, cluster), SETTINGS) == Keyspaces({"built": 8, own: 4, "live": 4}, ["theirs"])
