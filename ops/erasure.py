@@ -150,7 +150,7 @@ class Eraser:
     async def wait_until_gone(self, images: set[UUID], unanswered: Unanswered, patience: timedelta) -> None:
         """Return when every image has its tombstone and no object, and nothing is `unanswered`.
 
-        A tombstone is not enough: an image that was deleted before has one, and the answer to each delete holds the
+        Tombstones are not enough: an image that was deleted before has one, and the answer to each delete holds the
         owner's key. Raises Unavailable when that takes too long.
         """
         deadline = asyncio.get_running_loop().time() + patience.total_seconds()
@@ -166,7 +166,7 @@ class Eraser:
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(
                     "processor",
-                    f"{len(waiting)} images are not deleted and {missing} commands not answered yet: "
+                    f"{len(waiting)} images are not deleted and {missing} commands not answered for good: "
                     "run the command again later",
                 )
             await asyncio.sleep(LOOK_SECONDS)

@@ -1,8 +1,11 @@
-"""Which of an owner's commands the processors have not answered yet."""
+"""Which of an owner's commands the processors have not answered yet, or may answer once more."""
 
 from collections.abc import AsyncIterator
 from typing import Self
 
+from aiokafka import TopicPartition
+
+from ops.lag import committed_offsets
 from ops.topic_reader import Offsets, Record, TopicReader, read_command
 from shared.errors import PoisonRecord
 from shared.events import OwnerCleared, answer_key
@@ -11,16 +14,25 @@ from shared.settings import Settings, Topic
 
 
 class Unanswered:
-    """The owner's commands that were appended after `from_now`, whoever sent them. Methods raise Unavailable.
+    """The owner's commands that were appended after `from_now`, whoever sent them.
 
-    An image's commands are answered in their order: with a delete that comes later, the earlier ones are settled too.
+    1. An image's commands are answered in their order: with a delete that comes later, the earlier ones are settled.
+    2. What is answered counts until the processors have committed it: one that restarts before would answer again.
+
+    Methods raise Unavailable, KafkaError.
     """
 
     def __init__(self, settings: Settings, owner: Owner, positions: dict[Topic, Offsets]) -> None:
+        from processor.app import GROUP
+
         self._settings = settings
+        self._group = settings.topic_prefix + GROUP
         self._owner = owner
         self._positions = positions
         self._keys: set[bytes] = set()
+        """Of answers that are missing."""
+        self._places: dict[TopicPartition, list[int]] = {}
+        """Offsets of commands that are not committed."""
 
     @classmethod
     async def from_now(cls, settings: Settings, owner: Owner) -> Self:
@@ -32,7 +44,7 @@ class Unanswered:
         return cls(settings, owner, positions)
 
     async def look(self) -> int:
-        """How many have no answer in the log now."""
+        """How many there are now."""
         # Events first: what they answer is then among the commands that are read.
         answered = {record.key async for record in self._news(Topic.EVENTS)}
         async for record in self._news(Topic.COMMANDS):
@@ -42,8 +54,15 @@ class Unanswered:
                 continue
             if command.owner == self._owner and not isinstance(command, OwnerCleared):
                 self._keys.add(answer_key(command.image_id, version))
+                self._places.setdefault(TopicPartition(record.topic, record.partition), []).append(record.offset)
         self._keys -= answered
-        return len(self._keys)
+        return len(self._keys) or await self._uncommitted()
+
+    async def _uncommitted(self) -> int:
+        if not self._places:
+            return 0
+        committed = (await committed_offsets(self._settings)).get(self._group, {})
+        return sum(offset >= committed.get(place, 0) for place, offsets in self._places.items() for offset in offsets)
 
     async def _news(self, topic: Topic) -> AsyncIterator[Record]:
         async with TopicReader(self._settings, self._settings.topic(topic)) as reader:

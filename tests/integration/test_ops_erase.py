@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.synthetic import Deployment, deployment
 from ops.rows import IMAGE_TABLES, Rows
 from ops.topic_reader import Offsets, TopicReader, headers_of
+from processor.app import GROUP
 from shared.cassandra import CassandraIndex
 from shared.cassandra_session import connect
 from shared.events import decode_command, record_version
+from shared.kafka import client_options
 from shared.keys import Owner, image_prefix, incoming_prefix
 from shared.settings import Settings, Topic
 from shared.tables import command_writes
@@ -37,25 +40,37 @@ async def world(place: Settings) -> AsyncIterator[Deployment]:
         yield made
 
 
-async def _process(world: Deployment, reader: TopicReader, start: Offsets) -> None:
-    """A processor and an indexer: answer whatever comes."""
+async def _process(world: Deployment, reader: TopicReader, start: Offsets, group: AIOKafkaConsumer | None) -> None:
+    """A processor and an indexer: answer whatever comes, and commit it if there is a group."""
     async for batch in reader.read(start):
         for record in batch:
             command = decode_command(record.value)
             await world.answer(command, record_version(command, 1, record.offset, headers_of(record)))
+            if group is not None:
+                await group.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
 
 
 @asynccontextmanager
-async def _processor(world: Deployment, start: Offsets | None = None) -> AsyncIterator[None]:
+async def _processor(world: Deployment, start: Offsets | None = None, commits: bool = True) -> AsyncIterator[None]:
     """One that runs meanwhile, by default on what comes from now on."""
-    async with TopicReader(world.settings, world.settings.topic(Topic.COMMANDS)) as reader:
-        running = asyncio.create_task(_process(world, reader, start or await reader.ends()))
-        try:
-            yield
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+    settings = world.settings
+    group = AIOKafkaConsumer(
+        **client_options(settings), group_id=settings.topic_prefix + GROUP, enable_auto_commit=False
+    )
+    await group.start()
+    try:
+        async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
+            group.assign([TopicPartition(reader.topic, number) for number in range(settings.topic_partitions)])
+            work = _process(world, reader, start or await reader.ends(), group if commits else None)
+            running = asyncio.create_task(work)
+            try:
+                yield
+            finally:
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+    finally:
+        await group.stop()
 
 
 async def _ends(settings: Settings) -> Offsets:
@@ -98,10 +113,12 @@ async def test_nothing_is_certified_before_the_deletes_are_answered(world: Deplo
     await world.delete(image)
     before, arguments = await _ends(world.settings), ["erase", "--owner", OWNER.key, "--yes"]
     await asyncio.to_thread(imagepipe, world.settings, *arguments, "--wait", "3s", code=1)
+    async with _processor(world, before, commits=False):  # would answer again after a restart
+        await asyncio.to_thread(imagepipe, world.settings, *arguments, "--wait", "5s", code=1)
     async with _processor(world, before):
         done = await asyncio.to_thread(imagepipe_json, world.settings, *arguments)
     assert done["complete"]
-    assert done["removed"]["event_keys_nulled"] == 4  # `ready`, and three deletes
+    assert done["removed"]["event_keys_nulled"] == 5  # `ready`, and four deletes
     async with TopicReader(world.settings, world.settings.topic(Topic.EVENTS)) as reader:
         values: dict[bytes | None, bytes | None] = {}
         async for batch in reader.read(await reader.beginnings(), await reader.ends()):
