@@ -18,9 +18,10 @@ from shared.kafka import client_options
 from shared.keys import Owner, image_prefix, incoming_prefix
 from shared.settings import Settings, Topic
 from shared.tables import command_writes
+from tests.api import Api
 from tests.ops_command import imagepipe, imagepipe_json
 from tests.records import uploaded
-from tests.stack import isolated_deployment
+from tests.stack import Stack, isolated_deployment
 
 OWNER, OTHER = Owner(type="erase", id="1"), Owner(type="erase", id="2")
 
@@ -152,3 +153,11 @@ async def test_nothing_is_left_in_keyspaces_that_were_live_and_among_incoming_ob
     assert done["removed"]["incoming_objects"] == 1
     assert done["keyspaces"]["erased"] == [old, f"{old}_b"]
     assert not set(done["keyspaces"]["erased"]) & set(done["keyspaces"]["not_touched"])
+
+
+def test_an_owner_is_erased_beside_running_services(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+    images = [api.upload(user_id=owner["user_id"])["image_id"] for _ in range(3)]
+    done = imagepipe_json(stack.settings, "erase", "--owner", f"user:{owner['user_id']}", "--yes")
+    assert done["complete"]
+    assert done["images"] == sorted(images)
+    assert [api.document(image_id) for image_id in images] == [None] * len(images)
