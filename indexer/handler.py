@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from indexer.fence import Fence
-from shared.events import Command, Event, Headers, OwnerCleared, decode_command, decode_event, record_version
+from shared.events import Command, Event, OwnerCleared, ReceivedHeaders, decode_command, decode_event, record_version
 from shared.ports import Index
 from shared.settings import Topic
 from shared.tables import Write, command_writes, event_writes
@@ -24,7 +24,7 @@ class ConsumedRecord:
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: ReceivedHeaders
     appended_at: float | None = None
 
     @cached_property

@@ -13,7 +13,16 @@ from processor.stages import collected
 from shared import metrics, tracing
 from shared.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import Command, Headers, OwnerCleared, Ready, Reprocess, decode_command, header, record_version
+from shared.events import (
+    Command,
+    OwnerCleared,
+    Ready,
+    ReceivedHeaders,
+    Reprocess,
+    decode_command,
+    header,
+    record_version,
+)
 from shared.keys import command_version
 from shared.patience import Patience
 from shared.ports import DeadLetters
@@ -33,7 +42,7 @@ class Received:
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: ReceivedHeaders
     appended_at: float | None = None
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from shared.errors import ImagepipeError
-from shared.events import Headers
+from shared.events import Headers, ReceivedHeaders
 
 MAX_ERROR_BYTES = 500
 MAX_STACK_BYTES = 4000
@@ -18,7 +18,7 @@ class TooManyDeadLetters(ImagepipeError):  # noqa: N818
 
 
 def dead_letter_headers(
-    headers: Headers,
+    headers: ReceivedHeaders,
     *,
     topic: str,
     partition: int,
@@ -27,7 +27,7 @@ def dead_letter_headers(
     error: BaseException,
     attempts: int,
 ) -> Headers:
-    """The record's own headers, untouched, and after them why and from where it went to the DLQ.
+    """The record's own headers that have a value, untouched, and after them why and from where it went to the DLQ.
 
     `topic` is the physical name. `version` is left out where the record does not tell (an event that cannot be read).
     """
@@ -42,7 +42,8 @@ def dead_letter_headers(
         "dlq-stack": _encode(stack)[-MAX_STACK_BYTES:].decode(errors="ignore"),
         "dlq-attempts": str(attempts),
     }
-    return [*headers, *((name, value.encode()) for name, value in added.items() if value is not None)]
+    own = [(name, value) for name, value in headers if value is not None]
+    return [*own, *((name, value.encode()) for name, value in added.items() if value is not None)]
 
 
 def _bounded(text: str, size: int) -> str:

@@ -5,6 +5,8 @@ are only ever added; readers ignore what they do not know. Versions travel as de
 JavaScript's numbers hold.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
 
@@ -16,10 +18,15 @@ from shared.ladder import Ladder
 
 T = TypeVar("T")
 Headers = list[tuple[str, bytes]]
+ReceivedHeaders = Sequence[tuple[str, bytes | None]]
+"""As they come from Kafka, which takes headers without a value: those count as absent."""
 
 SCHEMA_VERSION: Final = 1
 VERSION_HEADER = "imagepipe-version"
 """On a redriven record: the version it had at first."""
+MAX_VERSION: Final = 2**63 - 1
+"""Versions are timestamps in Cassandra: signed, of 64 bits."""
+_VERSION = re.compile(rf"[0-9]{{1,{len(str(MAX_VERSION))}}}")
 
 FAILURE_REASONS = {
     "unsupported_format": "The bytes are not PNG, JPEG or WebP.",
@@ -258,18 +265,19 @@ def _decode(adapter: TypeAdapter[T], value: bytes | None) -> T:
         raise PoisonRecord(f"not a record of schema version {SCHEMA_VERSION}: {detail[:3]}") from None
 
 
-def record_version(command: Command, epoch: int, offset: int, headers: Headers) -> int:
+def record_version(command: Command, epoch: int, offset: int, headers: ReceivedHeaders) -> int:
     """Version of a command in the log: its offset's, or for a redriven one that it had at first (invariant 2).
 
     Deletes and fences take the new one: they must win over everything that came before them.
-    Raises PoisonRecord where the header is no number.
+    Raises PoisonRecord where the header is no version.
     """
     if not isinstance(command, Deleted | OwnerCleared):
-        for name, value in headers:
-            if name == VERSION_HEADER:
-                if not value.isdigit():
-                    raise PoisonRecord(f"header {VERSION_HEADER} is not a decimal number")
-                return int(value)
+        first = header(headers, VERSION_HEADER)
+        if first is not None:
+            # The length first: Python raises ValueError for thousands of digits.
+            if not _VERSION.fullmatch(first) or int(first) > MAX_VERSION:
+                raise PoisonRecord(f"header {VERSION_HEADER} is not a version")
+            return int(first)
     return command_version(epoch, offset)
 
 
@@ -317,9 +325,10 @@ def answer_key(image_id: UUID, version: int) -> bytes:
     return f"{image_id}:{version}".encode()
 
 
-def header(headers: Headers, name: str) -> str | None:
+def header(headers: ReceivedHeaders, name: str) -> str | None:
     """First value of a header, or None."""
-    return next((value.decode(errors="replace") for key, value in headers if key == name), None)
+    values = (value for key, value in headers if key == name and value is not None)
+    return next((value.decode(errors="replace") for value in values), None)
 
 
 def cloud_event_headers(record: Command | Event, source: str, traceparent: str | None = None) -> Headers:

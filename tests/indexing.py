@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from indexer.consumer import group_id
-from shared.events import Command, Event, encode, event_key
+from shared.events import Command, Event, ReceivedHeaders, encode, event_key
 from shared.kafka import client_options
 from shared.keys import command_version, events_partition
 from shared.settings import Settings, Topic
@@ -61,9 +61,7 @@ class Publisher:
         ]
         await asyncio.gather(*pending)
 
-    async def raw(
-        self, topic: Topic, value: bytes | None, key: bytes = b"k", headers: Sequence[tuple[str, bytes]] = ()
-    ) -> None:
+    async def raw(self, topic: Topic, value: bytes | None, key: bytes = b"k", headers: ReceivedHeaders = ()) -> None:
         await self._producer.send_and_wait(self._settings.topic(topic), value, key=key, headers=list(headers))
 
 

@@ -26,11 +26,13 @@ from processor.handler import Handler
 from processor.lanes import Bounds
 from shared.dead_letters import DeadLetterLimit
 from shared.errors import ConfigurationError
-from shared.events import Event, OwnerCleared, encode
+from shared.events import VERSION_HEADER, Event, OwnerCleared, ReceivedHeaders, encode
 from shared.kafka import METADATA_MAX_AGE_MS, client_options
 from shared.keys import Owner
 from shared.settings import Settings, Topic
 from shared.topics import require_topics
+from shared.tracing import TRACEPARENT
+from tests import records
 from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
 from tests.processing import committed
 from tests.records import POISON
@@ -49,13 +51,18 @@ def settings(engines: Settings) -> Iterator[Settings]:
         yield found
 
 
-async def produce(settings: Settings, values: Sequence[bytes | None], keys: list[bytes] | None = None) -> None:
+async def produce(
+    settings: Settings,
+    values: Sequence[bytes | None],
+    keys: list[bytes] | None = None,
+    headers: ReceivedHeaders = (),
+) -> None:
     producer = AIOKafkaProducer(**client_options(settings))
     await producer.start()
     try:
         topic = settings.topic(Topic.COMMANDS)
         for number, value in enumerate(values):
-            await producer.send_and_wait(topic, value, key=keys[number] if keys else None)
+            await producer.send_and_wait(topic, value, key=keys[number] if keys else None, headers=list(headers))
     finally:
         await producer.stop()
 
@@ -326,16 +333,21 @@ async def test_ours_commits_nothing_above_a_record_that_is_not_settled(settings:
 async def test_ours_dead_letters_what_it_cannot_read_or_handle_and_only_then_commits(settings: Settings) -> None:
     values = [*fences(1), *POISON, *fences(2)[1:]]
     await produce(settings, values, [b"user:1"] * len(values))
+    unversioned = encode(records.uploaded())
+    await produce(settings, [unversioned], headers=[(VERSION_HEADER, b"9" * 5000)])
+    # Kafka takes headers without a value.
+    await produce(settings, fences(1), headers=[(VERSION_HEADER, None), (TRACEPARENT, None)])
+    await produce(settings, [b"{}"], headers=[(VERSION_HEADER, None), (TRACEPARENT, None)])
 
     async def handle(number: int) -> None:
         if number == 1:
             raise RuntimeError("surprise")
 
     async with Ours(settings, handle) as ours:
-        await until(lambda: len(ours.dead_letters.records) == len(POISON) + 1, "all that cannot be handled")
+        await until(lambda: len(ours.dead_letters.records) == len(POISON) + 3, "all that cannot be handled")
         await ours.agent.commit()
-    assert await position(settings) == len(POISON) + 2
-    assert {value for _, value, _ in ours.dead_letters.records} == {*POISON, fences(2)[1]}
+    assert await position(settings) == len(POISON) + 5
+    assert {value for _, value, _ in ours.dead_letters.records} == {*POISON, fences(2)[1], unversioned, b"{}"}
     for _, _, headers in ours.dead_letters.records:
         assert dict(headers)["dlq-source-topic"] == settings.topic(Topic.COMMANDS).encode()
         assert dict(headers)["dlq-attempts"] == b"1"

@@ -14,10 +14,11 @@ import pytest
 
 from shared.cassandra import CassandraIndex
 from shared.documents import status
-from shared.events import Deleted, Uploaded, decode_command
+from shared.events import VERSION_HEADER, Deleted, Uploaded, decode_command, encode
 from shared.keys import Owner, new_id
 from shared.settings import Settings, Topic
 from shared.tables import command_writes
+from shared.tracing import TRACEPARENT
 from tests import records
 from tests.api import Api
 from tests.indexing import IndexerProcess, Publisher, positions, publisher, until, wait_committed
@@ -186,10 +187,12 @@ async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
     await log.raw(Topic.EVENTS, None, b"tombstone")
     await log.raw(Topic.COMMANDS, b'{"type": "image.unheard"}')
     await log.raw(Topic.COMMANDS, None)
+    await log.raw(Topic.COMMANDS, encode(records.uploaded()), headers=[(VERSION_HEADER, b"9" * 5000)])
+    await log.raw(Topic.COMMANDS, b"{}", headers=[(VERSION_HEADER, None), (TRACEPARENT, None)])
     uploads = await publish_uploads(log, owner, 3)
     await publish_answers(log, uploads)
     indexer.start()
-    await wait_committed(settings, 12)
+    await wait_committed(settings, 14)
     await check_all_ready(index, owner, uploads)
     buried = await read_records(settings, Topic.DLQ, 3)
     assert max(len(dead.value) for dead in buried) > 1_000_000, "untouched, however large"
@@ -202,8 +205,8 @@ async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
     assert headers["dlq-attempts"] == "1"
     assert "PoisonRecord" in headers["dlq-error"]
     assert "decode_event" in headers["dlq-stack"]
-    assert len(entries(indexer, "command_skipped")) == 2
-    assert 'result="skipped",topic="images.commands",type="unreadable"} 2.0' in indexer.get("metrics")[1]
+    assert len(entries(indexer, "command_skipped")) == 4
+    assert 'result="skipped",topic="images.commands",type="unreadable"} 4.0' in indexer.get("metrics")[1]
 
 
 async def test_a_flood_of_poison_stops_the_process_instead(settings: Settings, log: Publisher, tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ def test_own_headers_stay_and_the_reason_follows() -> None:
     }
 
 
+def test_headers_without_a_value_are_left_out() -> None:
+    own = [("traceparent", None), ("ce_type", b"image.ready")]
+    found = dead_letter_headers(own, topic="t", partition=0, offset=0, version=None, error=raised("what"), attempts=1)
+    assert [name for name, _ in found][:2] == ["ce_type", "dlq-source-topic"]
+
+
 def test_what_is_added_is_bounded() -> None:
     error = raised("ü" * 100_000 + "\ud800")
     found = dead_letter_headers([], topic="t", partition=0, offset=0, version=None, error=error, attempts=1)

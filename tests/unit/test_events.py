@@ -9,6 +9,7 @@ import pytest
 from shared.errors import PoisonRecord
 from shared.events import (
     FAILURE_REASONS,
+    MAX_VERSION,
     VERSION_HEADER,
     Command,
     Event,
@@ -134,8 +135,17 @@ class TestRecordVersion:
     def test_of_a_redriven_delete_or_fence_is_new(self, command: Command) -> None:
         assert record_version(command, 1, 900, list(self.header)) == command_version(1, 900)
 
-    @pytest.mark.parametrize("value", [b"", b"-1", b"12x", "\u0661\u0662".encode()])
-    def test_header_that_is_no_number_is_poison(self, value: bytes) -> None:
+    def test_header_without_a_value_is_absent(self) -> None:
+        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, None)]) == command_version(1, 900)
+        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, None), *self.header]) == 4503599627370510
+
+    def test_highest_version_is_what_cassandra_takes(self) -> None:
+        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, b"%d" % MAX_VERSION)]) == 2**63 - 1
+
+    @pytest.mark.parametrize(
+        "value", [b"", b"-1", b"12x", "\u0661\u0662".encode(), b"%d" % 2**63, b"9" * 5000, b"12\n"]
+    )
+    def test_header_that_is_no_version_is_poison(self, value: bytes) -> None:
         with pytest.raises(PoisonRecord):
             record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, value)])
 

@@ -15,9 +15,10 @@ from indexer.delivery import Delivery
 from indexer.fence import PAGE, Fence
 from indexer.handler import Barrier, ConsumedRecord, Handler
 from indexer.partition import Partition
+from shared import tracing
 from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
-from shared.events import Command, Deleted, Event, Headers, encode
+from shared.events import VERSION_HEADER, Command, Deleted, Event, Headers, encode
 from shared.keys import command_version, new_id
 from shared.logs import with_trace
 from shared.ports import Appended
@@ -206,6 +207,19 @@ class TestDelivery:
         handler = Scripted(PoisonRecord("what"))
         await self.deliver(handler, consumed(b"{", 1))
         assert (handler.calls, self.dead.records) == (1, [])
+
+    @pytest.mark.parametrize("topic", [Topic.COMMANDS, Topic.EVENTS])
+    @pytest.mark.parametrize("name", [VERSION_HEADER, tracing.TRACEPARENT])
+    async def test_header_without_a_value_counts_as_absent(self, topic: Topic, name: str) -> None:
+        record = records.uploaded() if topic is Topic.COMMANDS else records.ready(new_id(), new_id(), 8)
+        await self.deliver(handler_of(MemoryIndex()), ConsumedRecord(topic, 0, 1, b"k", encode(record), [(name, None)]))
+        assert self.dead.records == []
+
+    async def test_command_whose_version_is_none_is_skipped_for_the_processor_to_bury(self) -> None:
+        index, command = MemoryIndex(), records.uploaded()
+        headers = [(VERSION_HEADER, b"9" * 5000)]
+        await self.deliver(handler_of(index), ConsumedRecord(Topic.COMMANDS, 0, 1, b"k", encode(command), headers))
+        assert (await index.image(command.image_id), self.dead.records) == (None, [])
 
     async def test_poison_event_is_buried_at_once_and_untouched(self) -> None:
         await self.deliver(Scripted(PoisonRecord("what")), consumed(b"{", 9, Topic.EVENTS))

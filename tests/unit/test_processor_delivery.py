@@ -13,7 +13,7 @@ from processor.render import Rendering
 from shared import tracing
 from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import VERSION_HEADER, Command, Event, Headers, OwnerCleared, encode
+from shared.events import VERSION_HEADER, Command, Event, Headers, OwnerCleared, ReceivedHeaders, encode
 from shared.keys import Owner, command_version
 from shared.ladder import Ladder
 from shared.metrics import Service
@@ -59,7 +59,7 @@ def delivery(
     )
 
 
-def received(value: bytes | None = None, offset: int = 5, headers: Headers | None = None) -> Received:
+def received(value: bytes | None = None, offset: int = 5, headers: ReceivedHeaders | None = None) -> Received:
     return Received(3, offset, b"user:1", encode(records.uploaded()) if value is None else value, headers or [])
 
 
@@ -116,6 +116,22 @@ async def test_what_nobody_can_read_goes_to_the_dlq_at_once(value: bytes) -> Non
     await delivery(handler, dead_letters).deliver(parse(received(value), 1))
     assert handler.calls == []
     assert dead_letters.records[0][1] == value
+
+
+async def test_a_version_that_is_none_goes_to_the_dlq_at_once() -> None:
+    dead_letters, handler = MemoryDeadLetters(), Scripted()
+    await delivery(handler, dead_letters).deliver(parse(received(headers=[(VERSION_HEADER, b"9" * 5000)]), 1))
+    assert handler.calls == []
+    assert b"not a version" in dict(dead_letters.records[0][2])["dlq-error"]
+
+
+async def test_headers_without_a_value_count_as_absent() -> None:
+    dead_letters, handler = MemoryDeadLetters(), Scripted()
+    headers = [(VERSION_HEADER, None), (tracing.TRACEPARENT, None)]
+    await delivery(handler, dead_letters).deliver(parse(received(headers=headers), 1))
+    assert [version for _, version, _ in handler.calls] == [command_version(1, 5)]
+    await delivery(handler, dead_letters).deliver(parse(received(b"not json", headers=headers), 1))
+    assert len(dead_letters.records) == 1
 
 
 def test_a_record_without_a_value_cannot_be_read() -> None:
