@@ -30,6 +30,10 @@ class PreconditionFailed(ImagepipeError):  # noqa: N818
     """A conditional write or copy lost: the object is there already, or has changed."""
 
 
+class RequestRefused(ImagepipeError):  # noqa: N818
+    """The bucket will never take this request, such as one for an impossible key; trying again is no use."""
+
+
 class ImageRejected(ImagepipeError):  # noqa: N818
     """These bytes are not an image we take or can render.
 

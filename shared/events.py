@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from shared.errors import PoisonRecord
-from shared.keys import Owner, command_version, new_id
+from shared.keys import ORIGINAL_KEY, Owner, command_version, new_id
 from shared.ladder import Ladder
 
 T = TypeVar("T")
@@ -52,7 +52,10 @@ class Model(BaseModel):
 
 
 class Original(Model):
-    """Raw bytes as uploaded. `size` in bytes, `width` and `height` in pixels as displayed."""
+    """Raw bytes as uploaded. `size` in bytes, `width` and `height` in pixels as displayed.
+
+    `path` is a key that the gateway can have written: no other may be asked of the bucket.
+    """
 
     file_name: str
     content_type: str
@@ -60,7 +63,7 @@ class Original(Model):
     width: int
     height: int
     sha256: str
-    path: str
+    path: str = Field(pattern=ORIGINAL_KEY)
     url: str
 
 

@@ -18,7 +18,10 @@ MAX_OWNER_ID = 128
 """Characters, not bytes."""
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-_ORIGINAL_PATH = re.compile(rf"(?:^|/)(images/({_UUID})/({_UUID})/original\.(?:jpg|png|webp))$")
+_ORIGINAL = rf"images/({_UUID})/({_UUID})/original\.(?:jpg|png|webp)"
+ORIGINAL_KEY = rf"^{_ORIGINAL}$"
+"""What `original_key` gives, as a pattern."""
+_ORIGINAL_PATH = re.compile(rf"(?:^|/){_ORIGINAL}$")
 _MEDIA_PATH = re.compile(
     rf"images/(?P<image_id>{_UUID})/(?P<revision>{_UUID})/"
     r"(?:original\.(?P<extension>jpg|png|webp)|(?P<render>[0-9a-f]{16}(?:-[0-9]+)?)/(?P<variant>[a-z][a-z0-9_]{0,31})\.webp)"
@@ -186,4 +189,4 @@ def image_id_from_url(url: str) -> UUID | None:
     except ValueError:
         return None
     match = _ORIGINAL_PATH.search(path)
-    return UUID(match[2]) if match else None
+    return UUID(match[1]) if match else None

@@ -34,7 +34,7 @@ class ObjectRange:
 
 
 class ObjectStore(Protocol):
-    """The bucket. Every method raises Unavailable when the store is away."""
+    """The bucket. Every method raises Unavailable when it is away, RequestRefused where it will never take the key."""
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
         """Store an object; returns its ETag. Raises PreconditionFailed with `if_absent` where there is one."""

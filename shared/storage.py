@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
 from botocore.utils import parse_timestamp
 
-from shared.errors import ConfigurationError, NotFound, PreconditionFailed, Unavailable
+from shared.errors import ConfigurationError, NotFound, PreconditionFailed, RequestRefused, Unavailable
 from shared.ports import ObjectInfo, ObjectRange
 from shared.security import explain_s3, s3_verify
 from shared.settings import Settings
@@ -35,6 +35,12 @@ ATTEMPTS = 2
 CONNECT_SECONDS = 3.0
 MISSING = {"404", "NoSuchKey", "NotFound"}
 LOST_RACE = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+IMPOSSIBLE = {
+    "InvalidObjectName", "InvalidURI", "KeyTooLong", "KeyTooLongError",
+    "XMinioInvalidObjectName", "XMinioInvalidResourceName",
+}  # fmt: skip
+"""Codes of AWS, Ceph and MinIO that speak of the key alone. Whatever is not known counts as an outage: a store that
+refuses every request must not send every record to the DLQ."""
 MISCONFIGURED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403"}
 
 
@@ -231,6 +237,8 @@ def _translate(error: Exception, key: str) -> NoReturn:
         raise NotFound(key) from error
     if code in LOST_RACE:
         raise PreconditionFailed(key) from error
+    if code in IMPOSSIBLE or isinstance(error, ParamValidationError):
+        raise RequestRefused(f"s3: {error}") from error
     raise Unavailable("s3", explain_s3(error)) from error
 
 

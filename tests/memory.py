@@ -10,13 +10,14 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from shared.documents import ImageRow
-from shared.errors import NotFound, PreconditionFailed
+from shared.errors import NotFound, PreconditionFailed, RequestRefused
 from shared.events import Command, Event, Headers
 from shared.keys import DayShard, Owner, Partition
 from shared.ports import Appended, ObjectInfo, ObjectRange
 from shared.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
 
 CHUNK = 64 * 1024
+MAX_KEY = 1024
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class MemoryStore:
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
         if if_absent and key in self.objects:
             raise PreconditionFailed(key)
+        _check(key)
         self.objects[key] = _Object(data, content_type, datetime.now(UTC).replace(microsecond=0))
         return self.objects[key].etag
 
@@ -66,6 +68,7 @@ class MemoryStore:
             self.objects.pop(key, None)
 
     def _object(self, key: str) -> _Object:
+        _check(key)
         if key not in self.objects:
             raise NotFound(key)
         return self.objects[key]
@@ -73,6 +76,11 @@ class MemoryStore:
     def _info(self, key: str) -> ObjectInfo:
         found = self._object(key)
         return ObjectInfo(key, len(found.data), found.etag, found.modified, found.content_type)
+
+
+def _check(key: str) -> None:
+    if not key or len(key) > MAX_KEY or {".", ".."} & set(key.split("/")):
+        raise RequestRefused(key)
 
 
 async def _chunks(data: bytes) -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from ops.bucket import pick
 from ops.parallel import in_parallel
-from shared.errors import ConfigurationError, NotFound, PreconditionFailed, Unavailable
+from shared.errors import ConfigurationError, NotFound, PreconditionFailed, RequestRefused, Unavailable
 from shared.keys import new_id
 from shared.ports import ObjectRange, ObjectStore
 from shared.settings import Settings
@@ -55,6 +55,16 @@ async def test_what_is_put_comes_back(store: ObjectStore, key: str) -> None:
     assert (info.key, info.size, info.etag, info.content_type) == (key, len(DATA), etag, "image/jpeg")
     assert abs(info.modified - datetime.now(UTC)) < timedelta(minutes=1)
     assert etag == hashlib.md5(DATA, usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize("key", ["", "images/../x", "images/./x", "x" * 1025], ids=["empty", "up", "dot", "long"])
+async def test_a_key_that_no_object_can_have_is_no_outage(store: ObjectStore, key: str) -> None:
+    with pytest.raises(RequestRefused):
+        await store.get(key)
+    with pytest.raises(RequestRefused):
+        await store.open(key)
+    with pytest.raises(RequestRefused):
+        await store.put(key, b"x", "image/png")
 
 
 async def test_an_empty_object_is_one(store: ObjectStore, key: str) -> None:

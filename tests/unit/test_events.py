@@ -102,6 +102,14 @@ def test_anything_else_is_poison(value: bytes | None) -> None:
         decode_manifest(value or b"")
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "request" in example(name)["value"]])
+def test_an_event_about_no_key_of_ours_is_poison(name: str) -> None:
+    found = example(name)
+    found["value"]["request"]["path"] += "\n"
+    with pytest.raises(PoisonRecord, match="path"):
+        decoded(found)
+
+
 def test_poison_does_not_repeat_its_content() -> None:
     with pytest.raises(PoisonRecord) as caught:
         decode_command(

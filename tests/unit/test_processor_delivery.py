@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from processor.agent import Agent
-from processor.delivery import Delivery, Received, parse
+from processor.delivery import Delivery, Received, Task, parse
 from processor.handler import Handler
 from processor.lanes import Bounds
 from processor.render import Rendering
@@ -116,6 +116,29 @@ async def test_what_nobody_can_read_goes_to_the_dlq_at_once(value: bytes) -> Non
     await delivery(handler, dead_letters).deliver(parse(received(value), 1))
     assert handler.calls == []
     assert dead_letters.records[0][1] == value
+
+
+IMPOSSIBLE_PATHS = ["", "../x", "x" * 2000, "images/a/b/original.jpg", "incoming/x", "\n"]
+
+
+@pytest.mark.parametrize("path", IMPOSSIBLE_PATHS)
+async def test_an_original_that_is_under_no_key_of_ours_goes_to_the_dlq_at_once(path: str) -> None:
+    upload = records.uploaded()
+    value = encode(upload.model_copy(update={"original": upload.original.model_copy(update={"path": path})}))
+    dead_letters, handler = MemoryDeadLetters(), Scripted()
+    await delivery(handler, dead_letters).deliver(parse(received(value), 1))
+    assert handler.calls == []
+    assert dead_letters.records[0][1] == value
+
+
+async def test_a_request_that_the_bucket_never_takes_is_no_outage() -> None:
+    """The contract leaves no such path; a handler that met one all the same would stop its partition for ever."""
+    upload = records.uploaded()
+    command = upload.model_copy(update={"original": upload.original.model_copy(update={"path": "images/../x"})})
+    dead_letters, record = MemoryDeadLetters(), received()
+    handler = Handler(MemoryStore(), _no_render, MemoryEventLog(), records.BASE)
+    await delivery(handler, dead_letters).deliver(Task(record, command, 8))
+    assert b"RequestRefused" in dict(dead_letters.records[0][2])["dlq-error"]
 
 
 async def test_a_version_that_is_none_goes_to_the_dlq_at_once() -> None:

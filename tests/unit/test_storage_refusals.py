@@ -1,4 +1,4 @@
-"""A store without room, as S3 servers say it: an outage, told at once, and never anything about the object."""
+"""A store that refuses, as S3 servers say it: without room an outage, told at once; an impossible key none."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -7,15 +7,15 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from shared.errors import Unavailable
+from shared.errors import RequestRefused, Unavailable
 from shared.storage import ATTEMPTS, S3Store
 from tests.gateway import memory_settings
 
-ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no room</Message></Error>"
+ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
 
 
-class FullServer:
-    """Answers every request as a server without room does."""
+class RefusingServer:
+    """Answers every request as a server without room does, or with another error."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -29,12 +29,12 @@ class FullServer:
 
 
 @pytest.fixture
-def server() -> FullServer:
-    return FullServer()
+def server() -> RefusingServer:
+    return RefusingServer()
 
 
 @pytest.fixture
-async def store(server: FullServer) -> AsyncIterator[S3Store]:
+async def store(server: RefusingServer) -> AsyncIterator[S3Store]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(app)
@@ -59,9 +59,35 @@ async def store(server: FullServer) -> AsyncIterator[S3Store]:
 )
 @pytest.mark.parametrize("if_absent", [True, False])
 async def test_no_room_is_an_outage(
-    store: S3Store, server: FullServer, status: int, code: str, if_absent: bool
+    store: S3Store, server: RefusingServer, status: int, code: str, if_absent: bool
 ) -> None:
     server.status, server.code = status, code
     with pytest.raises(Unavailable, match=code):
         await store.put("images/x", b"data", "image/png", if_absent=if_absent)
     assert server.requests <= ATTEMPTS
+
+
+@pytest.mark.parametrize("code", ["KeyTooLongError", "XMinioInvalidResourceName", "InvalidURI"])
+async def test_an_impossible_key_is_no_outage(store: S3Store, server: RefusingServer, code: str) -> None:
+    server.status, server.code = 400, code
+    with pytest.raises(RequestRefused, match=code):
+        await store.get("images/../x")
+    assert server.requests == 1
+
+
+async def test_a_key_that_the_client_does_not_even_send_is_no_outage(store: S3Store, server: RefusingServer) -> None:
+    with pytest.raises(RequestRefused):
+        await store.get("")
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "RequestTimeout"), (400, "ExpiredToken"), (403, "RequestTimeTooSkewed"), (400, "InvalidRequest")],
+)
+async def test_what_may_pass_or_concerns_every_request_is_an_outage(
+    store: S3Store, server: RefusingServer, status: int, code: str
+) -> None:
+    server.status, server.code = status, code
+    with pytest.raises(Unavailable, match=code):
+        await store.get("images/x")
