@@ -49,18 +49,23 @@ class Picture:
     notes: tuple[str, ...]
 
 
+def frames_shown(info: ImageInfo, *, max_frames: int, max_animation_pixels: int) -> int:
+    """How many frames `decode` decodes: all, or only the first of an animation over its budget."""
+    pixels = info.frames * info.width * info.height
+    return info.frames if info.frames <= max_frames and pixels <= max_animation_pixels else 1
+
+
 def decode(data: bytes, info: ImageInfo, *, max_frames: int, max_animation_pixels: int) -> Picture:
     """Decode a file whose headers are `info`; an animation over its budget becomes its first frame.
 
     Raises ImageRejected with reason `truncated`, `corrupt` or `undecodable`; MemoryError passes through.
     """
-    pixels = info.frames * info.width * info.height
-    animated = 1 < info.frames <= max_frames and pixels <= max_animation_pixels
-    notes = (FLATTENED,) if info.frames > 1 and not animated else ()
+    frames = frames_shown(info, max_frames=max_frames, max_animation_pixels=max_animation_pixels)
+    notes = (FLATTENED,) if frames < info.frames else ()
     if info.content_type == "image/jpeg" and data.count(b"\xff\xda") > MAX_SCANS:
         raise ImageRejected("corrupt", f"The JPEG file has more than {MAX_SCANS} scans.")
     try:
-        picture = _decode(data, info, info.frames if animated else 1)
+        picture = _decode(data, info, frames)
     except (ImageRejected, MemoryError):
         raise
     except Exception as error:  # Hostile bytes make decoders raise anything; whatever it is, it is the file's fault.

@@ -1,6 +1,7 @@
 """Which command runs next: in order per image, in turn per owner, within bounds (invariants 4 and 11)."""
 
 import asyncio
+import math
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -39,48 +40,78 @@ class Turns(Generic[T]):
         return item
 
 
-class Slots:
-    """A number of slots, given to owners in turn. Who waits for one holds its place in memory, nothing else."""
+@dataclass(frozen=True)
+class _Turn:
+    """A place in the queue for a slot. `granted` is done when it is held, or nobody waits for it any more."""
 
-    def __init__(self, count: int) -> None:
-        self._free = count
-        self._waiting: Turns[asyncio.Future[None]] = Turns()
+    pixels: int
+    granted: asyncio.Future[None]
+
+
+class Slots:
+    """A number of slots and of pixels, given to owners in turn. Who waits holds its place in memory, nothing else.
+
+    What has more pixels than there are runs alone, and nobody overtakes whose turn it is, as in `Lanes`. Who holds a
+    slot waits for no other one, so each is given back.
+    """
+
+    def __init__(self, count: int, pixels: float = math.inf) -> None:
+        self._count = count
+        self._pixels = pixels
+        self._held = 0
+        self._held_pixels = 0
+        self._waiting: Turns[_Turn] = Turns()
 
     @asynccontextmanager
-    async def hold(self, owner: str) -> AsyncIterator[None]:
-        """Hold a slot for the length of the block."""
-        await self._acquire(owner)
+    async def hold(self, owner: str, pixels: int = 0) -> AsyncIterator[None]:
+        """Hold a slot and so many pixels for the length of the block."""
+        await self._acquire(owner, pixels)
         try:
             yield
         finally:
-            self._release()
+            self._release(pixels)
 
-    async def _acquire(self, owner: str) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        turn = asyncio.get_running_loop().create_future()
+    async def _acquire(self, owner: str, pixels: int) -> None:
+        turn = _Turn(pixels, asyncio.get_running_loop().create_future())
         self._waiting.push(owner, turn)
+        self._grant()
         try:
-            await turn
+            await turn.granted
         except asyncio.CancelledError:
-            # The slot may have been handed over in the same moment: pass it on, or it is lost for ever.
-            if turn.done() and not turn.cancelled():
-                self._release()
+            if turn.granted.cancelled():
+                # Those behind it may fit.
+                self._grant()
+            else:
+                # The slot was handed over in the same moment: pass it on, or it is lost for ever.
+                self._release(pixels)
             raise
 
-    def _release(self) -> None:
+    def _release(self, pixels: int) -> None:
+        self._held -= 1
+        self._held_pixels -= pixels
+        self._grant()
+
+    def _grant(self) -> None:
         while self._waiting:
-            turn = self._waiting.pop()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+            turn = self._waiting.peek()
+            if not turn.granted.done():
+                if not self._fits(turn.pixels):
+                    return
+                self._held += 1
+                self._held_pixels += turn.pixels
+                turn.granted.set_result(None)
+            self._waiting.pop()
+
+    def _fits(self, pixels: int) -> bool:
+        return not self._held or (self._held < self._count and self._held_pixels + pixels <= self._pixels)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command holds while it runs: bytes of the original, pixels once decoded."""
+    """What a command holds while it runs: bytes of the original, pixels of one frame of it.
+
+    How many frames there are nobody knows before the original is here: `Slots` counts them all.
+    """
 
     bytes: int = 0
     pixels: int = 0

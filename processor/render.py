@@ -10,7 +10,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from processor.decode import Picture, announce_alpha, decode
+from processor.decode import Picture, announce_alpha, decode, frames_shown
 from processor.placeholder import dominant_color, thumbhash, thumbnail
 from shared.errors import ImageRejected
 from shared.inspect import inspect
@@ -57,6 +57,16 @@ class Rendering:
     thumbhash: str
     dominant_color: str
     notes: tuple[str, ...]
+
+
+def decoded_pixels(data: bytes, limits: RenderLimits) -> int:
+    """How many pixels `render` decodes of these bytes, all frames together; none where it refuses them unseen."""
+    try:
+        info = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
+    except ImageRejected:
+        return 0
+    frames = frames_shown(info, max_frames=limits.max_frames, max_animation_pixels=limits.max_animation_pixels)
+    return frames * info.width * info.height
 
 
 def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:

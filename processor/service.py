@@ -15,7 +15,7 @@ from processor.delivery import Delivery
 from processor.handler import Handler
 from processor.lanes import Bounds, Slots
 from processor.pool import RenderPool
-from processor.render import Rendering, RenderLimits
+from processor.render import Rendering, RenderLimits, decoded_pixels
 from processor.stages import stage
 from shared.dead_letters import DeadLetterLimit
 from shared.errors import ConfigurationError, Unavailable
@@ -53,7 +53,7 @@ class Processor:
         self._pool = RenderPool(settings.render_workers, settings.render_timeout.total_seconds())
         self._app = make_app(settings)
         self._stream = CommandStream(self._app, settings)
-        self._renderer = _FairRenderer(self._pool, settings)
+        self._renderer = FairRenderer(self._pool, settings)
         self._agent = self._make_agent()
         self._stream.feed(self._agent)
         # Longer than any single command may take: two attempts at the slowest image and one outage.
@@ -178,12 +178,12 @@ async def _within(seconds: float, part: str, step: Coroutine[Any, Any, None]) ->
         log.warning("part_failed_to_stop", part=part, error=repr(None if task.cancelled() else task.exception()))
 
 
-class _FairRenderer:
-    """The pool, with its places given to owners in turn (invariant 4)."""
+class FairRenderer:
+    """The pool, with its places and pixels given to owners in turn (invariants 4 and 11)."""
 
     def __init__(self, pool: RenderPool, settings: Settings) -> None:
         self._pool = pool
-        self._slots = Slots(settings.render_workers)
+        self._slots = Slots(settings.render_workers, settings.max_inflight_pixels)
         self._limits = RenderLimits(
             max_pixels=settings.max_pixels,
             max_side=settings.max_side,
@@ -192,8 +192,11 @@ class _FairRenderer:
         )
 
     async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+        """See processor.handler.Renderer."""
+        # In a thread: a hostile file has thousands of chunks.
+        pixels = await asyncio.to_thread(decoded_pixels, data, self._limits)
         async with contextlib.AsyncExitStack() as held:
             with stage("slot"):
-                await held.enter_async_context(self._slots.hold(owner.key))
+                await held.enter_async_context(self._slots.hold(owner.key, pixels))
             with stage("render"):
                 return await self._pool.render(data, ladder, self._limits)

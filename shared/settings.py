@@ -182,7 +182,8 @@ class Settings(BaseSettings):
     max_inflight_pixels: int = Field(
         64_000_000,
         ge=1,
-        description="Decoded, of all admitted; an image above it runs alone. Each takes 12 bytes, with alpha 34.",
+        description="Of all admitted, and with every frame of all being decoded; an image above it runs alone. "
+        "Each takes 12 bytes, with alpha 34.",
     )
     max_frames: int = Field(120, ge=1, description="A longer animation becomes its first frame.")
     max_animation_pixels: int = Field(64_000_000, ge=1, description="Frames times area; beyond: first frame.")

@@ -236,6 +236,57 @@ async def test_slots_go_to_owners_in_turn() -> None:
     assert order == ["hot0", "hot1", "cold0", "hot2", "hot3", "hot4"]
 
 
+class Decoding:
+    """Slots, and pictures that are decoded in them until told."""
+
+    def __init__(self, count: int, pixels: int) -> None:
+        self.running: list[str] = []
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = Slots(count, pixels)
+        self._gates: dict[str, asyncio.Event] = {}
+
+    async def start(self, name: str, pixels: int, owner: str = "a") -> None:
+        gate = self._gates[name] = asyncio.Event()
+
+        async def run() -> None:
+            async with self._slots.hold(owner, pixels):
+                self.running.append(name)
+                await gate.wait()
+                self.running.remove(name)
+
+        self.tasks[name] = asyncio.create_task(run())
+        await settle()
+
+    async def end(self, name: str) -> None:
+        self._gates[name].set()
+        await settle()
+
+
+async def test_slots_bound_the_pixels_together_and_a_larger_picture_runs_alone() -> None:
+    decoding = Decoding(3, 100)
+    for name, pixels in (("first", 60), ("second", 50), ("third", 10), ("huge", 500), ("last", 1)):
+        await decoding.start(name, pixels)
+    assert decoding.running == ["first"], "nobody overtakes"
+    await decoding.end("first")
+    assert decoding.running == ["second", "third"]
+    await decoding.end("second")
+    assert decoding.running == ["third"]
+    await decoding.end("third")
+    assert decoding.running == ["huge"]
+    await decoding.end("huge")
+    assert decoding.running == ["last"]
+
+
+async def test_a_cancelled_waiter_for_many_pixels_holds_up_nobody() -> None:
+    decoding = Decoding(3, 100)
+    for name, pixels in (("first", 60), ("large", 90), ("small", 10)):
+        await decoding.start(name, pixels)
+    assert decoding.running == ["first"]
+    decoding.tasks["large"].cancel()
+    await settle()
+    assert decoding.running == ["first", "small"]
+
+
 async def test_a_cancelled_waiter_loses_no_slot() -> None:
     slots = Slots(1)
     release = asyncio.Event()
