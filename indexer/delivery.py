@@ -123,7 +123,7 @@ class Delivery:
             topic=self._topic_names[record.topic],
             partition=record.partition,
             offset=record.offset,
-            version=command_version(self._epoch, record.offset) if record.topic is Topic.COMMANDS else None,
+            version=self._first_version(record) if record.topic is Topic.COMMANDS else None,
             error=error,
             attempts=attempts,
         )
@@ -138,6 +138,16 @@ class Delivery:
             except Unavailable as outage:
                 metrics.RETRIES.labels(outage.engine).inc()
                 await patience.pause(outage)
+
+    def _first_version(self, record: ConsumedRecord) -> int:
+        """Version of a command, which it keeps however often it is redriven."""
+        try:
+            command = record.content
+            if command is not None and not isinstance(command, Event):
+                return record_version(command, self._epoch, record.offset, record.headers)
+        except PoisonRecord:
+            pass
+        return command_version(self._epoch, record.offset)
 
 
 def _place(record: ConsumedRecord) -> dict[str, str | int]:

@@ -12,9 +12,10 @@ from ops.finished import Asked
 from ops.output import Advance
 from ops.topic_reader import Offsets, Record, TopicReader, read_command
 from processor.handler import Handler
-from processor.lanes import Bounds, Cost, Lanes, Slots, Work
+from processor.lanes import Bounds, Cost, Lanes, Work
 from processor.pool import RenderPool
-from processor.render import Rendering, RenderLimits
+from processor.render import Rendering
+from processor.renderer import FairRenderer
 from shared.errors import PoisonRecord, Unavailable
 from shared.events import Deleted, ImageCommand, OwnerCleared
 from shared.keys import Owner
@@ -59,13 +60,9 @@ class PoolRenderer:
     def __init__(self, settings: Settings) -> None:
         self.rendered = 0
         self._pool = RenderPool(settings.render_workers, settings.render_timeout.total_seconds())
-        self._slots = Slots(settings.render_workers)
+        self._renderer = FairRenderer(self._pool, settings)
         self._starting = asyncio.Lock()
         self._started = False
-        self._limits = RenderLimits(
-            max_pixels=settings.max_pixels, max_side=settings.max_side, max_frames=settings.max_frames,
-            max_animation_pixels=settings.max_animation_pixels,
-        )  # fmt: skip
 
     async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
         """See processor.handler.Renderer."""
@@ -73,9 +70,8 @@ class PoolRenderer:
             if not self._started:
                 await self._pool.start()
                 self._started = True
-        async with self._slots.hold(owner.key):
-            self.rendered += 1
-            return await self._pool.render(data, ladder, self._limits)
+        self.rendered += 1
+        return await self._renderer(owner, data, ladder)
 
     async def close(self) -> None:
         """End the processes, if there are any."""

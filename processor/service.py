@@ -13,16 +13,13 @@ from processor.agent import COMMIT_SECONDS, Agent
 from processor.app import CommandStream, make_app
 from processor.delivery import Delivery
 from processor.handler import Handler
-from processor.lanes import Bounds, Slots
+from processor.lanes import Bounds
 from processor.pool import RenderPool
-from processor.render import Rendering, RenderLimits, decoded_pixels
-from processor.stages import stage
+from processor.renderer import FairRenderer
 from shared.dead_letters import DeadLetterLimit
 from shared.errors import ConfigurationError, Unavailable
 from shared.health import InternalServer, Progress
 from shared.kafka import KafkaDeadLetters, KafkaEventLog, Producer
-from shared.keys import Owner
-from shared.ladder import Ladder
 from shared.metrics import Service
 from shared.settings import Settings, Topic
 from shared.storage import S3Store
@@ -176,27 +173,3 @@ async def _within(seconds: float, part: str, step: Coroutine[Any, Any, None]) ->
         log.warning("part_did_not_stop", part=part, seconds=seconds)
     elif task.cancelled() or task.exception() is not None:
         log.warning("part_failed_to_stop", part=part, error=repr(None if task.cancelled() else task.exception()))
-
-
-class FairRenderer:
-    """The pool, with its places and pixels given to owners in turn (invariants 4 and 11)."""
-
-    def __init__(self, pool: RenderPool, settings: Settings) -> None:
-        self._pool = pool
-        self._slots = Slots(settings.render_workers, settings.max_inflight_pixels)
-        self._limits = RenderLimits(
-            max_pixels=settings.max_pixels,
-            max_side=settings.max_side,
-            max_frames=settings.max_frames,
-            max_animation_pixels=settings.max_animation_pixels,
-        )
-
-    async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
-        """See processor.handler.Renderer."""
-        # In a thread: a hostile file has thousands of chunks.
-        pixels = await asyncio.to_thread(decoded_pixels, data, self._limits)
-        async with contextlib.AsyncExitStack() as held:
-            with stage("slot"):
-                await held.enter_async_context(self._slots.hold(owner.key, pixels))
-            with stage("render"):
-                return await self._pool.render(data, ladder, self._limits)

@@ -231,6 +231,13 @@ class TestDelivery:
         assert (found["dlq-source-offset"], found["dlq-attempts"]) == ("9", "1")
         assert "dlq-version" not in found
 
+    async def test_redriven_command_keeps_its_first_version_in_the_dlq(self) -> None:
+        value, first = encode(records.uploaded()), command_version(1, 3)
+        headers = [(VERSION_HEADER, str(first).encode())]
+        await self.deliver(Scripted(*[KeyError("a")] * 9), ConsumedRecord(Topic.COMMANDS, 0, 7, b"k", value, headers))
+        [(_, _, told)] = self.dead.records
+        assert dict(told)["dlq-version"] == str(first).encode()
+
     async def test_surprise_is_tried_again_and_then_buried(self) -> None:
         handler = Scripted(KeyError("a"), KeyError("b"))
         await self.deliver(handler, consumed(None, 1))

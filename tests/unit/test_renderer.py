@@ -6,7 +6,7 @@ import pytest
 
 from processor.pool import RenderPool
 from processor.render import Rendering, RenderLimits, decoded_pixels, render
-from processor.service import FairRenderer
+from processor.renderer import FairRenderer
 from shared.keys import Owner
 from shared.ladder import Ladder
 from shared.settings import Settings

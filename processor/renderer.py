@@ -1,0 +1,36 @@
+"""Who renders next: the pool's places and the pixels that there is memory for, given to owners in turn."""
+
+import asyncio
+import contextlib
+
+from processor.lanes import Slots
+from processor.pool import RenderPool
+from processor.render import Rendering, RenderLimits, decoded_pixels
+from processor.stages import stage
+from shared.keys import Owner
+from shared.ladder import Ladder
+from shared.settings import Settings
+
+
+class FairRenderer:
+    """The pool, with its places and pixels given to owners in turn (invariants 4 and 11)."""
+
+    def __init__(self, pool: RenderPool, settings: Settings) -> None:
+        self._pool = pool
+        self._slots = Slots(settings.render_workers, settings.max_inflight_pixels)
+        self._limits = RenderLimits(
+            max_pixels=settings.max_pixels,
+            max_side=settings.max_side,
+            max_frames=settings.max_frames,
+            max_animation_pixels=settings.max_animation_pixels,
+        )
+
+    async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+        """See processor.handler.Renderer."""
+        # In a thread: a hostile file has thousands of chunks.
+        pixels = await asyncio.to_thread(decoded_pixels, data, self._limits)
+        async with contextlib.AsyncExitStack() as held:
+            with stage("slot"):
+                await held.enter_async_context(self._slots.hold(owner.key, pixels))
+            with stage("render"):
+                return await self._pool.render(data, ladder, self._limits)
