@@ -15,7 +15,6 @@ from gateway.credentials import StsKeyIssuer
 from gateway.lists import GAP_MEMORY
 from gateway.wiring import Services
 from shared.cassandra import CassandraIndex
-from shared.errors import ImagepipeError, Unavailable
 from shared.health import InternalServer
 from shared.kafka import KafkaCommandLog, Producer
 from shared.logs import configure_logging
@@ -113,16 +112,17 @@ class Gateway:
             try:
                 await self._index.connect(self._settings)
                 return
-            except ImagepipeError as error:
-                log.warning("cassandra_not_connected", error=str(error))
+            except Exception as error:
+                # Whatever it is: who stops trying serves for ever without an index.
+                log.warning("cassandra_not_connected", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _connect_log(self) -> None:
         """Connect before the first upload does; the producer connects again by itself whenever it must."""
         try:
             await self._producer.start()
-        except Unavailable as error:
-            log.warning("kafka_not_connected", error=str(error))
+        except Exception as error:
+            log.warning("kafka_not_connected", error=f"{type(error).__name__}: {error}")
 
     async def _close(self) -> None:
         await self._producer.close()

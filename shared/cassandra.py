@@ -17,11 +17,11 @@ from cassandra import InvalidRequest, ReadFailure
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
-from shared.cassandra_session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable
+from shared.cassandra_session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
 from shared.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
 from shared.deployment import check_deployment, live_keyspace
 from shared.documents import ImageRow
-from shared.errors import ConfigurationError, TooManyDeletions, Unavailable
+from shared.errors import TooManyDeletions, Unavailable
 from shared.hedging import hedged
 from shared.keys import DayShard, Owner, Partition
 from shared.settings import Settings
@@ -88,18 +88,21 @@ class CassandraIndex:
         """Move to another keyspace within a second of a switch; queries under way end where they began."""
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
-            old = self._connected()
             try:
-                if await asyncio.to_thread(live_keyspace, old.session, settings) == old.keyspace:
-                    continue
-                self._connection = await asyncio.to_thread(_connection, settings, None)
-                self._slices.forget()
-            except (Unavailable, ConfigurationError) as error:
-                log.warning("live_keyspace_unknown", error=str(error))
-                continue
-            log.info("keyspace_switched", old=old.keyspace, new=self._connection.keyspace)
-            await asyncio.sleep(2 * settings.cassandra_timeout.total_seconds())
-            await asyncio.to_thread(old.session.cluster.shutdown)
+                await self._look_for_switch(settings)
+            except Exception as error:
+                # Whatever it is: who stops looking serves rows for ever that nobody feeds any more.
+                log.warning("live_keyspace_unknown", error=f"{type(error).__name__}: {error}")
+
+    async def _look_for_switch(self, settings: Settings) -> None:
+        old = self._connected()
+        if await asyncio.to_thread(live_keyspace, old.session, settings) == old.keyspace:
+            return
+        self._connection = await asyncio.to_thread(_connection, settings, None)
+        self._slices.forget()
+        log.info("keyspace_switched", old=old.keyspace, new=self._connection.keyspace)
+        await asyncio.sleep(2 * settings.cassandra_timeout.total_seconds())
+        await asyncio.to_thread(old.session.cluster.shutdown)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -325,7 +328,7 @@ def _connection(settings: Settings, keyspace: str | None) -> _Connection:
     try:
         check_deployment(session, settings)
         if keyspace is None and (live := live_keyspace(session, settings)) != settings.cassandra_keyspace:
-            session.set_keyspace(live)
+            use_keyspace(session, live, f"{settings.cassandra_keyspace}.deployment says that it serves; rebuild it")
         return _Connection(session, session.keyspace)
     except BaseException:
         session.cluster.shutdown()

@@ -33,6 +33,31 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
 
     Raises Unavailable, and ConfigurationError for a useless CA file or where there is no such keyspace.
     """
+    try:
+        # Looks the contact points' names up.
+        cluster = _cluster(settings)
+        try:
+            session = cluster.connect()
+            if keyspace is not None:
+                use_keyspace(session, keyspace, "apply the schema")
+            return session
+        except BaseException:
+            cluster.shutdown()
+            raise
+    except ENGINE_ERRORS as error:
+        raise Unavailable("cassandra", explain_cassandra(error, settings)) from error
+
+
+def use_keyspace(session: Session, keyspace: str, otherwise: str) -> None:
+    """Raises Unavailable; ConfigurationError, which says what to do `otherwise`, where there is no such keyspace."""
+    with engine_errors():
+        try:
+            session.set_keyspace(keyspace)
+        except InvalidRequest as error:
+            raise ConfigurationError(f"keyspace {keyspace} does not exist: {otherwise}") from error
+
+
+def _cluster(settings: Settings) -> Cluster:
     timeout = settings.cassandra_timeout.total_seconds()
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
@@ -51,7 +76,7 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         if settings.cassandra_username
         else None
     )
-    cluster = Cluster(
+    return Cluster(
         list(settings.cassandra_contact_points),
         port=settings.cassandra_port,
         auth_provider=auth,
@@ -66,17 +91,6 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         connect_timeout=timeout,
         control_connection_timeout=timeout,
     )
-    try:
-        session = cluster.connect()
-        if keyspace is not None:
-            session.set_keyspace(keyspace)
-        return session
-    except InvalidRequest as error:
-        cluster.shutdown()
-        raise ConfigurationError(f"keyspace {keyspace} does not exist: apply the schema") from error
-    except ENGINE_ERRORS as error:
-        cluster.shutdown()
-        raise Unavailable("cassandra", explain_cassandra(error, settings)) from error
 
 
 @contextlib.contextmanager

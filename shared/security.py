@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from cassandra import AuthenticationFailed
+from cassandra import AuthenticationFailed, UnresolvableContactPoints
 from cassandra.cluster import NoHostAvailable
 
 from shared.errors import ConfigurationError
@@ -152,6 +152,8 @@ async def _tls_problem(host: str, port: int, context: ssl.SSLContext) -> str | N
 
 def explain_cassandra(error: Exception, settings: Settings) -> str:
     """The driver's error, and what to do about it where that is known."""
+    if isinstance(error, UnresolvableContactPoints):
+        return f"no address for {', '.join(settings.cassandra_contact_points)}: check CASSANDRA_CONTACT_POINTS"
     # `errors` maps hosts to errors, but is a list of hosts where the driver never got so far as to try them.
     tried = error.errors if isinstance(error, NoHostAvailable) else None
     causes = list(tried.values()) if isinstance(tried, dict) else [error]
