@@ -1,7 +1,6 @@
 """The log: an own idempotent producer, and what it takes to know whether a record is in it."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -49,8 +48,8 @@ def client_options(settings: Settings) -> dict[str, Any]:
 class Producer:
     """An idempotent producer (`acks=all`) that bounds each write and replaces itself when it is broken.
 
-    1. aiokafka never expires an idempotent batch, so each write has a deadline of its own. After it the outcome is
-       unknown: the batch may still go out. Callers reuse their ids and never assume that it did not.
+    1. aiokafka never expires an idempotent batch, so each write has a deadline of its own, connecting included. After
+       it the outcome is unknown: the batch may still go out. Callers reuse their ids and never assume that it did not.
     2. A batch that fails for good breaks the sequence, and later writes of that producer with it. So after any failure
        the producer is closed without flushing and the next write starts a new one.
     """
@@ -60,7 +59,7 @@ class Producer:
         self._options = client_options(settings)
         self._timeout = settings.kafka_send_timeout.total_seconds()
         self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self._connecting: asyncio.Task[AIOKafkaProducer] | None = None
 
     async def start(self) -> None:
         """Connect. Raises Unavailable."""
@@ -68,15 +67,19 @@ class Producer:
 
     async def close(self) -> None:
         """Flush what is under way and disconnect."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait({self._connecting})
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
 
     async def partitions(self, topic: str) -> int:
         """Number of partitions of a topic. Raises Unavailable."""
-        producer = await self._connected()
         try:
-            found = await asyncio.wait_for(producer.partitions_for(topic), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                producer = await self._connected()
+                found = await producer.partitions_for(topic)
         except (KafkaError, TimeoutError) as error:
             raise Unavailable("kafka", f"no metadata of {topic}: {error!r}") from error
         if not found:
@@ -85,9 +88,10 @@ class Producer:
 
     async def check(self, topics: Iterable[str]) -> None:
         """Return if a broker answers now and knows these topics; raises Unavailable. Unlike partitions(), asks anew."""
-        producer = await self._connected()
         try:
-            cluster = await asyncio.wait_for(producer.client.fetch_all_metadata(), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                producer = await self._connected()
+                cluster = await producer.client.fetch_all_metadata()
         except (KafkaError, TimeoutError) as error:
             raise Unavailable("kafka", f"no metadata: {error!r}") from error
         missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
@@ -99,13 +103,18 @@ class Producer:
     ) -> Appended:
         """Write a record and wait until all in-sync replicas have it.
 
-        Raises UnknownOutcome after the deadline, Unavailable when the brokers refused it, PoisonRecord when it is
-        larger than they take.
+        Raises Unavailable where there is no connection, UnknownOutcome where there is no ack, both by one deadline;
+        PoisonRecord when it is larger than the brokers take.
         """
-        producer = await self._connected()
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                producer = await self._connected()
+        except TimeoutError as error:
+            raise Unavailable("kafka", f"not connected within {self._timeout:g} s") from error
         pending: asyncio.Future[Any] | None = None
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout_at(deadline):
                 pending = await producer.send(topic, value, key=key, headers=headers, partition=partition)
                 answer = await pending
         except MessageSizeTooLargeError as error:
@@ -122,29 +131,45 @@ class Producer:
         return Appended(answer.partition, answer.offset if _has_offset(answer) else None)
 
     async def _connected(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    **self._options,
-                    acks="all",
-                    enable_idempotence=True,
-                    request_timeout_ms=int(1000 * min(self._timeout, HANGING_SECONDS)),
-                    linger_ms=0,
-                    max_request_size=MAX_RECORD_BYTES,
-                )
-                try:
-                    await asyncio.wait_for(producer.start(), self._timeout)
-                except (KafkaError, TimeoutError, OSError) as error:
-                    with contextlib.suppress(KafkaError):
-                        await producer.stop()
-                    reason = await explain_kafka(self._settings)
-                    raise Unavailable("kafka", f"cannot connect: {error!r}; {reason}") from error
-                except asyncio.CancelledError:
-                    # A probe that gave up, say: a half-started producer would go on trying.
-                    _abandon_later(producer)
-                    raise
-                self._producer = producer
+        """Connect once, however many wait for it, and whoever of them gives up. Raises Unavailable."""
+        if self._producer is not None:
             return self._producer
+        connecting = self._connecting
+        if connecting is None:
+            connecting = self._connecting = asyncio.create_task(self._connect())
+            connecting.add_done_callback(self._settle)
+        await asyncio.wait({connecting})
+        if connecting.cancelled():
+            raise Unavailable("kafka", "closed while connecting")
+        return connecting.result()
+
+    def _settle(self, connecting: asyncio.Task[AIOKafkaProducer]) -> None:
+        self._connecting = None
+        if not connecting.cancelled():
+            # Nobody may be left to be told.
+            connecting.exception()
+
+    async def _connect(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            enable_idempotence=True,
+            request_timeout_ms=int(1000 * min(self._timeout, HANGING_SECONDS)),
+            linger_ms=0,
+            max_request_size=MAX_RECORD_BYTES,
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                await producer.start()
+            self._producer = producer
+        except (KafkaError, TimeoutError, OSError) as error:
+            reason = await explain_kafka(self._settings)
+            raise Unavailable("kafka", f"cannot connect: {error!r}; {reason}") from error
+        finally:
+            if self._producer is not producer:
+                # Half-started it would go on trying.
+                await _abandon(producer)
+        return producer
 
     def _discard(self, producer: AIOKafkaProducer) -> None:
         """Replace a producer whose sequence may be broken; writes that others have under way on it fail too."""

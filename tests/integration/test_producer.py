@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +170,46 @@ async def test_stopped_broker_is_an_unknown_outcome_in_time_and_over_when_it_goe
     assert after.offset is not None
     assert after.offset > before.offset
     await producer.close()
+
+
+@asynccontextmanager
+async def door(behind: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """An address that takes connections at once, and lets them through to another when the event is set."""
+    opened = asyncio.Event()
+    host, _, port = behind.split(",", maxsplit=1)[0].rpartition(":")
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await opened.wait()
+        there, back = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pass_on(reader, back), pass_on(there, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(enter, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", opened
+    finally:
+        opened.set()
+        server.close()
+
+
+async def test_broker_that_answers_nobody_holds_each_write_up_once(settings: Settings) -> None:
+    limit = 2.0
+    async with door(settings.kafka_bootstrap_servers) as (address, opened):
+        changes = {"kafka_bootstrap_servers": address, "kafka_send_timeout": timedelta(seconds=limit)}
+        producer = Producer(settings.model_copy(update=changes))
+        topic = settings.topic(Topic.COMMANDS)
+        watch = Stopwatch()
+        several = await asyncio.gather(*(send(producer, topic) for _ in range(5)), return_exceptions=True)
+        assert watch.seconds() < limit + 1
+        # Nothing was sent.
+        assert [type(result) for result in several] == [Unavailable] * 5
+        opened.set()
+        assert (await resumed(producer, topic)).offset is not None
+        await producer.close()
 
 
 async def resumed(producer: Producer, topic: str) -> Appended:
