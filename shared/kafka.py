@@ -1,6 +1,7 @@
 """The log: an own idempotent producer, and what it takes to know whether a record is in it."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -24,6 +25,10 @@ HANGING_SECONDS = 5.0
 """A broker that has not answered for so long is taken to hang: others are asked who leads now (a new leader is elected
 6 to 9 s after the old one fell silent), so that the ack comes within KAFKA_SEND_TIMEOUT. The batch keeps its sequence
 number, and is in the log once."""
+FLUSH_SECONDS = 5.0
+"""A producer that ends may take so long to get rid of what it has."""
+DISCONNECT_SECONDS = 1.0
+"""The same for its connections, where it could not."""
 POLL_INTERVAL = timedelta(days=7)
 """How long a consumer may go without asking for records, which is to say: no limit. A consumer is not dead because its
 records take long; `shared.health` tells one that is. aiokafka leaves the group at the limit and joins again only when
@@ -66,13 +71,13 @@ class Producer:
         await self._connected()
 
     async def close(self) -> None:
-        """Flush what is under way and disconnect."""
+        """Flush what is under way and disconnect, in bounded time."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait({self._connecting})
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            await _abandon(producer)
 
     async def partitions(self, topic: str) -> int:
         """Number of partitions of a topic. Raises Unavailable."""
@@ -191,11 +196,14 @@ def _abandon_later(producer: AIOKafkaProducer) -> None:
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
     try:
-        await asyncio.wait_for(producer.stop(), 5)
+        async with asyncio.timeout(FLUSH_SECONDS):
+            await producer.stop()
     except (TimeoutError, KafkaError):
         # stop() flushes first, which never ends while a broker is away: end the sender, or it would retry for ever.
-        await producer._sender.close()
-        await producer.client.close()
+        # It waits for its requests, which end with their connections.
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(DISCONNECT_SECONDS):
+                await asyncio.gather(producer._sender.close(), producer.client.close())
 
 
 def _has_offset(answer: Any) -> bool:

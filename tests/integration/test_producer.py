@@ -12,7 +12,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from shared.dead_letters import dead_letter_headers
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
-from shared.kafka import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog, Producer, client_options
+from shared.kafka import (
+    DISCONNECT_SECONDS,
+    FLUSH_SECONDS,
+    KafkaCommandLog,
+    KafkaDeadLetters,
+    KafkaEventLog,
+    Producer,
+    client_options,
+)
 from shared.keys import events_partition, new_id
 from shared.ports import Appended
 from shared.settings import Settings, Topic
@@ -20,7 +28,7 @@ from tests import records
 from tests.halt import stopped
 from tests.processing import read_records
 from tests.stack import Stack, isolated
-from tests.stopwatch import Stopwatch
+from tests.stopwatch import Stopwatch, within
 
 SMALL = "small"
 """A topic that takes records up to 5,000 bytes, fewer than the client lets through."""
@@ -210,6 +218,22 @@ async def test_broker_that_answers_nobody_holds_each_write_up_once(settings: Set
         opened.set()
         assert (await resumed(producer, topic)).offset is not None
         await producer.close()
+
+
+async def test_closing_waits_a_while_for_a_broker_that_hangs(running: Stack, settings: Settings) -> None:
+    if not running.runs("kafka"):
+        pytest.skip("the broker is not ours to stop")
+    producer = Producer(settings)
+    topic = settings.topic(Topic.COMMANDS)
+    await send(producer, topic)
+    with stopped(running.pid("kafka")):
+        pending = asyncio.create_task(send(producer, topic))
+        await asyncio.sleep(0.1)
+        watch = Stopwatch()
+        async with within(20):
+            await producer.close()
+        assert watch.seconds() < FLUSH_SECONDS + DISCONNECT_SECONDS + 1
+        pending.cancel()
 
 
 async def resumed(producer: Producer, topic: str) -> Appended:

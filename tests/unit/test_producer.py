@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from shared.errors import Unavailable, UnknownOutcome
 from shared.kafka import Producer
 from shared.ports import Appended
 from shared.settings import Settings
-from tests.stopwatch import Stopwatch
+from tests.stopwatch import Stopwatch, within
 
 TOGETHER = 5
 SEND_TIMEOUT = 1.0
@@ -151,3 +152,29 @@ async def test_a_slow_connection_leaves_the_record_the_rest_of_the_time(
     with pytest.raises(UnknownOutcome, match="no ack"):
         await task
     assert watch.seconds() < 1.5 * SEND_TIMEOUT
+
+
+@pytest.mark.parametrize("hangs", ["stop", "disconnect"])
+async def test_closing_ends(client: type[Client], monkeypatch: pytest.MonkeyPatch, hangs: str) -> None:
+    """What cannot be flushed, and then what cannot be disconnected, is left."""
+    ended = []
+
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def disconnect() -> None:
+        ended.append(True)
+        if hangs == "disconnect":
+            await never()
+
+    monkeypatch.setattr(client, "stop", never)
+    monkeypatch.setattr(client, "_sender", SimpleNamespace(close=disconnect), raising=False)
+    monkeypatch.setattr(client, "client", SimpleNamespace(close=disconnect), raising=False)
+    monkeypatch.setattr(kafka, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(kafka, "DISCONNECT_SECONDS", 0.01)
+    client.there.set()
+    producer = Producer(SETTINGS)
+    await producer.start()
+    async with within(10):
+        await producer.close()
+    assert len(ended) == 2
