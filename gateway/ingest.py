@@ -34,6 +34,9 @@ def check_key(key: object, owner: Owner) -> str:
     prefix = incoming_prefix(owner)
     if not key.startswith(prefix) or key == prefix:
         raise Problem("incoming_mismatch", f"keys of this owner start with {prefix}")
+    # Stores refuse such a key, or read another one than was written.
+    if not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise Problem("bad_request", "incoming: a key without empty segments, `.` and `..`")
     return key
 
 
