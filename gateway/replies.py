@@ -47,7 +47,10 @@ def many_reply(services: Services, results: Sequence[Accepted | Problem]) -> Rep
 
 
 async def respond(request: Request, services: Services, reply: Reply) -> JSONResponse:
-    """The reply as a response, after waiting as the client prefers: 200 where all images are settled, else 202."""
+    """The reply as a response, after waiting as the client prefers: 200 where all images are settled, else 202.
+
+    That may take long: the caller holds no file meanwhile, because the memory of its files has been given back.
+    """
     headers = NO_STORE | reply.headers
     body, status = reply.body, reply.status
     images = _images(body)

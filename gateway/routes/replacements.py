@@ -25,7 +25,7 @@ from gateway.removal import existing
 from gateway.replacing import replace_image, replace_set
 from gateway.replies import many_reply, respond, single_reply
 from gateway.schemas import ImageDocument, ImagesDocument
-from gateway.wiring import ServicesDep
+from gateway.wiring import Services, ServicesDep
 
 router = APIRouter(tags=["replace"])
 
@@ -42,6 +42,10 @@ router = APIRouter(tags=["replace"])
 )
 async def put_image(image_id: UUID, request: Request, services: ServicesDep) -> JSONResponse:
     """Replace an image's bytes; its id and owner stay, its URLs change. If this fails the old image stays."""
+    return await respond(request, services, await _replace_image(image_id, request, services))
+
+
+async def _replace_image(image_id: UUID, request: Request, services: Services) -> Reply:
     async with received_form(request, services, files=1) as form:
         pairs = pairs_of(request, form.fields)
         if owner_from_pairs(pairs) is not None:
@@ -52,8 +56,7 @@ async def put_image(image_id: UUID, request: Request, services: ServicesDep) -> 
             row = await existing(services, image_id)
             return single_reply(services, await replace_image(services, file, ids[0], row))
 
-        reply = await once(services, request, None, fingerprint_of(pairs, [file]), [Ids.mint()], work)
-    return await respond(request, services, reply)
+        return await once(services, request, None, fingerprint_of(pairs, [file]), [Ids.mint()], work)
 
 
 @router.put(
@@ -71,6 +74,10 @@ async def put_owner(request: Request, services: ServicesDep) -> JSONResponse:
 
     One file for an owner who has one image replaces it in place: its id stays.
     """
+    return await respond(request, services, await _replace_set(request, services))
+
+
+async def _replace_set(request: Request, services: Services) -> Reply:
     async with received_form(request, services, files=services.settings.max_files_per_request) as form:
         pairs = pairs_of(request, form.fields)
         owner = writable_owner(pairs)
@@ -81,5 +88,4 @@ async def put_owner(request: Request, services: ServicesDep) -> JSONResponse:
         async def work(ids: Sequence[Ids]) -> Reply:
             return many_reply(services, await replace_set(services, owner, files, ids))
 
-        reply = await once(services, request, owner, fingerprint_of(pairs, files), [Ids.mint() for _ in files], work)
-    return await respond(request, services, reply)
+        return await once(services, request, owner, fingerprint_of(pairs, files), [Ids.mint() for _ in files], work)

@@ -1,5 +1,7 @@
 """Uploads over engines in memory: contract, order of steps, failures of each engine."""
 
+import asyncio
+import gc
 from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
@@ -7,7 +9,9 @@ from uuid import UUID
 import httpx
 import pytest
 
+from gateway.checking import CheckedFile
 from gateway.intake import CONCURRENT_PUTS
+from gateway.multipart import FormFile
 from gateway.wiring import Services
 from shared.errors import Unavailable, UnknownOutcome
 from shared.events import Failed, Failure, Uploaded, request_of
@@ -289,6 +293,27 @@ async def test_prefer_wait_is_applied_and_ends() -> None:
 
     assert answer.status_code == 202
     assert answer.headers["preference-applied"] == "wait=1"
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/images"), ("PUT", "/images"), ("PUT", "/images/{image_id}")])
+async def test_who_waits_holds_no_file(method: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = MemoryGateway()
+    held: list[int] = []
+
+    async def settled(*_: Any) -> None:
+        # The loop itself holds the result of the step that it is in.
+        await asyncio.sleep(0)
+        held.append(sum(isinstance(found, CheckedFile | FormFile) for found in gc.get_objects()))
+
+    monkeypatch.setattr(gateway.services.waiting, "settled", settled)
+    async with gateway.client() as client:
+        old = (await client.post("/images?user_id=1", files=files(("a.png", PNG)))).json()
+        address = path.format(**old) if "{" in path else f"{path}?user_id=1"
+        gc.collect()
+        answer = await client.request(method, address, files=files(("b.jpg", JPEG)), headers={"Prefer": "wait=10"})
+
+    assert answer.status_code == 202
+    assert held == [0]
 
 
 async def test_waiting_ends_with_the_outcome_of_this_request() -> None:
