@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from gateway.checking import CheckedFile
 from gateway.ids import Ids
-from gateway.journal import append
+from gateway.journal import Journaled, journal
 from gateway.problems import Problem, away
 from gateway.wiring import Services
 from shared.documents import ImageRow, media_url
@@ -24,10 +24,10 @@ CONCURRENT_PUTS = 4
 
 @dataclass(frozen=True)
 class Accepted:
-    """A file whose command is in the log: the row as it now is, and the command's version if the ack told it."""
+    """A file whose command is in the log, and the row as the command makes it."""
 
     row: ImageRow
-    version: int | None
+    command: Journaled
 
 
 Storing = Callable[[str, CheckedFile], Awaitable[None]]
@@ -61,12 +61,12 @@ async def announce_upload(services: Services, file: CheckedFile, ids: Ids, owner
         original=_original(services, file, ids),
         ladder=services.settings.ladder,
     )
-    version = await append(services, command)
-    known = version or 0
+    journaled = await journal(services, command)
+    known = journaled.version or 0
     row = ImageRow(
         ids.image_id, command.owner, uploaded_at(ids.image_id), known, request_of(command, known), None, None
     )
-    return Accepted(row, version)
+    return Accepted(row, journaled)
 
 
 async def announce_replacement(services: Services, file: CheckedFile, ids: Ids, row: ImageRow) -> Accepted:
@@ -79,8 +79,8 @@ async def announce_replacement(services: Services, file: CheckedFile, ids: Ids, 
         original=_original(services, file, ids),
         ladder=services.settings.ladder,
     )
-    version = await append(services, command)
-    return Accepted(replace(row, request=request_of(command, version or 0)), version)
+    journaled = await journal(services, command)
+    return Accepted(replace(row, request=request_of(command, journaled.version or 0)), journaled)
 
 
 async def upload_batch(

@@ -10,11 +10,8 @@ from gateway.journal import append
 from gateway.problems import Problem
 from gateway.wiring import Services
 from shared.documents import ImageRow
-from shared.errors import Unavailable
 from shared.events import Deleted, OwnerCleared
 from shared.keys import Owner
-
-log = structlog.get_logger()
 
 PAGE = 100
 AT_ONCE = 1000
@@ -42,15 +39,15 @@ async def clear_owner(
 ) -> None:
     """Remove an owner's images with a version below `before` (None: below the fence's own) but for `keep`.
 
-    1. Append the fence. Until it is acked nothing has happened: Unavailable, safe to repeat.
-    2. Delete what is visible now, each row only after its record is acked. Best effort: at the fence the live indexer
-       does the same for what is left, so a failure here does not change the answer.
+    1. Append the fence. Until it is acked nothing has happened.
+    2. Delete what is visible now, each row only after its record is acked. At the fence the live indexer does the same
+       for what is left.
+
+    Raises Unavailable until both are done; it is safe to repeat.
     """
     version = await append(services, OwnerCleared(owner=owner, before=before, keep=tuple(keep)))
     limit = before if before is not None else version
-    if limit is None:
-        # The ack did not say where the fence lies, so which images are older is for the indexer to know.
-        return
+    older = [row async for row in _visible(services, owner) if row.image_version < limit and row.image_id not in keep]
     places = asyncio.Semaphore(CONCURRENT_DELETES)
 
     async def remove(row: ImageRow) -> None:
@@ -58,14 +55,11 @@ async def clear_owner(
             await append(services, Deleted(image_id=row.image_id, owner=owner))
 
     try:
-        older = [
-            row async for row in _visible(services, owner) if row.image_version < limit and row.image_id not in keep
-        ]
         async with asyncio.TaskGroup() as tasks:
             for row in older:
                 tasks.create_task(remove(row))
-    except* Unavailable as errors:
-        log.warning("removal_left_to_fence", owner=owner.key, error=str(errors.exceptions[0]))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
 
 
 async def _visible(services: Services, owner: Owner) -> AsyncIterator[ImageRow]:

@@ -9,6 +9,7 @@ from gateway.problems import Problem
 from gateway.removal import clear_owner
 from gateway.wiring import Services
 from shared.documents import ImageRow
+from shared.errors import Unavailable
 from shared.keys import Owner
 
 
@@ -25,7 +26,7 @@ async def replace_set(
     """Make the owner's images exactly these files (invariant 9).
 
     The new images come first and the fence last, so that a failure in between leaves too many images, never none;
-    the request is safe to repeat. Raises Unavailable until the fence is acked.
+    the request is safe to repeat. Raises Unavailable until the fence is acked and the old images are out of the lists.
     """
     replaced = await _in_place(services, owner, files, ids)
     accepted: list[Accepted | Problem] = [replaced] if replaced else await upload_batch(services, files, ids, owner)
@@ -33,9 +34,11 @@ async def replace_set(
     if len(done) < len(accepted):
         # Fencing now would remove what these files were to replace.
         return accepted
-    versions = [result.version for result in done if result.version is not None]
-    # Uploads of others that came in between stay; without a version from any ack the fence's own has to do.
-    before = min(versions) if versions else None
+    if not all(result.command.written for result in done):
+        # An image below the fence could be seen alone then, and be taken by _in_place for all that the owner has.
+        raise Unavailable("cassandra", "rows of the new images are left to the indexer")
+    # Uploads of others that came in between stay.
+    before = min(result.command.version for result in done if result.command.version is not None)
     await clear_owner(services, owner, before=before, keep=[result.row.image_id for result in done])
     return accepted
 
@@ -43,11 +46,21 @@ async def replace_set(
 async def _in_place(
     services: Services, owner: Owner, files: Sequence[CheckedFile], ids: Sequence[Ids]
 ) -> Accepted | None:
-    """One file onto an owner with one image: that image keeps its id."""
+    """One file onto an owner with one image: that image keeps its id.
+
+    None where that is not sure: what is replaced must not be deleted already. An upload and its fence are always right.
+    """
     if len(files) != 1:
         return None
     rows = await services.index.of_owner(owner, limit=2)
+    found = [row.image_id for row in rows]
     # An image with this request's own id is what an earlier try of it has uploaded.
-    if len(rows) != 1 or rows[0].image_id == ids[0].image_id:
+    if len(found) != 1 or found[0] == ids[0].image_id:
         return None
-    return await replace_image(services, files[0], ids[0], rows[0])
+    # A delete that failed may have removed a part of the row.
+    if await services.index.image(found[0]) is None:
+        return None
+    replaced = await replace_image(services, files[0], ids[0], rows[0])
+    # Another set's images are seen before its fence is in the log: without any, no such fence is below the replacement.
+    seen = [row.image_id for row in await services.index.of_owner(owner, limit=2)]
+    return replaced if seen == found else None

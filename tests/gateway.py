@@ -66,21 +66,35 @@ class MemoryKeyIssuer:
 
 
 class AwayIndex(MemoryIndex):
-    """An index that can be switched off."""
+    """An index that can be switched off, or fail once in each method that `once` names."""
 
     away = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.once: list[str] = []
+
     async def apply(self, writes: Sequence[Write]) -> None:
-        self._check()
+        if writes:
+            self._check("apply")
         await super().apply(writes)
 
     async def image(self, image_id: UUID) -> ImageRow | None:
-        self._check()
+        self._check("image")
         return await super().image(image_id)
 
-    def _check(self) -> None:
+    async def of_owner(
+        self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[ImageRow]:
+        self._check("of_owner")
+        return await super().of_owner(owner, below=below, above=above, limit=limit)
+
+    def _check(self, method: str) -> None:
         if self.away:
             raise Unavailable("cassandra", "switched off")
+        if method in self.once:
+            self.once.remove(method)
+            raise Unavailable("cassandra", "failed once")
 
 
 class AwayStore(MemoryStore):

@@ -9,7 +9,7 @@ import pytest
 from shared.errors import Unavailable, UnknownOutcome
 from shared.events import Deleted, OwnerCleared, Replaced, Uploaded
 from shared.keys import Owner, command_version
-from shared.tables import command_writes
+from shared.tables import IMAGES, command_writes
 from tests.gateway import MemoryGateway
 from tests.images import encode, photo
 
@@ -158,27 +158,49 @@ async def test_before_the_fence_is_acked_nothing_is_removed() -> None:
     assert await owned(gateway) == {old["image_id"]}
 
 
-async def test_behind_the_fence_a_failure_does_not_change_the_answer() -> None:
+@pytest.mark.parametrize("failing", ["of_owner", "apply"])
+async def test_a_clear_is_503_until_nothing_is_left_to_be_seen(failing: str) -> None:
     gateway = MemoryGateway()
     async with gateway.client() as client:
-        await upload(client, user_id="1")
-        gateway.log.lost = []
-        gateway.index.away = True
-        answer = await client.delete("/images?user_id=1")
+        old = await upload(client, user_id="1")
+        gateway.index.once = [failing]
+        first = await client.delete("/images?user_id=1")
+        seen = await owned(gateway)
+        second = await client.delete("/images?user_id=1")
+        put = await client.put("/images?user_id=1", files=form(JPEG))
 
-    assert answer.status_code == 204
-    assert OwnerCleared(owner=USER) in gateway.log.commands
+    assert (first.status_code, first.json()["code"]) == (503, "unavailable")
+    assert seen == {old["image_id"]}
+    assert second.status_code == 204
+    assert await owned(gateway) == {image["image_id"] for image in put.json()["images"]} != seen
 
 
-async def test_a_fence_at_an_unknown_offset_leaves_the_removal_to_the_indexer() -> None:
+async def test_a_delete_is_503_until_the_row_is_gone() -> None:
     gateway = MemoryGateway()
     async with gateway.client() as client:
-        await upload(client, user_id="1")
+        old = await upload(client, user_id="1")
+        gateway.index.once = ["apply"]
+        first = await client.delete(f"/images/{old['image_id']}")
+        second = await client.delete(f"/images/{old['image_id']}")
+        put = await client.put(f"/images/{old['image_id']}", files=form(JPEG))
+
+    assert (first.status_code, first.json()["code"]) == (503, "unavailable")
+    assert (second.status_code, put.status_code) == (204, 404)
+    assert await owned(gateway) == set()
+
+
+@pytest.mark.parametrize("path", ["/images?user_id=1", "/images/{image_id}"])
+async def test_an_ack_without_an_offset_removes_nothing_and_can_be_repeated(path: str) -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        path = path.format(**await upload(client, user_id="1"))
         gateway.log.without_offset = True
-        answer = await client.delete("/images?user_id=1")
+        first = await client.delete(path)
+        gateway.log.without_offset = False
+        second = await client.delete(path)
 
-    assert answer.status_code == 204
-    assert gateway.log.commands[-1] == OwnerCleared(owner=USER)
+    assert (first.status_code, second.status_code) == (503, 204)
+    assert await owned(gateway) == set()
 
 
 async def test_a_set_replaces_whatever_the_owner_had() -> None:
@@ -251,6 +273,56 @@ async def test_a_set_tried_again_does_not_replace_its_own_first_try() -> None:
     assert (first.status_code, second.status_code) == (503, 202)
     assert [command.type for command in gateway.log.commands] == ["image.uploaded", "image.uploaded", "owner.cleared"]
     assert await owned(gateway) == {second.json()["images"][0]["image_id"]}
+
+
+@pytest.mark.parametrize(("failing", "fenced"), [("of_owner", True), ("apply", False)])
+async def test_a_set_is_503_until_it_is_what_is_seen(failing: str, fenced: bool) -> None:
+    gateway = MemoryGateway()
+    headers = {"Idempotency-Key": "k"}
+    async with gateway.client() as client:
+        await upload(client, user_id="1")
+        gateway.index.once = [failing]
+        first = await client.put("/images?user_id=1", files=form(PNG, JPEG), headers=headers)
+        commands = list(gateway.log.commands)
+        second = await client.put("/images?user_id=1", files=form(PNG, JPEG), headers=headers)
+
+    assert (first.status_code, second.status_code) == (503, 202)
+    assert any(isinstance(command, OwnerCleared) for command in commands) == fenced
+    assert await owned(gateway) == {image["image_id"] for image in second.json()["images"]}
+
+
+async def test_a_row_that_is_left_in_one_table_is_not_replaced_in_place() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        deleted = command_writes(Deleted(image_id=UUID(old["image_id"]), owner=USER), command_version(1, 0), 4)
+        await gateway.index.apply([write for write in deleted if write.table == IMAGES])
+        answer = await client.put("/images?user_id=1", files=form(JPEG))
+
+    assert await owned(gateway) == {image["image_id"] for image in answer.json()["images"]} != {old["image_id"]}
+
+
+async def test_an_image_that_another_set_fenced_off_meanwhile_is_not_replaced_in_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gateway = MemoryGateway()
+    put = gateway.store.put
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+
+        async def late(*args: Any, **options: Any) -> str:
+            monkeypatch.undo()
+            await client.put("/images?user_id=1", files=form(PNG, JPEG))
+            return await put(*args, **options)
+
+        monkeypatch.setattr(gateway.store, "put", late)
+        answer = await client.put("/images?user_id=1", files=form(JPEG))
+
+    [new] = answer.json()["images"]
+    fence = [command for command in gateway.log.commands if isinstance(command, OwnerCleared)][-1]
+    assert answer.status_code == 202
+    assert await owned(gateway) == {new["image_id"]} != {old["image_id"]}
+    assert [str(kept) for kept in fence.keep] == [new["image_id"]]
 
 
 @pytest.mark.parametrize(("params", "data"), [({}, (PNG,)), ({"owner_type": "image", "owner_id": "x"}, (PNG,))])
