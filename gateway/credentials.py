@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
 SESSION_NAME = "imagepipe-upload"
+THREADS = 4
+"""Concurrent STS calls of one process, in threads of their own: a slow server keeps nobody else's work waiting."""
 REFUSALS = frozenset({"ValidationError", "InvalidParameterValue", "PackedPolicyTooLarge", "STSInvalidParameterValue"})
 """Error codes with which servers refuse a duration."""
 
@@ -58,6 +61,8 @@ class StsKeyIssuer:
         self._client = client
         self._bucket = settings.s3_bucket
         self._role = settings.sts_role_arn
+        self._timeout = settings.s3_timeout.total_seconds()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sts")
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "StsKeyIssuer":
@@ -77,7 +82,11 @@ class StsKeyIssuer:
     async def issue(self, owner: Owner, duration: timedelta) -> TemporaryKeys:
         """See KeyIssuer.issue."""
         try:
-            return await asyncio.to_thread(self._issue, owner, duration)
+            # The wait for a thread included.
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._issue, owner, duration)
+        except TimeoutError as error:
+            raise Unavailable("sts", f"no answer within {self._timeout:g} s") from error
         except ClientError as error:
             found = error.response["Error"]
             code, message = found.get("Code", ""), found.get("Message", "")
@@ -101,5 +110,6 @@ class StsKeyIssuer:
         return TemporaryKeys(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], keys["Expiration"])
 
     async def close(self) -> None:
-        """Free the client's connections."""
-        await asyncio.to_thread(self._client.close)
+        """Let running calls end and free the threads."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._client.close()

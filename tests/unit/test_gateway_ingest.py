@@ -1,13 +1,16 @@
 """Temporary keys and ingested objects over engines in memory."""
 
+import asyncio
 import json
+import threading
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.credentials import upload_policy
+from gateway.checking import OFF_LOOP_BYTES
+from gateway.credentials import StsKeyIssuer, upload_policy
 from shared.keys import Owner, incoming_prefix
 from tests.gateway import MemoryGateway, MemoryKeyIssuer, memory_settings
 from tests.images import encode, photo
@@ -170,3 +173,39 @@ async def test_where_keys_are_switched_off_it_says_so() -> None:
         answer = await client.post("/credentials?user_id=1")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "credentials_disabled")
+
+
+class HangingSts:
+    """An STS client whose calls end when they are let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def assume_role(self, **_: Any) -> None:
+        self.let_go.wait()
+        raise ConnectionError
+
+    def close(self) -> None:
+        pass
+
+
+async def test_an_sts_that_hangs_holds_up_no_upload() -> None:
+    large = encode(photo(300, 200), "PNG", compress_level=0)
+    sts: Any = HangingSts()
+    gateway = MemoryGateway(memory_settings(s3_timeout=1))
+    issuer = gateway.services.keys = StsKeyIssuer(sts, gateway.settings)
+    async with gateway.client() as client:
+        try:
+            # More than the loop's own threads, whatever the machine has.
+            asked = [asyncio.create_task(client.post("/credentials?user_id=1")) for _ in range(40)]
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(10):
+                upload = await client.post("/images", files={"image": ("a.png", large)})
+                answers = await asyncio.gather(*asked)
+        finally:
+            sts.let_go.set()
+    await issuer.close()
+
+    assert len(large) > OFF_LOOP_BYTES
+    assert upload.status_code == 202
+    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "unavailable")}
