@@ -154,7 +154,8 @@ class Settings(BaseSettings):
     )
     max_wait: Duration = Field(timedelta(seconds=30), description="The longest `Prefer: wait` that is honoured.")
     idempotency_lease: Duration = Field(
-        timedelta(seconds=60), description="Until then a claimed Idempotency-Key is in flight; longer than any write."
+        timedelta(seconds=60),
+        description="So long a claimed Idempotency-Key is in flight; later a repeat goes on under the same ids.",
     )
     gateway_drain_timeout: Duration = Field(
         timedelta(seconds=30), description="At SIGTERM requests under way may take this long to end."

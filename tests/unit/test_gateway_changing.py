@@ -325,6 +325,22 @@ async def test_an_image_that_another_set_fenced_off_meanwhile_is_not_replaced_in
     assert [str(kept) for kept in fence.keep] == [new["image_id"]]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "/images/{image_id}"), ("PUT", "/images?user_id=1"), ("DELETE", "/images/{image_id}")],
+)
+async def test_without_the_index_an_image_is_neither_replaced_nor_deleted(method: str, path: str) -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        path = path.format(**await upload(client, user_id="1"))
+        gateway.index.away = True
+        options: dict[str, Any] = {"files": form(JPEG)} if method == "PUT" else {}
+        answer = await client.request(method, path, **options)
+
+    assert answer.status_code == 503
+    assert len(gateway.log.commands) == 1
+
+
 @pytest.mark.parametrize(("params", "data"), [({}, (PNG,)), ({"owner_type": "image", "owner_id": "x"}, (PNG,))])
 async def test_a_set_needs_an_owner(params: dict[str, str], data: tuple[bytes, ...]) -> None:
     gateway = MemoryGateway()
