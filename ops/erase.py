@@ -15,7 +15,7 @@ from ops.owners import parse_owner
 from ops.positions import parse_age
 from ops.running import index, producer, run, store
 from ops.unanswered import Unanswered
-from shared.cassandra_session import connect
+from shared.cassandra_session import connected
 from shared.deployment import Keyspaces, keyspaces
 from shared.keys import Owner, image_prefix
 from shared.settings import Settings
@@ -77,11 +77,8 @@ async def _erase(
 
 
 def _keyspaces(settings: Settings) -> Keyspaces:
-    session = connect(settings, settings.cassandra_keyspace)
-    try:
+    with connected(settings, settings.cassandra_keyspace) as session:
         return keyspaces(session, settings)
-    finally:
-        session.cluster.shutdown()
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from ops.rebuild import Rebuild, RowDifference, compare
 from ops.running import run, store
 from ops.topic_reader import TopicReader, span
 from shared.cassandra import FOLLOW_SECONDS, CassandraIndex
-from shared.cassandra_session import connect
+from shared.cassandra_session import connected
 from shared.deployment import live_keyspace, note_keyspace, switch_keyspace
 from shared.errors import ConfigurationError
 from shared.schema import apply_schema
@@ -153,33 +153,23 @@ async def _switch(settings: Settings, rebuild: Rebuild, target: CassandraIndex, 
 
 
 def _live(settings: Settings) -> str:
-    session = connect(settings, settings.cassandra_keyspace)
-    try:
+    with connected(settings, settings.cassandra_keyspace) as session:
         return live_keyspace(session, settings)
-    finally:
-        session.cluster.shutdown()
 
 
 def _note(settings: Settings, keyspace: str) -> None:
-    session = connect(settings)
-    try:
+    with connected(settings) as session:
         note_keyspace(session, settings, keyspace)
-    finally:
-        session.cluster.shutdown()
 
 
 def _set_live(settings: Settings, keyspace: str) -> None:
-    session = connect(settings)
-    try:
+    with connected(settings) as session:
         switch_keyspace(session, settings, keyspace)
-    finally:
-        session.cluster.shutdown()
 
 
 def _copy_claims(settings: Settings, source: str, target: str) -> None:
     """Copy the claims that are not in the target yet, with what is left of their day."""
-    session = connect(settings)
-    try:
+    with connected(settings) as session:
         names = CLAIM_COLUMNS.split(", ")
         marks = ", ".join("?" * len(names))
         insert = session.prepare(
@@ -188,8 +178,6 @@ def _copy_claims(settings: Settings, source: str, target: str) -> None:
         query = f"SELECT {CLAIM_COLUMNS}, TTL(fingerprint) AS left FROM {source}.idempotency_keys"
         for row in session.execute(query):
             session.execute(insert, [*(getattr(row, name) for name in names), row.left or 86_400])
-    finally:
-        session.cluster.shutdown()
 
 
 async def _describe(settings: Settings, plan: Plan, live: str) -> list[str]:

@@ -48,6 +48,16 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
         raise Unavailable("cassandra", explain_cassandra(error, settings)) from error
 
 
+@contextlib.contextmanager
+def connected(settings: Settings, keyspace: str | None = None) -> Iterator[Session]:
+    """A session for the length of the block; see `connect`."""
+    session = connect(settings, keyspace)
+    try:
+        yield session
+    finally:
+        session.cluster.shutdown()
+
+
 def use_keyspace(session: Session, keyspace: str, otherwise: str) -> None:
     """Raises Unavailable; ConfigurationError, which says what to do `otherwise`, where there is no such keyspace."""
     with engine_errors():

@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 from cassandra.cluster import Session
 
-from shared.cassandra_session import connect, engine_errors
+from shared.cassandra_session import connected, engine_errors
 from shared.deployment import check_deployment, fix_day_shards, live_keyspace
 from shared.settings import Settings
 
@@ -22,13 +22,9 @@ def apply_schema(settings: Settings) -> list[str]:
 
     Raises Unavailable, and ConfigurationError where the keyspace was made with other fixed settings.
     """
-    session = connect(settings.model_copy(update={"cassandra_timeout": SCHEMA_TIMEOUT}))
-    try:
-        with engine_errors():
-            pending = _apply(session, settings)
-            live = live_keyspace(session, settings)
-    finally:
-        session.cluster.shutdown()
+    with connected(settings.model_copy(update={"cassandra_timeout": SCHEMA_TIMEOUT})) as session, engine_errors():
+        pending = _apply(session, settings)
+        live = live_keyspace(session, settings)
     if live != settings.cassandra_keyspace:
         apply_schema(settings.model_copy(update={"cassandra_keyspace": live}))
     return [path.stem for path in pending]
@@ -36,16 +32,12 @@ def apply_schema(settings: Settings) -> list[str]:
 
 def plan_schema(settings: Settings) -> list[str]:
     """Names of the migrations that `apply_schema` would run, all where there is no keyspace. Raises Unavailable."""
-    session = connect(settings)
-    try:
-        with engine_errors():
-            known = session.execute(
-                "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [settings.cassandra_keyspace]
-            )
-            made = "schema_migrations" in {row.table_name for row in known}
-            return [path.stem for path in (_pending(session, settings.cassandra_keyspace) if made else _files())]
-    finally:
-        session.cluster.shutdown()
+    with connected(settings) as session, engine_errors():
+        known = session.execute(
+            "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [settings.cassandra_keyspace]
+        )
+        made = "schema_migrations" in {row.table_name for row in known}
+        return [path.stem for path in (_pending(session, settings.cassandra_keyspace) if made else _files())]
 
 
 def _apply(session: Session, settings: Settings) -> list[Path]:
