@@ -19,6 +19,9 @@ Offsets = Mapping[int, int]
 
 BATCH = 2000
 """Records that are held at a time."""
+FETCH_WAIT_MS = 50
+"""How long a broker waits for records at a partition's end. Whatever is asked of it next waits behind that: with the
+client's 500 a look at a small log took seconds of it."""
 STALLED_AFTER = 60.0
 """Seconds without a record before the end, after which the brokers count as away."""
 
@@ -43,7 +46,7 @@ class TopicReader:
         self._settings = settings
         self._consumer = AIOKafkaConsumer(
             **client_options(settings), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
-            max_partition_fetch_bytes=4 * 1024 * 1024,
+            max_partition_fetch_bytes=4 * 1024 * 1024, fetch_max_wait_ms=FETCH_WAIT_MS,
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
