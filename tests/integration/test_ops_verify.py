@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from bench.synthetic import Deployment, deployment, render
-from ops.dead_letters import Filter, unsettled
+from ops.dead_letters import DROPPED, DeadLetter, Filter, redrive, settle, unsettled
 from ops.differences import Difference, Kind
 from ops.garbage import Collector
 from ops.inspection import Inspection
@@ -270,16 +270,23 @@ async def test_a_fence_that_left_an_image_is_found_until_the_image_is_gone(world
     assert await of_image(world, image) == set()
 
 
-async def test_a_command_in_the_dlq_counts_until_it_is_answered_or_dropped(world: Deployment) -> None:
-    for action in ("redrive", "drop"):
+@pytest.mark.parametrize("action", ["redrive", "drop"])
+async def test_a_command_in_the_dlq_counts_until_it_is_answered_or_dropped(world: Deployment, action: str) -> None:
+    sender = Producer(world.settings)
+    await sender.start()
+    try:
         image, version = await world.upload(OWNER)
-        entry = await _dead(world, image, version)
+        entry = await _dead(world, sender, image, version)
         assert await of_image(world, image) == {("unanswered", "dlq")}
-        await asyncio.to_thread(imagepipe, world.settings, "dlq", action, entry, "--yes")
-        assert await of_image(world, image) == (set() if action == "drop" else {("unanswered", "log")})
         if action == "redrive":
+            assert await redrive(entry, world.settings, sender, world.store) == "redriven"
+            assert await of_image(world, image) == {("unanswered", "log")}
             await world.answer(image, version)
-            assert await of_image(world, image) == set()
+        else:
+            await settle(entry, world.settings, sender, DROPPED)
+        assert await of_image(world, image) == set()
+    finally:
+        await sender.close()
 
 
 async def test_objects_of_nobody_are_extra_once_they_are_old_enough(world: Deployment) -> None:
@@ -320,17 +327,12 @@ async def _command(world: Deployment) -> Uploaded:
     return Uploaded(image_id=image_id, owner=OWNER, revision=revision, original=original, ladder=world.ladder)
 
 
-async def _dead(world: Deployment, command: Uploaded, version: int) -> str:
-    """Name of the entry that a processor makes of a command that it cannot handle."""
+async def _dead(world: Deployment, sender: Producer, command: Uploaded, version: int) -> DeadLetter:
+    """The entry that a processor makes of a command that it cannot handle."""
     headers = dead_letter_headers(
         [], topic=world.settings.topic(Topic.COMMANDS), partition=0, offset=0, version=version,
         error=RuntimeError("?"), attempts=3,
     )  # fmt: skip
-    sender = Producer(world.settings)
-    await sender.start()
-    try:
-        await KafkaDeadLetters(sender, world.settings).send(command.owner.key.encode(), encode(command), headers)
-    finally:
-        await sender.close()
+    await KafkaDeadLetters(sender, world.settings).send(command.owner.key.encode(), encode(command), headers)
     [entry] = await unsettled(world.settings, Filter(owner=command.owner.key))
-    return entry.name
+    return entry
