@@ -32,7 +32,7 @@ class Journaled:
     written: bool
 
 
-async def append(services: Services, command: Command) -> int:
+async def journal_and_apply(services: Services, command: Command) -> int:
     """Append a command and write its rows for certain; returns its version.
 
     Raises UnknownOutcome, Unavailable: until then it is to be repeated, even if it is in the log.

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 
-from gateway.journal import append
+from gateway.journal import journal_and_apply
 from gateway.problems import Problem
 from gateway.wiring import Services
 from shared.documents import ImageRow
@@ -31,7 +31,7 @@ async def delete_image(services: Services, image_id: UUID) -> None:
     """Delete one image: acknowledged in the log, then gone from the lists. Raises Problem, Unavailable."""
     row = await existing(services, image_id)
     structlog.contextvars.bind_contextvars(owner=row.owner.key, image_id=str(image_id))
-    await append(services, Deleted(image_id=image_id, owner=row.owner))
+    await journal_and_apply(services, Deleted(image_id=image_id, owner=row.owner))
 
 
 async def clear_owner(
@@ -45,14 +45,14 @@ async def clear_owner(
 
     Raises Unavailable until both are done; it is safe to repeat.
     """
-    version = await append(services, OwnerCleared(owner=owner, before=before, keep=tuple(keep)))
+    version = await journal_and_apply(services, OwnerCleared(owner=owner, before=before, keep=tuple(keep)))
     limit = before if before is not None else version
     older = [row async for row in _visible(services, owner) if row.image_version < limit and row.image_id not in keep]
     places = asyncio.Semaphore(CONCURRENT_DELETES)
 
     async def remove(row: ImageRow) -> None:
         async with places:
-            await append(services, Deleted(image_id=row.image_id, owner=owner))
+            await journal_and_apply(services, Deleted(image_id=row.image_id, owner=owner))
 
     try:
         async with asyncio.TaskGroup() as tasks:

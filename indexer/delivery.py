@@ -146,7 +146,7 @@ class Delivery:
             if command is not None and not isinstance(command, Event):
                 return record_version(command, self._epoch, record.offset, record.headers)
         except PoisonRecord:
-            pass
+            pass  # What nobody can read has the version of its place.
         return command_version(self._epoch, record.offset)
 
 

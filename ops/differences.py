@@ -14,8 +14,9 @@ from shared.events import Current, Manifest, Original, OwnerCleared, Ready, Requ
 from shared.keys import manifest_key, parse_media_path, uploaded_at
 from shared.ports import ObjectInfo
 
-DLQ = "dlq"
+LOG = "log"
 FENCE = "fence"
+DLQ = "dlq"
 
 
 class Kind(StrEnum):
@@ -114,7 +115,7 @@ def check_unanswered(
     if state.is_removed:
         return
     introduced = state.value("image_version")
-    pending = dict.fromkeys(state.unanswered, ("log", "has no answer"))
+    pending = dict.fromkeys(state.unanswered, (LOG, "has no answer"))
     for version, fence in fences.items():
         before = version if fence.before is None else fence.before
         if introduced is not None and introduced < before and state.image_id not in fence.keep:

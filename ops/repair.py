@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from ops.bucket import TOMBSTONES, read_manifest
-from ops.differences import DLQ, FENCE, Difference, Kind
+from ops.differences import DLQ, FENCE, LOG, Difference, Kind
 from ops.fold import ImageState
 from ops.inspection import Inspection
 from ops.rows import IMAGE_TABLES, state_writes
@@ -20,7 +20,7 @@ REBUILD = "imagepipe reindex --into NEW_KEYSPACE --compare --switch: a write of 
 ADVICE = dict.fromkeys((*IMAGE_TABLES, DAYS), REBUILD) | {
     DLQ: "imagepipe dlq list: mend the cause, then redrive or drop the entry",
     FENCE: "DELETE /images/{image}, or clear the owner once more",
-    "log": "imagepipe replay --from beginning --image {image}",
+    LOG: "imagepipe replay --from beginning --image {image}",
 }
 """What mends what is left, by where it is."""
 
@@ -83,7 +83,7 @@ def advice(difference: Difference) -> str:
     if where in ADVICE:
         text = ADVICE[where]
     elif kind is Kind.UNANSWERED:
-        text = ADVICE["log"]
+        text = ADVICE[LOG]
     elif where.startswith(TOMBSTONES):
         text = "delete this object, unless somebody has deleted the image: then DELETE /images/{image} once more"
     elif kind is Kind.EXTRA:

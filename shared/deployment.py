@@ -42,16 +42,12 @@ def live_keyspace(session: Session, settings: Settings) -> str:
 
 def switch_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
     """Make another keyspace the live one; every process follows within seconds. Raises Unavailable."""
-    query = f"INSERT INTO {settings.cassandra_keyspace}.deployment (name, value) VALUES (%s, %s)"
-    with engine_errors():
-        session.execute(query, [LIVE_KEYSPACE, keyspace])
+    _write(session, settings, LIVE_KEYSPACE, keyspace)
 
 
 def note_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
     """Record that a keyspace is this deployment's, before anything is written to it. Raises Unavailable."""
-    query = f"INSERT INTO {settings.cassandra_keyspace}.deployment (name, value) VALUES (%s, %s)"
-    with engine_errors():
-        session.execute(query, [BUILT + keyspace, keyspace])
+    _write(session, settings, BUILT + keyspace, keyspace)
 
 
 def keyspaces(session: Session, settings: Settings) -> Keyspaces:
@@ -96,3 +92,9 @@ def _record(session: Session, table: str, name: str) -> str | None:
     query = SimpleStatement(f"SELECT value FROM {table} WHERE name = %s", is_idempotent=True)
     row = session.execute(query, [name]).one()
     return str(row.value) if row else None
+
+
+def _write(session: Session, settings: Settings, name: str, value: str) -> None:
+    query = f"INSERT INTO {settings.cassandra_keyspace}.deployment (name, value) VALUES (%s, %s)"
+    with engine_errors():
+        session.execute(query, [name, value])

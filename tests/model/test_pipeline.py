@@ -91,14 +91,14 @@ def version_from_the_clock(patch: pytest.MonkeyPatch) -> None:
 
 
 def row_removed_before_the_delete_is_acked(patch: pytest.MonkeyPatch) -> None:
-    append = journal.append
+    apply = journal.journal_and_apply
 
-    async def early(services: Any, command: Any) -> int | None:
+    async def early(services: Any, command: Any) -> int:
         if isinstance(command, Deleted):
             await services.index.apply(command_writes(command, command_version(EPOCH, 1000), SHARDS))
-        return await append(services, command)
+        return await apply(services, command)
 
-    patch.setattr(gateway_removal, "append", early)
+    patch.setattr(gateway_removal, "journal_and_apply", early)
 
 
 def indexer_commits_what_it_has_read(patch: pytest.MonkeyPatch) -> None:
@@ -130,13 +130,13 @@ def change_the_fence(patch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
 
 
 def gateway_takes_what_is_above_its_fence(patch: pytest.MonkeyPatch) -> None:
-    append = journal.append
+    apply = journal.journal_and_apply
 
-    async def far(services: Any, command: Any) -> int | None:
-        version = await append(services, command)
+    async def far(services: Any, command: Any) -> int:
+        version = await apply(services, command)
         return 1 << 62 if isinstance(command, OwnerCleared) else version
 
-    patch.setattr(gateway_removal, "append", far)
+    patch.setattr(gateway_removal, "journal_and_apply", far)
 
 
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
