@@ -23,16 +23,16 @@ from rich.table import Table
 
 from gateway.changes import Changes
 from gateway.lists import GAP_MEMORY, ListQuery, Lists, Page
-from shared.cassandra import CassandraIndex
-from shared.cassandra_session import connect
-from shared.documents import media_url
+from shared.cassandra.index import CassandraIndex
+from shared.cassandra.schema import apply_schema
+from shared.cassandra.session import connect
+from shared.contract.events import Current, Original, Variant
+from shared.contract.keys import Owner, day_of, new_id, original_key, shard_of, uploaded_at, variant_key
+from shared.contract.ladder import Ladder
 from shared.errors import Unavailable
-from shared.events import Current, Original, Variant
-from shared.keys import Owner, day_of, new_id, original_key, shard_of, uploaded_at, variant_key
-from shared.ladder import Ladder
-from shared.schema import apply_schema
+from shared.read_model.documents import media_url
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, Insert
 from shared.settings import Settings
-from shared.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, Insert
 
 OWNER = Owner(type="user", id="1")
 WRITES_IN_FLIGHT = 16

@@ -17,16 +17,16 @@ from ops.environment import load_settings
 from ops.output import Output
 from ops.parallel import in_parallel
 from ops.rebuild import Rebuild, compare
-from shared.cassandra import CassandraIndex
-from shared.cassandra_session import connect
-from shared.documents import media_url
-from shared.events import Current, Original, Ready, Uploaded, Variant, request_of
-from shared.kafka import KafkaCommandLog, KafkaEventLog, Producer
-from shared.keys import Owner, command_version, new_id, original_key, variant_key
-from shared.schema import apply_schema
+from shared.cassandra.index import CassandraIndex
+from shared.cassandra.schema import apply_schema
+from shared.cassandra.session import connect
+from shared.contract.events import Current, Original, Ready, Uploaded, Variant, request_of
+from shared.contract.keys import Owner, command_version, new_id, original_key, variant_key
+from shared.kafka.producer import KafkaCommandLog, KafkaEventLog, Producer
+from shared.read_model.documents import media_url
+from shared.read_model.tables import command_writes, event_writes
+from shared.s3.store import S3Store
 from shared.settings import Settings
-from shared.storage import S3Store
-from shared.tables import command_writes, event_writes
 from tests.stack import isolated
 
 AT_ONCE = 50

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 
 from processor.pool import RenderPool
 from processor.render import RenderLimits
-from shared.ladder import Ladder
+from shared.contract.ladder import Ladder
 from shared.settings import MIB
 
 WORKERS = 2

@@ -22,8 +22,8 @@ from ops.output import Output
 from ops.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
 from ops.topic_reader import TopicReader
 from processor.handler import Handler
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
 from tests.stack import isolated
 
 

@@ -12,15 +12,15 @@ from uuid import UUID
 
 from processor.handler import Handler
 from processor.render import RenderedVariant, Rendering
-from shared.cassandra import CassandraIndex
-from shared.documents import media_url
-from shared.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Uploaded
-from shared.kafka import KafkaCommandLog, KafkaEventLog, Producer
-from shared.keys import Owner, command_version, new_id, original_key
-from shared.ladder import Ladder
+from shared.cassandra.index import CassandraIndex
+from shared.contract.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Uploaded
+from shared.contract.keys import Owner, command_version, new_id, original_key
+from shared.contract.ladder import Ladder
+from shared.kafka.producer import KafkaCommandLog, KafkaEventLog, Producer
+from shared.read_model.documents import media_url
+from shared.read_model.tables import command_writes, event_writes
+from shared.s3.store import S3Store
 from shared.settings import Settings
-from shared.storage import S3Store
-from shared.tables import command_writes, event_writes
 
 AT_ONCE = 32
 

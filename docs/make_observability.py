@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from shared.metrics import CATALOGUE, EVERY, Metric
+from shared.observability.metrics import CATALOGUE, EVERY, Metric
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "observability.md"

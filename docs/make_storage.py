@@ -21,9 +21,9 @@ from PIL import Image
 from deploy.images.minio.services_user import policy
 from deploy.local.state import Root, State
 from ops.environment import load_settings
-from shared.cassandra import CassandraIndex
+from shared.cassandra.index import CassandraIndex
+from shared.s3.store import s3_client
 from shared.settings import Settings
-from shared.storage import s3_client
 
 TARGET = Path(__file__).parent / "storage.md"
 OWNER = {"owner_type": "sample", "owner_id": "storage"}

@@ -14,15 +14,15 @@ from gateway.claims import CassandraClaimTable, Claims
 from gateway.credentials import StsKeyIssuer
 from gateway.lists import GAP_MEMORY
 from gateway.wiring import Services
-from shared.cassandra import CassandraIndex
-from shared.health import InternalServer
-from shared.kafka import KafkaCommandLog, Producer
-from shared.logs import configure_logging
-from shared.malloc import return_large_blocks
-from shared.metrics import Service
+from shared.cassandra.index import CassandraIndex
+from shared.freed_memory import return_large_blocks
+from shared.kafka.producer import KafkaCommandLog, Producer
+from shared.observability.health import InternalServer
+from shared.observability.logs import configure_logging
+from shared.observability.metrics import Service
+from shared.observability.tracing import configure_tracing
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
-from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 

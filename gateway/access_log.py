@@ -9,8 +9,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared import metrics, tracing
-from shared.keys import new_id
+from shared.contract.keys import new_id
+from shared.observability import metrics, tracing
 
 log = structlog.get_logger("gateway.access")
 

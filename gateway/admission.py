@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gateway.problems import Problem
-from shared.metrics import REFUSED, UPLOAD_BYTES, UPLOADS_IN_FLIGHT
+from shared.observability.metrics import REFUSED, UPLOAD_BYTES, UPLOADS_IN_FLIGHT
 
 RETRY_AFTER = {"Retry-After": "1"}
 """An upload takes a fraction of a second on a healthy stack, so a place is soon free."""

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from cachetools import TTLCache
 
-from shared.metrics import CACHE_READS
+from shared.observability.metrics import CACHE_READS
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from shared.keys import Owner
+from shared.contract.keys import Owner
 
 Listener = Callable[[UUID, Owner], None]
 

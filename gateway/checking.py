@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from gateway.multipart import FormFile, too_large
 from gateway.problems import Problem
+from shared.contract.image_header import ImageInfo, inspect
 from shared.errors import ImageRejected
-from shared.inspect import ImageInfo, inspect
 
 OFF_LOOP_BYTES = 128 * 1024
 """Hashing and walking this much takes a good part of a millisecond; more is done in a thread, off the event loop."""

@@ -18,7 +18,7 @@ import structlog
 
 from gateway.ids import Ids
 from gateway.problems import Problem
-from shared.cassandra import CassandraIndex
+from shared.cassandra.index import CassandraIndex
 from shared.errors import Unavailable
 
 log = structlog.get_logger()

@@ -11,11 +11,11 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
 
 from gateway.problems import Problem
+from shared.contract.keys import Owner, incoming_prefix
 from shared.errors import Unavailable
-from shared.keys import Owner, incoming_prefix
+from shared.s3.store import boto_config
 from shared.security import s3_verify
 from shared.settings import Settings
-from shared.storage import boto_config
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient

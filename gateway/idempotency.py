@@ -12,7 +12,7 @@ from gateway.claims import Reply
 from gateway.ids import Ids
 from gateway.problems import Problem
 from gateway.wiring import Services
-from shared.keys import Owner
+from shared.contract.keys import Owner
 
 HEADER = "Idempotency-Key"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from uuid import UUID
 
-from shared.keys import new_id
+from shared.contract.keys import new_id
 
 
 class Ids(NamedTuple):

@@ -20,8 +20,8 @@ from gateway.problems import Problem
 from gateway.receiving import file_limits
 from gateway.replies import single_reply
 from gateway.wiring import Services
+from shared.contract.keys import Owner, incoming_prefix
 from shared.errors import NotFound, PreconditionFailed
-from shared.keys import Owner, incoming_prefix
 
 MAX_KEY_BYTES = 1024
 """S3's limit."""

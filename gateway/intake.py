@@ -13,10 +13,10 @@ from gateway.ids import Ids
 from gateway.journal import Journaled, journal
 from gateway.problems import Problem, away
 from gateway.wiring import Services
-from shared.documents import ImageRow, media_url
+from shared.contract.events import Original, Replaced, Uploaded, request_of
+from shared.contract.keys import Owner, original_key, uploaded_at
 from shared.errors import PreconditionFailed, Unavailable
-from shared.events import Original, Replaced, Uploaded, request_of
-from shared.keys import Owner, original_key, uploaded_at
+from shared.read_model.documents import ImageRow, media_url
 
 CONCURRENT_PUTS = 4
 """Objects that one request stores at once, so that a batch leaves S3's threads to others too."""

@@ -14,12 +14,12 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from gateway.wiring import Services
-from shared import metrics, tracing
+from shared.contract.events import Command, OwnerCleared
+from shared.contract.keys import command_version
 from shared.errors import Unavailable, UnknownOutcome
-from shared.events import Command, OwnerCleared
-from shared.keys import command_version
+from shared.observability import metrics, tracing
 from shared.ports import Appended
-from shared.tables import command_writes
+from shared.read_model.tables import command_writes
 
 log = structlog.get_logger()
 

@@ -20,9 +20,9 @@ from gateway.changes import Changes
 from gateway.owners import owner_from_pairs
 from gateway.problems import Problem
 from gateway.timeline import GlobalTimeline, OwnerTimeline, Timeline
-from shared.documents import document
-from shared.keys import Owner
+from shared.contract.keys import Owner
 from shared.ports import Index
+from shared.read_model.documents import document
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500

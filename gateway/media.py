@@ -14,7 +14,7 @@ from werkzeug.http import http_date, parse_etags, parse_range_header, quote_etag
 from werkzeug.sansio.http import is_resource_modified
 
 from gateway.problems import Problem
-from shared.keys import EXTENSIONS
+from shared.contract.keys import EXTENSIONS
 from shared.ports import ObjectInfo, ObjectStore
 
 SAFETY_HEADERS = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 from gateway.problems import Problem
-from shared.keys import Owner
+from shared.contract.keys import Owner
 
 NOT_SELECTORS = frozenset({"image_id", "upload_id", "request_id"})
 """Names that end in `_id` but say nothing about an owner."""
@@ -16,7 +16,7 @@ SUFFIX = "_id"
 def owner_from_pairs(pairs: Iterable[tuple[str, str]]) -> Owner | None:
     """The owner that query parameters or form fields select; None where none of them is a selector.
 
-    Reading may name any type, `image` included; who writes refuses `shared.keys.RESERVED_OWNER_TYPE` itself.
+    Reading may name any type, `image` included; who writes refuses `shared.contract.keys.RESERVED_OWNER_TYPE` itself.
     Raises Problem `invalid_owner` for two selectors, half a selector, or a type or id that cannot be.
     """
     types: list[str] = []

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from shared.errors import Unavailable, UnknownOutcome
-from shared.metrics import UNAVAILABLE
+from shared.observability.metrics import UNAVAILABLE
 
 log = structlog.get_logger()
 

@@ -12,10 +12,10 @@ from gateway.lists import Lists
 from gateway.media import Served
 from gateway.problems import Problem
 from gateway.wiring import Services
-from shared.documents import ImageRow, document, served_original, status
-from shared.events import Original, Variant
-from shared.keys import MediaPath, Owner
-from shared.ladder import FULL
+from shared.contract.events import Original, Variant
+from shared.contract.keys import MediaPath, Owner
+from shared.contract.ladder import FULL
+from shared.read_model.documents import ImageRow, document, served_original, status
 
 CACHED_ROWS = 4096
 """Rows of some 4 kB each."""

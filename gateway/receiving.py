@@ -13,8 +13,8 @@ from gateway.multipart import FILE_FIELD, Form, FormLimits, boundary_of, read_fo
 from gateway.owners import owner_from_pairs
 from gateway.problems import Problem
 from gateway.wiring import Services
-from shared.foreign import read_json
-from shared.keys import RESERVED_OWNER_TYPE, Owner
+from shared.contract.keys import RESERVED_OWNER_TYPE, Owner
+from shared.contract.untrusted_json import read_json
 from shared.settings import Settings
 
 MAX_JSON_BYTES = 16 * 1024

@@ -9,9 +9,9 @@ import structlog
 from gateway.journal import journal_and_apply
 from gateway.problems import Problem
 from gateway.wiring import Services
-from shared.documents import ImageRow
-from shared.events import Deleted, OwnerCleared
-from shared.keys import Owner
+from shared.contract.events import Deleted, OwnerCleared
+from shared.contract.keys import Owner
+from shared.read_model.documents import ImageRow
 
 PAGE = 100
 AT_ONCE = 1000

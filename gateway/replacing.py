@@ -8,9 +8,9 @@ from gateway.intake import Accepted, announce_replacement, put_original, store_o
 from gateway.problems import Problem
 from gateway.removal import clear_owner
 from gateway.wiring import Services
-from shared.documents import ImageRow
+from shared.contract.keys import Owner
 from shared.errors import Unavailable
-from shared.keys import Owner
+from shared.read_model.documents import ImageRow
 
 
 async def replace_image(services: Services, file: CheckedFile, ids: Ids, row: ImageRow) -> Accepted:

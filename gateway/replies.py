@@ -12,7 +12,7 @@ from gateway.intake import Accepted
 from gateway.problems import Problem
 from gateway.waiting import wait_of
 from gateway.wiring import Services
-from shared.documents import document
+from shared.read_model.documents import document
 
 NO_STORE = {"Cache-Control": "no-store"}
 

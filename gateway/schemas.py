@@ -1,4 +1,4 @@
-"""The documents of the API as models, for its description; `shared.documents` makes the documents themselves."""
+"""The API's documents as models, for OpenAPI; `shared.read_model.documents` makes the documents themselves."""
 
 from typing import Any, Literal
 from uuid import UUID

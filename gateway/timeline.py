@@ -16,11 +16,11 @@ from datetime import date
 from typing import Protocol
 from uuid import UUID
 
-from shared.documents import ImageRow
+from shared.cassandra.slices import PAGE
+from shared.contract.keys import DayShard, Owner, Partition, day_of, shard_of
 from shared.errors import TooManyDeletions
-from shared.keys import DayShard, Owner, Partition, day_of, shard_of
 from shared.ports import Index
-from shared.slices import PAGE
+from shared.read_model.documents import ImageRow
 
 DAYS_AT_ONCE = 32
 """Most days that one query reads where images are sparse; with 4 shards that is 128 partitions of a few rows."""

@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from gateway.changes import Changes
-from shared.documents import document
+from shared.contract.keys import parse_media_path
 from shared.errors import Unavailable
-from shared.keys import parse_media_path
-from shared.metrics import WAITING_REQUESTS
+from shared.observability.metrics import WAITING_REQUESTS
 from shared.ports import Index
+from shared.read_model.documents import document
 
 MAX_WAITING = 500
 """Requests of one gateway that are held back at once; more are answered at once, as if they had no preference."""

@@ -13,17 +13,17 @@ from indexer.consumer import TOPICS, Consumer, kafka_consumer
 from indexer.delivery import Delivery
 from indexer.fence import Fence
 from indexer.handler import Handler
-from shared.cassandra import CassandraIndex
-from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters
+from shared.cassandra.index import CassandraIndex
+from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
+from shared.consuming.retry import Patience
 from shared.errors import ConfigurationError, Unavailable
-from shared.health import InternalServer, Progress
-from shared.kafka import KafkaCommandLog, KafkaDeadLetters, Producer
-from shared.logs import configure_logging
-from shared.metrics import Service
-from shared.patience import Patience
+from shared.kafka.producer import KafkaCommandLog, KafkaDeadLetters, Producer
+from shared.kafka.topics import require_topics
+from shared.observability.health import InternalServer, Progress
+from shared.observability.logs import configure_logging
+from shared.observability.metrics import Service
+from shared.observability.tracing import configure_tracing
 from shared.settings import Settings
-from shared.topics import require_topics
-from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 

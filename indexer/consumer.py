@@ -11,10 +11,10 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from indexer.handler import ConsumedRecord
 from indexer.partition import Deliver, Partition
-from shared import metrics
 from shared.errors import ConfigurationError, Unavailable
-from shared.health import Progress
-from shared.kafka import POLL_INTERVAL, client_options
+from shared.kafka.producer import POLL_INTERVAL, client_options
+from shared.observability import metrics
+from shared.observability.health import Progress
 from shared.settings import Settings, Topic
 
 log = structlog.get_logger()

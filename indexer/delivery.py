@@ -9,12 +9,12 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from indexer.handler import Barrier, ConsumedRecord, Handler
-from shared import metrics, tracing
-from shared.dead_letters import DeadLetterLimit, dead_letter_headers
+from shared.consuming.dead_letters import DeadLetterLimit, dead_letter_headers
+from shared.consuming.retry import Patience
+from shared.contract.events import Event, OwnerCleared, header, record_version
+from shared.contract.keys import command_version
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import Event, OwnerCleared, header, record_version
-from shared.keys import command_version
-from shared.patience import Patience
+from shared.observability import metrics, tracing
 from shared.ports import DeadLetters
 from shared.settings import Topic
 

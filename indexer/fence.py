@@ -7,13 +7,13 @@ from uuid import UUID
 import structlog
 from opentelemetry.trace import SpanKind
 
-from shared import tracing
-from shared.documents import ImageRow
-from shared.events import Deleted, OwnerCleared
-from shared.keys import Owner, command_version
-from shared.metrics import FENCE_DELETIONS
+from shared.contract.events import Deleted, OwnerCleared
+from shared.contract.keys import Owner, command_version
+from shared.observability import tracing
+from shared.observability.metrics import FENCE_DELETIONS
 from shared.ports import CommandLog, Index
-from shared.tables import command_writes
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import command_writes
 
 log = structlog.get_logger()
 

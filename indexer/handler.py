@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from indexer.fence import Fence
-from shared.events import Command, Event, OwnerCleared, ReceivedHeaders, decode_command, decode_event, record_version
+from shared.contract.events import (
+    Command,
+    Event,
+    OwnerCleared,
+    ReceivedHeaders,
+    decode_command,
+    decode_event,
+    record_version,
+)
 from shared.ports import Index
+from shared.read_model.tables import Write, command_writes, event_writes
 from shared.settings import Topic
-from shared.tables import Write, command_writes, event_writes
 
 Barrier = Callable[[], Awaitable[None]]
 """Returns once every lower offset of the record's partition is settled."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from indexer.handler import Barrier, ConsumedRecord
-from shared.offsets import ContiguousOffsets
+from shared.consuming.offsets import ContiguousOffsets
 
 Deliver = Callable[[ConsumedRecord, Barrier], Awaitable[None]]
 """Brings a record to its end, whatever that is; raises only what must stop the process."""

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from shared.contract.events import Manifest, decode_manifest
 from shared.errors import NotFound, PoisonRecord
-from shared.events import Manifest, decode_manifest
 from shared.ports import ObjectInfo, ObjectStore
-from shared.storage import PAGE, S3Store
+from shared.s3.store import PAGE, S3Store
 
 IMAGES = "images/"
 TOMBSTONES = "tombstones/"

@@ -11,10 +11,10 @@ from typing import Any
 
 from ops.tail import summary
 from ops.topic_reader import Record, TopicReader, span
+from shared.contract.events import VERSION_HEADER, Deleted, Headers, OwnerCleared, bounded, decode_command, encode
+from shared.contract.keys import command_version, tombstone_key
 from shared.errors import NotFound, PoisonRecord
-from shared.events import VERSION_HEADER, Deleted, Headers, OwnerCleared, bounded, decode_command, encode
-from shared.kafka import Producer
-from shared.keys import command_version, tombstone_key
+from shared.kafka.producer import Producer
 from shared.ports import ObjectStore
 from shared.settings import Settings, Topic
 

@@ -10,8 +10,8 @@ from uuid import UUID
 from ops.bucket import BucketImage
 from ops.fold import Cell, ImageState, unpack
 from ops.rows import IMAGE_TABLES, StoredRow, key_in
-from shared.events import Current, Manifest, Original, OwnerCleared, Ready, Request
-from shared.keys import manifest_key, parse_media_path, uploaded_at
+from shared.contract.events import Current, Manifest, Original, OwnerCleared, Ready, Request
+from shared.contract.keys import manifest_key, parse_media_path, uploaded_at
 from shared.ports import ObjectInfo
 
 LOG = "log"

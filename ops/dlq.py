@@ -13,9 +13,9 @@ from ops.output import Output
 from ops.positions import parse_time
 from ops.running import producer, run, store
 from shared.errors import ConfigurationError
-from shared.kafka import Producer
+from shared.kafka.producer import Producer
+from shared.s3.store import S3Store
 from shared.settings import Settings
-from shared.storage import S3Store
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -15,9 +15,9 @@ from ops.owners import parse_owner
 from ops.positions import parse_age
 from ops.running import index, producer, run, store
 from ops.unanswered import Unanswered
-from shared.cassandra_session import connected
-from shared.deployment import Keyspaces, keyspaces
-from shared.keys import Owner, image_prefix
+from shared.cassandra.deployment import Keyspaces, keyspaces
+from shared.cassandra.session import connected
+from shared.contract.keys import Owner, image_prefix
 from shared.settings import Settings
 
 

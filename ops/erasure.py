@@ -12,16 +12,16 @@ from ops.dead_letters import DROPPED, DeadLetter, Filter, settle, unsettled
 from ops.output import Output
 from ops.topic_reader import TopicReader, span
 from ops.unanswered import Unanswered
-from shared.cassandra import CassandraIndex
-from shared.deployment import Keyspaces
+from shared.cassandra.deployment import Keyspaces
+from shared.cassandra.index import CassandraIndex
+from shared.contract.events import Deleted, OwnerCleared, decode_command, decode_event
+from shared.contract.keys import Owner, command_version, image_prefix, incoming_prefix
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import Deleted, OwnerCleared, decode_command, decode_event
-from shared.kafka import KafkaCommandLog, Producer
-from shared.keys import Owner, command_version, image_prefix, incoming_prefix
+from shared.kafka.producer import KafkaCommandLog, Producer
+from shared.kafka.topics import COMPACTION_AT_LATEST
+from shared.read_model.tables import command_writes
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
-from shared.tables import command_writes
-from shared.topics import COMPACTION_AT_LATEST
 
 SEGMENT = timedelta(days=7)
 """Kafka's default time until a segment is closed; a record leaves with its segment, so up to this much later."""

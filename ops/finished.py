@@ -10,11 +10,11 @@ from ops.bucket import IMAGES, TOMBSTONES, pick
 from ops.output import Advance, Output
 from ops.parallel import in_parallel
 from ops.topic_reader import Record, TopicReader, span
+from shared.contract.events import Deleted, ImageCommand, answer_key, decode_event, render_name
+from shared.contract.keys import manifest_key
 from shared.errors import PoisonRecord
-from shared.events import Deleted, ImageCommand, answer_key, decode_event, render_name
-from shared.keys import manifest_key
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
 
 WALKS = 4
 """Parts of the listing that are read side by side: while one is parsed, the store works on others."""

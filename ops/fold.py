@@ -13,8 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from ops.topic_reader import Record, read_command
-from shared.errors import PoisonRecord
-from shared.events import (
+from shared.contract.events import (
     Command,
     Current,
     Event,
@@ -25,8 +24,9 @@ from shared.events import (
     decode_event,
     render_name,
 )
-from shared.keys import Owner
-from shared.tables import DAYS, IMAGES, Delete, Insert, Outcome, Write, command_writes, event_writes
+from shared.contract.keys import Owner
+from shared.errors import PoisonRecord
+from shared.read_model.tables import DAYS, IMAGES, Delete, Insert, Outcome, Write, command_writes, event_writes
 
 GROUPS: Mapping[str, type] = {"image_version": int, "request": Request, "outcome": Outcome, "current": Current}
 """Columns that are compared, with their type. The others are part of a key or of the id."""

@@ -10,11 +10,11 @@ from ops.fold import Fold, ImageState
 from ops.output import Output
 from ops.rows import Rows
 from ops.topic_reader import TopicReader, span
-from shared.cassandra import CassandraIndex
-from shared.documents import ImageRow
+from shared.cassandra.index import CassandraIndex
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import IMAGES
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
-from shared.tables import IMAGES
 
 
 @dataclass

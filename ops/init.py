@@ -7,11 +7,11 @@ import typer
 from ops.environment import AsJson, Root, load_settings
 from ops.output import Output
 from ops.running import run
+from shared.cassandra.schema import apply_schema
 from shared.errors import ConfigurationError
-from shared.schema import apply_schema
+from shared.kafka.topics import apply_topics
+from shared.s3.store import apply_bucket
 from shared.settings import Settings
-from shared.storage import apply_bucket
-from shared.topics import apply_topics
 
 
 def register(parent: typer.Typer) -> None:

@@ -26,11 +26,11 @@ from ops.output import Output
 from ops.rows import IMAGE_TABLES, Rows
 from ops.topic_reader import Offsets, Record, TopicReader, span
 from processor.results import read_tombstone
-from shared.cassandra import CassandraIndex
+from shared.cassandra.index import CassandraIndex
+from shared.contract.keys import image_prefix, tombstone_key
 from shared.errors import NotFound, PoisonRecord
-from shared.keys import image_prefix, tombstone_key
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
 
 T = TypeVar("T")
 AT_ONCE = 32

@@ -7,7 +7,7 @@ from typing import TypedDict
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from shared.kafka import client_options
+from shared.kafka.producer import client_options
 from shared.settings import Settings
 
 TIMEOUT = 5.0

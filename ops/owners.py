@@ -1,7 +1,7 @@
 """Owners as people write them on a command line: `type:id`."""
 
+from shared.contract.keys import Owner
 from shared.errors import ConfigurationError
-from shared.keys import Owner
 
 
 def parse_owner(text: str) -> Owner:

@@ -13,12 +13,12 @@ from ops.output import Output
 from ops.parallel import in_parallel
 from ops.rows import IMAGE_TABLES, Rows, StoredRow, state_writes
 from ops.topic_reader import Offsets, Record, TopicReader, read_command, span
-from shared.cassandra import CassandraIndex
+from shared.cassandra.index import CassandraIndex
+from shared.contract.events import OwnerCleared, decode_event
 from shared.errors import PoisonRecord
-from shared.events import OwnerCleared, decode_event
+from shared.read_model.tables import DAYS, DAYS_BUCKET, Insert, Write, command_writes, event_writes
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
-from shared.tables import DAYS, DAYS_BUCKET, Insert, Write, command_writes, event_writes
 
 AT_ONCE = 64
 """Images whose writes are under way at the same time, some nine writes each."""

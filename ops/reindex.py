@@ -12,11 +12,11 @@ from ops.output import DIFFERENCES_FOUND, Output
 from ops.rebuild import Rebuild, RowDifference, compare
 from ops.running import run, store
 from ops.topic_reader import TopicReader, span
-from shared.cassandra import FOLLOW_SECONDS, CassandraIndex
-from shared.cassandra_session import connected
-from shared.deployment import live_keyspace, note_keyspace, switch_keyspace
+from shared.cassandra.deployment import live_keyspace, note_keyspace, switch_keyspace
+from shared.cassandra.index import FOLLOW_SECONDS, CassandraIndex
+from shared.cassandra.schema import apply_schema
+from shared.cassandra.session import connected
 from shared.errors import ConfigurationError
-from shared.schema import apply_schema
 from shared.settings import Settings, Topic
 
 SWITCH_SECONDS = 10 * FOLLOW_SECONDS

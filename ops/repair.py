@@ -10,9 +10,9 @@ from ops.fold import ImageState
 from ops.inspection import Inspection
 from ops.rows import IMAGE_TABLES, state_writes
 from processor.results import delete_image, put_tombstone
-from shared.keys import tombstone_key
+from shared.contract.keys import tombstone_key
 from shared.ports import EventLog, Index
-from shared.tables import DAYS, DAYS_BUCKET, Insert, Write, event_writes
+from shared.read_model.tables import DAYS, DAYS_BUCKET, Insert, Write, event_writes
 
 MANIFEST = "/manifest.json"
 RENDER_AGAIN = "imagepipe reprocess --where all --image {image}"

@@ -15,7 +15,7 @@ from ops.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
 from ops.running import producer, run, store
 from ops.topic_reader import TopicReader, span
 from processor.handler import Handler
-from shared.kafka import KafkaEventLog
+from shared.kafka.producer import KafkaEventLog
 from shared.settings import Settings, Topic
 
 

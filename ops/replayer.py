@@ -16,11 +16,11 @@ from processor.lanes import Bounds, Cost, Lanes, Work
 from processor.pool import RenderPool
 from processor.render import Rendering
 from processor.renderer import FairRenderer
+from shared.consuming.retry import Patience
+from shared.contract.events import Deleted, ImageCommand, OwnerCleared
+from shared.contract.keys import Owner
+from shared.contract.ladder import Ladder
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import Deleted, ImageCommand, OwnerCleared
-from shared.keys import Owner
-from shared.ladder import Ladder
-from shared.patience import Patience
 from shared.settings import Settings
 
 log = structlog.get_logger()

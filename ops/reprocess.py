@@ -16,13 +16,13 @@ from ops.owners import parse_owner
 from ops.rows import Rows
 from ops.running import index, producer, run
 from ops.topic_reader import TopicReader
-from shared.cassandra import CassandraIndex
-from shared.documents import ImageRow, status
-from shared.events import Original, Reprocess
-from shared.kafka import KafkaCommandLog
-from shared.keys import Owner
+from shared.cassandra.index import CassandraIndex
+from shared.contract.events import Original, Reprocess
+from shared.contract.keys import Owner
+from shared.kafka.producer import KafkaCommandLog
+from shared.read_model.documents import ImageRow, status
+from shared.read_model.tables import IMAGES
 from shared.settings import Settings, Topic
-from shared.tables import IMAGES
 
 LOOK_SECONDS = 0.5
 """How often the backlog is looked at while it is full."""

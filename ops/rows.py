@@ -12,12 +12,12 @@ from cassandra.query import SimpleStatement
 from pydantic import ValidationError
 
 from ops.fold import GROUPS, ImageState, pack, unpack
-from shared.cassandra_session import connect, engine_errors
-from shared.deployment import live_keyspace
-from shared.events import Current, Request
-from shared.keys import Owner, day_of, shard_of, uploaded_at
+from shared.cassandra.deployment import live_keyspace
+from shared.cassandra.session import connect, engine_errors
+from shared.contract.events import Current, Request
+from shared.contract.keys import Owner, day_of, shard_of, uploaded_at
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, PRIMARY_KEYS, Delete, Insert, Outcome, Write
 from shared.settings import Settings
-from shared.tables import BY_DAY, BY_OWNER, IMAGES, PRIMARY_KEYS, Delete, Insert, Outcome, Write
 
 IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
 PAGE = 1000

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import typer
 from aiokafka.errors import KafkaError
 
-from shared.cassandra import CassandraIndex
+from shared.cassandra.index import CassandraIndex
 from shared.errors import Unavailable
-from shared.kafka import Producer
+from shared.kafka.producer import Producer
+from shared.s3.store import S3Store
 from shared.settings import Settings
-from shared.storage import S3Store
 
 T = TypeVar("T")
 NICENESS = 10

@@ -4,7 +4,7 @@ import typer
 
 from ops.environment import AsJson, DryRun, Root, Yes, load_settings
 from ops.output import DIFFERENCES_FOUND, Output
-from shared.schema import apply_schema, plan_schema
+from shared.cassandra.schema import apply_schema, plan_schema
 
 app = typer.Typer(no_args_is_help=True, help="Create the keyspace and run the numbered migrations that it lacks.")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ops.bucket import BucketImage
-from shared.events import Manifest, Ready
+from shared.contract.events import Manifest, Ready
 from shared.ports import ObjectInfo
 
 

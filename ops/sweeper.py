@@ -7,8 +7,8 @@ from ops.bucket import BucketImage, read_manifest, walk_images
 from ops.output import Output
 from ops.sweep import FoundManifest, may_have_superseded, superseded
 from shared.ports import ObjectInfo
+from shared.s3.store import S3Store
 from shared.settings import Settings
-from shared.storage import S3Store
 
 
 @dataclass

@@ -13,8 +13,8 @@ from ops.output import Output
 from ops.positions import HELP, start_offsets
 from ops.running import run
 from ops.topic_reader import Record, TopicReader
-from shared.foreign import read_json
-from shared.keys import Owner
+from shared.contract.keys import Owner
+from shared.contract.untrusted_json import read_json
 from shared.settings import Settings, Topic
 
 

@@ -15,8 +15,7 @@ from uuid import UUID
 
 from ops.output import Advance
 from ops.topic_reader import Record, TopicReader, headers_of, read_command
-from shared.errors import ConfigurationError, PoisonRecord
-from shared.events import (
+from shared.contract.events import (
     VERSION_HEADER,
     Deleted,
     Headers,
@@ -24,8 +23,9 @@ from shared.events import (
     bounded,
     encode,
 )
-from shared.kafka import Producer
-from shared.keys import events_partition
+from shared.contract.keys import events_partition
+from shared.errors import ConfigurationError, PoisonRecord
+from shared.kafka.producer import Producer
 from shared.settings import Settings, Topic
 
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from shared.contract.events import Command, Headers, decode_command, record_version
 from shared.errors import ConfigurationError, Unavailable
-from shared.events import Command, Headers, decode_command, record_version
-from shared.kafka import client_options
+from shared.kafka.producer import client_options
 from shared.security import explain_kafka
 from shared.settings import Settings
 
@@ -127,7 +127,7 @@ def _by_partition(offsets: Mapping[Any, int]) -> dict[int, int]:
 
 
 def headers_of(record: Record) -> Headers:
-    """The record's headers as a list, for `shared.events`."""
+    """The record's headers as a list, for `shared.contract.events`."""
     return list(record.headers)
 
 

@@ -12,8 +12,8 @@ from ops.running import producer, run
 from ops.topic_copy import TopicCopy, source_settings
 from ops.topic_reader import TopicReader, span
 from shared.errors import ConfigurationError
+from shared.kafka.topics import TopicPlan, apply_topics, plan_topics, require_topics
 from shared.settings import Settings, Topic
-from shared.topics import TopicPlan, apply_topics, plan_topics, require_topics
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -7,9 +7,9 @@ from aiokafka import TopicPartition
 
 from ops.lag import committed_offsets
 from ops.topic_reader import Offsets, Record, TopicReader, read_command
+from shared.contract.events import OwnerCleared, answer_key
+from shared.contract.keys import Owner
 from shared.errors import PoisonRecord
-from shared.events import OwnerCleared, answer_key
-from shared.keys import Owner
 from shared.settings import Settings, Topic
 
 

@@ -13,7 +13,7 @@ from ops.positions import parse_age
 from ops.repair import advice, repair
 from ops.rows import Rows
 from ops.running import index, producer, run, store
-from shared.kafka import KafkaEventLog
+from shared.kafka.producer import KafkaEventLog
 from shared.settings import Settings
 
 

@@ -9,10 +9,10 @@ import structlog
 
 from processor.service import Processor
 from shared.errors import ConfigurationError
-from shared.logs import configure_logging
-from shared.malloc import return_large_blocks
+from shared.freed_memory import return_large_blocks
+from shared.observability.logs import configure_logging
+from shared.observability.tracing import configure_tracing
 from shared.settings import Settings
-from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from shared.consuming.offsets import ContiguousOffsets
 from shared.errors import ImagepipeError
-from shared.offsets import ContiguousOffsets
 
 
 class OffsetsMissing(ImagepipeError):  # noqa: N818 - a state, not a mistake

@@ -9,9 +9,9 @@ import structlog
 from processor.acks import Acks, OffsetsMissing
 from processor.delivery import Delivery, Received, Task, parse
 from processor.lanes import Bounds, Cost, Lanes, Work
-from shared import metrics
+from shared.contract.events import Deleted, OwnerCleared
 from shared.errors import PoisonRecord
-from shared.events import Deleted, OwnerCleared
+from shared.observability import metrics
 
 log = structlog.get_logger()
 

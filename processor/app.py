@@ -14,9 +14,9 @@ from mode.supervisors import CrashingSupervisor
 
 from processor.agent import Agent
 from processor.delivery import Received
-from shared import metrics
 from shared.errors import Unavailable
-from shared.kafka import METADATA_MAX_AGE_MS, POLL_INTERVAL
+from shared.kafka.producer import METADATA_MAX_AGE_MS, POLL_INTERVAL
+from shared.observability import metrics
 from shared.security import faust_broker_credentials
 from shared.settings import Settings, Topic
 

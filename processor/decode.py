@@ -9,8 +9,8 @@ from io import BytesIO
 from PIL import Image, UnidentifiedImageError
 
 from processor.color import ICC_IGNORED, to_srgb
+from shared.contract.image_header import ImageInfo, png_chunks
 from shared.errors import ImageRejected
-from shared.inspect import ImageInfo, png_chunks
 
 FLATTENED = "animation_flattened"
 """Note: the animation is over its budget of frames or pixels, and only its first frame is shown."""

@@ -10,10 +10,9 @@ from opentelemetry.trace import SpanKind
 
 from processor.handler import Handler
 from processor.stages import collected
-from shared import metrics, tracing
-from shared.dead_letters import DeadLetterLimit, dead_letter_headers
-from shared.errors import PoisonRecord, Unavailable
-from shared.events import (
+from shared.consuming.dead_letters import DeadLetterLimit, dead_letter_headers
+from shared.consuming.retry import Patience
+from shared.contract.events import (
     Command,
     OwnerCleared,
     Ready,
@@ -23,8 +22,9 @@ from shared.events import (
     header,
     record_version,
 )
-from shared.keys import command_version
-from shared.patience import Patience
+from shared.contract.keys import command_version
+from shared.errors import PoisonRecord, Unavailable
+from shared.observability import metrics, tracing
 from shared.ports import DeadLetters
 
 log = structlog.get_logger()

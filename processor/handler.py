@@ -17,9 +17,7 @@ from processor.results import (
     write_variants,
 )
 from processor.stages import stage
-from shared import tracing
-from shared.errors import ImageRejected, NotFound
-from shared.events import (
+from shared.contract.events import (
     Command,
     Current,
     Deleted,
@@ -39,8 +37,10 @@ from shared.events import (
     request_of,
     revision_version,
 )
-from shared.keys import Owner, answer_version
-from shared.ladder import Ladder
+from shared.contract.keys import Owner, answer_version
+from shared.contract.ladder import Ladder
+from shared.errors import ImageRejected, NotFound
+from shared.observability import tracing
 from shared.ports import EventLog, ObjectStore
 
 

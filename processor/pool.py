@@ -15,9 +15,9 @@ import psutil
 
 from processor.render import Rendering, RenderLimits
 from processor.wire import MAX_HEADER, PREFIX, READY, BadAnswerError, parse_answer, request_header
+from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected, Unavailable
-from shared.ladder import Ladder
-from shared.metrics import RENDER_BUSY, RENDER_MEMORY_BYTES, RENDER_REPLACED, RENDER_WORKERS
+from shared.observability.metrics import RENDER_BUSY, RENDER_MEMORY_BYTES, RENDER_REPLACED, RENDER_WORKERS
 
 _ATTEMPTS = 2
 _START_SECONDS = 30.0

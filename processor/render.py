@@ -12,9 +12,9 @@ from PIL import Image
 
 from processor.decode import Picture, announce_alpha, decode, frames_shown
 from processor.placeholder import dominant_color, thumbhash, thumbnail
+from shared.contract.image_header import inspect
+from shared.contract.ladder import FULL, Ladder
 from shared.errors import ImageRejected
-from shared.inspect import inspect
-from shared.ladder import FULL, Ladder
 
 _MAX_DURATION = 2**24 - 1
 """Milliseconds that a frame of an animated WebP can last (24 bits); APNG allows 65,535 seconds."""
@@ -72,7 +72,7 @@ def decoded_pixels(data: bytes, limits: RenderLimits) -> int:
 def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
     """Decode `data` (PNG, JPEG or WebP) and encode each variant of the ladder as WebP without metadata.
 
-    Raises ImageRejected with a reason of `shared.inspect.inspect` (before anything is decoded), of
+    Raises ImageRejected with a reason of `shared.contract.image_header.inspect` (before anything is decoded), of
     `processor.decode.decode`, or `encoder_failed`. MemoryError passes through: it is not an answer about the image.
     """
     info = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)

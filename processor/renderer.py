@@ -7,8 +7,8 @@ from processor.lanes import Slots
 from processor.pool import RenderPool
 from processor.render import Rendering, RenderLimits, decoded_pixels
 from processor.stages import stage
-from shared.keys import Owner
-from shared.ladder import Ladder
+from shared.contract.keys import Owner
+from shared.contract.ladder import Ladder
 from shared.settings import Settings
 
 

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from processor.render import RenderedVariant
-from shared.documents import media_url
+from shared.contract.events import Manifest, RenderCommand, Variant, decode_manifest, encode, render_name
+from shared.contract.image_header import inspect
+from shared.contract.keys import image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key
+from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected, NotFound, PoisonRecord, PreconditionFailed, Unavailable
-from shared.events import Manifest, RenderCommand, Variant, decode_manifest, encode, render_name
-from shared.foreign import read_json
-from shared.inspect import inspect
-from shared.keys import image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key
 from shared.ports import ObjectStore
+from shared.read_model.documents import media_url
 
 T = TypeVar("T")
 WEBP = "image/webp"

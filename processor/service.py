@@ -16,14 +16,14 @@ from processor.handler import Handler
 from processor.lanes import Bounds
 from processor.pool import RenderPool
 from processor.renderer import FairRenderer
-from shared.dead_letters import DeadLetterLimit
+from shared.consuming.dead_letters import DeadLetterLimit
 from shared.errors import ConfigurationError, Unavailable
-from shared.health import InternalServer, Progress
-from shared.kafka import KafkaDeadLetters, KafkaEventLog, Producer
-from shared.metrics import Service
+from shared.kafka.producer import KafkaDeadLetters, KafkaEventLog, Producer
+from shared.kafka.topics import require_topics
+from shared.observability.health import InternalServer, Progress
+from shared.observability.metrics import Service
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
-from shared.topics import require_topics
 
 log = structlog.get_logger()
 

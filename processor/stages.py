@@ -7,8 +7,8 @@ from contextvars import ContextVar
 
 from opentelemetry.trace import SpanKind
 
-from shared import tracing
-from shared.metrics import STAGE_SECONDS
+from shared.observability import tracing
+from shared.observability.metrics import STAGE_SECONDS
 
 _seconds: ContextVar[dict[str, float] | None] = ContextVar("stage_seconds", default=None)
 

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from processor.render import RenderedVariant, Rendering, RenderLimits
+from shared.contract.ladder import Ladder
+from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected
-from shared.foreign import read_json
-from shared.ladder import Ladder
 
 PREFIX = struct.Struct(">II")
 """Bytes of the header, bytes of the body."""

@@ -37,7 +37,7 @@ class RequestRefused(ImagepipeError):  # noqa: N818
 class ImageRejected(ImagepipeError):  # noqa: N818
     """These bytes are not an image we take or can render.
 
-    `reason` is one of `shared.events.FAILURE_REASONS`; it becomes a problem type at the gateway and the
+    `reason` is one of `shared.contract.events.FAILURE_REASONS`; it becomes a problem type at the gateway and the
     `error.type` of a `failed` answer at the processor.
     """
 

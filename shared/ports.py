@@ -6,10 +6,10 @@ from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
-from shared.documents import ImageRow
-from shared.events import Command, Event, Headers
-from shared.keys import Owner, Partition
-from shared.tables import Write
+from shared.contract.events import Command, Event, Headers
+from shared.contract.keys import Owner, Partition
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import Write
 
 
 @dataclass(frozen=True)

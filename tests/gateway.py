@@ -14,13 +14,13 @@ from gateway.app import create_app
 from gateway.claims import ClaimRow, Claims
 from gateway.credentials import TemporaryKeys
 from gateway.wiring import Services
-from shared.documents import ImageRow
+from shared.contract.events import Command
+from shared.contract.keys import Owner
 from shared.errors import Unavailable
-from shared.events import Command
-from shared.keys import Owner
 from shared.ports import Appended
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import Write
 from shared.settings import Settings
-from shared.tables import Write
 from tests.memory import MemoryCommandLog, MemoryIndex, MemoryStore
 
 BASE_URL = "https://images.example.org"

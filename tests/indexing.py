@@ -17,9 +17,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from indexer.consumer import group_id
-from shared.events import Command, Event, ReceivedHeaders, encode, event_key
-from shared.kafka import client_options
-from shared.keys import command_version, events_partition
+from shared.contract.events import Command, Event, ReceivedHeaders, encode, event_key
+from shared.contract.keys import command_version, events_partition
+from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic
 from tests.processing import environment
 from tests.stopwatch import within

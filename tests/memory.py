@@ -9,12 +9,12 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from shared.documents import ImageRow
+from shared.contract.events import Command, Event, Headers
+from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import NotFound, PreconditionFailed, RequestRefused
-from shared.events import Command, Event, Headers
-from shared.keys import DayShard, Owner, Partition
 from shared.ports import Appended, ObjectInfo, ObjectRange
-from shared.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
 
 CHUNK = 64 * 1024
 MAX_KEY = 1024

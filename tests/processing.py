@@ -20,11 +20,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import BaseModel, SecretStr
 
 from processor.app import GROUP
-from shared.documents import media_url
-from shared.events import Command, Event, Original, Uploaded, decode_event
-from shared.kafka import KafkaCommandLog, Producer, client_options
-from shared.keys import Owner, new_id, original_key
+from shared.contract.events import Command, Event, Original, Uploaded, decode_event
+from shared.contract.keys import Owner, new_id, original_key
+from shared.kafka.producer import KafkaCommandLog, Producer, client_options
 from shared.ports import ObjectStore
+from shared.read_model.documents import media_url
 from shared.settings import Settings, Topic
 from tests import images
 from tests.stopwatch import within

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import promql_parser as promql
 
-from shared.metrics import CATALOGUE, Metric
+from shared.observability.metrics import CATALOGUE, Metric
 
 SCRAPED = frozenset({"job", "instance"})
 """Labels that Prometheus adds to whatever it scrapes."""

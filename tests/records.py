@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from shared.documents import media_url
-from shared.events import (
+from shared.contract.events import (
     CommandType,
     Current,
     Deleted,
@@ -22,8 +21,9 @@ from shared.events import (
     Uploaded,
     Variant,
 )
-from shared.keys import Owner, new_id, original_key, variant_key
-from shared.ladder import Ladder
+from shared.contract.keys import Owner, new_id, original_key, variant_key
+from shared.contract.ladder import Ladder
+from shared.read_model.documents import media_url
 
 BASE = "https://img.example.org"
 OWNER = Owner(type="user", id="1")

@@ -6,8 +6,8 @@ from cassandra import ConsistencyLevel, DriverException
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.policies import WhiteListRoundRobinPolicy
 
+from shared.kafka.topics import topic_specs
 from shared.settings import Settings
-from shared.topics import topic_specs
 from tests.stack import in_own_loop
 from tests.stopwatch import wait_for
 

@@ -1,6 +1,6 @@
 """What a service's metrics say in this process."""
 
-from shared.metrics import Service, exposition
+from shared.observability.metrics import Service, exposition
 
 
 def sample(service: Service, series: str) -> float:

@@ -21,11 +21,11 @@ from deploy.local.reporting import Reporter
 from deploy.local.stack import fetch
 from deploy.local.state import Root, State
 from deploy.local.topology import Member
-from shared.cassandra_session import connect
+from shared.cassandra.session import connect
 from shared.errors import ImagepipeError
+from shared.kafka.topics import apply_topics
+from shared.s3.store import s3_client
 from shared.settings import Settings
-from shared.storage import s3_client
-from shared.topics import apply_topics
 from tests.certificates import Authority
 from tests.stack import in_own_loop
 from tests.stopwatch import wait_for

@@ -36,10 +36,10 @@ from deploy.local.stack import Options, fetch
 from deploy.local.state import PartPhase, PartState, Root, State
 from deploy.local.topology import kind_of, members
 from ops.background import follow_until_ready
-from shared.schema import apply_schema
+from shared.cassandra.schema import apply_schema
+from shared.kafka.topics import apply_topics, topic_specs
+from shared.s3.store import apply_bucket, s3_client
 from shared.settings import Settings
-from shared.storage import apply_bucket, s3_client
-from shared.topics import apply_topics, topic_specs
 from tests.containers import docker_answers, engine_containers
 from tests.stopwatch import wait_for
 

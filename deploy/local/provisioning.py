@@ -19,7 +19,7 @@ async def provision(settings: Settings, state: State, own_s3: bool, reporter: Re
     `own_s3`: the S3 server belongs to this stack, so that bucket and user are made with its root credentials; a foreign
     one is asked with the credentials given in the environment.
     """
-    from shared.topics import apply_topics
+    from shared.kafka.topics import apply_topics
 
     with reporter.step("Topics, tables, bucket and the services' S3 user are there"):
         await asyncio.gather(
@@ -30,7 +30,7 @@ async def provision(settings: Settings, state: State, own_s3: bool, reporter: Re
 
 
 async def _apply_schema(settings: Settings) -> None:
-    from shared.schema import apply_schema
+    from shared.cassandra.schema import apply_schema
 
     deadline = time.monotonic() + SCHEMA_PATIENCE
     while True:
@@ -46,7 +46,7 @@ async def _apply_schema(settings: Settings) -> None:
 
 
 def _apply_storage(settings: Settings, state: State, own_s3: bool) -> None:
-    from shared.storage import apply_bucket
+    from shared.s3.store import apply_bucket
 
     if not own_s3:
         apply_bucket(settings)

@@ -11,7 +11,7 @@ from gateway.receiving import pairs_of, writable_owner
 from gateway.replies import NO_STORE
 from gateway.schemas import CredentialsDocument
 from gateway.wiring import ServicesDep
-from shared.keys import incoming_prefix
+from shared.contract.keys import incoming_prefix
 from shared.settings import Settings
 
 router = APIRouter(tags=["temporary keys"])

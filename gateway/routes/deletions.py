@@ -11,7 +11,7 @@ from gateway.problems import Problem
 from gateway.receiving import pairs_of, writable_owner
 from gateway.removal import clear_owner, delete_image
 from gateway.wiring import ServicesDep
-from shared.keys import image_id_from_url
+from shared.contract.keys import image_id_from_url
 
 router = APIRouter(tags=["delete"])
 

@@ -10,8 +10,8 @@ from gateway.openapi import problem_responses
 from gateway.problems import Problem
 from gateway.routes.reads import BYTES, BYTES_PROBLEMS, QueriesDep, wants_fresh
 from gateway.wiring import ServicesDep
+from shared.contract.keys import parse_media_path
 from shared.errors import NotFound
-from shared.keys import parse_media_path
 
 router = APIRouter(tags=["media"])
 

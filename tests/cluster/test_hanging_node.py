@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.cassandra import CassandraIndex
-from shared.cassandra_session import HANGS_AFTER, NODES_ASKED
-from shared.keys import new_id
-from shared.tables import IMAGES
+from shared.cassandra.index import CassandraIndex
+from shared.cassandra.session import HANGS_AFTER, NODES_ASKED
+from shared.contract.keys import new_id
+from shared.read_model.tables import IMAGES
 from tests.halt import stopped
 from tests.replicas import wait_whole
 from tests.stack import Stack

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
-from shared.kafka import client_options
+from shared.kafka.producer import client_options
 from shared.settings import Settings
 from tests.halt import stopped
 from tests.replicas import wait_whole

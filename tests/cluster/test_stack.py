@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from deploy.local import process
-from shared.cassandra_session import connect
-from shared.topics import topic_specs
+from shared.cassandra.session import connect
+from shared.kafka.topics import topic_specs
 from tests.replicas import wait_whole
 from tests.stack import Stack
 

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from processor.handler import Handler
 from processor.render import RenderedVariant, Rendering
+from shared.contract.events import Command, Event, Ready, Replaced, Reprocess, Uploaded, decode_manifest
+from shared.contract.keys import Owner, command_version, image_prefix, render_prefix
+from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected, Unavailable
-from shared.events import Command, Event, Ready, Replaced, Reprocess, Uploaded, decode_manifest
-from shared.keys import Owner, command_version, image_prefix, render_prefix
-from shared.ladder import Ladder
 from tests import records
 from tests.memory import MemoryEventLog, MemoryStore
 

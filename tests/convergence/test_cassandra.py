@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 from cassandra.cluster import Session
 
-from shared.cassandra import CassandraIndex
-from shared.cassandra_session import connect
-from shared.events import decode_command, decode_event, encode
-from shared.keys import DayShard, day_of, shard_of
+from shared.cassandra.index import CassandraIndex
+from shared.cassandra.session import connect
+from shared.contract.events import decode_command, decode_event, encode
+from shared.contract.keys import DayShard, day_of, shard_of
+from shared.read_model.tables import Write
 from shared.settings import Settings
-from shared.tables import Write
 from tests.convergence.histories import DAY, History, history
 from tests.convergence.views import SHARDS, compacted, fold, image_id, shuffled, view, writes_of
 from tests.records import id_at

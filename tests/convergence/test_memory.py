@@ -24,9 +24,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.events import Command, CommandType, Deleted, Event, OwnerCleared, SupersededBy
-from shared.keys import Owner
-from shared.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, event_writes
+from shared.contract.events import Command, CommandType, Deleted, Event, OwnerCleared, SupersededBy
+from shared.contract.keys import Owner
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, event_writes
 from tests import records
 from tests.convergence.histories import DAY, History, history
 from tests.convergence.views import (

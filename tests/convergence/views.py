@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from shared.documents import ImageRow, document
-from shared.events import Command, Event, event_key
-from shared.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, Write, command_writes, event_writes
+from shared.contract.events import Command, Event, event_key
+from shared.read_model.documents import ImageRow, document
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, Write, command_writes, event_writes
 from tests.convergence.histories import History
 from tests.memory import MemoryIndex
 from tests.records import BASE

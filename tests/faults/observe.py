@@ -16,9 +16,9 @@ from ops.lag import consumer_lag
 from ops.output import Output
 from ops.rows import Rows
 from ops.topic_reader import TopicReader
-from shared.keys import parse_media_path
+from shared.contract.keys import parse_media_path
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
 from tests.faults.history import FinalState, FoundImage
 from tests.stopwatch import NotInTimeError, Stopwatch
 

@@ -12,8 +12,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from indexer.consumer import REBALANCE_TIMEOUT_MS, kafka_consumer
-from shared.kafka import client_options
-from shared.keys import new_id
+from shared.contract.keys import new_id
+from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic
 from tests.indexing import publisher
 from tests.stack import isolated

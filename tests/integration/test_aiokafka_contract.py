@@ -1,4 +1,4 @@
-"""How aiokafka's producer treats records, as far as it can lose them or hang: what `shared.kafka.Producer` is for."""
+"""How aiokafka's producer can lose records or hang: the reasons for `shared.kafka.producer.Producer`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from shared.kafka import client_options
+from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic
 from tests.halt import stopped
 from tests.stack import Stack, isolated

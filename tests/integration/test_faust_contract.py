@@ -24,14 +24,14 @@ from processor.app import BUFFERED_RECORDS, CommandStream, make_app
 from processor.delivery import Delivery
 from processor.handler import Handler
 from processor.lanes import Bounds
-from shared.dead_letters import DeadLetterLimit
+from shared.consuming.dead_letters import DeadLetterLimit
+from shared.contract.events import VERSION_HEADER, Event, OwnerCleared, ReceivedHeaders, encode
+from shared.contract.keys import Owner
 from shared.errors import ConfigurationError
-from shared.events import VERSION_HEADER, Event, OwnerCleared, ReceivedHeaders, encode
-from shared.kafka import METADATA_MAX_AGE_MS, client_options
-from shared.keys import Owner
+from shared.kafka.producer import METADATA_MAX_AGE_MS, client_options
+from shared.kafka.topics import require_topics
+from shared.observability.tracing import TRACEPARENT
 from shared.settings import Settings, Topic
-from shared.topics import require_topics
-from shared.tracing import TRACEPARENT
 from tests import records
 from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
 from tests.processing import committed

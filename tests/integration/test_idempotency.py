@@ -15,9 +15,9 @@ import pytest
 from gateway.claims import CassandraClaimTable, Claim, ClaimRow, Claims, Reply
 from gateway.ids import Ids
 from gateway.problems import Problem
-from shared.cassandra import CassandraIndex
+from shared.cassandra.index import CassandraIndex
+from shared.s3.store import s3_client
 from shared.settings import Settings
-from shared.storage import s3_client
 from tests.api import JPEG, PNG, Api, eventually, form, own_gateway
 from tests.stack import Stack
 

@@ -49,7 +49,7 @@ def test_an_image_holds_what_its_command_needs_and_no_tools(stages: dict[str, St
     looked = run(
         stage, python, "-c",
         "import gateway.__main__, processor.__main__, indexer.__main__, importlib.util as u; "
-        "from shared.schema import MIGRATIONS; assert 'site-packages' in str(MIGRATIONS); "
+        "from shared.cassandra.schema import MIGRATIONS; assert 'site-packages' in str(MIGRATIONS); "
         "print(len(list(MIGRATIONS.glob('*.cql'))), "
         "[name for name in ('pytest', 'mypy', 'uv', 'pip', 'jgo', 'go', 'minio') if u.find_spec(name)])",
     )  # fmt: skip
@@ -57,7 +57,7 @@ def test_an_image_holds_what_its_command_needs_and_no_tools(stages: dict[str, St
     assert looked.stdout.split(maxsplit=1)[1].strip() == "[]"
     assert int(looked.stdout.split()[0]) >= 1
     assert run(stage, python, "-m", "ops.cli", "init", "--help").returncode == 0
-    probe = run(stage, python, "-m", "shared.healthcheck", "1")
+    probe = run(stage, python, "-m", "shared.observability.healthcheck", "1")
     assert probe.returncode == 1
     assert "no answer" in probe.stderr
 

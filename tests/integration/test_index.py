@@ -11,17 +11,17 @@ import pytest
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
 
-from shared.cassandra import CassandraIndex
-from shared.cassandra_session import connect
-from shared.deployment import check_deployment
-from shared.documents import status
+from shared.cassandra.deployment import check_deployment
+from shared.cassandra.index import CassandraIndex
+from shared.cassandra.schema import apply_schema
+from shared.cassandra.session import connect
+from shared.contract.events import SupersededBy
+from shared.contract.keys import DayShard, Owner, day_of, new_id, shard_of
 from shared.errors import ConfigurationError, Unavailable
-from shared.events import SupersededBy
-from shared.keys import DayShard, Owner, day_of, new_id, shard_of
 from shared.ports import Index
-from shared.schema import apply_schema
+from shared.read_model.documents import status
+from shared.read_model.tables import IMAGES, Insert, Outcome, Write, command_writes, event_writes
 from shared.settings import Settings
-from shared.tables import IMAGES, Insert, Outcome, Write, command_writes, event_writes
 from tests import records
 from tests.memory import MemoryIndex
 from tests.stack import isolated

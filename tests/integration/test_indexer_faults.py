@@ -12,13 +12,13 @@ from uuid import UUID
 
 import pytest
 
-from shared.cassandra import CassandraIndex
-from shared.documents import status
-from shared.events import VERSION_HEADER, Deleted, Uploaded, decode_command, encode
-from shared.keys import Owner, new_id
+from shared.cassandra.index import CassandraIndex
+from shared.contract.events import VERSION_HEADER, Deleted, Uploaded, decode_command, encode
+from shared.contract.keys import Owner, new_id
+from shared.observability.tracing import TRACEPARENT
+from shared.read_model.documents import status
+from shared.read_model.tables import command_writes
 from shared.settings import Settings, Topic
-from shared.tables import command_writes
-from shared.tracing import TRACEPARENT
 from tests import records
 from tests.api import Api
 from tests.indexing import IndexerProcess, Publisher, positions, publisher, until, wait_committed

@@ -4,11 +4,11 @@ import pytest
 from pydantic import SecretStr
 
 from ops.init import init
+from shared.cassandra.schema import MIGRATIONS, plan_schema
 from shared.errors import ConfigurationError
-from shared.schema import MIGRATIONS, plan_schema
+from shared.kafka.topics import plan_topics
+from shared.s3.store import s3_client
 from shared.settings import Settings
-from shared.storage import s3_client
-from shared.topics import plan_topics
 from tests.stack import Stack, isolated
 
 

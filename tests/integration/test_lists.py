@@ -14,10 +14,10 @@ from gateway.anchors import Anchors
 from gateway.changes import Changes
 from gateway.lists import ListQuery, Lists
 from ops.parallel import in_parallel
-from shared.cassandra import CassandraIndex
-from shared.keys import Owner, day_of, new_id
+from shared.cassandra.index import CassandraIndex
+from shared.contract.keys import Owner, day_of, new_id
+from shared.read_model.tables import Write, command_writes
 from shared.settings import Settings
-from shared.tables import Write, command_writes
 from tests.api import PNG, Api
 from tests.records import deleted, id_at, uploaded
 from tests.stack import PATIENT, Stack, isolated

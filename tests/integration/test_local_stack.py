@@ -19,8 +19,8 @@ from cassandra.cluster import Cluster, Session
 from deploy.local import process
 from deploy.local.java import find_java
 from deploy.local.state import PartPhase, Root
+from shared.s3.store import s3_client
 from shared.settings import Settings, Topic
-from shared.storage import s3_client
 from tests.stack import Stack, isolated, unique_names
 from tests.stopwatch import wait_for
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.metrics import CATALOGUE, Service
+from shared.observability.metrics import CATALOGUE, Service
 from tests.api import JPEG, Api, eventually, form, own_gateway
 from tests.collector import Collector, ReceivedSpan
 from tests.stack import Stack

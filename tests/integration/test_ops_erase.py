@@ -11,13 +11,13 @@ from bench.synthetic import Deployment, deployment
 from ops.rows import IMAGE_TABLES, Rows
 from ops.topic_reader import Offsets, TopicReader, headers_of
 from processor.app import GROUP
-from shared.cassandra import CassandraIndex
-from shared.cassandra_session import connect
-from shared.events import decode_command, record_version
-from shared.kafka import client_options
-from shared.keys import Owner, image_prefix, incoming_prefix
+from shared.cassandra.index import CassandraIndex
+from shared.cassandra.session import connect
+from shared.contract.events import decode_command, record_version
+from shared.contract.keys import Owner, image_prefix, incoming_prefix
+from shared.kafka.producer import client_options
+from shared.read_model.tables import command_writes
 from shared.settings import Settings, Topic
-from shared.tables import command_writes
 from tests.api import Api
 from tests.ops_command import imagepipe, imagepipe_json
 from tests.records import uploaded

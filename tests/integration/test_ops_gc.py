@@ -10,9 +10,9 @@ from bench.synthetic import Deployment, deployment
 from ops.garbage import Collector
 from ops.output import Output
 from ops.sweeper import Sweeper
-from shared.keys import Owner, image_prefix, new_id, original_key, revision_prefix
+from shared.contract.keys import Owner, image_prefix, new_id, original_key, revision_prefix
+from shared.s3.store import S3Store
 from shared.settings import Settings
-from shared.storage import S3Store
 from tests.ops_command import imagepipe, imagepipe_json
 from tests.stack import isolated_deployment
 

@@ -9,13 +9,21 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from ops.dead_letters import Filter, unsettled
-from shared.dead_letters import dead_letter_headers
-from shared.events import VERSION_HEADER, Command, Failed, Uploaded, cloud_event_headers, encode, record_version
-from shared.kafka import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog, Producer, client_options
-from shared.keys import Owner, command_version, tombstone_key
+from shared.consuming.dead_letters import dead_letter_headers
+from shared.contract.events import (
+    VERSION_HEADER,
+    Command,
+    Failed,
+    Uploaded,
+    cloud_event_headers,
+    encode,
+    record_version,
+)
+from shared.contract.keys import Owner, command_version, tombstone_key
+from shared.kafka.producer import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog, Producer, client_options
 from shared.ports import Appended
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from shared.storage import S3Store
 from tests.ops_command import imagepipe, imagepipe_json
 from tests.records import POISON, deleted, failed, uploaded
 from tests.stack import isolated
@@ -215,7 +223,7 @@ async def _dead_letter(settings: Settings, producer: Producer, command: Command,
 async def _last_commands(settings: Settings, owner: Owner) -> dict[UUID, tuple[int, int, int]]:
     """Partition, offset and version of the last command for each of the owner's images."""
     from ops.topic_reader import TopicReader, headers_of
-    from shared.events import OwnerCleared, decode_command
+    from shared.contract.events import OwnerCleared, decode_command
 
     found: dict[UUID, tuple[int, int, int]] = {}
     async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:

@@ -7,13 +7,13 @@ from uuid import UUID
 import pytest
 
 from bench.synthetic import Deployment, deployment
-from shared.cassandra import CassandraIndex
-from shared.cassandra_session import connect
-from shared.documents import document, status
-from shared.events import Reprocess
-from shared.keys import Owner, new_id
+from shared.cassandra.index import CassandraIndex
+from shared.cassandra.session import connect
+from shared.contract.events import Reprocess
+from shared.contract.keys import Owner, new_id
+from shared.read_model.documents import document, status
+from shared.read_model.tables import IMAGES, Insert, Outcome
 from shared.settings import Settings
-from shared.tables import IMAGES, Insert, Outcome
 from tests.ops_command import imagepipe, imagepipe_json
 from tests.stack import isolated
 

@@ -7,9 +7,9 @@ import pytest
 
 from bench.synthetic import Deployment, deployment
 from ops.topic_reader import TopicReader
-from shared.documents import document, status
-from shared.events import Failed, Ready, Reprocess, decode_command
-from shared.keys import Owner, command_version, image_prefix, tombstone_key
+from shared.contract.events import Failed, Ready, Reprocess, decode_command
+from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
+from shared.read_model.documents import document, status
 from shared.settings import Settings, Topic
 from tests.ops_command import imagepipe_json
 from tests.stack import isolated_deployment

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from bench.synthetic import deployment
-from shared.cassandra_session import connect
-from shared.events import OwnerCleared
-from shared.keys import Owner
+from shared.cassandra.session import connect
+from shared.contract.events import OwnerCleared
+from shared.contract.keys import Owner
 from shared.settings import Settings
 from tests.ops_command import imagepipe, imagepipe_json
 from tests.stack import isolated, isolated_deployment

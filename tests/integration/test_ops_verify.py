@@ -18,9 +18,9 @@ from ops.repair import advice, repair
 from ops.rows import Rows
 from processor.handler import Handler
 from processor.results import read_tombstone
-from shared.cassandra_session import connect
-from shared.dead_letters import dead_letter_headers
-from shared.events import (
+from shared.cassandra.session import connect
+from shared.consuming.dead_letters import dead_letter_headers
+from shared.contract.events import (
     Deleted,
     Failed,
     Failure,
@@ -31,10 +31,10 @@ from shared.events import (
     decode_manifest,
     encode,
 )
-from shared.kafka import KafkaDeadLetters, Producer
-from shared.keys import Owner, command_version, manifest_key, new_id, shard_of, tombstone_key, variant_key
+from shared.contract.keys import Owner, command_version, manifest_key, new_id, shard_of, tombstone_key, variant_key
+from shared.kafka.producer import KafkaDeadLetters, Producer
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
 from shared.settings import Settings, Topic
-from shared.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
 from tests.memory import MemoryEventLog
 from tests.ops_command import imagepipe, imagepipe_json
 from tests.stack import isolated_deployment

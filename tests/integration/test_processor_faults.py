@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.events import Ready, Uploaded
-from shared.keys import Owner
+from shared.contract.events import Ready, Uploaded
+from shared.contract.keys import Owner
+from shared.s3.store import S3Store
 from shared.settings import Settings
-from shared.storage import S3Store
 from tests import images
 from tests.processing import (
     ProcessorProcess,

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from shared.dead_letters import dead_letter_headers
+from shared.consuming.dead_letters import dead_letter_headers
+from shared.contract.keys import events_partition, new_id
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
-from shared.kafka import (
+from shared.kafka.producer import (
     DISCONNECT_SECONDS,
     FLUSH_SECONDS,
     KafkaCommandLog,
@@ -21,7 +22,6 @@ from shared.kafka import (
     Producer,
     client_options,
 )
-from shared.keys import events_partition, new_id
 from shared.ports import Appended
 from shared.settings import Settings, Topic
 from tests import records

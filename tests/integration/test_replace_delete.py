@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.storage import s3_client
+from shared.s3.store import s3_client
 from tests.api import JPEG, PNG, Api, eventually, form
 from tests.images import encode, photo
 from tests.stack import Stack

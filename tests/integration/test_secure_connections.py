@@ -19,12 +19,12 @@ from pydantic import SecretStr
 from deploy.local import ports
 from deploy.local.process import CHILD
 from ops.init import init
-from shared.cassandra_session import connect
+from shared.cassandra.session import connect
 from shared.errors import ConfigurationError, Unavailable
-from shared.kafka import Producer, client_options
+from shared.kafka.producer import Producer, client_options
+from shared.kafka.topics import apply_topics
+from shared.s3.store import S3Store, apply_bucket
 from shared.settings import Settings, Topic
-from shared.storage import S3Store, apply_bucket
-from shared.topics import apply_topics
 from tests.images import encode, photo
 from tests.secure_engines import Secured, secured_engines
 from tests.stack import in_own_loop

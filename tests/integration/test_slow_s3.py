@@ -11,8 +11,8 @@ from minio.credentials.providers import StaticProvider
 from minio.minioadmin import MinioAdmin
 
 from shared.errors import Unavailable
+from shared.s3.store import S3Store
 from shared.settings import Settings
-from shared.storage import S3Store
 from tests.api import JPEG, Api, form, own_gateway
 from tests.proxy import Proxy, proxy_to
 from tests.stack import Stack, isolated

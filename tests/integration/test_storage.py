@@ -11,11 +11,11 @@ from pydantic import SecretStr
 
 from ops.bucket import pick
 from ops.parallel import in_parallel
+from shared.contract.keys import new_id
 from shared.errors import ConfigurationError, NotFound, PreconditionFailed, RequestRefused, Unavailable
-from shared.keys import new_id
 from shared.ports import ObjectRange, ObjectStore
+from shared.s3.store import S3Store, apply_bucket, s3_client
 from shared.settings import Settings
-from shared.storage import S3Store, apply_bucket, s3_client
 from tests.memory import MemoryStore
 from tests.stack import isolated
 

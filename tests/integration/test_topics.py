@@ -8,9 +8,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from shared.errors import ConfigurationError
-from shared.kafka import client_options
+from shared.kafka.producer import client_options
+from shared.kafka.topics import apply_topics, plan_topics, topic_specs
 from shared.settings import Settings, Topic
-from shared.topics import apply_topics, plan_topics, topic_specs
 from tests.stack import isolated, unique_names
 
 DAY_MS = 24 * 3600 * 1000

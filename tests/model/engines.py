@@ -7,12 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from processor.delivery import Received
-from shared.documents import ImageRow
+from shared.contract.events import Command, Event, encode
+from shared.contract.keys import Owner
 from shared.errors import Unavailable, UnknownOutcome
-from shared.events import Command, Event, encode
-from shared.keys import Owner
 from shared.ports import Appended, ObjectInfo
-from shared.tables import Write
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import Write
 from tests.memory import MemoryIndex, MemoryStore
 
 PARTITIONS = 2

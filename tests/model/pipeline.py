@@ -33,14 +33,23 @@ from processor.delivery import Delivery, Received
 from processor.handler import Handler
 from processor.lanes import Bounds
 from processor.render import RenderedVariant, Rendering
-from shared.dead_letters import DeadLetterLimit
+from shared.consuming.dead_letters import DeadLetterLimit
+from shared.contract.events import (
+    Command,
+    Deleted,
+    Event,
+    OwnerCleared,
+    Replaced,
+    Uploaded,
+    decode_command,
+    decode_event,
+)
+from shared.contract.image_header import inspect
+from shared.contract.keys import Owner, command_version, image_prefix, parse_media_path
+from shared.contract.ladder import Ladder
 from shared.errors import Unavailable
-from shared.events import Command, Deleted, Event, OwnerCleared, Replaced, Uploaded, decode_command, decode_event
-from shared.inspect import inspect
-from shared.keys import Owner, command_version, image_prefix, parse_media_path
-from shared.ladder import Ladder
+from shared.read_model.tables import BY_OWNER, IMAGES, command_writes, event_writes
 from shared.settings import Topic
-from shared.tables import BY_OWNER, IMAGES, command_writes, event_writes
 from tests import images
 from tests.gateway import MemoryClaimTable, memory_settings
 from tests.memory import MemoryDeadLetters, MemoryIndex

@@ -13,9 +13,9 @@ import pytest
 
 from processor import handler, results
 from processor.handler import Handler
-from shared import tables
+from shared.contract.events import Manifest, Variant
 from shared.errors import PreconditionFailed
-from shared.events import Manifest, Variant
+from shared.read_model import tables
 from tests.model.world import StallingStore, World, verdict
 
 HISTORIES = 600

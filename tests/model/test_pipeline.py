@@ -22,9 +22,9 @@ from processor import agent, delivery
 from processor.acks import Acks
 from processor.agent import Agent
 from processor.lanes import Work
-from shared.events import Deleted, OwnerCleared
-from shared.keys import command_version
-from shared.tables import command_writes
+from shared.contract.events import Deleted, OwnerCleared
+from shared.contract.keys import command_version
+from shared.read_model.tables import command_writes
 from tests.model.pipeline import EPOCH, SHARDS, Pipeline, verdict
 
 HISTORIES = 20

@@ -18,10 +18,7 @@ from ops.bucket import sort_objects
 from ops.sweep import FoundManifest, best_ready, superseded
 from processor.handler import Handler
 from processor.render import RenderedVariant, Rendering
-from shared import documents
-from shared.documents import ImageRow
-from shared.errors import ImageRejected, Unavailable
-from shared.events import (
+from shared.contract.events import (
     Command,
     Deleted,
     Event,
@@ -33,10 +30,13 @@ from shared.events import (
     Uploaded,
     decode_manifest,
 )
-from shared.keys import Owner, command_version, image_prefix, new_id, original_key
-from shared.ladder import Ladder, Rung
+from shared.contract.keys import Owner, command_version, image_prefix, new_id, original_key
+from shared.contract.ladder import Ladder, Rung
+from shared.errors import ImageRejected, Unavailable
 from shared.ports import ObjectInfo
-from shared.tables import IMAGES, Delete, Insert, Write, command_writes, event_writes
+from shared.read_model import documents
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import IMAGES, Delete, Insert, Write, command_writes, event_writes
 from tests import images
 from tests.memory import MemoryIndex, MemoryStore
 

@@ -9,7 +9,7 @@ import pytest
 from ops.bucket import sort_objects
 from ops.differences import check_objects
 from ops.fold import Fold
-from shared.keys import image_prefix, manifest_key, new_id, original_key, variant_key
+from shared.contract.keys import image_prefix, manifest_key, new_id, original_key, variant_key
 from shared.ports import ObjectInfo
 from tests.faults import checker
 from tests.faults.checker import check, served

@@ -11,7 +11,7 @@ from typing import Any
 import hcl2
 import pytest
 
-from shared.keys import parse_media_path
+from shared.contract.keys import parse_media_path
 from shared.settings import Settings
 
 MODULE = Path(__file__).parent.parent.parent / "deploy" / "cdn" / "cloudfront"

@@ -10,9 +10,9 @@ from cassandra import InvalidRequest
 from cassandra.cluster import Session
 
 from gateway import __main__ as gateway_process
-from shared import cassandra
-from shared.cassandra import CassandraIndex
-from shared.cassandra_session import connect
+from shared.cassandra import index as cassandra
+from shared.cassandra.index import CassandraIndex
+from shared.cassandra.session import connect
 from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter_headers
+from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter_headers
 
 
 def raised(message: str) -> Exception:

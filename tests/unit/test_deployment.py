@@ -9,7 +9,7 @@ import pytest
 from cassandra import InvalidRequest, OperationTimedOut
 from cassandra.cluster import NoHostAvailable, ResultSet, Session
 
-from shared.deployment import TABLES, Keyspaces, check_deployment, keyspaces
+from shared.cassandra.deployment import TABLES, Keyspaces, check_deployment, keyspaces
 from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
 

@@ -13,10 +13,10 @@ from ops.differences import Difference, Kind, check_manifests, check_objects, ch
 from ops.fold import Fold, ImageState
 from ops.repair import advice
 from ops.rows import StoredRow, key_in
-from shared.events import Manifest, OwnerCleared, Ready, Uploaded
-from shared.keys import Owner, manifest_key, new_id, original_key, tombstone_key, uploaded_at, variant_key
+from shared.contract.events import Manifest, OwnerCleared, Ready, Uploaded
+from shared.contract.keys import Owner, manifest_key, new_id, original_key, tombstone_key, uploaded_at, variant_key
 from shared.ports import ObjectInfo
-from shared.tables import BY_DAY, BY_OWNER, IMAGES
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES
 from tests.records import OWNER, deleted, failed, ready, uploaded
 
 SHARDS = 4

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.documents import ImageRow, document, served_original, served_revision, srcset, status
-from shared.events import Current, Request
-from shared.tables import Outcome
+from shared.contract.events import Current, Request
+from shared.read_model.documents import ImageRow, document, served_original, served_revision, srcset, status
+from shared.read_model.tables import Outcome
 from tests import records
 from tests.records import BASE, OWNER, id_at
 

@@ -6,8 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from shared.errors import PoisonRecord
-from shared.events import (
+from shared.contract.events import (
     FAILURE_REASONS,
     MAX_VERSION,
     VERSION_HEADER,
@@ -27,8 +26,9 @@ from shared.events import (
     request_of,
     revision_version,
 )
-from shared.keys import command_version, new_id
-from shared.ladder import Ladder
+from shared.contract.keys import command_version, new_id
+from shared.contract.ladder import Ladder
+from shared.errors import PoisonRecord
 from tests import records
 
 EXAMPLES = Path(__file__).parent.parent / "data" / "records"

@@ -14,8 +14,8 @@ from gateway.app import create_app
 from gateway.body import Pace
 from gateway.problems import PROBLEM_TYPES
 from gateway.waiting import wait_of
-from shared.keys import command_version
-from shared.metrics import Service, exposition
+from shared.contract.keys import command_version
+from shared.observability.metrics import Service, exposition
 from shared.settings import Settings
 from tests.gateway import BASE_URL, MemoryGateway
 from tests.images import encode, photo

@@ -6,10 +6,10 @@ from uuid import UUID
 import httpx
 import pytest
 
+from shared.contract.events import Deleted, OwnerCleared, Replaced, Uploaded
+from shared.contract.keys import Owner, command_version
 from shared.errors import Unavailable, UnknownOutcome
-from shared.events import Deleted, OwnerCleared, Replaced, Uploaded
-from shared.keys import Owner, command_version
-from shared.tables import IMAGES, command_writes
+from shared.read_model.tables import IMAGES, command_writes
 from tests.gateway import MemoryGateway
 from tests.images import encode, photo
 

@@ -8,8 +8,8 @@ import pytest
 from gateway.claims import Claim, Claims, Reply
 from gateway.ids import Ids
 from gateway.problems import Problem
+from shared.contract.events import Uploaded
 from shared.errors import UnknownOutcome
-from shared.events import Uploaded
 from tests.gateway import MemoryClaimTable, MemoryGateway
 from tests.images import encode, photo
 

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.checking import OFF_LOOP_BYTES
 from gateway.credentials import StsKeyIssuer, upload_policy
-from shared.keys import Owner, incoming_prefix
+from shared.contract.keys import Owner, incoming_prefix
 from tests.gateway import MemoryGateway, MemoryKeyIssuer, memory_settings
 from tests.images import encode, photo
 

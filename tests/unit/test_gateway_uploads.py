@@ -13,10 +13,10 @@ from gateway.checking import CheckedFile
 from gateway.intake import CONCURRENT_PUTS
 from gateway.multipart import FormFile
 from gateway.wiring import Services
+from shared.contract.events import Failed, Failure, Uploaded, request_of
+from shared.contract.keys import Owner, command_version, new_id
 from shared.errors import Unavailable, UnknownOutcome
-from shared.events import Failed, Failure, Uploaded, request_of
-from shared.keys import Owner, command_version, new_id
-from shared.tables import event_writes
+from shared.read_model.tables import event_writes
 from tests.gateway import BASE_URL, MemoryGateway, memory_settings
 from tests.images import encode, photo
 

@@ -8,8 +8,7 @@ import pytest
 from processor.handler import Handler
 from processor.render import RenderedVariant, Rendering
 from processor.results import WEBP
-from shared.errors import ImageRejected, PoisonRecord, Unavailable, UnknownOutcome
-from shared.events import (
+from shared.contract.events import (
     Deleted,
     Event,
     Failed,
@@ -24,8 +23,17 @@ from shared.events import (
     render_name,
     request_of,
 )
-from shared.keys import Owner, command_version, image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key
-from shared.ladder import Ladder, Rung
+from shared.contract.keys import (
+    Owner,
+    command_version,
+    image_prefix,
+    manifest_key,
+    revision_prefix,
+    tombstone_key,
+    variant_key,
+)
+from shared.contract.ladder import Ladder, Rung
+from shared.errors import ImageRejected, PoisonRecord, Unavailable, UnknownOutcome
 from tests import images, records
 from tests.memory import MemoryEventLog, MemoryStore
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import structlog
 
-from shared import health, metrics
-from shared.health import InternalServer, Progress
+from shared.observability import health, metrics
+from shared.observability.health import InternalServer, Progress
 from tests.samples import sample
 
 
@@ -85,7 +85,7 @@ async def test_alive_unless_there_is_a_reason(client: httpx.AsyncClient, service
 def test_a_hung_event_loop_ends_the_process() -> None:
     code = (
         "import asyncio, time\n"
-        "from shared import health, metrics\n"
+        "from shared.observability import health, metrics\n"
         "health.HUNG_SECONDS = 3\n"
         "async def main():\n"
         "    await health.InternalServer(metrics.Service.GATEWAY, 0, {}, lambda: None).start()\n"

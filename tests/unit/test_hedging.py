@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from shared.hedging import hedged
+from shared.cassandra.speculative_retry import hedged
 
 SOON = 0.01
 

@@ -15,15 +15,15 @@ from indexer.delivery import Delivery
 from indexer.fence import PAGE, Fence
 from indexer.handler import Barrier, ConsumedRecord, Handler
 from indexer.partition import Partition
-from shared import tracing
-from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters
+from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
+from shared.contract.events import VERSION_HEADER, Command, Deleted, Event, Headers, encode
+from shared.contract.keys import command_version, new_id
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
-from shared.events import VERSION_HEADER, Command, Deleted, Event, Headers, encode
-from shared.keys import command_version, new_id
-from shared.logs import with_trace
+from shared.observability import tracing
+from shared.observability.logs import with_trace
 from shared.ports import Appended
+from shared.read_model.tables import Write
 from shared.settings import Topic
-from shared.tables import Write
 from tests import records
 from tests.memory import MemoryCommandLog, MemoryDeadLetters, MemoryIndex
 from tests.records import OWNER

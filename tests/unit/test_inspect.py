@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from shared.contract.events import FAILURE_REASONS
+from shared.contract.image_header import MAX_CHUNKS, ImageInfo, exif_orientation, inspect
 from shared.errors import ImageRejected
-from shared.events import FAILURE_REASONS
-from shared.inspect import MAX_CHUNKS, ImageInfo, exif_orientation, inspect
 from tests import images
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.keys import (
+from shared.contract.keys import (
     CONTENT_TYPES,
     Owner,
     answer_version,

@@ -19,10 +19,10 @@ from gateway.anchors import COUNT_AGE, MAX_OFFSET, Anchors
 from gateway.lists import ListQuery, decode_cursor, encode_cursor
 from gateway.problems import Problem
 from gateway.timeline import GlobalTimeline, OwnerTimeline, merge
-from shared.documents import ImageRow
+from shared.cassandra.slices import PAGE
+from shared.contract.keys import DayShard, Owner, Partition, day_of, new_id, shard_of, uploaded_at
 from shared.errors import TooManyDeletions
-from shared.keys import DayShard, Owner, Partition, day_of, new_id, shard_of, uploaded_at
-from shared.slices import PAGE
+from shared.read_model.documents import ImageRow
 from tests.records import id_at
 
 USER = Owner(type="user", id="1")

@@ -17,9 +17,9 @@ from processor import agent
 from processor.agent import Agent
 from processor.delivery import Received
 from processor.service import Processor
+from shared.contract.events import OwnerCleared, encode
 from shared.errors import Unavailable
-from shared.events import OwnerCleared, encode
-from shared.health import Progress
+from shared.observability.health import Progress
 from shared.settings import Topic
 from tests import records
 from tests.gateway import memory_settings

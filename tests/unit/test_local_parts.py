@@ -312,7 +312,7 @@ async def test_a_node_that_times_out_on_its_first_writes_is_asked_again(monkeypa
     async def no_pause(_seconds: float) -> None:
         return None
 
-    monkeypatch.setattr("shared.schema.apply_schema", apply_schema)
+    monkeypatch.setattr("shared.cassandra.schema.apply_schema", apply_schema)
     monkeypatch.setattr("deploy.local.provisioning.asyncio.sleep", no_pause)
     await provisioning._apply_schema(Settings(_env_file=None))
     assert answers == []

@@ -6,7 +6,7 @@ import pytest
 
 FILES_COME_AND_GO = """
 import sys, psutil
-from shared.malloc import return_large_blocks
+from shared.freed_memory import return_large_blocks
 if sys.argv[1] == "ours":
     assert return_large_blocks()
 own, files, between = psutil.Process(), [], []

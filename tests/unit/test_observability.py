@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from deploy.grafana import make_dashboard
-from shared.metrics import CATALOGUE, Service, exposition
+from shared.observability.metrics import CATALOGUE, Service, exposition
 from tests.promql import WrongQueryError, labels_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -148,7 +148,7 @@ def test_without_a_collector_nothing_is_loaded_for_traces() -> None:
     code = """
 import sys, threading, gateway.__main__, processor.__main__, indexer.__main__
 from shared.settings import Settings
-from shared.tracing import configure_tracing, continued, span, traceparent
+from shared.observability.tracing import configure_tracing, continued, span, traceparent
 configure_tracing(Settings(_env_file=None, otel_exporter_otlp_endpoint=None), "gateway")()
 header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 with span("a", parent=continued(header)), span("b"):

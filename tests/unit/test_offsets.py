@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.offsets import ContiguousOffsets
+from shared.consuming.offsets import ContiguousOffsets
 
 
 def started(*offsets: int) -> ContiguousOffsets:

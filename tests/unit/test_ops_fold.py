@@ -7,9 +7,9 @@ from ops.differences import Kind, check_row, check_unanswered, missing_rows, wan
 from ops.finished import Asked, Snapshot
 from ops.fold import Fold
 from ops.rows import StoredRow, key_in, state_writes
-from shared.events import Command, Deleted, Event, Removed
-from shared.keys import answer_version, manifest_key, new_id, uploaded_at
-from shared.tables import BY_DAY, BY_OWNER, IMAGES, command_writes, event_writes
+from shared.contract.events import Command, Deleted, Event, Removed
+from shared.contract.keys import answer_version, manifest_key, new_id, uploaded_at
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, command_writes, event_writes
 from tests.memory import MemoryIndex
 from tests.records import OWNER, deleted, failed, ready, replaced, uploaded
 

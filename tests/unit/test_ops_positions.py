@@ -6,8 +6,8 @@ import pytest
 
 from ops.owners import parse_owner
 from ops.positions import parse_age, parse_time
+from shared.contract.keys import Owner
 from shared.errors import ConfigurationError
-from shared.keys import Owner
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

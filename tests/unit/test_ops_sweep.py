@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ops.bucket import BucketImage, sort_objects
 from ops.sweep import FoundManifest, may_have_superseded, superseded
-from shared.events import Manifest, Ready, Request
-from shared.keys import manifest_key, new_id, original_key, variant_key
+from shared.contract.events import Manifest, Ready, Request
+from shared.contract.keys import manifest_key, new_id, original_key, variant_key
 from shared.ports import ObjectInfo
 from tests.records import failed, ready
 

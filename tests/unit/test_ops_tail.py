@@ -10,7 +10,7 @@ import pytest
 from ops.output import Output
 from ops.tail import show, summary
 from ops.topic_reader import Record
-from shared.events import encode
+from shared.contract.events import encode
 from tests.records import POISON, failed, uploaded
 
 

@@ -8,10 +8,18 @@ import pytest
 
 from ops.topic_copy import TopicCopy, copied_command, source_settings
 from ops.topic_reader import TopicReader
+from shared.contract.events import (
+    VERSION_HEADER,
+    Command,
+    Headers,
+    OwnerCleared,
+    decode_command,
+    encode,
+    record_version,
+)
+from shared.contract.keys import Owner, command_version
 from shared.errors import ConfigurationError, PoisonRecord, Unavailable
-from shared.events import VERSION_HEADER, Command, Headers, OwnerCleared, decode_command, encode, record_version
-from shared.kafka import Producer
-from shared.keys import Owner, command_version
+from shared.kafka.producer import Producer
 from shared.settings import Settings, Topic
 from tests.records import deleted, uploaded
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ops.bucket import SHORT_PAGE, pick
 from shared.ports import ObjectInfo
-from shared.storage import S3Store
+from shared.s3.store import S3Store
 
 PREFIX = "images/"
 NAMES = st.text("abc", min_size=2, max_size=3)

@@ -16,8 +16,8 @@ from PIL import Image
 from processor.pool import RenderPool
 from processor.render import RenderLimits, render
 from processor.wire import BadAnswerError, parse_answer, rejected_answer, rendered_answer
+from shared.contract.ladder import Ladder, Rung
 from shared.errors import ImageRejected, Unavailable
-from shared.ladder import Ladder, Rung
 from tests import images
 from tests.halt import stopped
 

@@ -9,7 +9,7 @@ import pytest
 from cassandra import OperationTimedOut
 from cassandra.cluster import Session
 
-from shared.cassandra import CassandraIndex
+from shared.cassandra.index import CassandraIndex
 from shared.errors import Unavailable
 
 TOGETHER = 30

@@ -10,13 +10,13 @@ from processor.delivery import Delivery, Received, Task, parse
 from processor.handler import Handler
 from processor.lanes import Bounds
 from processor.render import Rendering
-from shared import tracing
-from shared.dead_letters import DeadLetterLimit, TooManyDeadLetters
+from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
+from shared.contract.events import VERSION_HEADER, Command, Event, Headers, OwnerCleared, ReceivedHeaders, encode
+from shared.contract.keys import Owner, command_version
+from shared.contract.ladder import Ladder
 from shared.errors import PoisonRecord, Unavailable
-from shared.events import VERSION_HEADER, Command, Event, Headers, OwnerCleared, ReceivedHeaders, encode
-from shared.keys import Owner, command_version
-from shared.ladder import Ladder
-from shared.metrics import Service
+from shared.observability import tracing
+from shared.observability.metrics import Service
 from tests import records
 from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
 from tests.samples import sample

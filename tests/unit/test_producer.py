@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared import kafka
 from shared.errors import Unavailable, UnknownOutcome
-from shared.kafka import Producer
+from shared.kafka import producer as kafka
+from shared.kafka.producer import Producer
 from shared.ports import Appended
 from shared.settings import Settings
 from tests.stopwatch import Stopwatch, within

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from gateway.anchors import Anchors
+from shared.contract.events import Current, Variant
+from shared.contract.keys import answer_version, command_version, manifest_key, new_id, tombstone_key, variant_key
+from shared.contract.ladder import Ladder
 from shared.errors import RequestRefused, Unavailable
-from shared.events import Current, Variant
-from shared.keys import answer_version, command_version, manifest_key, new_id, tombstone_key, variant_key
-from shared.ladder import Ladder
-from shared.tables import BY_DAY, BY_OWNER, IMAGES, Delete, Insert, Outcome
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Delete, Insert, Outcome
 from tests import records
 from tests.gateway import BASE_URL, MemoryGateway, memory_settings
 from tests.images import encode, photo

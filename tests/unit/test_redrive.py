@@ -7,13 +7,21 @@ import pytest
 
 from indexer.fence import Fence
 from ops.dead_letters import DeadLetter, redrive
-from shared.dead_letters import dead_letter_headers
-from shared.events import VERSION_HEADER, Command, Headers, OwnerCleared, decode_command, encode, record_version
-from shared.kafka import Producer
-from shared.keys import Owner, command_version
+from shared.consuming.dead_letters import dead_letter_headers
+from shared.contract.events import (
+    VERSION_HEADER,
+    Command,
+    Headers,
+    OwnerCleared,
+    decode_command,
+    encode,
+    record_version,
+)
+from shared.contract.keys import Owner, command_version
+from shared.kafka.producer import Producer
 from shared.ports import Appended
+from shared.read_model.tables import command_writes
 from shared.settings import Settings, Topic
-from shared.tables import command_writes
 from tests.memory import MemoryCommandLog, MemoryIndex, MemoryStore
 from tests.records import uploaded
 

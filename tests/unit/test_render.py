@@ -15,9 +15,9 @@ from thash import thumb_hash_to_average_rgba
 from processor.color import ICC_IGNORED, to_srgb
 from processor.decode import MAX_SCANS
 from processor.render import Rendering, RenderLimits, render
+from shared.contract.events import FAILURE_REASONS
+from shared.contract.ladder import Ladder, Rung
 from shared.errors import ImageRejected
-from shared.events import FAILURE_REASONS
-from shared.ladder import Ladder, Rung
 from tests import images
 
 LIMITS = RenderLimits(max_pixels=64_000_000, max_side=16_383, max_frames=120, max_animation_pixels=64_000_000)

@@ -7,8 +7,8 @@ import pytest
 from processor.pool import RenderPool
 from processor.render import Rendering, RenderLimits, decoded_pixels, render
 from processor.renderer import FairRenderer
-from shared.keys import Owner
-from shared.ladder import Ladder
+from shared.contract.keys import Owner
+from shared.contract.ladder import Ladder
 from shared.settings import Settings
 from tests import images
 from tests.gateway import memory_settings

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.cassandra.slices import PAGE, Slices, cut_at
+from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import TooManyDeletions
-from shared.keys import DayShard, Owner, Partition
-from shared.slices import PAGE, Slices, cut_at
 from tests.records import id_at
 
 USER = Owner(type="user", id="1")
@@ -80,7 +80,7 @@ async def test_deletions_are_passed_in_slices_which_are_remembered(partition: Pa
 
 @pytest.mark.parametrize("partition", [USER, DayShard(NOON.date(), 0)])
 async def test_gaps_are_skipped_for_a_while(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.slices.SLOW_SECONDS", 0)
+    monkeypatch.setattr("shared.cassandra.slices.SLOW_SECONDS", 0)
     live = burst(NOON - timedelta(hours=2), 10, per_ms=1) + burst(NOON, 5, per_ms=1)
     table = Tombstones(live, burst(NOON - timedelta(hours=1), 900))
     slices = Slices(gap_memory=timedelta(minutes=1))
@@ -117,7 +117,7 @@ async def test_gaps_change_no_answer(data: st.DataObject) -> None:
     table = Tombstones(live, sorted(set(ids) - set(live)))
     slices = Slices(gap_memory=timedelta(minutes=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shared.slices.SLOW_SECONDS", 0)
+        patch.setattr("shared.cassandra.slices.SLOW_SECONDS", 0)
         for _ in range(8):
             below, above = data.draw(st.none() | st.sampled_from(ids)), data.draw(st.none() | st.sampled_from(ids))
             limit = data.draw(st.integers(1, 30))

@@ -9,11 +9,11 @@ from processor.delivery import Delivery, Received, parse
 from processor.handler import Handler
 from processor.render import Rendering
 from processor.stages import collected, stage
-from shared.dead_letters import DeadLetterLimit
-from shared.events import Command, Event, encode
-from shared.keys import Owner
-from shared.ladder import Ladder
-from shared.metrics import Service
+from shared.consuming.dead_letters import DeadLetterLimit
+from shared.contract.events import Command, Event, encode
+from shared.contract.keys import Owner
+from shared.contract.ladder import Ladder
+from shared.observability.metrics import Service
 from tests import records
 from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
 from tests.samples import sample

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from shared.errors import RequestRefused, Unavailable
-from shared.storage import ATTEMPTS, S3Store
+from shared.s3.store import ATTEMPTS, S3Store
 from tests.gateway import memory_settings
 
 ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"

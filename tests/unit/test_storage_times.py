@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.utils import parse_timestamp
 
-from shared.storage import read_time
+from shared.s3.store import read_time
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.events import Answer, Command, Event, RenderCommand, Superseded, SupersededBy, request_of
-from shared.keys import shard_of
-from shared.tables import (
+from shared.contract.events import Answer, Command, Event, RenderCommand, Superseded, SupersededBy, request_of
+from shared.contract.keys import shard_of
+from shared.read_model.tables import (
     BY_DAY,
     BY_OWNER,
     DAYS,

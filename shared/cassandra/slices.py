@@ -19,8 +19,8 @@ from uuid import UUID
 
 from cachetools import LRUCache
 
+from shared.contract.keys import DayShard, Partition
 from shared.errors import TooManyDeletions
-from shared.keys import DayShard, Partition
 
 T = TypeVar("T")
 

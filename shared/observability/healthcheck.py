@@ -1,4 +1,4 @@
-"""The probe of a container: asks the process beside it whether it is ready. `python -m shared.healthcheck PORT`."""
+"""Readiness probe of a container: `python -m shared.observability.healthcheck PORT`."""
 
 import http.client
 import sys

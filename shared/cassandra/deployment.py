@@ -10,10 +10,10 @@ from cassandra import InvalidRequest
 from cassandra.cluster import Session
 from cassandra.query import SimpleStatement
 
-from shared.cassandra_session import engine_errors
+from shared.cassandra.session import engine_errors
 from shared.errors import ConfigurationError
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES
 from shared.settings import Settings
-from shared.tables import BY_DAY, BY_OWNER, IMAGES
 
 LIVE_KEYSPACE = "live_keyspace"
 """Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""

@@ -5,8 +5,8 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 
+from shared.contract.events import Headers, ReceivedHeaders
 from shared.errors import ImagepipeError
-from shared.events import Headers, ReceivedHeaders
 
 MAX_ERROR_BYTES = 500
 MAX_STACK_BYTES = 4000

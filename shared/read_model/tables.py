@@ -2,7 +2,7 @@
 
 Every write is a whole-column insert or a row deletion at an explicit timestamp, the record's version; so rows are the
 same in whatever order and however often the records arrive (invariant 2). Where two answers differ at one version, the
-store's tie-break decides a column group, and `shared.documents` reads the same status out of either.
+store's tie-break decides a column group, and `shared.read_model.documents` reads the same status out of either.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from shared.events import (
+from shared.contract.events import (
     Answer,
     Command,
     Deleted,
@@ -27,7 +27,7 @@ from shared.events import (
     image_version,
     request_of,
 )
-from shared.keys import Owner, answer_version, day_of, shard_of, uploaded_at
+from shared.contract.keys import Owner, answer_version, day_of, shard_of, uploaded_at
 
 IMAGES = "images"
 BY_OWNER = "images_by_owner"

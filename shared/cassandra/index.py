@@ -17,16 +17,16 @@ from cassandra import InvalidRequest, ReadFailure
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
-from shared.cassandra_session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
-from shared.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
-from shared.deployment import check_deployment, live_keyspace
-from shared.documents import ImageRow
+from shared.cassandra.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
+from shared.cassandra.deployment import check_deployment, live_keyspace
+from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
+from shared.cassandra.slices import MAX_ID, MIN_ID, PAGE, Slices
+from shared.cassandra.speculative_retry import hedged
+from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
-from shared.hedging import hedged
-from shared.keys import DayShard, Owner, Partition
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Write
 from shared.settings import Settings
-from shared.slices import MAX_ID, MIN_ID, PAGE, Slices
-from shared.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Write
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class CassandraIndex:
     """`Index` on Cassandra. Statements are prepared once per shape; unknown columns are left out, never null.
 
     Once connected it serves from the live keyspace, and follows when a rebuild is switched to (see `live_keyspace`).
-    `gap_memory` is how long spans of deleted rows are skipped (see `shared.slices`); by default nothing is.
+    `gap_memory` is how long spans of deleted rows are skipped (see `shared.cassandra.slices`); by default nothing is.
     """
 
     def __init__(self, session: Session | None = None, *, gap_memory: timedelta = timedelta(0)) -> None:

@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from shared.documents import ImageRow
-from shared.events import Current, Request
-from shared.keys import DayShard, Owner, Partition
-from shared.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Insert, Outcome, Write
+from shared.contract.events import Current, Request
+from shared.contract.keys import DayShard, Owner, Partition
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Insert, Outcome, Write
 
 M = TypeVar("M", bound=BaseModel)
 COLUMNS = "image_id, owner_type, owner_id, uploaded_at, image_version, request, outcome, current"

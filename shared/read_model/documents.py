@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from shared.events import Current, Original, Request, Variant
-from shared.keys import Owner
-from shared.tables import Outcome
+from shared.contract.events import Current, Original, Request, Variant
+from shared.contract.keys import Owner
+from shared.read_model.tables import Outcome
 
 Status = Literal["processing", "ready", "failed"]
 

@@ -10,9 +10,9 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from shared.contract.events import Command, Event, Headers, cloud_event_headers, encode, event_key
+from shared.contract.keys import events_partition
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
-from shared.events import Command, Event, Headers, cloud_event_headers, encode, event_key
-from shared.keys import events_partition
 from shared.ports import Appended
 from shared.security import explain_kafka, kafka_security
 from shared.settings import MIB, Settings, Topic
@@ -30,9 +30,12 @@ FLUSH_SECONDS = 5.0
 DISCONNECT_SECONDS = 1.0
 """The same for its connections, where it could not."""
 POLL_INTERVAL = timedelta(days=7)
-"""How long a consumer may go without asking for records, which is to say: no limit. A consumer is not dead because its
-records take long; `shared.health` tells one that is. aiokafka leaves the group at the limit and joins again only when
-asked for records, and Faust asks for none before it has joined: it would never come back."""
+"""The poll interval of our consumers, so long that it is no limit (ADR 10).
+
+A consumer is not dead because its records take long; `shared.observability.health` detects one that is. At the limit
+aiokafka leaves the group and joins again only when it is asked for records. Faust asks for none before it has joined,
+so the consumer would never join again.
+"""
 METADATA_MAX_AGE_MS = 10_000
 """Who leads which partition is asked at least so often. aiokafka asks when most requests fail, but not when it looks up
 where a partition without a committed position begins: it would go on with a broker that leads no longer until what it

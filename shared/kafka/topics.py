@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from shared.errors import ConfigurationError, Unavailable
-from shared.kafka import MAX_RECORD_BYTES, client_options
+from shared.kafka.producer import MAX_RECORD_BYTES, client_options
 from shared.security import explain_kafka
 from shared.settings import Settings, Topic
 

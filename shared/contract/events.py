@@ -12,9 +12,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 
+from shared.contract.keys import ORIGINAL_KEY, Owner, command_version, new_id
+from shared.contract.ladder import Ladder
 from shared.errors import PoisonRecord
-from shared.keys import ORIGINAL_KEY, Owner, command_version, new_id
-from shared.ladder import Ladder
 
 T = TypeVar("T")
 Headers = list[tuple[str, bytes]]

@@ -11,8 +11,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from shared.contract.keys import EXTENSIONS
 from shared.errors import ImageRejected
-from shared.keys import EXTENSIONS
 
 ACCEPTED = "PNG, JPEG or WebP"
 MAX_CHUNKS = 20_000

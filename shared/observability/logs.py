@@ -5,7 +5,7 @@ import sys
 
 import structlog
 
-from shared import tracing
+from shared.observability import tracing
 from shared.settings import Settings
 
 _TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)

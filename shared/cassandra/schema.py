@@ -6,8 +6,8 @@ from pathlib import Path
 import structlog
 from cassandra.cluster import Session
 
-from shared.cassandra_session import connected, engine_errors
-from shared.deployment import check_deployment, fix_day_shards, live_keyspace
+from shared.cassandra.deployment import check_deployment, fix_day_shards, live_keyspace
+from shared.cassandra.session import connected, engine_errors
 from shared.settings import Settings
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from shared.metrics import DEPENDENCY_UP, Service, exposition
+from shared.observability.metrics import DEPENDENCY_UP, Service, exposition
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""Kafka: the idempotent producer, the writers of the three logs, and the topics."""
