@@ -21,8 +21,8 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
-from gateway.changes import Changes
-from gateway.lists import GAP_MEMORY, ListQuery, Lists, Page
+from gateway.reading.lists import GAP_MEMORY, ListQuery, Lists, Page
+from gateway.services.changes import Changes
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect

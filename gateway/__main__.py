@@ -10,10 +10,10 @@ import structlog
 import uvicorn
 
 from gateway.app import create_app
-from gateway.claims import CassandraClaimTable, Claims
-from gateway.credentials import StsKeyIssuer
-from gateway.lists import GAP_MEMORY
-from gateway.wiring import Services
+from gateway.reading.lists import GAP_MEMORY
+from gateway.services.claims import CassandraClaimTable, Claims
+from gateway.services.container import Services
+from gateway.services.credentials import StsKeyIssuer
 from shared.cassandra.index import CassandraIndex
 from shared.freed_memory import return_large_blocks
 from shared.kafka.producer import KafkaCommandLog, Producer

@@ -4,10 +4,11 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from gateway import answers, openapi
-from gateway.access_log import AccessLog
+from gateway.http import errors as answers
+from gateway.http import openapi
+from gateway.http.access_log import AccessLog
 from gateway.routes import credentials, deletions, docs, media, problems, reads, replacements, uploads
-from gateway.wiring import Services
+from gateway.services.container import Services
 
 ROUTERS = (
     uploads.router,

@@ -11,9 +11,9 @@ from uuid import UUID
 import httpx
 
 from gateway.app import create_app
-from gateway.claims import ClaimRow, Claims
-from gateway.credentials import TemporaryKeys
-from gateway.wiring import Services
+from gateway.services.claims import ClaimRow, Claims
+from gateway.services.container import Services
+from gateway.services.credentials import TemporaryKeys
 from shared.contract.events import Command
 from shared.contract.keys import Owner
 from shared.errors import Unavailable

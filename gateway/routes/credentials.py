@@ -5,12 +5,12 @@ from datetime import UTC, timedelta
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from gateway.openapi import DURATION_PARAMETER, OWNER_PARAMETERS, described
-from gateway.problems import Problem
-from gateway.receiving import pairs_of, writable_owner
-from gateway.replies import NO_STORE
-from gateway.schemas import CredentialsDocument
-from gateway.wiring import ServicesDep
+from gateway.http.openapi import DURATION_PARAMETER, OWNER_PARAMETERS, described
+from gateway.http.problems import Problem
+from gateway.http.schemas import CredentialsDocument
+from gateway.receiving.form import pairs_of, writable_owner
+from gateway.services.container import ServicesDep
+from gateway.writing.replies import NO_STORE
 from shared.contract.keys import incoming_prefix
 from shared.settings import Settings
 

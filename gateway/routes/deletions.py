@@ -6,11 +6,11 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.openapi import OWNER_PARAMETERS, URL_PARAMETER, described
-from gateway.problems import Problem
-from gateway.receiving import pairs_of, writable_owner
-from gateway.removal import clear_owner, delete_image
-from gateway.wiring import ServicesDep
+from gateway.http.openapi import OWNER_PARAMETERS, URL_PARAMETER, described
+from gateway.http.problems import Problem
+from gateway.receiving.form import pairs_of, writable_owner
+from gateway.services.container import ServicesDep
+from gateway.writing.removal import clear_owner, delete_image
 from shared.contract.keys import image_id_from_url
 
 router = APIRouter(tags=["delete"])

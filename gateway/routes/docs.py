@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse
 
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 

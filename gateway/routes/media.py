@@ -5,11 +5,11 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.media import respond
-from gateway.openapi import problem_responses
-from gateway.problems import Problem
+from gateway.http.openapi import problem_responses
+from gateway.http.problems import Problem
+from gateway.reading.media import respond
 from gateway.routes.reads import BYTES, BYTES_PROBLEMS, QueriesDep, wants_fresh
-from gateway.wiring import ServicesDep
+from gateway.services.container import ServicesDep
 from shared.contract.keys import parse_media_path
 from shared.errors import NotFound
 

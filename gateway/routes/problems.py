@@ -5,8 +5,8 @@ from html import escape
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
-from gateway.openapi import problem_responses
-from gateway.problems import PROBLEM_TYPES, Problem
+from gateway.http.openapi import problem_responses
+from gateway.http.problems import PROBLEM_TYPES, Problem
 
 router = APIRouter(tags=["problems"])
 

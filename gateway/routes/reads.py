@@ -8,14 +8,14 @@ from werkzeug.datastructures import RequestCacheControl
 from werkzeug.http import parse_cache_control_header, quote_etag
 from werkzeug.sansio.http import is_resource_modified
 
-from gateway.anchors import MAX_OFFSET
-from gateway.lists import DEFAULT_LIMIT, MAX_LIMIT, ListQuery
-from gateway.media import respond
-from gateway.openapi import described, problem_responses
-from gateway.problems import Problem
-from gateway.queries import Queries
-from gateway.schemas import ImageDocument
-from gateway.wiring import ServicesDep
+from gateway.http.openapi import described, problem_responses
+from gateway.http.problems import Problem
+from gateway.http.schemas import ImageDocument
+from gateway.reading.anchors import MAX_OFFSET
+from gateway.reading.lists import DEFAULT_LIMIT, MAX_LIMIT, ListQuery
+from gateway.reading.media import respond
+from gateway.reading.queries import Queries
+from gateway.services.container import ServicesDep
 from shared.errors import NotFound
 
 router = APIRouter(tags=["images"])

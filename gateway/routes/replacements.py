@@ -6,10 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from gateway.claims import Reply
-from gateway.idempotency import fingerprint_of, once
-from gateway.ids import Ids
-from gateway.openapi import (
+from gateway.http.openapi import (
     FILE_FORM_WITHOUT_OWNER,
     FILE_PROBLEMS,
     FILES_FORM,
@@ -18,14 +15,17 @@ from gateway.openapi import (
     PREFER_HEADER,
     described,
 )
-from gateway.owners import owner_from_pairs
-from gateway.problems import Problem
-from gateway.receiving import all_files, only_file, pairs_of, received_form, writable_owner
-from gateway.removal import existing
-from gateway.replacing import replace_image, replace_set
-from gateway.replies import many_reply, respond, single_reply
-from gateway.schemas import ImageDocument, ImagesDocument
-from gateway.wiring import Services, ServicesDep
+from gateway.http.owner_query import owner_from_pairs
+from gateway.http.problems import Problem
+from gateway.http.schemas import ImageDocument, ImagesDocument
+from gateway.ids import Ids
+from gateway.receiving.form import all_files, only_file, pairs_of, received_form, writable_owner
+from gateway.services.claims import Reply
+from gateway.services.container import Services, ServicesDep
+from gateway.writing.idempotency import fingerprint_of, once
+from gateway.writing.removal import existing
+from gateway.writing.replacing import replace_image, replace_set
+from gateway.writing.replies import many_reply, respond, single_reply
 
 router = APIRouter(tags=["replace"])
 

@@ -5,12 +5,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from gateway.claims import Reply
-from gateway.idempotency import fingerprint_of, once
-from gateway.ids import Ids
-from gateway.ingest import check_key, ingest
-from gateway.intake import announce_upload, put_original, store_one, upload_batch
-from gateway.openapi import (
+from gateway.http.openapi import (
     FILE_FORM,
     FILE_PROBLEMS,
     FILES_FORM,
@@ -21,8 +16,10 @@ from gateway.openapi import (
     PREFER_HEADER,
     described,
 )
-from gateway.problems import Problem
-from gateway.receiving import (
+from gateway.http.problems import Problem
+from gateway.http.schemas import ImageDocument, ImagesDocument, UploadedDocument
+from gateway.ids import Ids
+from gateway.receiving.form import (
     checked,
     json_object,
     only_file,
@@ -31,9 +28,12 @@ from gateway.receiving import (
     scalar_fields,
     writable_owner,
 )
-from gateway.replies import many_reply, respond, single_reply
-from gateway.schemas import ImageDocument, ImagesDocument, UploadedDocument
-from gateway.wiring import Services, ServicesDep
+from gateway.services.claims import Reply
+from gateway.services.container import Services, ServicesDep
+from gateway.writing.idempotency import fingerprint_of, once
+from gateway.writing.ingest import check_key, ingest
+from gateway.writing.replies import many_reply, respond, single_reply
+from gateway.writing.uploads import announce_upload, put_original, store_one, upload_batch
 
 router = APIRouter(tags=["upload"])
 

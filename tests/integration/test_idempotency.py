@@ -12,9 +12,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gateway.claims import CassandraClaimTable, Claim, ClaimRow, Claims, Reply
+from gateway.http.problems import Problem
 from gateway.ids import Ids
-from gateway.problems import Problem
+from gateway.services.claims import CassandraClaimTable, Claim, ClaimRow, Claims, Reply
 from shared.cassandra.index import CassandraIndex
 from shared.s3.store import s3_client
 from shared.settings import Settings

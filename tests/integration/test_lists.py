@@ -10,9 +10,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from gateway.anchors import Anchors
-from gateway.changes import Changes
-from gateway.lists import ListQuery, Lists
+from gateway.reading.anchors import Anchors
+from gateway.reading.lists import ListQuery, Lists
+from gateway.services.changes import Changes
 from ops.parallel import in_parallel
 from shared.cassandra.index import CassandraIndex
 from shared.contract.keys import Owner, day_of, new_id
@@ -132,8 +132,8 @@ async def test_a_hundred_thousand_deletions_do_not_end_a_list(index: CassandraIn
 
 async def test_a_deep_offset_is_exact_for_own_writes(index: CassandraIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     # With smaller steps than in production, so that a thousand images are many.
-    monkeypatch.setattr("gateway.lists.STEP", STEP)
-    monkeypatch.setattr("gateway.lists.Anchors", functools.partial(Anchors, step=STEP))
+    monkeypatch.setattr("gateway.reading.lists.STEP", STEP)
+    monkeypatch.setattr("gateway.reading.lists.Anchors", functools.partial(Anchors, step=STEP))
     owner = Owner(type="user", id="deep")
     ids = sorted((id_at(NOON - timedelta(seconds=n), n) for n in range(10 * STEP)), reverse=True)
     await upload(index, ids, owner)

@@ -15,14 +15,14 @@ from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from gateway.checking import CheckedFile
-from gateway.claims import Claims
+from gateway.http.problems import Problem
 from gateway.ids import Ids
-from gateway.intake import Accepted, announce_upload, put_original, store_one
-from gateway.problems import Problem
-from gateway.removal import clear_owner, delete_image, existing
-from gateway.replacing import replace_image, replace_set
-from gateway.wiring import Services
+from gateway.receiving.checking import CheckedFile
+from gateway.services.claims import Claims
+from gateway.services.container import Services
+from gateway.writing.removal import clear_owner, delete_image, existing
+from gateway.writing.replacing import replace_image, replace_set
+from gateway.writing.uploads import Accepted, announce_upload, put_original, store_one
 from indexer.delivery import Delivery as IndexerDelivery
 from indexer.fence import Fence
 from indexer.handler import ConsumedRecord

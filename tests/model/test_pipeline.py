@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway import journal
-from gateway import removal as gateway_removal
+from gateway.writing import journal
+from gateway.writing import removal as gateway_removal
 from indexer import fence as indexer_fence
 from indexer import handler as indexer_handler
 from indexer.fence import Fence

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from gateway.caching import ReadCache
+from gateway.services.caching import ReadCache
 from shared.errors import Unavailable
 
 

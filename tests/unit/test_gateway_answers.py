@@ -9,11 +9,11 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from gateway import openapi
 from gateway.app import create_app
-from gateway.body import Pace
-from gateway.problems import PROBLEM_TYPES
-from gateway.waiting import wait_of
+from gateway.http import openapi
+from gateway.http.problems import PROBLEM_TYPES
+from gateway.receiving.body import Pace
+from gateway.services.waiting import wait_of
 from shared.contract.keys import command_version
 from shared.observability.metrics import Service, exposition
 from shared.settings import Settings

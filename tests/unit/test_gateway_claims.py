@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from gateway.claims import Claim, Claims, Reply
+from gateway.http.problems import Problem
 from gateway.ids import Ids
-from gateway.problems import Problem
+from gateway.services.claims import Claim, Claims, Reply
 from shared.contract.events import Uploaded
 from shared.errors import UnknownOutcome
 from tests.gateway import MemoryClaimTable, MemoryGateway

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.filenames import MAX_BYTES, UNNAMED, clean_name, sent_name
+from gateway.receiving.filenames import MAX_BYTES, UNNAMED, clean_name, sent_name
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.checking import OFF_LOOP_BYTES
-from gateway.credentials import StsKeyIssuer, upload_policy
+from gateway.receiving.checking import OFF_LOOP_BYTES
+from gateway.services.credentials import StsKeyIssuer, upload_policy
 from shared.contract.keys import Owner, incoming_prefix
 from tests.gateway import MemoryGateway, MemoryKeyIssuer, memory_settings
 from tests.images import encode, photo

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import Admission
-from gateway.multipart import MAX_FIELD_BYTES, MAX_FIELDS, Form, FormLimits, FormReader, boundary_of
-from gateway.problems import Problem
+from gateway.http.problems import Problem
+from gateway.receiving.multipart import MAX_FIELD_BYTES, MAX_FIELDS, Form, FormLimits, FormReader, boundary_of
+from gateway.services.admission import Admission
 
 BOUNDARY = "x-boundary"
 LIMIT = 1000

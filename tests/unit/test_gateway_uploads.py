@@ -9,10 +9,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-from gateway.checking import CheckedFile
-from gateway.intake import CONCURRENT_PUTS
-from gateway.multipart import FormFile
-from gateway.wiring import Services
+from gateway.receiving.checking import CheckedFile
+from gateway.receiving.multipart import FormFile
+from gateway.services.container import Services
+from gateway.writing.uploads import CONCURRENT_PUTS
 from shared.contract.events import Failed, Failure, Uploaded, request_of
 from shared.contract.keys import Owner, command_version, new_id
 from shared.errors import Unavailable, UnknownOutcome

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.anchors import COUNT_AGE, MAX_OFFSET, Anchors
-from gateway.lists import ListQuery, decode_cursor, encode_cursor
-from gateway.problems import Problem
-from gateway.timeline import GlobalTimeline, OwnerTimeline, merge
+from gateway.http.problems import Problem
+from gateway.reading.anchors import COUNT_AGE, MAX_OFFSET, Anchors
+from gateway.reading.lists import ListQuery, decode_cursor, encode_cursor
+from gateway.reading.timeline import GlobalTimeline, OwnerTimeline, merge
 from shared.cassandra.slices import PAGE
 from shared.contract.keys import DayShard, Owner, Partition, day_of, new_id, shard_of, uploaded_at
 from shared.errors import TooManyDeletions

@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Scope
 from werkzeug.http import http_date, parse_options_header
 
-from gateway.media import Decision, Served, content_disposition, decide, respond
-from gateway.problems import Problem
+from gateway.http.problems import Problem
+from gateway.reading.media import Decision, Served, content_disposition, decide, respond
 from shared.ports import ObjectInfo, ObjectRange
 from tests.memory import CHUNK, MemoryStore
 

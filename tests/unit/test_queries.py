@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from gateway.anchors import Anchors
+from gateway.reading.anchors import Anchors
 from shared.contract.events import Current, Variant
 from shared.contract.keys import answer_version, command_version, manifest_key, new_id, tombstone_key, variant_key
 from shared.contract.ladder import Ladder
@@ -196,8 +196,8 @@ async def test_what_others_write_shows_after_the_cache_or_past_it() -> None:
 
 
 async def test_a_deep_offset_is_exact_for_own_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.lists.STEP", 4)
-    monkeypatch.setattr("gateway.lists.Anchors", functools.partial(Anchors, step=4))
+    monkeypatch.setattr("gateway.reading.lists.STEP", 4)
+    monkeypatch.setattr("gateway.reading.lists.Anchors", functools.partial(Anchors, step=4))
     async with scene() as s:
         uploads = [(await s.upload(user_id="1"))["image_id"] for _ in range(14)][::-1]
         assert ids(await s.get("/images?limit=2&offset=9")) == uploads[9:11]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 from opentelemetry.trace import SpanKind
 
-from gateway.wiring import Services
+from gateway.services.container import Services
 from shared.contract.events import Command, OwnerCleared
 from shared.contract.keys import command_version
 from shared.errors import Unavailable, UnknownOutcome

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 
 LINGER_BYTES = 1024 * 1024
 LINGER_SECONDS = 1.0

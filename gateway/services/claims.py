@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from gateway.http.problems import Problem
 from gateway.ids import Ids
-from gateway.problems import Problem
 from shared.cassandra.index import CassandraIndex
 from shared.errors import Unavailable
 

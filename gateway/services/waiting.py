@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from gateway.changes import Changes
+from gateway.services.changes import Changes
 from shared.contract.keys import parse_media_path
 from shared.errors import Unavailable
 from shared.observability.metrics import WAITING_REQUESTS

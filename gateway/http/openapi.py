@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from gateway.problems import PROBLEM_TYPES
-from gateway.schemas import EXAMPLE, ProblemDocument
+from gateway.http.problems import PROBLEM_TYPES
+from gateway.http.schemas import EXAMPLE, ProblemDocument
 
 PROBLEM_JSON = "application/problem+json"
 DESCRIPTION = """\

@@ -9,17 +9,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from gateway.checking import CheckedFile, check_file
-from gateway.claims import Reply
-from gateway.filenames import clean_name
-from gateway.idempotency import once_in
+from gateway.http.problems import Problem
 from gateway.ids import Ids
-from gateway.intake import Storing, announce_upload, store_one
-from gateway.multipart import FormFile, too_large
-from gateway.problems import Problem
-from gateway.receiving import file_limits
-from gateway.replies import single_reply
-from gateway.wiring import Services
+from gateway.receiving.checking import CheckedFile, check_file
+from gateway.receiving.filenames import clean_name
+from gateway.receiving.form import file_limits
+from gateway.receiving.multipart import FormFile, too_large
+from gateway.services.claims import Reply
+from gateway.services.container import Services
+from gateway.writing.idempotency import once_in
+from gateway.writing.replies import single_reply
+from gateway.writing.uploads import Storing, announce_upload, store_one
 from shared.contract.keys import Owner, incoming_prefix
 from shared.errors import NotFound, PreconditionFailed
 

@@ -13,7 +13,7 @@ from starlette.types import Send
 from werkzeug.http import http_date, parse_etags, parse_range_header, quote_etag
 from werkzeug.sansio.http import is_resource_modified
 
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 from shared.contract.keys import EXTENSIONS
 from shared.ports import ObjectInfo, ObjectStore
 

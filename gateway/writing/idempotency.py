@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import Request
 
-from gateway.checking import CheckedFile
-from gateway.claims import Reply
+from gateway.http.problems import Problem
 from gateway.ids import Ids
-from gateway.problems import Problem
-from gateway.wiring import Services
+from gateway.receiving.checking import CheckedFile
+from gateway.services.claims import Reply
+from gateway.services.container import Services
 from shared.contract.keys import Owner
 
 HEADER = "Idempotency-Key"

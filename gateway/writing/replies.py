@@ -7,11 +7,11 @@ import structlog
 from fastapi import Request
 from starlette.responses import JSONResponse
 
-from gateway.claims import Reply
-from gateway.intake import Accepted
-from gateway.problems import Problem
-from gateway.waiting import wait_of
-from gateway.wiring import Services
+from gateway.http.problems import Problem
+from gateway.services.claims import Reply
+from gateway.services.container import Services
+from gateway.services.waiting import wait_of
+from gateway.writing.uploads import Accepted
 from shared.read_model.documents import document
 
 NO_STORE = {"Cache-Control": "no-store"}

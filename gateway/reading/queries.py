@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from gateway.caching import ReadCache
-from gateway.lists import Lists
-from gateway.media import Served
-from gateway.problems import Problem
-from gateway.wiring import Services
+from gateway.http.problems import Problem
+from gateway.reading.lists import Lists
+from gateway.reading.media import Served
+from gateway.services.caching import ReadCache
+from gateway.services.container import Services
 from shared.contract.events import Original, Variant
 from shared.contract.keys import MediaPath, Owner
 from shared.contract.ladder import FULL

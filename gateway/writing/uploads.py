@@ -8,11 +8,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.checking import CheckedFile
+from gateway.http.problems import Problem, away
 from gateway.ids import Ids
-from gateway.journal import Journaled, journal
-from gateway.problems import Problem, away
-from gateway.wiring import Services
+from gateway.receiving.checking import CheckedFile
+from gateway.services.container import Services
+from gateway.writing.journal import Journaled, journal
 from shared.contract.events import Original, Replaced, Uploaded, request_of
 from shared.contract.keys import Owner, original_key, uploaded_at
 from shared.errors import PreconditionFailed, Unavailable

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from gateway.timeline import Timeline
+from gateway.reading.timeline import Timeline
 
 STEP = 2_500
 """Images between two marks. Half of it is what a page reads past as ids, on average; a million needs 400 marks."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
 
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 from shared.contract.keys import Owner, incoming_prefix
 from shared.errors import Unavailable
 from shared.s3.store import boto_config

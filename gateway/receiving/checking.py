@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 
-from gateway.multipart import FormFile, too_large
-from gateway.problems import Problem
+from gateway.http.problems import Problem
+from gateway.receiving.multipart import FormFile, too_large
 from shared.contract.image_header import ImageInfo, inspect
 from shared.errors import ImageRejected
 

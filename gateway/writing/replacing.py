@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from gateway.checking import CheckedFile
+from gateway.http.problems import Problem
 from gateway.ids import Ids
-from gateway.intake import Accepted, announce_replacement, put_original, store_one, upload_batch
-from gateway.problems import Problem
-from gateway.removal import clear_owner
-from gateway.wiring import Services
+from gateway.receiving.checking import CheckedFile
+from gateway.services.container import Services
+from gateway.writing.removal import clear_owner
+from gateway.writing.uploads import Accepted, announce_replacement, put_original, store_one, upload_batch
 from shared.contract.keys import Owner
 from shared.errors import Unavailable
 from shared.read_model.documents import ImageRow

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 from shared.observability.metrics import REFUSED, UPLOAD_BYTES, UPLOADS_IN_FLIGHT
 
 RETRY_AFTER = {"Retry-After": "1"}

@@ -7,12 +7,12 @@ from typing import Any
 import structlog
 from fastapi import Request
 
-from gateway.body import CLOSE, Pace, chunks, linger, read_all
-from gateway.checking import CheckedFile, FileLimits, check_file
-from gateway.multipart import FILE_FIELD, Form, FormLimits, boundary_of, read_form
-from gateway.owners import owner_from_pairs
-from gateway.problems import Problem
-from gateway.wiring import Services
+from gateway.http.owner_query import owner_from_pairs
+from gateway.http.problems import Problem
+from gateway.receiving.body import CLOSE, Pace, chunks, linger, read_all
+from gateway.receiving.checking import CheckedFile, FileLimits, check_file
+from gateway.receiving.multipart import FILE_FIELD, Form, FormLimits, boundary_of, read_form
+from gateway.services.container import Services
 from shared.contract.keys import RESERVED_OWNER_TYPE, Owner
 from shared.contract.untrusted_json import read_json
 from shared.settings import Settings

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import structlog
 
-from gateway.journal import journal_and_apply
-from gateway.problems import Problem
-from gateway.wiring import Services
+from gateway.http.problems import Problem
+from gateway.services.container import Services
+from gateway.writing.journal import journal_and_apply
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import Owner
 from shared.read_model.documents import ImageRow

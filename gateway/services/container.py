@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from gateway.admission import Admission
-from gateway.changes import Changes
-from gateway.claims import Claims
-from gateway.credentials import KeyIssuer
-from gateway.waiting import Waiting
+from gateway.services.admission import Admission
+from gateway.services.changes import Changes
+from gateway.services.claims import Claims
+from gateway.services.credentials import KeyIssuer
+from gateway.services.waiting import Waiting
 from shared.ports import CommandLog, Index, ObjectStore
 from shared.settings import Settings
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
-from gateway.admission import Reservation
-from gateway.filenames import clean_name, sent_name
-from gateway.problems import Problem
+from gateway.http.problems import Problem
+from gateway.receiving.filenames import clean_name, sent_name
+from gateway.services.admission import Reservation
 
 FILE_FIELD = "image"
 MAX_FIELDS = 20

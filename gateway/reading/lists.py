@@ -14,12 +14,12 @@ from uuid import UUID
 
 from cachetools import LRUCache
 
-from gateway.anchors import MAX_OFFSET, STEP, Anchors
-from gateway.caching import ReadCache
-from gateway.changes import Changes
-from gateway.owners import owner_from_pairs
-from gateway.problems import Problem
-from gateway.timeline import GlobalTimeline, OwnerTimeline, Timeline
+from gateway.http.owner_query import owner_from_pairs
+from gateway.http.problems import Problem
+from gateway.reading.anchors import MAX_OFFSET, STEP, Anchors
+from gateway.reading.timeline import GlobalTimeline, OwnerTimeline, Timeline
+from gateway.services.caching import ReadCache
+from gateway.services.changes import Changes
 from shared.contract.keys import Owner
 from shared.ports import Index
 from shared.read_model.documents import document

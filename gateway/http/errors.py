@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.access_log import CLIENT_CLOSED
-from gateway.problems import Problem, away
+from gateway.http.access_log import CLIENT_CLOSED
+from gateway.http.problems import Problem, away
 from shared.errors import Unavailable
 
 log = structlog.get_logger()

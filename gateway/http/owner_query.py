@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 from shared.contract.keys import Owner
 
 NOT_SELECTORS = frozenset({"image_id", "upload_id", "request_id"})
