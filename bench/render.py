@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 from PIL import Image, ImageOps
 
-from processor.pool import RenderPool
-from processor.render import RenderLimits
+from processor.rendering.pool import RenderPool
+from processor.rendering.render import RenderLimits
 from shared.contract.ladder import Ladder
 from shared.settings import MIB
 

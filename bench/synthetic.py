@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from processor.handler import Handler
-from processor.render import RenderedVariant, Rendering
+from processor.rendering.render import RenderedVariant, Rendering
 from shared.cassandra.index import CassandraIndex
 from shared.contract.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Uploaded
 from shared.contract.keys import Owner, command_version, new_id, original_key

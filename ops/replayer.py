@@ -11,11 +11,11 @@ import structlog
 from ops.finished import Asked
 from ops.output import Advance
 from ops.topic_reader import Offsets, Record, TopicReader, read_command
+from processor.consuming.lanes import Bounds, Cost, Lanes, Work
 from processor.handler import Handler
-from processor.lanes import Bounds, Cost, Lanes, Work
-from processor.pool import RenderPool
-from processor.render import Rendering
-from processor.renderer import FairRenderer
+from processor.rendering.fair import FairRenderer
+from processor.rendering.pool import RenderPool
+from processor.rendering.render import Rendering
 from shared.consuming.retry import Patience
 from shared.contract.events import Deleted, ImageCommand, OwnerCleared
 from shared.contract.keys import Owner

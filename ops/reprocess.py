@@ -107,7 +107,7 @@ class Pace:
     """Holds back while the processor has enough to do; commands of live uploads count as well."""
 
     def __init__(self, settings: Settings, reader: TopicReader, backlog: int) -> None:
-        from processor.app import GROUP
+        from processor.consuming.faust_app import GROUP
 
         self._topic = settings.topic(Topic.COMMANDS)
         self._group = settings.topic_prefix + GROUP

@@ -23,7 +23,7 @@ class Unanswered:
     """
 
     def __init__(self, settings: Settings, owner: Owner, positions: dict[Topic, Offsets]) -> None:
-        from processor.app import GROUP
+        from processor.consuming.faust_app import GROUP
 
         self._settings = settings
         self._group = settings.topic_prefix + GROUP

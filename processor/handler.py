@@ -6,7 +6,7 @@ from uuid import UUID
 
 from opentelemetry.trace import SpanKind
 
-from processor.render import Rendering
+from processor.rendering.render import Rendering
 from processor.results import (
     delete_image,
     delete_revision,

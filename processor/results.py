@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from processor.render import RenderedVariant
+from processor.rendering.render import RenderedVariant
 from shared.contract.events import Manifest, RenderCommand, Variant, decode_manifest, encode, render_name
 from shared.contract.image_header import inspect
 from shared.contract.keys import image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key

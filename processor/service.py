@@ -9,13 +9,13 @@ from typing import Any
 
 import structlog
 
-from processor.agent import COMMIT_SECONDS, Agent
-from processor.app import CommandStream, make_app
-from processor.delivery import Delivery
+from processor.consuming.agent import COMMIT_SECONDS, Agent
+from processor.consuming.delivery import Delivery
+from processor.consuming.faust_app import CommandStream, make_app
+from processor.consuming.lanes import Bounds
 from processor.handler import Handler
-from processor.lanes import Bounds
-from processor.pool import RenderPool
-from processor.renderer import FairRenderer
+from processor.rendering.fair import FairRenderer
+from processor.rendering.pool import RenderPool
 from shared.consuming.dead_letters import DeadLetterLimit
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import KafkaDeadLetters, KafkaEventLog, Producer

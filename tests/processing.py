@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import BaseModel, SecretStr
 
-from processor.app import GROUP
+from processor.consuming.faust_app import GROUP
 from shared.contract.events import Command, Event, Original, Uploaded, decode_event
 from shared.contract.keys import Owner, new_id, original_key
 from shared.kafka.producer import KafkaCommandLog, Producer, client_options

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from processor.handler import Handler
-from processor.render import RenderedVariant, Rendering
+from processor.rendering.render import RenderedVariant, Rendering
 from shared.contract.events import Command, Event, Ready, Replaced, Reprocess, Uploaded, decode_manifest
 from shared.contract.keys import Owner, command_version, image_prefix, render_prefix
 from shared.contract.ladder import Ladder

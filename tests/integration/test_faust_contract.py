@@ -1,8 +1,8 @@
 """How Faust treats records, as far as it can lose them: each test pins the library's behaviour, so that an upgrade that
 changes one is seen, and says what the processor does about it.
 
-The processor reads through `processor.app` (raw bytes, one actor, Faust's acks off) and commits positions itself; the
-last tests show that under the same circumstances it loses nothing.
+The processor reads through `processor.consuming.faust_app` (raw bytes, one actor, Faust's acks off) and commits
+positions itself; the last tests show that under the same circumstances it loses nothing.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from aiokafka.errors import KafkaError
 from faust.types import StreamT
 from mode.supervisors import CrashingSupervisor, SupervisorStrategy
 
-from processor.agent import Agent
-from processor.app import BUFFERED_RECORDS, CommandStream, make_app
-from processor.delivery import Delivery
+from processor.consuming.agent import Agent
+from processor.consuming.delivery import Delivery
+from processor.consuming.faust_app import BUFFERED_RECORDS, CommandStream, make_app
+from processor.consuming.lanes import Bounds
 from processor.handler import Handler
-from processor.lanes import Bounds
 from shared.consuming.dead_letters import DeadLetterLimit
 from shared.contract.events import VERSION_HEADER, Event, OwnerCleared, ReceivedHeaders, encode
 from shared.contract.keys import Owner

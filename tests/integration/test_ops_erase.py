@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from bench.synthetic import Deployment, deployment
 from ops.rows import IMAGE_TABLES, Rows
 from ops.topic_reader import Offsets, TopicReader, headers_of
-from processor.app import GROUP
+from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import connect
 from shared.contract.events import decode_command, record_version

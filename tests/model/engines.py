@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from processor.delivery import Received
+from processor.consuming.delivery import Received
 from shared.contract.events import Command, Event, encode
 from shared.contract.keys import Owner
 from shared.errors import Unavailable, UnknownOutcome

@@ -28,11 +28,11 @@ from indexer.fence import Fence
 from indexer.handler import ConsumedRecord
 from indexer.handler import Handler as IndexerHandler
 from indexer.partition import Partition
-from processor.agent import Agent
-from processor.delivery import Delivery, Received
+from processor.consuming.agent import Agent
+from processor.consuming.delivery import Delivery, Received
+from processor.consuming.lanes import Bounds
 from processor.handler import Handler
-from processor.lanes import Bounds
-from processor.render import RenderedVariant, Rendering
+from processor.rendering.render import RenderedVariant, Rendering
 from shared.consuming.dead_letters import DeadLetterLimit
 from shared.contract.events import (
     Command,

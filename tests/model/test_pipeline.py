@@ -18,10 +18,10 @@ from indexer import fence as indexer_fence
 from indexer import handler as indexer_handler
 from indexer.fence import Fence
 from indexer.partition import Partition
-from processor import agent, delivery
-from processor.acks import Acks
-from processor.agent import Agent
-from processor.lanes import Work
+from processor.consuming import agent, delivery
+from processor.consuming.acks import Acks
+from processor.consuming.agent import Agent
+from processor.consuming.lanes import Work
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import command_version
 from shared.read_model.tables import command_writes

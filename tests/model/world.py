@@ -17,7 +17,7 @@ from uuid import UUID
 from ops.bucket import sort_objects
 from ops.sweep import FoundManifest, best_ready, superseded
 from processor.handler import Handler
-from processor.render import RenderedVariant, Rendering
+from processor.rendering.render import RenderedVariant, Rendering
 from shared.contract.events import (
     Command,
     Deleted,

@@ -2,7 +2,7 @@ from itertools import permutations
 
 import pytest
 
-from processor.acks import Acks, OffsetsMissing
+from processor.consuming.acks import Acks, OffsetsMissing
 
 
 def test_nothing_is_committable_above_an_unsettled_record() -> None:

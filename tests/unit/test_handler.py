@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from processor.handler import Handler
-from processor.render import RenderedVariant, Rendering
+from processor.rendering.render import RenderedVariant, Rendering
 from processor.results import WEBP
 from shared.contract.events import (
     Deleted,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.lanes import Bounds, Cost, Lanes, Slots, Turns, Work
+from processor.consuming.lanes import Bounds, Cost, Lanes, Slots, Turns, Work
 
 ROOMY = Bounds(images=4, bytes=1000, pixels=1000, waiting=100)
 

@@ -13,9 +13,9 @@ from aiokafka import TopicPartition
 from indexer import consumer as indexer_consumer
 from indexer.consumer import Consumer
 from indexer.handler import Barrier, ConsumedRecord
-from processor import agent
-from processor.agent import Agent
-from processor.delivery import Received
+from processor.consuming import agent
+from processor.consuming.agent import Agent
+from processor.consuming.delivery import Received
 from processor.service import Processor
 from shared.contract.events import OwnerCleared, encode
 from shared.errors import Unavailable

@@ -13,9 +13,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from processor.pool import RenderPool
-from processor.render import RenderLimits, render
-from processor.wire import BadAnswerError, parse_answer, rejected_answer, rendered_answer
+from processor.rendering.pool import RenderPool
+from processor.rendering.render import RenderLimits, render
+from processor.rendering.wire import BadAnswerError, parse_answer, rejected_answer, rendered_answer
 from shared.contract.ladder import Ladder, Rung
 from shared.errors import ImageRejected, Unavailable
 from tests import images
@@ -220,7 +220,7 @@ async def test_workers_step_back() -> None:
 
 PARENT = """
 import asyncio
-from processor.pool import RenderPool
+from processor.rendering.pool import RenderPool
 from tests.unit.test_pool import LADDER, LIMITS, SLOW
 
 async def main():

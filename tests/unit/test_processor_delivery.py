@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from processor.agent import Agent
-from processor.delivery import Delivery, Received, Task, parse
+from processor.consuming.agent import Agent
+from processor.consuming.delivery import Delivery, Received, Task, parse
+from processor.consuming.lanes import Bounds
 from processor.handler import Handler
-from processor.lanes import Bounds
-from processor.render import Rendering
+from processor.rendering.render import Rendering
 from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
 from shared.contract.events import VERSION_HEADER, Command, Event, Headers, OwnerCleared, ReceivedHeaders, encode
 from shared.contract.keys import Owner, command_version

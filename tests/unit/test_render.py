@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from thash import thumb_hash_to_average_rgba
 
-from processor.color import ICC_IGNORED, to_srgb
-from processor.decode import MAX_SCANS
-from processor.render import Rendering, RenderLimits, render
+from processor.rendering.color import ICC_IGNORED, to_srgb
+from processor.rendering.decode import MAX_SCANS
+from processor.rendering.render import Rendering, RenderLimits, render
 from shared.contract.events import FAILURE_REASONS
 from shared.contract.ladder import Ladder, Rung
 from shared.errors import ImageRejected

@@ -5,8 +5,8 @@ import struct
 import pytest
 from PIL import Image
 
-from processor.decode import FLATTENED
-from processor.render import RenderLimits
+from processor.rendering.decode import FLATTENED
+from processor.rendering.render import RenderLimits
 from tests import images
 from tests.unit.test_render import P3, expected_srgb, frame_count, near, pixel, run, variant
 

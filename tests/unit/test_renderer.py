@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from processor.pool import RenderPool
-from processor.render import Rendering, RenderLimits, decoded_pixels, render
-from processor.renderer import FairRenderer
+from processor.rendering.fair import FairRenderer
+from processor.rendering.pool import RenderPool
+from processor.rendering.render import Rendering, RenderLimits, decoded_pixels, render
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder
 from shared.settings import Settings

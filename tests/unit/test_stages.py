@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from processor.delivery import Delivery, Received, parse
+from processor.consuming.delivery import Delivery, Received, parse
 from processor.handler import Handler
-from processor.render import Rendering
+from processor.rendering.render import Rendering
 from processor.stages import collected, stage
 from shared.consuming.dead_letters import DeadLetterLimit
 from shared.contract.events import Command, Event, encode

@@ -12,8 +12,8 @@ from faust.transport.consumer import Consumer
 from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
-from processor.agent import Agent
-from processor.delivery import Received
+from processor.consuming.agent import Agent
+from processor.consuming.delivery import Received
 from shared.errors import Unavailable
 from shared.kafka.producer import METADATA_MAX_AGE_MS, POLL_INTERVAL
 from shared.observability import metrics

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from processor.acks import Acks, OffsetsMissing
-from processor.delivery import Delivery, Received, Task, parse
-from processor.lanes import Bounds, Cost, Lanes, Work
+from processor.consuming.acks import Acks, OffsetsMissing
+from processor.consuming.delivery import Delivery, Received, Task, parse
+from processor.consuming.lanes import Bounds, Cost, Lanes, Work
 from shared.contract.events import Deleted, OwnerCleared
 from shared.errors import PoisonRecord
 from shared.observability import metrics

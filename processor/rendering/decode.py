@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image, UnidentifiedImageError
 
-from processor.color import ICC_IGNORED, to_srgb
+from processor.rendering.color import ICC_IGNORED, to_srgb
 from shared.contract.image_header import ImageInfo, png_chunks
 from shared.errors import ImageRejected
 

@@ -8,7 +8,7 @@ import struct
 from dataclasses import asdict
 from typing import Any
 
-from processor.render import RenderedVariant, Rendering, RenderLimits
+from processor.rendering.render import RenderedVariant, Rendering, RenderLimits
 from shared.contract.ladder import Ladder
 from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected

@@ -13,8 +13,8 @@ from asyncio.subprocess import PIPE, Process
 
 import psutil
 
-from processor.render import Rendering, RenderLimits
-from processor.wire import MAX_HEADER, PREFIX, READY, BadAnswerError, parse_answer, request_header
+from processor.rendering.render import Rendering, RenderLimits
+from processor.rendering.wire import MAX_HEADER, PREFIX, READY, BadAnswerError, parse_answer, request_header
 from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected, Unavailable
 from shared.observability.metrics import RENDER_BUSY, RENDER_MEMORY_BYTES, RENDER_REPLACED, RENDER_WORKERS
@@ -76,7 +76,7 @@ class RenderPool:
         """Render in the next free worker; waits for one without limit.
 
         A worker that dies or takes too long is replaced and the image gets one more try in the fresh process.
-        Raises ImageRejected as `processor.render.render` does, or with reason `crashed_decoder` or `timeout`;
+        Raises ImageRejected as `processor.rendering.render.render` does, or with reason `crashed_decoder` or `timeout`;
         Unavailable when the pool closes or no process can be started; RuntimeError for a defect of the renderer.
         Cancelling ends the worker's process, so that its place is free at once.
         """
@@ -173,7 +173,7 @@ class _Worker:
 
     async def _spawn(self) -> Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-X", "faulthandler", "-m", "processor.worker",
+            sys.executable, "-P", "-X", "faulthandler", "-m", "processor.rendering.worker",
             str(os.getpid()),
             stdin=PIPE, stdout=PIPE, limit=_READ_BUFFER,
             # Out of the terminal's process group: Ctrl-C is for the parent alone, even while the interpreter starts.

@@ -10,8 +10,8 @@ from io import BytesIO
 
 from PIL import Image
 
-from processor.decode import Picture, announce_alpha, decode, frames_shown
-from processor.placeholder import dominant_color, thumbhash, thumbnail
+from processor.rendering.decode import Picture, announce_alpha, decode, frames_shown
+from processor.rendering.placeholder import dominant_color, thumbhash, thumbnail
 from shared.contract.image_header import inspect
 from shared.contract.ladder import FULL, Ladder
 from shared.errors import ImageRejected
@@ -73,7 +73,7 @@ def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
     """Decode `data` (PNG, JPEG or WebP) and encode each variant of the ladder as WebP without metadata.
 
     Raises ImageRejected with a reason of `shared.contract.image_header.inspect` (before anything is decoded), of
-    `processor.decode.decode`, or `encoder_failed`. MemoryError passes through: it is not an answer about the image.
+    `processor.rendering.decode.decode`, or `encoder_failed`. MemoryError passes through: it says nothing of the image.
     """
     info = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
     picture = decode(data, info, max_frames=limits.max_frames, max_animation_pixels=limits.max_animation_pixels)

@@ -1,6 +1,6 @@
 """The process that decodes and encodes: reads requests from standard input, writes answers, dies with its parent.
 
-Started by `processor.pool` as `python -m processor.worker PARENT_PID`.
+Started by `processor.rendering.pool` as `python -m processor.rendering.worker PARENT_PID`.
 """
 
 import ctypes
@@ -12,8 +12,8 @@ import warnings
 from pathlib import Path
 from typing import BinaryIO
 
-from processor.render import render
-from processor.wire import PREFIX, READY, failed_answer, parse_request, rejected_answer, rendered_answer
+from processor.rendering.render import render
+from processor.rendering.wire import PREFIX, READY, failed_answer, parse_request, rejected_answer, rendered_answer
 from shared.errors import ImageRejected
 
 _NICENESS = 5

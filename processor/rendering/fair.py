@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 
-from processor.lanes import Slots
-from processor.pool import RenderPool
-from processor.render import Rendering, RenderLimits, decoded_pixels
+from processor.consuming.lanes import Slots
+from processor.rendering.pool import RenderPool
+from processor.rendering.render import Rendering, RenderLimits, decoded_pixels
 from processor.stages import stage
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder

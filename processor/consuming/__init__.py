@@ -1,0 +1,1 @@
+"""The log side: the Faust app, lanes, delivery, and positions to commit."""

@@ -1,0 +1,1 @@
+"""The pixel side: decoding, resizing and encoding in worker processes."""
