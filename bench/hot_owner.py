@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 
 from bench.pipeline import one_megapixel, post, ready
-from ops.environment import load_settings
-from ops.options import DEFAULT_ROOT
+from ops.terminal.environment import load_settings
+from ops.terminal.options import DEFAULT_ROOT
 
 OTHERS = 10
 HOT_SHARE = 9

@@ -21,8 +21,8 @@ import httpx
 from PIL import Image
 
 from bench.render import WORKERS, plain
-from ops.environment import load_settings
-from ops.options import DEFAULT_ROOT
+from ops.terminal.environment import load_settings
+from ops.terminal.options import DEFAULT_ROOT
 from shared.settings import MIB
 
 UPLOADS_AT_ONCE = 4

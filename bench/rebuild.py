@@ -13,10 +13,10 @@ from typing import Any
 
 import typer
 
-from ops.environment import load_settings
-from ops.output import Output
+from ops.index.rebuild import Rebuild, compare
 from ops.parallel import in_parallel
-from ops.rebuild import Rebuild, compare
+from ops.terminal.environment import load_settings
+from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect

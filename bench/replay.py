@@ -15,12 +15,12 @@ from typing import Any
 import typer
 
 from bench.synthetic import deployment
-from ops.bucket import IMAGES, pages
-from ops.environment import load_settings
-from ops.finished import unfinished
-from ops.output import Output
-from ops.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
-from ops.topic_reader import TopicReader
+from ops.bucket.listing import IMAGES, pages
+from ops.checks.finished import unfinished
+from ops.checks.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
+from ops.log.reader import TopicReader
+from ops.terminal.environment import load_settings
+from ops.terminal.output import Output
 from processor.handler import Handler
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic

@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 from shared.errors import ImagepipeError
 
 MODULES = {
-    "up": "stack", "down": "stack", "status": "status", "logs": "logs", "init": "init",
-    "lag": "backlog", "tail": "tail", "verify": "verify",
+    "up": "up", "down": "up", "status": "status", "logs": "logs", "init": "init",
+    "lag": "lag", "tail": "tail", "verify": "verify",
     "topics": "topics", "schema": "schema", "dlq": "dlq",
     "gc": "gc", "reindex": "reindex", "replay": "replay", "reprocess": "reprocess", "erase": "erase",
 }  # fmt: skip
@@ -34,7 +34,7 @@ class Commands(TyperGroup):
         if cmd_name not in MODULES:
             return None
         own = typer.Typer()
-        import_module(f"ops.{MODULES[cmd_name]}").register(own)
+        import_module(f"ops.commands.{MODULES[cmd_name]}").register(own)
         return typer.main.get_group(own).commands[cmd_name]
 
 

@@ -18,7 +18,7 @@ from ops.cli import MODULES, main
 from shared.settings import Settings
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__, *(f"ops.{module}" for module in MODULES.values())])
+PROCESSES.set_forkserver_preload([__name__, *(f"ops.commands.{module}" for module in MODULES.values())])
 
 
 def environment(settings: Settings) -> dict[str, str]:

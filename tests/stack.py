@@ -35,7 +35,7 @@ from deploy.local.services import ENDPOINTS, settings_from
 from deploy.local.stack import Options, fetch
 from deploy.local.state import PartPhase, PartState, Root, State
 from deploy.local.topology import kind_of, members
-from ops.background import follow_until_ready
+from ops.stack.background import follow_until_ready
 from shared.cassandra.schema import apply_schema
 from shared.kafka.topics import apply_topics, topic_specs
 from shared.s3.store import apply_bucket, s3_client
@@ -183,7 +183,7 @@ def start(
     root.create()
     options = Options(root, 0, with_services, given, cluster)
     fetch(options.engines, user_cache(), reporter)
-    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "ops.supervise"]
+    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "ops.stack.supervise"]
     argv += ["--root", str(root.path), "--gateway-port", "0", *([] if with_services else ["--engines"])]
     argv += ["--cluster"] if cluster else []
     log = root.logs / "supervisor.log"

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 
-from ops.differences import Difference, Kind
-from ops.fold import Fold
-from ops.inspection import Inspection
-from ops.lag import consumer_lag
-from ops.output import Output
-from ops.rows import Rows
-from ops.topic_reader import TopicReader
+from ops.checks.differences import Difference, Kind
+from ops.checks.inspection import Inspection
+from ops.index.rows import Rows
+from ops.log.consumer_groups import consumer_lag
+from ops.log.fold import Fold
+from ops.log.reader import TopicReader
+from ops.terminal.output import Output
 from shared.contract.keys import parse_media_path
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from ops.init import init
+from ops.commands.init import init
 from shared.cassandra.schema import MIGRATIONS, plan_schema
 from shared.errors import ConfigurationError
 from shared.kafka.topics import plan_topics

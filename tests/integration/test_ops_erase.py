@@ -8,8 +8,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.synthetic import Deployment, deployment
-from ops.rows import IMAGE_TABLES, Rows
-from ops.topic_reader import Offsets, TopicReader, headers_of
+from ops.index.rows import IMAGE_TABLES, Rows
+from ops.log.reader import Offsets, TopicReader, headers_of
 from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import connect

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from bench.synthetic import Deployment, deployment
-from ops.garbage import Collector
-from ops.output import Output
-from ops.sweeper import Sweeper
+from ops.bucket.sweeper import Sweeper
+from ops.checks.garbage import Collector
+from ops.terminal.output import Output
 from shared.contract.keys import Owner, image_prefix, new_id, original_key, revision_prefix
 from shared.s3.store import S3Store
 from shared.settings import Settings

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from ops.dead_letters import Filter, unsettled
+from ops.log.dead_letters import Filter, unsettled
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.events import (
     VERSION_HEADER,
@@ -222,7 +222,7 @@ async def _dead_letter(settings: Settings, producer: Producer, command: Command,
 
 async def _last_commands(settings: Settings, owner: Owner) -> dict[UUID, tuple[int, int, int]]:
     """Partition, offset and version of the last command for each of the owner's images."""
-    from ops.topic_reader import TopicReader, headers_of
+    from ops.log.reader import TopicReader, headers_of
     from shared.contract.events import OwnerCleared, decode_command
 
     found: dict[UUID, tuple[int, int, int]] = {}

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from bench.synthetic import Deployment, deployment
-from ops.topic_reader import TopicReader
+from ops.log.reader import TopicReader
 from shared.contract.events import Failed, Ready, Reprocess, decode_command
 from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
 from shared.read_model.documents import document, status

@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 
 from bench.synthetic import Deployment, deployment, render
-from ops.dead_letters import DROPPED, DeadLetter, Filter, redrive, settle, unsettled
-from ops.differences import Difference, Kind
-from ops.garbage import Collector
-from ops.inspection import Inspection
-from ops.output import Output
-from ops.repair import advice, repair
-from ops.rows import Rows
+from ops.checks.differences import Difference, Kind
+from ops.checks.garbage import Collector
+from ops.checks.inspection import Inspection
+from ops.checks.repair import advice, repair
+from ops.index.rows import Rows
+from ops.log.dead_letters import DROPPED, DeadLetter, Filter, redrive, settle, unsettled
+from ops.terminal.output import Output
 from processor.handler import Handler
 from processor.results import read_tombstone
 from shared.cassandra.session import connect

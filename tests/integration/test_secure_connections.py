@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from deploy.local import ports
 from deploy.local.process import CHILD
-from ops.init import init
+from ops.commands.init import init
 from shared.cassandra.session import connect
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import Producer, client_options

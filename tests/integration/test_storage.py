@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from ops.bucket import pick
+from ops.bucket.listing import pick
 from ops.parallel import in_parallel
 from shared.contract.keys import new_id
 from shared.errors import ConfigurationError, NotFound, PreconditionFailed, RequestRefused, Unavailable

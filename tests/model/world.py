@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from ops.bucket import sort_objects
-from ops.sweep import FoundManifest, best_ready, superseded
+from ops.bucket.listing import sort_objects
+from ops.bucket.superseded import FoundManifest, best_ready, superseded
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.contract.events import (

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from ops.bucket import sort_objects
-from ops.differences import check_objects
-from ops.fold import Fold
+from ops.bucket.listing import sort_objects
+from ops.checks.differences import check_objects
+from ops.log.fold import Fold
 from shared.contract.keys import image_prefix, manifest_key, new_id, original_key, variant_key
 from shared.ports import ObjectInfo
 from tests.faults import checker

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from ops.bucket import BucketImage, image_in, sort_objects
-from ops.differences import Difference, Kind, check_manifests, check_objects, check_row, check_unanswered
-from ops.fold import Fold, ImageState
-from ops.repair import advice
-from ops.rows import StoredRow, key_in
+from ops.bucket.listing import BucketImage, image_in, sort_objects
+from ops.checks.differences import Difference, Kind, check_manifests, check_objects, check_row, check_unanswered
+from ops.checks.repair import advice
+from ops.index.rows import StoredRow, key_in
+from ops.log.fold import Fold, ImageState
 from shared.contract.events import Manifest, OwnerCleared, Ready, Uploaded
 from shared.contract.keys import Owner, manifest_key, new_id, original_key, tombstone_key, uploaded_at, variant_key
 from shared.ports import ObjectInfo

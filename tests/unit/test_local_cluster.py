@@ -12,7 +12,7 @@ from deploy.local.errors import StackError
 from deploy.local.logs import LogFile
 from deploy.local.state import Root, State
 from deploy.local.topology import Member, hosts, kind_of, members
-from ops.logs import log_files
+from ops.commands.logs import log_files
 
 NAMES = [*kafka.PORTS, *cassandra.PORTS, *s3.PORTS, *services.PORTS, "gateway"]
 

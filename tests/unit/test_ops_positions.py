@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.owners import parse_owner
-from ops.positions import parse_age, parse_time
+from ops.log.positions import parse_age, parse_time
+from ops.terminal.owners import parse_owner
 from shared.contract.keys import Owner
 from shared.errors import ConfigurationError
 

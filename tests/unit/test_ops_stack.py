@@ -16,8 +16,8 @@ from deploy.local.provisioning import SCHEMA_PATIENCE
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from deploy.local.state import Root
-from ops import background
-from ops.stack import down, locked
+from ops.commands.up import down, locked
+from ops.stack import background
 from tests.stopwatch import wait_for
 
 DOWNLOADING = """
@@ -25,7 +25,7 @@ import sys, time
 from pathlib import Path
 from deploy.local import stack as parts
 from deploy.local.errors import StackError
-from ops import stack
+from ops.commands import up as stack
 
 def fetch(*_):
     print("downloading", flush=True)

@@ -6,8 +6,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.bucket import BucketImage, sort_objects
-from ops.sweep import FoundManifest, may_have_superseded, superseded
+from ops.bucket.listing import BucketImage, sort_objects
+from ops.bucket.superseded import FoundManifest, may_have_superseded, superseded
 from shared.contract.events import Manifest, Ready, Request
 from shared.contract.keys import manifest_key, new_id, original_key, variant_key
 from shared.ports import ObjectInfo

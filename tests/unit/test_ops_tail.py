@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from ops.output import Output
-from ops.tail import show, summary
-from ops.topic_reader import Record
+from ops.commands.tail import show, summary
+from ops.log.reader import Record
+from ops.terminal.output import Output
 from shared.contract.events import encode
 from tests.records import POISON, failed, uploaded
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from ops.topic_copy import TopicCopy, copied_command, source_settings
-from ops.topic_reader import TopicReader
+from ops.log.copy import TopicCopy, copied_command, source_settings
+from ops.log.reader import TopicReader
 from shared.contract.events import (
     VERSION_HEADER,
     Command,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ops.output import Output
+from ops.terminal.output import Output
 
 ROWS: list[dict[str, Any]] = [{"group": "a-group-with-a-long-name" * 5, "lag": 12_000}, {"group": None, "lag": 3}]
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.bucket import SHORT_PAGE, pick
+from ops.bucket.listing import SHORT_PAGE, pick
 from shared.ports import ObjectInfo
 from shared.s3.store import S3Store
 

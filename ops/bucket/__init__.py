@@ -1,0 +1,1 @@
+"""Reads the bucket: what is in it, and which objects are superseded."""

@@ -1,0 +1,69 @@
+"""Walks the bucket and removes what is superseded. May run beside live traffic, and beside another sweep."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ops.bucket.listing import BucketImage, read_manifest, walk_images
+from ops.bucket.superseded import FoundManifest, may_have_superseded, superseded
+from ops.terminal.output import Output
+from shared.ports import ObjectInfo
+from shared.s3.store import S3Store
+from shared.settings import Settings
+
+
+@dataclass
+class Swept:
+    """What a sweep found, and removed if it was to. `size` in bytes."""
+
+    images: int = 0
+    objects: int = 0
+    size: int = 0
+    keys: list[str] = field(default_factory=list)
+
+    def add(self, doomed: list[ObjectInfo]) -> None:
+        """Count what one image has."""
+        self.images += 1
+        self.objects += len(doomed)
+        self.size += sum(info.size for info in doomed)
+        self.keys += [info.key for info in doomed]
+
+
+class Sweeper:
+    """One sweep. Methods raise Unavailable."""
+
+    def __init__(self, settings: Settings, store: S3Store, output: Output) -> None:
+        self._settings = settings
+        self._store = store
+        self._output = output
+        self._now = datetime.now(UTC)
+
+    async def run(self, apply: bool) -> Swept:
+        """Find, and with `apply` delete, everything that is superseded.
+
+        1. An image with one original and one render is passed by without a read.
+        2. The manifests decide, and stay.
+        3. Deleting again what is gone is no error: a sweep may be interrupted, and two may run at once.
+        """
+        swept = Swept()
+        with self._output.progress("Sweep", None) as advance:
+            async for image in walk_images(self._store):
+                advance()
+                if may_have_superseded(image):
+                    await self._sweep(image, swept, apply)
+        return swept
+
+    async def _sweep(self, image: BucketImage, swept: Swept, apply: bool) -> None:
+        manifests = await self._manifests(image)
+        doomed = superseded(image, manifests, now=self._now, delay=self._settings.sweep_delay)
+        if doomed:
+            swept.add(doomed)
+            if apply:
+                await self._store.delete([info.key for info in doomed])
+
+    async def _manifests(self, image: BucketImage) -> dict[str, FoundManifest]:
+        found = {}
+        for info in image.manifests():
+            manifest = await read_manifest(self._store, info.key)
+            if manifest is not None:
+                found[info.key] = FoundManifest(manifest, info.modified)
+        return found

@@ -1,0 +1,1 @@
+"""Compares log, index and bucket, and repairs what differs."""

@@ -1,0 +1,269 @@
+"""What `imagepipe verify` compares, image by image: the log's state with rows, objects and manifests. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from ops.bucket.listing import BucketImage
+from ops.index.rows import IMAGE_TABLES, StoredRow, key_in
+from ops.log.fold import Cell, ImageState, unpack
+from shared.contract.events import Current, Manifest, Original, OwnerCleared, Ready, Request
+from shared.contract.keys import manifest_key, parse_media_path, uploaded_at
+from shared.ports import ObjectInfo
+
+LOG = "log"
+FENCE = "fence"
+DLQ = "dlq"
+
+
+class Kind(StrEnum):
+    """What is wrong."""
+
+    MISSING = "missing"
+    EXTRA = "extra"
+    STALE = "stale"
+    WRONG = "wrong"
+    CHECKSUM = "wrong checksum"
+    UNANSWERED = "unanswered"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as the log says. `where` is a table, a key in the bucket, `log`, `fence` or `dlq`.
+
+    `key` is that of a row.
+    """
+
+    kind: Kind
+    where: str
+    image_id: UUID
+    detail: str
+    key: tuple[Any, ...] | None = None
+
+    def document(self) -> dict[str, str]:
+        """For JSON."""
+        return {"kind": self.kind.value, "where": self.where, "image_id": str(self.image_id), "detail": self.detail}
+
+    def __str__(self) -> str:
+        return f"{self.kind:<14} {self.where:<16} {self.image_id}  {self.detail}"
+
+
+def check_row(state: ImageState | None, row: StoredRow, shards: int) -> Iterator[Difference]:
+    """Differences of one stored row. `state` None: the log knows nothing of the image."""
+
+    def problem(kind: Kind, detail: str) -> Difference:
+        return Difference(kind, row.table, row.image_id, detail, row.key)
+
+    if state is None:
+        yield problem(Kind.EXTRA, "the log does not know this image")
+        return
+    expected = state.live()
+    if not expected:
+        yield problem(Kind.EXTRA, f"deleted at version {state.deleted}")
+        return
+    if not is_in_place(state, row, shards):
+        key = "/".join(str(part) for part in row.key)
+        yield problem(Kind.EXTRA, f"under the key {key}, the log says {state.owner.key}")
+        return
+    if row.owner != state.owner:
+        yield problem(Kind.WRONG, f"of {row.owner.key}, the log says {state.owner.key}")
+    if row.uploaded_at != uploaded_at(state.image_id):
+        yield problem(Kind.WRONG, f"uploaded_at is {row.uploaded_at}, the id says {uploaded_at(state.image_id)}")
+    for name in sorted(expected.keys() | row.cells.keys()):
+        found = _cell_problem(expected.get(name), row.cells.get(name))
+        if found:
+            kind, detail = found
+            yield problem(kind, f"{name}: {detail}")
+
+
+def is_in_place(state: ImageState, row: StoredRow, shards: int) -> bool:
+    """Whether the row stands where the image's readers look for it."""
+    return row.key == key_in(row.table, state.image_id, state.owner, shards)
+
+
+def _cell_problem(expected: Cell | None, stored: tuple[int, Any] | None) -> tuple[Kind, str] | None:
+    if expected is None:
+        return Kind.EXTRA, "the log has none"
+    if stored is None:
+        return Kind.STALE, f"empty, the log has version {expected.version}"
+    at, value = stored
+    if at < expected.version:
+        return Kind.STALE, f"of version {at}, the log has {expected.version}"
+    if at > expected.version:
+        return Kind.WRONG, f"written at {at}, above the log's version {expected.version}: by hand, with a clock?"
+    return None if value in expected.values else (Kind.WRONG, f"another value at version {at}")
+
+
+def missing_rows(state: ImageState, tables: Iterable[str]) -> Iterator[Difference]:
+    """Differences of an image for the tables in which it has a row."""
+    if state.live():
+        for table in IMAGE_TABLES:
+            if table not in tables:
+                yield Difference(Kind.MISSING, table, state.image_id, f"a row of {state.owner.key}")
+
+
+def check_unanswered(
+    state: ImageState, fences: Mapping[int, OwnerCleared], dead: Mapping[int, str]
+) -> Iterator[Difference]:
+    """Commands and fences, by version, that were not carried out; none counts for an image that is gone.
+
+    `dead` names the entries of the DLQ that nobody has settled, by the version of what they hold.
+    """
+    if state.is_removed:
+        return
+    introduced = state.value("image_version")
+    pending = dict.fromkeys(state.unanswered, (LOG, "has no answer"))
+    for version, fence in fences.items():
+        before = version if fence.before is None else fence.before
+        if introduced is not None and introduced < before and state.image_id not in fence.keep:
+            pending[version] = FENCE, f"clears {state.owner.key} and has left this image"
+    for version, (where, problem) in sorted(pending.items()):
+        entry = f": entry {dead[version]}" if version in dead else ""
+        detail = f"the command of version {version} {problem}{entry}"
+        yield Difference(Kind.UNANSWERED, DLQ if entry else where, state.image_id, detail)
+
+
+def check_objects(
+    state: ImageState | None,
+    image: BucketImage,
+    *,
+    now: datetime,
+    grace: timedelta,
+    buried: bool,
+    tombstones_stay: timedelta,
+) -> Iterator[Difference]:
+    """Differences of what is in the bucket. Objects younger than `grace` may belong to a request under way.
+
+    A tombstone is missed for as long as `tombstones_stay`: then the bucket's lifecycle takes it.
+    """
+
+    def extra(reason: str, objects: Iterable[Any]) -> Iterator[Difference]:
+        for info in objects:
+            if now - info.modified >= grace:
+                yield Difference(Kind.EXTRA, info.key, image.image_id, reason)
+
+    if state is None or state.is_removed:
+        yield from extra("the image is deleted" if state else "the log does not know this image", image.objects)
+        deleted_at = datetime.fromtimestamp(state.deleted_at / 1000, UTC) if state else now
+        if state and not buried and now - deleted_at < tombstones_stay:
+            yield Difference(Kind.MISSING, "tombstones/", image.image_id, "the log says that the image is deleted")
+        return
+    yield from extra("no key of ours", image.strange)
+    for revision, folder in image.revisions.items():
+        if revision not in state.revisions:
+            unknown = [info for render in folder.renders.values() for info in render.objects]
+            yield from extra("the log does not know this revision", [*folder.originals, *unknown])
+    yield from extra("the log does not know this object", disowned_objects(state, image))
+    if buried:
+        yield Difference(Kind.EXTRA, "tombstones/", image.image_id, "the log does not know of a deletion")
+    yield from _missing_objects(state, image)
+
+
+def disowned_objects(state: ImageState, image: BucketImage) -> Iterator[ObjectInfo]:
+    """Objects beside what the log names, in revisions that it knows; nothing that is under way can be among them.
+
+    1. Originals but the one that was uploaded.
+    2. Variants, in the folder that is served, that the answer does not name: it never changes.
+    3. A render without manifest that no command asks for. Others may be under way, or superseded (`ops.bucket.superseded`).
+    """
+    served = {current.revision: current.render for current in _alternatives(state)}
+    named = {variant.path for current in _alternatives(state) for variant in current.variants}
+    for revision, folder in image.revisions.items():
+        if revision not in state.revisions:
+            continue
+        yield from (info for info in folder.originals if info.key != state.revisions[revision])
+        for name, render in folder.renders.items():
+            if served.get(revision) == name:
+                yield from (info for info in render.variants if info.key not in named)
+            elif render.manifest is None and (revision, name) not in state.renders:
+                yield from render.variants
+
+
+def _alternatives(state: ImageState) -> list[Current]:
+    """What may be served: answers that differ at one version are all as good."""
+    cell = state.live().get("current")
+    return [unpack("current", value) for value in cell.values] if cell else []
+
+
+def _missing_objects(state: ImageState, image: BucketImage) -> Iterator[Difference]:
+    for name, size in wanted_objects(state):
+        stored = image.sizes.get(name)
+        if stored is None:
+            yield Difference(Kind.MISSING, name, image.image_id, "not in the bucket")
+        elif size is not None and stored != size:
+            yield Difference(Kind.CHECKSUM, name, image.image_id, f"has {stored} bytes, the log says {size}")
+
+
+def wanted_objects(state: ImageState) -> Iterator[tuple[str, int | None]]:
+    """Keys that a living image must have, with their sizes in bytes (None: any)."""
+    current: Current | None = state.value("current")
+    request: Request | None = state.value("request")
+    originals: dict[str, Original] = {}
+    if current is not None:
+        originals[current.original.path] = current.original
+        yield manifest_key(state.image_id, current.revision, current.render), None
+        for variant in current.variants:
+            yield variant.path, variant.size
+    if request is not None and _still_has_original(state, request, current):
+        originals.setdefault(request.path, request)
+    for path, original in originals.items():
+        yield path, original.size
+
+
+def _still_has_original(state: ImageState, request: Request, current: Current | None) -> bool:
+    # An original that is lost for good was answered so; one that was superseded may have been swept.
+    outcome = state.value("outcome")
+    if outcome and outcome.revision == request.revision and outcome.error_type == "original_lost":
+        return False
+    return current is None or request.revision_version >= current.revision_version
+
+
+def checksums(state: ImageState) -> dict[str, str]:
+    """SHA-256 in hex of each object that the log vouches for, by key."""
+    current: Current | None = state.value("current")
+    request: Request | None = state.value("request")
+    found = {request.path: request.sha256} if request and _still_has_original(state, request, current) else {}
+    if current is not None:
+        found[current.original.path] = current.original.sha256
+        found |= {variant.path: variant.sha256 for variant in current.variants}
+    return found
+
+
+def check_manifests(state: ImageState, manifests: Mapping[str, Manifest | None]) -> Iterator[Difference]:
+    """Differences of the image's manifests, by key; None for one that cannot be read."""
+    current: Current | None = state.value("current")
+    for key, manifest in manifests.items():
+        if manifest is None:
+            yield Difference(Kind.WRONG, key, state.image_id, "cannot be read as a manifest")
+            continue
+        event = manifest.event
+        place = manifest_key(event.image_id, event.request.revision, manifest.render)
+        if place != key or event.owner != state.owner:
+            yield Difference(Kind.WRONG, key, state.image_id, f"is of {place} and {event.owner.key}")
+            continue
+        served = current is not None and manifest_key(state.image_id, current.revision, current.render) == key
+        if isinstance(event, Ready):
+            yield from _check_ready(state, key, event, current, served)
+        elif served:
+            yield Difference(Kind.WRONG, key, state.image_id, "says that the render failed, the log serves it")
+
+
+def _check_ready(
+    state: ImageState, key: str, event: Ready, current: Current | None, served: bool
+) -> Iterator[Difference]:
+    if served and event.current != current:
+        yield Difference(Kind.WRONG, key, state.image_id, "says something else than the answer in the log")
+    elif not served and (event.version in state.unanswered or _is_newer(state, event, current)):
+        yield Difference(Kind.UNANSWERED, key, state.image_id, "no answer in the log tells of this render")
+    if any(parse_media_path(variant.path) is None for variant in event.current.variants):
+        yield Difference(Kind.WRONG, key, state.image_id, "names variants that are no keys of ours")
+
+
+def _is_newer(state: ImageState, event: Ready, current: Current | None) -> bool:
+    """Whether the render comes after the one that the log has as current: its answer, even its command, is lost."""
+    if current is None:
+        return True
+    return (event.current.revision_version, event.version) > (current.revision_version, state.cells["current"].version)

@@ -1,0 +1,123 @@
+"""What nothing knows any more: objects without a row, command or manifest, rows without objects, old tombstones."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from ops.bucket.listing import TOMBSTONES, BucketImage, pages, read_manifest, tombstones, walk_images
+from ops.checks.differences import Difference, Kind, check_objects, disowned_objects
+from ops.index.rows import Rows
+from ops.log.fold import Fold, ImageState
+from ops.log.reader import TopicReader, span
+from ops.terminal.output import Output
+from shared.cassandra.index import CassandraIndex
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import IMAGES
+from shared.s3.store import S3Store
+from shared.settings import Settings, Topic
+
+
+@dataclass
+class Garbage:
+    """What was found. `objects` maps each key to the reason; `size` in bytes."""
+
+    objects: dict[str, str] = field(default_factory=dict)
+    size: int = 0
+    rows_without_objects: list[UUID] = field(default_factory=list)
+    expired_tombstones: list[str] = field(default_factory=list)
+
+    def add(self, extra: Difference, image: BucketImage) -> None:
+        """Note an object of an image."""
+        self.objects[extra.where] = extra.detail
+        self.size += image.sizes[extra.where]
+
+
+class Collector:
+    """Looks for garbage. Nothing is deleted on a guess: log, rows and manifests must all be ignorant of an object."""
+
+    def __init__(self, settings: Settings, store: S3Store, output: Output, older_than: timedelta) -> None:
+        """`older_than`: how long an object must have been there to be judged; its command came within seconds."""
+        self._settings = settings
+        self._store = store
+        self._output = output
+        self._older_than = older_than
+        self._now = datetime.now(UTC)
+
+    async def run(self) -> Garbage:
+        """Everything that is garbage now. Raises Unavailable.
+
+        1. The log is read to its end; an object is judged only if it was stored long before that.
+        2. What the log does not know is garbage if neither the image's row nor a manifest beside it knows it.
+        3. What the log disowns in a revision that it knows is garbage: see `disowned_objects`.
+        4. What is left of a deleted image is garbage: deletion is final.
+        """
+        fold, garbage, seen = await self._fold(), Garbage(), set[UUID]()
+        index = await CassandraIndex.open(self._settings)
+        buried = await tombstones(self._store)
+        try:
+            with self._output.progress("Look through the bucket", None) as advance:
+                async for image in walk_images(self._store):
+                    seen.add(image.image_id)
+                    advance()
+                    await self._judge(image, fold.images.get(image.image_id), image.image_id in buried, index, garbage)
+        finally:
+            await index.close()
+        garbage.rows_without_objects = await self._rows_without_objects(seen)
+        garbage.expired_tombstones = await self._expired_tombstones()
+        return garbage
+
+    async def _judge(
+        self, image: BucketImage, state: ImageState | None, buried: bool, index: CassandraIndex, garbage: Garbage
+    ) -> None:
+        found = check_objects(
+            state, image, now=self._now, grace=self._older_than, buried=buried,
+            tombstones_stay=self._settings.tombstone_retention,
+        )  # fmt: skip
+        extras = [each for each in found if each.kind is Kind.EXTRA and each.where in image.sizes]
+        if not extras:
+            return
+        deleted = buried or (state is not None and state.is_removed)
+        row = None if deleted else await index.image(image.image_id)
+        disowned = {info.key for info in disowned_objects(state, image)} if state is not None else set()
+        for extra in extras:
+            if deleted or extra.where in disowned or not await self._is_known(extra, image, row):
+                garbage.add(extra, image)
+
+    async def _is_known(self, extra: Difference, image: BucketImage, row: ImageRow | None) -> bool:
+        """Whether a row or a manifest knows the revision of an object."""
+        for revision, folder in image.revisions.items():
+            if f"/{revision}/" not in extra.where:
+                continue
+            if row and revision in {group.revision for group in (row.request, row.current) if group}:
+                return True
+            manifests = [render.manifest for render in folder.renders.values() if render.manifest]
+            return any([await read_manifest(self._store, info.key) for info in manifests])
+        return False
+
+    async def _fold(self) -> Fold:
+        fold = Fold(self._settings.epoch)
+        for topic, add in ((Topic.COMMANDS, fold.add_commands), (Topic.EVENTS, fold.add_events)):
+            async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
+                start, end = await reader.beginnings(), await reader.ends()
+                with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
+                    async for batch in reader.read(start, end):
+                        add(batch)
+                        advance(len(batch))
+        return fold
+
+    async def _rows_without_objects(self, seen: set[UUID]) -> list[UUID]:
+        rows = await Rows.open(self._settings)
+        try:
+            return [
+                row.image_id
+                async for page in rows.scan(IMAGES)
+                for row in page
+                if row.image_id not in seen and row.uploaded_at and self._now - row.uploaded_at >= self._older_than
+            ]
+        finally:
+            await rows.close()
+
+    async def _expired_tombstones(self) -> list[str]:
+        """The bucket's lifecycle should have taken them; a store without one leaves them to us."""
+        limit = self._now - self._settings.tombstone_retention - timedelta(days=1)
+        return [info.key async for page in pages(self._store, TOMBSTONES) for info in page if info.modified < limit]

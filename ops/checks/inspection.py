@@ -1,0 +1,286 @@
+"""Reads log, index and bucket and finds every difference between them; what is under way is looked at again."""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from ops.bucket.listing import IMAGES, BucketImage, image_in, read_manifest, sort_objects, tombstones, walk_images
+from ops.checks.differences import (
+    Difference,
+    Kind,
+    check_manifests,
+    check_objects,
+    check_row,
+    check_unanswered,
+    checksums,
+    is_in_place,
+    missing_rows,
+)
+from ops.index.rows import IMAGE_TABLES, Rows
+from ops.log.dead_letters import DROPPED, dead_letter, settles
+from ops.log.fold import Fold, ImageState
+from ops.log.reader import Offsets, Record, TopicReader, span
+from ops.terminal.output import Output
+from processor.results import read_tombstone
+from shared.cassandra.index import CassandraIndex
+from shared.contract.keys import image_prefix, tombstone_key
+from shared.errors import NotFound, PoisonRecord
+from shared.s3.store import S3Store
+from shared.settings import Settings, Topic
+
+T = TypeVar("T")
+AT_ONCE = 32
+"""Images whose objects are read at the same time: bounds memory to some 32 originals."""
+
+
+class Inspection:
+    """One look at a deployment, or at one slice of its images. Methods raise Unavailable."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rows: Rows,
+        store: S3Store,
+        output: Output,
+        *,
+        grace: timedelta,
+        with_checksums: bool,
+        slice_number: int = 0,
+        slices: int = 1,
+    ) -> None:
+        self.fold = Fold(settings.epoch, slice_number, slices)
+        self.settings = settings
+        self.rows = rows
+        self.store = store
+        self._output = output
+        self._grace = grace
+        self._with_checksums = with_checksums
+        self._read: dict[Topic, Offsets] = {}
+        self._buried: set[UUID] = set()
+        self._letters: dict[str, tuple[str, int]] = {}
+        """Of the DLQ's open entries, by name: the image, or for a fence the owner, and the version."""
+        self._dead: dict[str, dict[int, str]] = {}
+        """The other way round: names, by what they are about and version."""
+
+    async def run(self) -> list[Difference]:
+        """Every difference as things are now; some may be of work under way, see `settled`.
+
+        The log is read first: what is written while this runs is later than it, and shows as a difference that is gone
+        at the second look.
+        """
+        await self.catch_up()
+        return [*await self._check_tables(), *await self._check_bucket(), *self._check_answers()]
+
+    async def settled(self, differences: Sequence[Difference], pause: float, looks: int = 3) -> list[Difference]:
+        """What is left of the differences after looking again, the log's news read each time."""
+        for _ in range(looks):
+            if not differences:
+                break
+            await asyncio.sleep(pause)
+            await self.catch_up()
+            differences = await self.look_again(differences)
+        return list(differences)
+
+    async def catch_up(self) -> None:
+        """Fold whatever was not folded yet: commands, then answers, then what is in the DLQ; list the tombstones."""
+        await self._fold_topic(Topic.COMMANDS, self.fold.add_commands)
+        await self._fold_topic(Topic.EVENTS, self.fold.add_events)
+        await self._fold_topic(Topic.DLQ, self._add_dead_letters)
+        self._buried = await tombstones(self.store)
+
+    async def _fold_topic(self, topic: Topic, add: Callable[[Sequence[Record]], None]) -> None:
+        async with TopicReader(self.settings, self.settings.topic(topic)) as reader:
+            start, end = self._read.get(topic) or await reader.beginnings(), await reader.ends()
+            if span(start, end):
+                with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
+                    async for batch in reader.read(start, end):
+                        add(batch)
+                        advance(len(batch))
+            self._read[topic] = end
+
+    def _add_dead_letters(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if (settled := settles(record)) is not None:
+                self._settle(f"{record.partition}:{settled[0]}", settled[1])
+                continue
+            letter = dead_letter(record)
+            about = letter.content["image_id"] or letter.content["owner"]
+            version = letter.header("dlq-version")
+            if about is not None and version is not None:
+                self._letters[letter.name] = about, int(version)
+                self._dead.setdefault(about, {})[int(version)] = letter.name
+
+    def _settle(self, name: str, action: str) -> None:
+        if name not in self._letters:
+            return
+        about, version = self._letters.pop(name)
+        if self._dead[about].get(version) == name:
+            del self._dead[about][version]
+        if action == DROPPED:
+            self.fold.give_up(about, version)
+
+    def _check_unanswered(self, state: ImageState) -> Iterable[Difference]:
+        image, owner = str(state.image_id), state.owner.key
+        dead = self._dead.get(image, {}) | self._dead.get(owner, {})
+        return check_unanswered(state, self.fold.fences.get(owner, {}), dead)
+
+    async def _check_tables(self) -> list[Difference]:
+        found: list[Difference] = []
+        shards = self.settings.day_shards
+        for table in IMAGE_TABLES:
+            in_place: set[UUID] = set()
+            with self._output.progress(f"Compare {table}", None) as advance:
+                async for page in self.rows.scan(table):
+                    for row in page:
+                        if self.fold.covers(row.image_id):
+                            state = self.fold.images.get(row.image_id)
+                            found += check_row(state, row, shards)
+                            if state is not None and is_in_place(state, row, shards):
+                                in_place.add(row.image_id)
+                    advance(len(page))
+            for state in self.fold:
+                if state.image_id not in in_place:
+                    found += [each for each in missing_rows(state, ()) if each.where == table]
+        return found + await self._check_days()
+
+    async def _check_days(self) -> list[Difference]:
+        index = await CassandraIndex.open(self.settings)
+        try:
+            stored = set(await index.days())
+        finally:
+            await index.close()
+        missing = sorted(self.fold.days - stored)
+        # A day that is listed and empty is harmless: deletions leave such days.
+        return [Difference(Kind.MISSING, "image_days", UUID(int=0), str(day)) for day in missing]
+
+    def _check_answers(self) -> list[Difference]:
+        return [each for state in self.fold for each in self._check_unanswered(state)]
+
+    async def _check_bucket(self) -> list[Difference]:
+        seen: set[UUID] = set()
+
+        async def covered() -> AsyncIterator[BucketImage]:
+            async for image in walk_images(self.store):
+                if self.fold.covers(image.image_id):
+                    seen.add(image.image_id)
+                    yield image
+
+        async def absent() -> AsyncIterator[BucketImage]:
+            for state in self.fold:
+                if state.image_id not in seen:
+                    yield BucketImage(state.image_id)
+
+        found: list[Difference] = []
+        with self._output.progress("Compare the bucket", None) as advance:
+            for images in (covered(), absent()):
+                async for differences in bounded(images, self._check_image, AT_ONCE):
+                    found += differences
+                    advance()
+        return found
+
+    async def _check_image(self, image: BucketImage) -> list[Difference]:
+        state, buried = self.fold.images.get(image.image_id), image.image_id in self._buried
+        now, stay = datetime.now(UTC), self.settings.tombstone_retention
+        found = list(check_objects(state, image, now=now, grace=self._grace, buried=buried, tombstones_stay=stay))
+        if buried and self._with_checksums:
+            found += await self._check_tombstone(image.image_id)
+        if state is not None and not state.is_removed:
+            manifests = {info.key: await read_manifest(self.store, info.key) for info in image.manifests()}
+            found += check_manifests(state, manifests)
+            if self._with_checksums:
+                found += await self._check_contents(state, image)
+        return found
+
+    async def _check_tombstone(self, image_id: UUID) -> list[Difference]:
+        try:
+            await read_tombstone(self.store, image_id)
+        except PoisonRecord as error:
+            return [Difference(Kind.WRONG, tombstone_key(image_id), image_id, str(error))]
+        return []
+
+    async def _check_contents(self, state: ImageState, image: BucketImage) -> list[Difference]:
+        found = []
+        for key, expected in checksums(state).items():
+            if key not in image.sizes:
+                continue
+            try:
+                data = await self.store.get(key)
+            except NotFound:
+                continue
+            actual = hashlib.sha256(data).hexdigest()
+            if actual != expected:
+                detail = f"SHA-256 {actual[:12]}..., the log says {expected[:12]}..."
+                found.append(Difference(Kind.CHECKSUM, key, image.image_id, detail))
+        return found
+
+    async def look_again(self, differences: Iterable[Difference]) -> list[Difference]:
+        """Differences of the same images, rows and folders as they are now, as far as the log was read."""
+        by_image: dict[UUID, list[Difference]] = defaultdict(list)
+        for each in differences:
+            by_image[each.image_id].append(each)
+        found: list[Difference] = []
+        for image_id, known in sorted(by_image.items()):
+            if image_id.int == 0:
+                found += await self._check_days()
+                found += await self._check_strange(known)
+                continue
+            state = self.fold.images.get(image_id)
+            image = sort_objects(image_id, await self.store.list(image_prefix(image_id)))
+            found += await self._check_image(image)
+            found += await self._check_rows(image_id, state, known)
+            found += self._check_unanswered(state) if state else []
+        return found
+
+    async def _check_strange(self, known: Iterable[Difference]) -> list[Difference]:
+        """What is in folders whose names are no ids."""
+        found: list[Difference] = []
+        for folder in sorted({each.where.split("/")[1] for each in known if each.where.startswith(IMAGES)}):
+            stored = await self.store.list(f"{IMAGES}{folder}")
+            image = image_in(folder, [info for info in stored if info.key.split("/")[1] == folder])
+            found += await self._check_image(image)
+        return found
+
+    async def _check_rows(
+        self, image_id: UUID, state: ImageState | None, known: Iterable[Difference]
+    ) -> list[Difference]:
+        """Rows where they should be, and where they were found."""
+        shards = self.settings.day_shards
+        places = [(each.where, each.key) for each in known if each.key is not None]
+        rows = await self.rows.of_image(image_id, state.owner if state else None, shards, places)
+        found = [each for row in rows for each in check_row(state, row, shards)]
+        if state is not None:
+            found += missing_rows(state, [row.table for row in rows if is_in_place(state, row, shards)])
+        return found
+
+
+async def bounded(
+    items: AsyncIterator[T], work: Callable[[T], Awaitable[list[Difference]]], at_once: int
+) -> AsyncIterator[list[Difference]]:
+    """Results of `work` on each item, as they come, with at most `at_once` under way."""
+    running: set[asyncio.Future[list[Difference]]] = set()
+    try:
+        async for item in items:
+            running.add(asyncio.ensure_future(work(item)))
+            if len(running) >= at_once:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    yield task.result()
+        while running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+
+
+def by_kind(differences: Iterable[Difference]) -> dict[str, int]:
+    """How many there are of each kind."""
+    counts: dict[str, int] = defaultdict(int)
+    for each in differences:
+        counts[each.kind.value] += 1
+    return dict(sorted(counts.items()))

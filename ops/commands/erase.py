@@ -1,0 +1,108 @@
+"""`imagepipe erase`: remove everything of an owner, for good, and certify it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from ops.connections import index, producer, run, store
+from ops.log.positions import parse_age
+from ops.log.unanswered import Unanswered
+from ops.owner_erasure import Eraser, View, certificate
+from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.terminal.output import DIFFERENCES_FOUND, Output
+from ops.terminal.owners import parse_owner
+from shared.cassandra.deployment import Keyspaces, keyspaces
+from shared.cassandra.session import connected
+from shared.contract.keys import Owner, image_prefix
+from shared.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(erase)
+
+
+def erase(
+    owner: Annotated[str, typer.Option(help="Whose images, such as user:1.")],
+    root: Root = None,
+    as_json: AsJson = False,
+    wait: Annotated[str, typer.Option(help="How long the processor may take to delete the objects and answer.")] = "5m",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Clear an owner so that no replay, redrive or rebuild brings anything back, and print a certificate.
+
+    Needs running processors: they delete the objects and answer the deletes. Safe to repeat after Ctrl-C or an outage;
+    a repetition certifies again. The certificate says by when the owner key and file names have left the topics by
+    themselves.
+    """
+    settings, output = load_settings(root), Output(as_json)
+    document = run(_erase(settings, parse_owner(owner), parse_age(wait), output, dry_run, yes))
+    output.document(document, _lines(document))
+    if not dry_run and not document["complete"]:
+        raise typer.Exit(DIFFERENCES_FOUND)
+
+
+async def _erase(
+    settings: Settings, owner: Owner, patience: timedelta, output: Output, dry_run: bool, yes: bool
+) -> dict[str, Any]:
+    known = await asyncio.to_thread(_keyspaces, settings)
+    async with _views(settings, known) as views, store(settings) as bucket, producer(settings) as sender:
+        eraser = Eraser(settings, owner, views, bucket, sender, output)
+        unanswered = await Unanswered.from_now(settings, owner)
+        traces = await eraser.find()
+        objects = {"objects": 0, "incoming_objects": len(traces.incoming)}
+        for image_id in traces.images:
+            objects["objects"] += len(await bucket.list(image_prefix(image_id)))
+        plan = [
+            f"Erase {owner.key}: {len(traces.images):,} images with {objects['objects']:,} objects, "
+            f"{len(traces.incoming):,} incoming objects, {len(traces.event_keys):,} event keys, "
+            f"{len(traces.dead_letters):,} entries of the DLQ.",
+            f"Rows go from {', '.join(known.own)}.",
+            *([f"Not touched: {', '.join(known.others)}."] if known.others else []),
+            "This cannot be undone.",
+        ]
+        if not output.confirmed(plan, dry_run=dry_run, yes=yes):
+            return {"owner": owner.key, "complete": False, "images": sorted(map(str, traces.images))}
+        await eraser.clear(traces)
+        await eraser.wait_until_gone(traces.images, unanswered, patience)
+        # With the answers that came meanwhile, whose keys are to be nulled too.
+        final = await eraser.find()
+        await eraser.forget(final)
+        return certificate(settings, owner, final, objects, known, await eraser.left(final.images))
+
+
+def _keyspaces(settings: Settings) -> Keyspaces:
+    with connected(settings, settings.cassandra_keyspace) as session:
+        return keyspaces(session, settings)
+
+
+@asynccontextmanager
+async def _views(settings: Settings, known: Keyspaces) -> AsyncIterator[list[View]]:
+    async with AsyncExitStack() as stack:
+        views = []
+        for keyspace, shards in known.own.items():
+            its_own = settings.model_copy(update={"day_shards": shards})
+            views.append(View(await stack.enter_async_context(index(its_own, keyspace)), shards))
+        yield views
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    if "gone_by" not in document:
+        return ["Nothing was changed."]
+    where = document["keyspaces"]
+    lines = [
+        f"Certificate of erasure: {document['owner']}, {document['time']}",
+        f"  images:                {len(document['images']):,}",
+        *(f"  {name.replace('_', ' ') + ':':<22} {count:,}" for name, count in document["removed"].items()),
+        *(
+            f"  keyspaces {name.replace('_', ' ') + ':':<12} {', '.join(found) or 'none'}"
+            for name, found in where.items()
+        ),
+        f"  complete:              {'yes' if document['complete'] else 'NO, left: ' + str(document['left'])}",
+    ]
+    return lines + [f"  gone from {place} by {day}" for place, day in document["gone_by"].items()]

@@ -1,0 +1,116 @@
+"""`imagepipe gc`: what is superseded, and what nothing knows any more."""
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ops.bucket.sweeper import Sweeper, Swept
+from ops.checks.garbage import Collector, Garbage
+from ops.connections import run, store
+from ops.log.positions import parse_age
+from ops.terminal.environment import AsJson, Root, Yes, load_settings
+from ops.terminal.output import Output
+from shared.errors import ConfigurationError, Unavailable
+from shared.settings import Settings
+
+LEAST_AGE = timedelta(hours=1)
+"""A request that is under way for longer has failed: the gateway waits for seconds, a client's retry for minutes."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(gc)
+
+
+def gc(
+    root: Root = None,
+    as_json: AsJson = False,
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="Only the sweep, which is safe at any time.")
+    ] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete what was found; without it this is a report.")] = False,
+    older_than: Annotated[str, typer.Option(help="Judge objects of unknown origin from this age on.")] = "24h",
+    every: Annotated[
+        str | None, typer.Option(help="With --superseded: sweep again after this long, such as 10m, until Ctrl-C.")
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Report what could be deleted, or delete it with --apply.
+
+    Superseded revisions and renders go an hour (SWEEP_DELAY) after the newer one was ready. Without --superseded also
+    objects that no row, command or manifest knows, what is left of deleted images, tombstones past their time, and
+    (only reported) rows without objects.
+    """
+    settings, output, age = load_settings(root), Output(as_json), parse_age(older_than)
+    if age < LEAST_AGE:
+        raise ConfigurationError("--older-than must be at least 1h: younger objects may belong to a request under way")
+    if every is not None:
+        if not superseded:
+            raise ConfigurationError("--every needs --superseded: the rest is for people to look at")
+        run(_sweep_for_ever(settings, output, apply, parse_age(every)))
+    if superseded:
+        swept, garbage, applied = run(_sweep(settings, output, apply)), None, apply
+    else:
+        swept, garbage, applied = run(_collect(settings, output, age, apply, yes))
+    output.document(_document(swept, garbage, applied), _lines(swept, garbage, applied))
+
+
+async def _sweep(settings: Settings, output: Output, apply: bool) -> Swept:
+    async with store(settings) as bucket:
+        return await Sweeper(settings, bucket, output).run(apply)
+
+
+async def _sweep_for_ever(settings: Settings, output: Output, apply: bool, pause: timedelta) -> NoReturn:
+    while True:
+        try:
+            swept = await _sweep(settings, output, apply)
+        except Unavailable as error:
+            # An outage: what could not be swept now is there the next time.
+            output.say(f"not swept: {error}")
+        else:
+            output.document(_document(swept, None, apply), _lines(swept, None, apply))
+        await asyncio.sleep(pause.total_seconds())
+
+
+async def _collect(
+    settings: Settings, output: Output, age: timedelta, apply: bool, yes: bool
+) -> tuple[Swept, Garbage, bool]:
+    async with store(settings) as bucket:
+        sweeper = Sweeper(settings, bucket, output)
+        swept = await sweeper.run(apply=False)
+        garbage = await Collector(settings, bucket, output, age).run()
+        doomed = [*garbage.objects, *garbage.expired_tombstones]
+        wanted = apply and bool(doomed or swept.keys)
+        applied = wanted and output.confirmed(_lines(swept, garbage, False), dry_run=False, yes=yes)
+        if applied:
+            await sweeper.run(apply=True)
+            await bucket.delete(doomed)
+        return swept, garbage, applied
+
+
+def _document(swept: Swept, garbage: Garbage | None, applied: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "applied": applied,
+        "superseded": {"images": swept.images, "objects": swept.objects, "bytes": swept.size, "keys": swept.keys},
+    }
+    if garbage is not None:
+        document |= {
+            "unknown": {"objects": garbage.objects, "bytes": garbage.size},
+            "rows_without_objects": garbage.rows_without_objects,
+            "expired_tombstones": garbage.expired_tombstones,
+        }
+    return document
+
+
+def _lines(swept: Swept, garbage: Garbage | None, applied: bool) -> list[str]:
+    verb = "deleted" if applied else "could go"
+    lines = [f"superseded: {swept.objects:,} objects of {swept.images:,} images ({swept.size / 1e6:.1f} MB) {verb}"]
+    if garbage is None:
+        return lines
+    lines += [f"unknown: {key} ({reason}) {verb}" for key, reason in garbage.objects.items()]
+    lines += [f"tombstone past its time: {key} {verb}" for key in garbage.expired_tombstones]
+    lines += [f"row without objects: {image_id} (see imagepipe verify)" for image_id in garbage.rows_without_objects]
+    lines.append(f"unknown objects: {len(garbage.objects):,} ({garbage.size / 1e6:.1f} MB) {verb}")
+    return lines

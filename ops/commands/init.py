@@ -1,0 +1,57 @@
+"""`imagepipe init`: whatever must be there before a service starts. Run it before each roll-out, or at every start."""
+
+import asyncio
+
+import typer
+
+from ops.connections import run
+from ops.terminal.environment import AsJson, Root, load_settings
+from ops.terminal.output import Output
+from shared.cassandra.schema import apply_schema
+from shared.errors import ConfigurationError
+from shared.kafka.topics import apply_topics
+from shared.s3.store import apply_bucket
+from shared.settings import Settings
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the command."""
+    parent.command("init")(command)
+
+
+def command(root: Root = None, as_json: AsJson = False) -> None:
+    """Create topics, keyspace, tables and bucket, or bring them in line. Asks nothing and is safe to repeat."""
+    settings = load_settings(root)
+    migrations = run(init(settings))
+    bucket = settings.s3_bucket if settings.s3_manage_bucket else None
+    Output(as_json).document(
+        {"keyspace": settings.cassandra_keyspace, "migrations": migrations, "bucket": bucket},
+        [
+            "The topics are in line.",
+            f"Keyspace {settings.cassandra_keyspace}: {len(migrations)} migrations were run.",
+            f"Bucket {bucket} is in line." if bucket else "The bucket was left alone (S3_MANAGE_BUCKET).",
+        ],
+    )
+
+
+async def init(settings: Settings) -> list[str]:
+    """Apply topics, schema and bucket; returns the names of the migrations that were run. Idempotent.
+
+    Raises ConfigurationError or Unavailable; what was applied before stays, and the next call goes on.
+    """
+    await apply_topics(settings)
+    migrations = await asyncio.to_thread(apply_schema, settings)
+    if settings.s3_manage_bucket:
+        await asyncio.to_thread(_apply_bucket, settings)
+    return migrations
+
+
+def _apply_bucket(settings: Settings) -> None:
+    secret = settings.s3_admin_secret_access_key
+    try:
+        apply_bucket(settings, settings.s3_admin_access_key_id, secret.get_secret_value() if secret else None)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error} The services' own key may not make a bucket: give S3_ADMIN_ACCESS_KEY_ID and "
+            "S3_ADMIN_SECRET_ACCESS_KEY, or S3_MANAGE_BUCKET=false where it is made by other means."
+        ) from error

@@ -1,0 +1,81 @@
+"""`imagepipe lag`: how far each consumer group is behind, how fast it goes, and how long its oldest record waits."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from aiokafka import TopicPartition
+
+from ops.connections import run
+from ops.log.consumer_groups import committed_offsets
+from ops.log.reader import TopicReader
+from ops.terminal.environment import AsJson, Root, load_settings
+from ops.terminal.output import Output
+from shared.settings import Settings, Topic
+
+Committed = Mapping[str, Mapping[TopicPartition, int]]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(lag)
+
+
+def lag(
+    root: Root = None,
+    as_json: AsJson = False,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to watch for the rate.")] = 2.0,
+) -> None:
+    """Show each consumer group's lag, throughput and the age of its oldest record that is not settled."""
+    rows = run(measure(load_settings(root), seconds))
+    Output(as_json).table(["group", "topic", "lag", "records_per_second", "oldest_seconds"], rows)
+
+
+async def measure(settings: Settings, seconds: float) -> list[dict[str, Any]]:
+    """One row per group and topic of this deployment. Raises Unavailable, KafkaError."""
+    before, started = await committed_offsets(settings), time.monotonic()
+    await asyncio.sleep(seconds)
+    after, elapsed = await committed_offsets(settings), time.monotonic() - started
+    rows = []
+    for topic in Topic:
+        name = settings.topic(topic)
+        async with TopicReader(settings, name) as reader:
+            beginnings, ends = await reader.beginnings(), await reader.ends()
+            for group in sorted(after):
+                # A position that retention has overtaken waits for what is still there.
+                now = {p: max(offset, beginnings[p]) for p, offset in _of_topic(after[group], name).items()}
+                if not now:
+                    continue
+                earlier = _of_topic(before.get(group, {}), name)
+                moved = sum(offset - earlier.get(p, offset) for p, offset in now.items())
+                waiting = {p: offset for p, offset in now.items() if offset < ends[p]}
+                rows.append(
+                    {
+                        "group": group,
+                        "topic": name,
+                        "lag": sum(ends[p] - offset for p, offset in waiting.items()),
+                        "records_per_second": round(max(0, moved) / elapsed, 1),
+                        "oldest_seconds": await _oldest(reader, waiting, ends),
+                        "partitions": [
+                            {"partition": p, "committed": offset, "end": ends[p]} for p, offset in sorted(now.items())
+                        ],
+                    }
+                )
+    return rows
+
+
+def _of_topic(offsets: Mapping[TopicPartition, int], topic: str) -> dict[int, int]:
+    return {place.partition: offset for place, offset in offsets.items() if place.topic == topic}
+
+
+async def _oldest(reader: TopicReader, waiting: dict[int, int], ends: dict[int, int]) -> float | None:
+    """Age in seconds of the oldest record at or after these positions; None where nothing waits."""
+    first: dict[int, int] = {}
+    async for batch in reader.read(waiting, ends):
+        for record in batch:
+            first.setdefault(record.partition, record.timestamp)
+        if len(first) == len(waiting):
+            break
+    return round(time.time() - min(first.values()) / 1000, 1) if first else None

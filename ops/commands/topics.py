@@ -1,0 +1,148 @@
+"""`imagepipe topics`: create the topics, keep their settings in line with one committed definition, go on in others."""
+
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+import typer
+
+from ops.connections import producer, run
+from ops.log.copy import TopicCopy, source_settings
+from ops.log.reader import TopicReader, span
+from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.terminal.output import DIFFERENCES_FOUND, Output
+from shared.errors import ConfigurationError
+from shared.kafka.topics import TopicPlan, apply_topics, plan_topics, require_topics
+from shared.settings import Settings, Topic
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Create the topics and keep their settings in line. The number of partitions is fixed for ever: it decides "
+    "which commands are in order with each other.",
+)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands."""
+    parent.add_typer(app, name="topics")
+
+
+@app.command()
+def plan(root: Root = None, as_json: AsJson = False) -> None:
+    """Show what `apply` would do. Exit code 1 when there is something to do."""
+    plans = run(plan_topics(load_settings(root)))
+    Output(as_json).document([_document(each) for each in plans], [line for each in plans for line in _lines(each)])
+    if any(each.action != "keep" for each in plans):
+        raise typer.Exit(DIFFERENCES_FOUND)
+
+
+@app.command("apply")
+def apply_(root: Root = None, as_json: AsJson = False, dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Create missing topics and set the settings of the others. Safe to repeat."""
+    settings, output = load_settings(root), Output(as_json)
+    plans = run(plan_topics(settings))
+    refused = [each.refusal for each in plans if each.refusal]
+    if refused:
+        raise ConfigurationError("; ".join(refused))
+    todo = [each for each in plans if each.action != "keep"]
+    lines = [line for each in todo for line in _lines(each)]
+    done = bool(todo) and output.confirmed(lines, dry_run=dry_run, yes=yes)
+    if done:
+        run(apply_topics(settings))
+    summary = f"{len(todo)} topics were brought in line." if done else "Nothing was changed."
+    output.document({"applied": done, "topics": [_document(each) for each in plans]}, [summary])
+
+
+@app.command()
+def describe(root: Root = None, as_json: AsJson = False) -> None:
+    """Show each topic's partitions, replicas, number of records and settings."""
+    rows = run(_describe(load_settings(root)))
+    Output(as_json).table(["topic", "partitions", "replicas", "offsets", "settings"], rows)
+
+
+async def _describe(settings: Settings) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for plan, topic in zip(await plan_topics(settings), Topic, strict=True):
+        if plan.partitions is None:
+            rows.append({"topic": plan.spec.name, "partitions": None, "settings": "missing: imagepipe topics apply"})
+            continue
+        async with TopicReader(settings, settings.topic(topic)) as reader:
+            beginnings, ends = await reader.beginnings(), await reader.ends()
+        now = plan.spec.config | {name: is_ or "default" for name, (is_, _) in plan.changes.items()}
+        rows.append(
+            {
+                "topic": plan.spec.name,
+                "partitions": plan.partitions,
+                "replicas": plan.replication_factor,
+                # Kept and compacted away alike: a broker does not count records.
+                "offsets": sum(ends.values()) - sum(beginnings.values()),
+                "settings": " ".join(f"{name}={value}" for name, value in sorted(now.items())),
+            }
+        )
+    return rows
+
+
+@app.command()
+def copy(
+    prefix: Annotated[str, typer.Option("--from-prefix", help="TOPIC_PREFIX of the topics to copy; may be empty.")],
+    epoch: Annotated[int, typer.Option("--from-epoch", min=1, help="EPOCH that they were written with.")],
+    servers: Annotated[
+        str | None,
+        typer.Option("--from-servers", help="Another cluster's host:port,host:port; logins and TLS are the settings'."),
+    ] = None,
+    root: Root = None,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Copy commands and events from other topics into these, for example to go on with more partitions.
+
+    TOPIC_PREFIX, TOPIC_PARTITIONS and a higher EPOCH are set already, and nobody writes to the old topics any more.
+    Versions stay, so nothing is done twice and order holds. Safe to repeat. See docs/runbooks/more-partitions.md.
+    """
+    settings, output = load_settings(root), Output(as_json)
+    source = source_settings(settings, prefix, epoch, servers)
+    counts = run(_copy(source, settings, output, dry_run, yes))
+    if counts is None:
+        output.document({"copied": False}, ["Nothing was changed."])
+        return
+    document = {"copied": True} | {each: counts[each] for each in ("commands", "events", "poison")}
+    summary = f"{counts['commands']:,} commands and {counts['events']:,} events were copied."
+    output.document(document, [summary, f"{counts['poison']:,} records that nobody can read were left behind."])
+
+
+async def _copy(source: Settings, target: Settings, output: Output, dry_run: bool, yes: bool) -> Counter[str] | None:
+    await require_topics(target)
+    async with AsyncExitStack() as stack:
+        readers = {
+            topic: await stack.enter_async_context(TopicReader(source, source.topic(topic)))
+            for topic in (Topic.COMMANDS, Topic.EVENTS)
+        }
+        counts = {topic: span(await reader.beginnings(), await reader.ends()) for topic, reader in readers.items()}
+        plan = [
+            f"{count:,} offsets from {source.topic(topic)} to {target.topic(topic)}" for topic, count in counts.items()
+        ]
+        if not output.confirmed(plan, dry_run=dry_run, yes=yes):
+            return None
+        copying = TopicCopy(source, target, await stack.enter_async_context(producer(target)))
+        for topic, reader in readers.items():
+            with output.progress(f"Copying {source.topic(topic)}", counts[topic]) as advance:
+                await copying.run(reader, topic, advance)
+        return copying.counts
+
+
+def _document(plan: TopicPlan) -> dict[str, Any]:
+    return {
+        "topic": plan.spec.name,
+        "action": plan.action,
+        "partitions": {"is": plan.partitions, "should_be": plan.spec.partitions},
+        "changes": {name: {"is": is_, "should_be": should} for name, (is_, should) in plan.changes.items()},
+        "refusal": plan.refusal,
+    }
+
+
+def _lines(plan: TopicPlan) -> list[str]:
+    if plan.refusal:
+        return [f"refuse  {plan.refusal}"]
+    lines = [f"{plan.action:<7} {plan.spec.name} ({plan.spec.partitions} partitions)"]
+    return lines + [f"        {name}: {is_} -> {should}" for name, (is_, should) in plan.changes.items()]

@@ -1,0 +1,1 @@
+"""Reads and rebuilds the index."""

@@ -1,0 +1,191 @@
+"""Rebuilds the index in a keyspace of its own: from the log, or from the manifests where even the log is gone."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from ops.bucket.listing import BucketImage, read_manifest, tombstones, walk_images
+from ops.index.rows import IMAGE_TABLES, Rows, StoredRow, state_writes
+from ops.log.fold import Fold, ImageState
+from ops.log.reader import Offsets, Record, TopicReader, read_command, span
+from ops.parallel import in_parallel
+from ops.terminal.output import Output
+from shared.cassandra.index import CassandraIndex
+from shared.contract.events import OwnerCleared, decode_event
+from shared.errors import PoisonRecord
+from shared.read_model.tables import DAYS, DAYS_BUCKET, Insert, Write, command_writes, event_writes
+from shared.s3.store import S3Store
+from shared.settings import Settings, Topic
+
+AT_ONCE = 64
+"""Images whose writes are under way at the same time, some nine writes each."""
+
+
+@dataclass
+class Rebuilt:
+    """What a rebuild has done. `positions` is how far each topic was read."""
+
+    records: int = 0
+    images: int = 0
+    skipped_deleted: int = 0
+    originals_without_manifest: int = 0
+    positions: dict[Topic, Offsets] = field(default_factory=dict)
+
+
+class Rebuild:
+    """Writes one keyspace. Every write is at its version of the log: all of it may be repeated. Raises Unavailable."""
+
+    def __init__(self, settings: Settings, target: CassandraIndex, store: S3Store, output: Output) -> None:
+        self._settings = settings
+        self.target = target
+        self._store = store
+        self._output = output
+        self._buried: set[UUID] = set()
+        self.done = Rebuilt()
+
+    async def from_log(self, slices: int) -> None:
+        """Fold the log, in slices of the images, and write each image's rows as they are at its end.
+
+        Tombstoned images are skipped before anything is written (invariant 6); those that the log itself says are
+        deleted get their deletion.
+        """
+        self._buried = await tombstones(self._store)
+        for number in range(slices):
+            fold = Fold(self._settings.epoch, number, slices)
+            await self._read(Topic.COMMANDS, fold.add_commands)
+            await self._read(Topic.EVENTS, fold.add_events)
+            await self._write_fold(fold)
+
+    async def _read(self, topic: Topic, add: Callable[[Iterable[Record]], None]) -> None:
+        async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
+            start, end = await reader.beginnings(), await reader.ends()
+            # Later slices stop where the first did, so that following begins at one place for all.
+            end = self.done.positions.setdefault(topic, end)  # type: ignore[assignment]
+            with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
+                async for batch in reader.read(start, end):
+                    add(batch)
+                    advance(len(batch))
+                    self.done.records += len(batch)
+
+    async def _write_fold(self, fold: Fold) -> None:
+        days = [Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, 1) for day in fold.days]
+        await self.target.apply(days)
+        with self._output.progress("Write images", len(fold.images)) as advance:
+
+            async def write(state: ImageState) -> None:
+                if state.image_id in self._buried and not state.is_removed:
+                    self.done.skipped_deleted += 1
+                else:
+                    await self.target.apply(state_writes(state, self._settings.day_shards))
+                    self.done.images += not state.is_removed
+                advance()
+
+            await in_parallel(fold, write, AT_ONCE)
+
+    async def from_bucket(self) -> None:
+        """Write the rows of every manifest. What was never rendered has none, and is counted."""
+        self._buried = await tombstones(self._store)
+
+        async def write(image: BucketImage) -> None:
+            if image.image_id in self._buried:
+                self.done.skipped_deleted += 1
+                return
+            await self._write_manifests(image)
+
+        with self._output.progress("Read manifests", None) as advance:
+
+            async def images() -> AsyncIterator[BucketImage]:
+                async for image in walk_images(self._store):
+                    yield image
+                    advance()
+
+            await in_parallel(images(), write, AT_ONCE)
+
+    async def _write_manifests(self, image: BucketImage) -> None:
+        writes: list[Write] = []
+        for info in image.manifests():
+            manifest = await read_manifest(self._store, info.key)
+            if manifest is not None:
+                writes += event_writes(manifest.event, self._settings.day_shards)
+                self.done.records += 1
+        if not writes:
+            self.done.originals_without_manifest += 1
+            return
+        await self.target.apply(writes)
+        self.done.images += 1
+
+    async def follow(self, targets: Iterable[CassandraIndex]) -> int:
+        """Apply what the log has got since, to all targets; returns how many records that was."""
+        applied = 0
+        writers = list(targets)
+        for topic in (Topic.COMMANDS, Topic.EVENTS):
+            async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
+                start, end = self.done.positions[topic], await reader.ends()
+                async for batch in reader.read(start, end):
+                    writes = [write for record in batch for write in self._writes(topic, record)]
+                    for target in writers:
+                        await in_parallel(writes, lambda write, to=target: to.apply([write]), 8 * AT_ONCE)  # type: ignore[misc]
+                    applied += len(batch)
+                self.done.positions[topic] = end
+        self.done.records += applied
+        return applied
+
+    def _writes(self, topic: Topic, record: Record) -> list[Write]:
+        with suppress(PoisonRecord):
+            if topic is Topic.EVENTS:
+                return event_writes(decode_event(record.value), self._settings.day_shards) if record.value else []
+            command, version = read_command(record, self._settings.epoch)
+            # The fence's effects are the live indexer's: its deletions are in the log.
+            return (
+                [] if isinstance(command, OwnerCleared) else command_writes(command, version, self._settings.day_shards)
+            )
+        return []
+
+
+@dataclass(frozen=True)
+class RowDifference:
+    """A row that is not the same in both keyspaces."""
+
+    kind: str
+    table: str
+    image_id: UUID
+
+    def document(self) -> dict[str, str]:
+        """For JSON."""
+        return {"kind": self.kind, "table": self.table, "image_id": str(self.image_id)}
+
+
+async def compare(settings: Settings, live: str, rebuilt: str, output: Output) -> list[RowDifference]:
+    """Rows that differ between the live and the rebuilt keyspace, values and timestamps alike.
+
+    Memory: a digest per row, some 150 bytes. What differs is read a second time, since live traffic goes on.
+    """
+    old, new = await Rows.open(settings, live), await Rows.open(settings, rebuilt)
+    try:
+        found: list[RowDifference] = []
+        for table in IMAGE_TABLES:
+            with output.progress(f"Compare {table}", None) as advance:
+                rows: dict[tuple[Any, ...], tuple[UUID, bytes]] = {}
+                async for page in new.scan(table):
+                    rows |= {row.key: (row.image_id, digest(row)) for row in page}
+                async for page in old.scan(table):
+                    for row in page:
+                        there = rows.pop(row.key, None)
+                        if there is None:
+                            found.append(RowDifference("only in the live one", table, row.image_id))
+                        elif there[1] != digest(row):
+                            found.append(RowDifference("different", table, row.image_id))
+                    advance(len(page))
+                found += [RowDifference("only in the rebuilt one", table, image_id) for image_id, _ in rows.values()]
+        return found
+    finally:
+        await old.close()
+        await new.close()
+
+
+def digest(row: StoredRow) -> bytes:
+    """Fingerprint of a row's values and timestamps."""
+    return hashlib.blake2b(repr(sorted(row.cells.items())).encode(), digest_size=16).digest()

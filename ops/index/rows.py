@@ -1,0 +1,180 @@
+"""Rows of the index with the timestamps they were written at, by whole tables or by image."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from cassandra.cluster import Session
+from cassandra.query import SimpleStatement
+from pydantic import ValidationError
+
+from ops.log.fold import GROUPS, ImageState, pack, unpack
+from shared.cassandra.deployment import live_keyspace
+from shared.cassandra.session import connect, engine_errors
+from shared.contract.events import Current, Request
+from shared.contract.keys import Owner, day_of, shard_of, uploaded_at
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, PRIMARY_KEYS, Delete, Insert, Outcome, Write
+from shared.settings import Settings
+
+IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
+PAGE = 1000
+"""Rows held at a time: about 3 MB."""
+Place = tuple[str, tuple[Any, ...]]
+"""A table, and a primary key in it."""
+UNREADABLE = b""
+"""In place of a value that is none of ours: equal to nothing that the log says."""
+_MODELS: Mapping[str, type[Request] | type[Current]] = {"request": Request, "current": Current}
+_COLUMNS = "image_id, owner_type, owner_id, uploaded_at, " + ", ".join(
+    f"{name}, WRITETIME({name}) AS {name}_at" for name in GROUPS
+)
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """One row. `cells` maps column groups to (timestamp, packed value); absent ones are null."""
+
+    table: str
+    key: tuple[Any, ...]
+    image_id: UUID
+    owner: Owner
+    uploaded_at: datetime | None
+    cells: Mapping[str, tuple[int, Any]]
+
+
+def key_in(table: str, image_id: UUID, owner: Owner, shards: int) -> tuple[Any, ...]:
+    """Primary key of an image's row in a table."""
+    if table == IMAGES:
+        return (image_id,)
+    if table == BY_OWNER:
+        return (owner.type, owner.id, image_id)
+    return (day_of(image_id), shard_of(image_id, shards), image_id)
+
+
+def state_writes(state: ImageState, shards: int, tables: Sequence[str] = IMAGE_TABLES) -> list[Write]:
+    """Writes that bring the image's rows to its folded state: the columns of one version in one write.
+
+    An image that is gone is deleted at its version also where it never was: an answer that comes late must lose.
+    """
+    keys = {
+        table: dict(zip(PRIMARY_KEYS[table], key_in(table, state.image_id, state.owner, shards), strict=True))
+        for table in tables
+    }
+    writes: list[Write] = []
+    if state.deleted >= 0:
+        writes += [Delete(table, key, state.deleted) for table, key in keys.items()]
+    groups: dict[int, dict[str, Any]] = {}
+    for name, cell in state.live().items():
+        groups.setdefault(cell.version, {})[name] = unpack(name, cell.values[0])
+    common = {
+        "image_id": state.image_id, "owner_type": state.owner.type, "owner_id": state.owner.id,
+        "uploaded_at": uploaded_at(state.image_id),
+    }  # fmt: skip
+    for version, columns in groups.items():
+        writes += [Insert(table, {**common, **key, **columns}, version) for table, key in keys.items()]
+    return writes
+
+
+class Rows:
+    """Reads rows of one keyspace; blocking calls of the driver run in a thread. Methods raise Unavailable."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._by_key = {
+            table: session.prepare(
+                f"SELECT {_columns(table)} FROM {table} WHERE "
+                + " AND ".join(f"{name} = ?" for name in PRIMARY_KEYS[table])
+            )
+            for table in IMAGE_TABLES
+        }
+
+    @classmethod
+    async def open(cls, settings: Settings, keyspace: str | None = None) -> "Rows":
+        """Connect to a keyspace, by default the live one. Raises ConfigurationError where there is none."""
+        return await asyncio.to_thread(cls._open, settings, keyspace)
+
+    @classmethod
+    def _open(cls, settings: Settings, keyspace: str | None) -> "Rows":
+        session = connect(settings, keyspace or settings.cassandra_keyspace)
+        live = keyspace or live_keyspace(session, settings)
+        if live != session.keyspace:
+            session.set_keyspace(live)
+        return cls(session)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await asyncio.to_thread(self._session.cluster.shutdown)
+
+    async def scan(self, table: str) -> AsyncIterator[Sequence[StoredRow]]:
+        """The whole table in pages, the next one fetched while one is worked on."""
+        statement = SimpleStatement(f"SELECT {_columns(table)} FROM {table}", fetch_size=PAGE)
+        following = asyncio.create_task(asyncio.to_thread(self._page, statement, None))
+        try:
+            while True:
+                found, state = await following
+                if state is not None:
+                    following = asyncio.create_task(asyncio.to_thread(self._page, statement, state))
+                yield [_stored(table, row) for row in found]
+                if state is None:
+                    return
+        finally:
+            following.cancel()
+
+    async def of_image(
+        self, image_id: UUID, owner: Owner | None, shards: int, places: Iterable[Place] = ()
+    ) -> list[StoredRow]:
+        """The image's rows in all tables, and those at other places. Without an owner: that of the row in `images`."""
+        return await asyncio.to_thread(self._of_image, image_id, owner, shards, set(places))
+
+    def _of_image(self, image_id: UUID, owner: Owner | None, shards: int, places: set[Place]) -> list[StoredRow]:
+        found: list[StoredRow] = []
+        with engine_errors():
+            # IMAGES comes first, and tells the owner.
+            for table, statement in self._by_key.items():
+                known = owner or (found[0].owner if found else Owner.of_image(image_id))
+                own = key_in(table, image_id, known, shards)
+                for key in (own, *(key for name, key in places if name == table and key != own)):
+                    found += [_stored(table, row) for row in self._session.execute(statement, key)]
+        return found
+
+    def _page(self, statement: SimpleStatement, state: bytes | None) -> tuple[list[Any], bytes | None]:
+        with engine_errors():
+            result = self._session.execute(statement, paging_state=state)
+            return list(result.current_rows), result.paging_state
+
+
+def _columns(table: str) -> str:
+    return f"day, shard, {_COLUMNS}" if table == BY_DAY else _COLUMNS
+
+
+def _stored(table: str, row: Any) -> StoredRow:
+    cells = {}
+    for name in GROUPS:
+        value = getattr(row, name)
+        if value is not None:
+            cells[name] = (getattr(row, f"{name}_at"), _value(name, value))
+    key = tuple(getattr(row, name) for name in PRIMARY_KEYS[table])
+    if table == BY_DAY:
+        key = (row.day.date(), row.shard, row.image_id)
+    moment = row.uploaded_at and row.uploaded_at.replace(tzinfo=UTC)
+    return StoredRow(table, key, row.image_id, _owner(row), moment, cells)
+
+
+def _owner(row: Any) -> Owner:
+    """The row's owner; the image itself where it names none that there can be."""
+    try:
+        return Owner(type=row.owner_type, id=row.owner_id)
+    except ValidationError:
+        return Owner.of_image(row.image_id)
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "outcome":
+        return Outcome(*value)
+    model = _MODELS.get(name)
+    try:
+        return pack(model.model_validate(value, from_attributes=True)) if model else value
+    except ValidationError:
+        return UNREADABLE

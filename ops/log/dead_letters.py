@@ -1,0 +1,193 @@
+"""The DLQ as ops see it: its entries, and markers that say which were redriven or dropped.
+
+A record of a log cannot be taken out. So what is settled gets a marker in the same partition, a record without a value
+whose header names the entry; it ages out after the entry that it settles.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.commands.tail import summary
+from ops.log.reader import Record, TopicReader, span
+from shared.contract.events import VERSION_HEADER, Deleted, Headers, OwnerCleared, bounded, decode_command, encode
+from shared.contract.keys import command_version, tombstone_key
+from shared.errors import NotFound, PoisonRecord
+from shared.kafka.producer import Producer
+from shared.ports import ObjectStore
+from shared.settings import Settings, Topic
+
+SETTLES_HEADER = "dlq-settles"
+"""On a marker: the offset, in the marker's own partition, of the entry that is settled."""
+ACTION_HEADER = "dlq-action"
+"""On a marker: `redriven`, `dropped`, or `skipped` for an image that is deleted for good."""
+DROPPED = "dropped"
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """An entry that is not settled. `source` is the topic it came from, `reason` the error that sent it here."""
+
+    partition: int
+    offset: int
+    time: datetime
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    content: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`partition:offset`, by which people name it."""
+        return f"{self.partition}:{self.offset}"
+
+    def header(self, name: str) -> str | None:
+        """Last value of a header: the DLQ's own follow the record's."""
+        values = [value for key, value in self.headers if key == name]
+        return values[-1].decode(errors="replace") if values else None
+
+    @property
+    def reason(self) -> str:
+        """Why it is here."""
+        return self.header("dlq-error") or "unknown"
+
+    def document(self) -> dict[str, Any]:
+        """What a list shows."""
+        return {
+            "entry": self.name,
+            "time": self.time.isoformat(timespec="seconds"),
+            "type": self.content["type"],
+            "owner": self.content["owner"],
+            "image_id": self.content["image_id"],
+            "error": self.reason,
+            "attempts": int(self.header("dlq-attempts") or 0),
+            "source": f"{self.header('dlq-source-topic')} "
+            f"{self.header('dlq-source-partition')}:{self.header('dlq-source-offset')}",
+        }
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which entries are meant; empty fields match all."""
+
+    names: frozenset[str] = frozenset()
+    since: datetime | None = None
+    error: str | None = None
+    owner: str | None = None
+
+    def __call__(self, letter: DeadLetter) -> bool:
+        """Whether this entry is meant."""
+        return (
+            (not self.names or letter.name in self.names)
+            and (self.since is None or letter.time >= self.since)
+            and (self.error is None or self.error.lower() in letter.reason.lower())
+            and (self.owner is None or letter.content["owner"] == self.owner)
+        )
+
+
+async def unsettled(settings: Settings, chosen: Filter) -> list[DeadLetter]:
+    """Entries that were neither redriven nor dropped, oldest first. Raises Unavailable."""
+    found: dict[tuple[int, int], DeadLetter] = {}
+    async for record in _records(settings):
+        if (settled := settles(record)) is not None:
+            found.pop((record.partition, settled[0]), None)
+            continue
+        letter = dead_letter(record)
+        if chosen(letter):
+            found[(letter.partition, letter.offset)] = letter
+    return sorted(found.values(), key=lambda letter: letter.time)
+
+
+async def _records(settings: Settings) -> AsyncIterator[Record]:
+    async with TopicReader(settings, settings.topic(Topic.DLQ)) as reader:
+        start, end = await reader.beginnings(), await reader.ends()
+        if span(start, end):
+            async for batch in reader.read(start, end):
+                for record in batch:
+                    yield record
+
+
+def settles(record: Record) -> tuple[int, str] | None:
+    """Offset of the entry that a marker settles, and the action; None for a record that is no marker."""
+    headers = dict(record.headers)
+    if SETTLES_HEADER not in headers:
+        return None
+    return int(headers[SETTLES_HEADER]), headers[ACTION_HEADER].decode()
+
+
+def dead_letter(record: Record) -> DeadLetter:
+    """The entry that a record of the DLQ is."""
+    moment = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    return DeadLetter(
+        record.partition, record.offset, moment, record.key, record.value, list(record.headers), summary(record)
+    )
+
+
+def redriven(letter: DeadLetter, settings: Settings) -> tuple[bytes | None, Headers]:
+    """Value and headers for the record's second time in its topic.
+
+    1. A command keeps, in a header, the version that it had at first.
+    2. A delete takes the version of its new offset: it must win over everything that came before it.
+    3. A fence takes a new version too, and is bounded by its first: it clears nothing that was uploaded after it.
+    """
+    headers = [(name, value) for name, value in letter.headers if not name.startswith("dlq-")]
+    if letter.header("dlq-source-topic") != settings.topic(Topic.COMMANDS):
+        return letter.value, headers
+    version = letter.header("dlq-version")
+    if version is None:
+        version = str(command_version(settings.epoch, int(letter.header("dlq-source-offset") or 0)))
+    try:
+        command = decode_command(letter.value)
+    except PoisonRecord:
+        # Whatever it is, this software cannot read it yet; a later one may, and then needs its version.
+        pass
+    else:
+        if isinstance(command, Deleted):
+            return letter.value, headers
+        if isinstance(command, OwnerCleared):
+            return encode(bounded(command, int(version))), headers
+    kept = [(name, value) for name, value in headers if name != VERSION_HEADER]
+    return letter.value, [*kept, (VERSION_HEADER, version.encode())]
+
+
+async def redrive(letter: DeadLetter, settings: Settings, producer: Producer, store: ObjectStore) -> str:
+    """Send the record to its topic once more, then settle the entry; returns what was done.
+
+    1. A command for a deleted image is skipped (invariant 6), but for a delete: it may not have got to its end.
+    2. The record goes to the partition it came from: order per owner holds.
+    3. The marker follows the ack: after a crash in between the entry is redriven twice, at one version, to one end.
+
+    Raises Unavailable, UnknownOutcome.
+    """
+    action = "redriven"
+    if letter.content["type"] != "image.deleted" and await _is_deleted(letter, store):
+        action = "skipped"
+    else:
+        value, headers = redriven(letter, settings)
+        await producer.send(
+            letter.header("dlq-source-topic") or settings.topic(Topic.COMMANDS),
+            value,
+            key=letter.key,
+            headers=headers,
+            partition=int(letter.header("dlq-source-partition") or 0),
+        )
+    await settle(letter, settings, producer, action)
+    return action
+
+
+async def settle(letter: DeadLetter, settings: Settings, producer: Producer, action: str) -> None:
+    """Mark the entry as done with. Raises Unavailable, UnknownOutcome."""
+    headers = [(SETTLES_HEADER, str(letter.offset).encode()), (ACTION_HEADER, action.encode())]
+    await producer.send(settings.topic(Topic.DLQ), None, key=letter.key, headers=headers, partition=letter.partition)
+
+
+async def _is_deleted(letter: DeadLetter, store: ObjectStore) -> bool:
+    image_id = letter.content["image_id"]
+    if not isinstance(image_id, str):
+        return False
+    try:
+        await store.get(tombstone_key(image_id))  # type: ignore[arg-type]
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""Which of an owner's commands the processors have not answered yet, or may answer once more."""
+
+from collections.abc import AsyncIterator
+from typing import Self
+
+from aiokafka import TopicPartition
+
+from ops.log.consumer_groups import committed_offsets
+from ops.log.reader import Offsets, Record, TopicReader, read_command
+from shared.contract.events import OwnerCleared, answer_key
+from shared.contract.keys import Owner
+from shared.errors import PoisonRecord
+from shared.settings import Settings, Topic
+
+
+class Unanswered:
+    """The owner's commands that were appended after `from_now`, whoever sent them.
+
+    1. An image's commands are answered in their order: with a delete that comes later, the earlier ones are settled.
+    2. What is answered counts until the processors have committed it: one that restarts before would answer again.
+
+    Methods raise Unavailable, KafkaError.
+    """
+
+    def __init__(self, settings: Settings, owner: Owner, positions: dict[Topic, Offsets]) -> None:
+        from processor.consuming.faust_app import GROUP
+
+        self._settings = settings
+        self._group = settings.topic_prefix + GROUP
+        self._owner = owner
+        self._positions = positions
+        self._keys: set[bytes] = set()
+        """Of answers that are missing."""
+        self._places: dict[TopicPartition, list[int]] = {}
+        """Offsets of commands that are not committed."""
+
+    @classmethod
+    async def from_now(cls, settings: Settings, owner: Owner) -> Self:
+        """Watch what comes from now on."""
+        positions: dict[Topic, Offsets] = {}
+        for topic in (Topic.EVENTS, Topic.COMMANDS):
+            async with TopicReader(settings, settings.topic(topic)) as reader:
+                positions[topic] = await reader.ends()
+        return cls(settings, owner, positions)
+
+    async def look(self) -> int:
+        """How many there are now."""
+        # Events first: what they answer is then among the commands that are read.
+        answered = {record.key async for record in self._news(Topic.EVENTS)}
+        async for record in self._news(Topic.COMMANDS):
+            try:
+                command, version = read_command(record, self._settings.epoch)
+            except PoisonRecord:
+                continue
+            if command.owner == self._owner and not isinstance(command, OwnerCleared):
+                self._keys.add(answer_key(command.image_id, version))
+                self._places.setdefault(TopicPartition(record.topic, record.partition), []).append(record.offset)
+        self._keys -= answered
+        return len(self._keys) or await self._uncommitted()
+
+    async def _uncommitted(self) -> int:
+        if not self._places:
+            return 0
+        committed = (await committed_offsets(self._settings)).get(self._group, {})
+        return sum(offset >= committed.get(place, 0) for place, offsets in self._places.items() for offset in offsets)
+
+    async def _news(self, topic: Topic) -> AsyncIterator[Record]:
+        async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
+            start, end = self._positions[topic], await reader.ends()
+            async for batch in reader.read(start, end):
+                for record in batch:
+                    yield record
+            self._positions[topic] = end

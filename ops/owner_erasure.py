@@ -1,0 +1,236 @@
+"""Erases an owner: rows and objects through the log, answers by nulls under their keys, the rest by retention."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from ops.bucket.listing import TOMBSTONES
+from ops.log.dead_letters import DROPPED, DeadLetter, Filter, settle, unsettled
+from ops.log.reader import TopicReader, span
+from ops.log.unanswered import Unanswered
+from ops.terminal.output import Output
+from shared.cassandra.deployment import Keyspaces
+from shared.cassandra.index import CassandraIndex
+from shared.contract.events import Deleted, OwnerCleared, decode_command, decode_event
+from shared.contract.keys import Owner, command_version, image_prefix, incoming_prefix
+from shared.errors import PoisonRecord, Unavailable
+from shared.kafka.producer import KafkaCommandLog, Producer
+from shared.kafka.topics import COMPACTION_AT_LATEST
+from shared.read_model.tables import command_writes
+from shared.s3.store import S3Store
+from shared.settings import Settings, Topic
+
+SEGMENT = timedelta(days=7)
+"""Kafka's default time until a segment is closed; a record leaves with its segment, so up to this much later."""
+NULLS_STAY = timedelta(days=1)
+"""Kafka's default time for which a null stays readable after compaction."""
+PAGE = 100
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class View:
+    """The index in one keyspace; `shards` are its own."""
+
+    index: CassandraIndex
+    shards: int
+
+
+@dataclass
+class Traces:
+    """What there is of an owner. `event_keys` maps keys that have a value to their partition.
+
+    `incoming` are keys of what was put with temporary keys: an upload copies it, and leaves it there.
+    """
+
+    images: set[UUID] = field(default_factory=set)
+    incoming: list[str] = field(default_factory=list)
+    commands: int = 0
+    event_keys: dict[bytes, int] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+class Eraser:
+    """Erases one owner; safe to interrupt and repeat. Methods raise Unavailable, UnknownOutcome."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        owner: Owner,
+        views: Sequence[View],
+        store: S3Store,
+        producer: Producer,
+        output: Output,
+    ) -> None:
+        self._settings = settings
+        self._owner = owner
+        self._views = views
+        self._store = store
+        self._producer = producer
+        self._output = output
+        self._log = KafkaCommandLog(producer, settings, "imagepipe/erase")
+
+    async def find(self) -> Traces:
+        """Everything that log, DLQ, bucket and the index in each keyspace have of the owner."""
+        traces = Traces()
+        await self._find_commands(traces)
+        await self._find_events(traces)
+        traces.dead_letters = await unsettled(self._settings, Filter(owner=self._owner.key))
+        for view in self._views:
+            traces.images |= await self._rows(view)
+        traces.incoming = [info.key for info in await self._store.list(incoming_prefix(self._owner))]
+        return traces
+
+    async def _find_commands(self, traces: Traces) -> None:
+        async for value, _key, _partition in self._records(Topic.COMMANDS):
+            try:
+                command = decode_command(value)
+            except PoisonRecord:
+                continue
+            if command.owner == self._owner:
+                traces.commands += 1
+                if not isinstance(command, OwnerCleared):
+                    traces.images.add(command.image_id)
+
+    async def _find_events(self, traces: Traces) -> None:
+        async for value, key, partition in self._records(Topic.EVENTS):
+            if key is None:
+                continue
+            if value is None:
+                traces.event_keys.pop(key, None)
+                continue
+            try:
+                event = decode_event(value)
+            except PoisonRecord:
+                continue
+            if event.owner == self._owner:
+                traces.images.add(event.image_id)
+                traces.event_keys[key] = partition
+
+    async def _records(self, topic: Topic) -> Any:
+        async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
+            start, end = await reader.beginnings(), await reader.ends()
+            with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
+                async for batch in reader.read(start, end):
+                    for record in batch:
+                        yield record.value, record.key, record.partition
+                    advance(len(batch))
+
+    async def _rows(self, view: View) -> set[UUID]:
+        found: set[UUID] = set()
+        below: UUID | None = None
+        while page := await view.index.of_owner(self._owner, below=below, limit=PAGE):
+            found |= {row.image_id for row in page}
+            below = page[-1].image_id
+        return found
+
+    async def clear(self, traces: Traces) -> None:
+        """Fence the owner, then delete each image through the log; a row goes once its delete is acked (invariant 9).
+
+        1. Images that the log knows and the index does not are deleted too: their tombstones keep every replay, redrive
+           and rebuild from bringing them back.
+        2. Rows go from every keyspace: no indexer writes to those that a switch has left, and they may be switched to.
+        3. Incoming objects are in no log, and go at once.
+        """
+        await self._log.append(OwnerCleared(owner=self._owner))
+        await self._store.delete(traces.incoming)
+        with self._output.progress("Delete", len(traces.images)) as advance:
+            for image_id in sorted(traces.images):
+                command = Deleted(image_id=image_id, owner=self._owner)
+                appended = await self._log.append(command)
+                if appended.offset is not None:
+                    version = command_version(self._settings.epoch, appended.offset)
+                    for view in self._views:
+                        await view.index.apply(command_writes(command, version, view.shards))
+                advance()
+
+    async def wait_until_gone(self, images: set[UUID], unanswered: Unanswered, patience: timedelta) -> None:
+        """Return when every image has its tombstone and no object, and nothing is `unanswered`.
+
+        Tombstones are not enough: an image that was deleted before has one, and the answer to each delete holds the
+        owner's key. Raises Unavailable when that takes too long.
+        """
+        deadline = asyncio.get_running_loop().time() + patience.total_seconds()
+        waiting = set(images)
+        while True:
+            for image_id in sorted(waiting):
+                buried = await self._store.list(f"{TOMBSTONES}{image_id}")
+                if buried and not await self._store.list(image_prefix(image_id)):
+                    waiting.discard(image_id)
+            missing = await unanswered.look()
+            if not waiting and not missing:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(
+                    "processor",
+                    f"{len(waiting)} images are not deleted and {missing} commands not answered for good: "
+                    "run the command again later",
+                )
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def forget(self, traces: Traces) -> None:
+        """Null every event key of the owner's images, and close its entries in the DLQ."""
+        topic = self._settings.topic(Topic.EVENTS)
+        with self._output.progress("Null event keys", len(traces.event_keys)) as advance:
+            for key, partition in traces.event_keys.items():
+                await self._producer.send(topic, None, key=key, headers=[], partition=partition)
+                advance()
+        for letter in traces.dead_letters:
+            await settle(letter, self._settings, self._producer, DROPPED)
+
+    async def left(self, images: set[UUID]) -> Mapping[str, int]:
+        """What is still there: rows, objects, images without a tombstone, event keys with a value."""
+        rows = objects = unburied = 0
+        for view in self._views:
+            rows += len(await self._rows(view))
+            for image_id in images:
+                rows += await view.index.image(image_id) is not None
+        for image_id in images:
+            objects += len(await self._store.list(image_prefix(image_id)))
+            unburied += not await self._store.list(f"{TOMBSTONES}{image_id}")
+        traces = Traces()
+        await self._find_events(traces)
+        incoming = len(await self._store.list(incoming_prefix(self._owner)))
+        return {
+            "rows": rows, "objects": objects, "incoming_objects": incoming, "without_tombstone": unburied,
+            "event_keys": len(traces.event_keys),
+        }  # fmt: skip
+
+
+def certificate(
+    settings: Settings,
+    owner: Owner,
+    traces: Traces,
+    objects: Mapping[str, int],
+    keyspaces: Keyspaces,
+    left: Mapping[str, int],
+) -> dict[str, Any]:
+    """What was removed where, and when the owner key and file names have left the topics, at the latest.
+
+    `objects`: how many there were, by kind.
+    """
+    now = datetime.now(UTC)
+    retained = now + settings.commands_retention + SEGMENT
+    return {
+        "owner": owner.key,
+        "time": now.isoformat(timespec="seconds"),
+        "complete": not any(left.values()),
+        "images": sorted(map(str, traces.images)),
+        "removed": {
+            **objects,
+            "event_keys_nulled": len(traces.event_keys),
+            "dlq_entries_closed": len(traces.dead_letters),
+        },
+        "left": dict(left),
+        "keyspaces": {"erased": list(keyspaces.own), "not_touched": list(keyspaces.others)},
+        "gone_by": {
+            settings.topic(Topic.COMMANDS): retained.date().isoformat(),
+            settings.topic(Topic.EVENTS): (now + COMPACTION_AT_LATEST + NULLS_STAY).date().isoformat(),
+            settings.topic(Topic.DLQ): retained.date().isoformat(),
+            "tombstones (ids only)": (now + settings.tombstone_retention + timedelta(days=1)).date().isoformat(),
+            "idempotency_keys": (now + timedelta(days=1)).date().isoformat(),
+        },
+    }

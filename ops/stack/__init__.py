@@ -1,0 +1,1 @@
+"""Runs a local stack in the foreground or in the background."""

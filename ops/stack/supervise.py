@@ -1,0 +1,49 @@
+"""The supervisor of a stack in the background: `python -m ops.stack.supervise`, started by `imagepipe up --detach`.
+
+A program of its own, so that a stack depends on none of the other commands.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+
+from deploy.local.reporting import Reporter
+from deploy.local.stack import Options
+from ops.commands.up import locked, serve
+from ops.terminal.options import root_at
+from shared.errors import ImagepipeError
+
+
+def supervise(
+    root: Annotated[Path, typer.Option()],
+    gateway_port: Annotated[int | None, typer.Option()] = None,
+    engines: Annotated[bool, typer.Option("--engines")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster")] = False,
+    lock: Annotated[int | None, typer.Option(help="Descriptor of the root's lock, where it is held already.")] = None,
+) -> None:
+    """As `imagepipe up`, with the parts' logs in files only."""
+    reporter = Reporter(Console(highlight=False, width=120))
+    options = Options(root_at(root), gateway_port, not engines, dict(os.environ), cluster)
+    with os.fdopen(lock, "a") if lock is not None else locked(options.root) as held:
+        serve(options, held, reporter, lambda _name, _line, _quiet: None, lambda _state: None)
+
+
+def quieten_clients() -> None:
+    """Clients of engines that are just starting complain aloud; the steps say what matters."""
+    for name in ("aiokafka", "cassandra", "jgo"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
+if __name__ == "__main__":
+    quieten_clients()
+    try:
+        typer.run(supervise)
+    except ImagepipeError as error:
+        sys.exit(f"✗ {error}")

@@ -1,0 +1,1 @@
+"""What commands share towards the person at the terminal: options and output."""
