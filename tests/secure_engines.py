@@ -12,14 +12,15 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from deploy.local import cassandra, jvm, kafka, ports, s3
+from deploy.local import ports
 from deploy.local.cache import user_cache
-from deploy.local.java import find_java
-from deploy.local.parts import Part
-from deploy.local.process import CHILD
+from deploy.local.engines import cassandra, jvm, kafka, s3
+from deploy.local.engines.java import find_java
 from deploy.local.reporting import Reporter
 from deploy.local.stack import fetch
 from deploy.local.state import Root, State
+from deploy.local.supervision.parts import Part
+from deploy.local.supervision.process import CHILD
 from deploy.local.topology import Member
 from shared.cassandra.session import connect
 from shared.errors import ImagepipeError

@@ -27,13 +27,13 @@ from dotenv import dotenv_values
 from pydantic import SecretStr
 from rich.console import Console
 
-from deploy.local import process
 from deploy.local.cache import user_cache
-from deploy.local.process import CHILD
 from deploy.local.reporting import Reporter
 from deploy.local.services import ENDPOINTS, settings_from
 from deploy.local.stack import Options, fetch
 from deploy.local.state import PartPhase, PartState, Root, State
+from deploy.local.supervision import process
+from deploy.local.supervision.process import CHILD
 from deploy.local.topology import kind_of, members
 from ops.stack.background import follow_until_ready
 from shared.cassandra.schema import apply_schema

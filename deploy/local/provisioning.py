@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from deploy.local import s3
+from deploy.local.engines import s3
 from deploy.local.reporting import Reporter
 from deploy.local.state import State
 from shared.errors import Unavailable

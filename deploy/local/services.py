@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import httpx
 
-from deploy.local import cassandra, kafka, s3
-from deploy.local.parts import Part
+from deploy.local.engines import cassandra, kafka, s3
 from deploy.local.ports import LOOPBACK
 from deploy.local.state import State
+from deploy.local.supervision.parts import Part
 from deploy.local.topology import Member
 from shared.settings import Settings
 

@@ -12,16 +12,18 @@ from typing import Any
 
 import psutil
 
-from deploy.local import cassandra, jars, kafka, ports, process, s3, services
+from deploy.local import ports, services
 from deploy.local.cache import Cache, check_disk
+from deploy.local.engines import cassandra, jars, kafka, s3
+from deploy.local.engines.java import archive_classes, find_java
 from deploy.local.errors import Interrupted, StackError
-from deploy.local.java import archive_classes, find_java
-from deploy.local.logs import Sink
-from deploy.local.parts import Part
 from deploy.local.provisioning import provision
 from deploy.local.reporting import Reporter
 from deploy.local.state import Phase, Root, State
-from deploy.local.supervisor import Supervisor
+from deploy.local.supervision import process
+from deploy.local.supervision.logs import Sink
+from deploy.local.supervision.parts import Part
+from deploy.local.supervision.supervisor import Supervisor
 from deploy.local.topology import Member, hosts, members
 
 DEFAULT_GATEWAY_PORT = 8000

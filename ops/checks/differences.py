@@ -167,7 +167,7 @@ def disowned_objects(state: ImageState, image: BucketImage) -> Iterator[ObjectIn
 
     1. Originals but the one that was uploaded.
     2. Variants, in the folder that is served, that the answer does not name: it never changes.
-    3. A render without manifest that no command asks for. Others may be under way, or superseded (`ops.bucket.superseded`).
+    3. A render without manifest that no command asks for. Others may be under way, or superseded.
     """
     served = {current.revision: current.render for current in _alternatives(state)}
     named = {variant.path for current in _alternatives(state) for variant in current.variants}

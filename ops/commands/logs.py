@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from deploy.local.errors import StackError
-from deploy.local.logs import ConsoleSink, tail
 from deploy.local.state import Root
+from deploy.local.supervision.logs import ConsoleSink, tail
 from deploy.local.topology import kind_of
 from ops.terminal.options import DEFAULT_ROOT, RootOption, root_at
 

@@ -9,8 +9,9 @@ from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local import process, services
+from deploy.local import services
 from deploy.local.state import PartPhase, PartState, Phase, Root, State
+from deploy.local.supervision import process
 from deploy.local.topology import kind_of
 from ops.terminal.options import DEFAULT_ROOT, RootOption, root_at
 from ops.terminal.output import result_console

@@ -12,12 +12,13 @@ from typing import IO, Annotated
 import typer
 from rich.console import Console
 
-from deploy.local import process, stack
+from deploy.local import stack
 from deploy.local.cache import user_cache
 from deploy.local.errors import StackError
-from deploy.local.logs import ConsoleSink, Sink
 from deploy.local.reporting import Reporter
 from deploy.local.state import Phase, ProcessRef, Root, State
+from deploy.local.supervision import process
+from deploy.local.supervision.logs import ConsoleSink, Sink
 from ops.stack import background
 from ops.terminal.options import DEFAULT_ROOT, RootOption, root_at
 

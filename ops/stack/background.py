@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import IO
 
-from deploy.local import process
 from deploy.local.errors import StackError
-from deploy.local.parts import Part
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from deploy.local.state import Phase, Root, State
+from deploy.local.supervision import process
+from deploy.local.supervision.parts import Part
 
 PATIENCE = 3 * Part.start_timeout
 """Seconds: engines start, are prepared, then the services start. The supervisor itself ends at the first part that is

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deploy.local import process
+from deploy.local.supervision import process
 from shared.cassandra.session import connect
 from shared.kafka.topics import topic_specs
 from tests.replicas import wait_whole

@@ -16,7 +16,7 @@ import pytest
 from dotenv import dotenv_values
 
 from deploy.local import ports
-from deploy.local.process import CHILD
+from deploy.local.supervision.process import CHILD
 from tests.images import encode, photo
 from tests.nginx import running_nginx
 from tests.stack import Stack

@@ -16,9 +16,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from cassandra.cluster import Cluster, Session
 
-from deploy.local import process
-from deploy.local.java import find_java
+from deploy.local.engines.java import find_java
 from deploy.local.state import PartPhase, Root
+from deploy.local.supervision import process
 from shared.s3.store import s3_client
 from shared.settings import Settings, Topic
 from tests.stack import Stack, isolated, unique_names

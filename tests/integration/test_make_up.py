@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.local import process
 from deploy.local.services import ENDPOINTS
 from deploy.local.state import Root
+from deploy.local.supervision import process
 from tests.stack import end_leftovers
 from tests.stopwatch import wait_for
 

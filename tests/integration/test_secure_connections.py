@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer
 from pydantic import SecretStr
 
 from deploy.local import ports
-from deploy.local.process import CHILD
+from deploy.local.supervision.process import CHILD
 from ops.commands.init import init
 from shared.cassandra.session import connect
 from shared.errors import ConfigurationError, Unavailable

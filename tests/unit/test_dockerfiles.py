@@ -35,7 +35,7 @@ def test_everything_is_installed_from_the_lock_file() -> None:
 
 
 def test_the_s3_server_is_the_one_of_the_local_stack() -> None:
-    from deploy.local.s3 import MODULE, VERSION
+    from deploy.local.engines.s3 import MODULE, VERSION
 
     assert f'go install -trimpath -ldflags="-s -w" {MODULE}@{VERSION}' in (ROOT / DOCKERFILES[2]).read_text()
 

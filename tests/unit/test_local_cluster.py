@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import cassandra, kafka, ports, s3, services, stack
+from deploy.local import ports, services, stack
+from deploy.local.engines import cassandra, kafka, s3
 from deploy.local.errors import StackError
-from deploy.local.logs import LogFile
 from deploy.local.state import Root, State
+from deploy.local.supervision.logs import LogFile
 from deploy.local.topology import Member, hosts, kind_of, members
 from ops.commands.logs import log_files
 

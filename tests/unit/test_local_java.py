@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import java
-from deploy.local.java import archive_classes
+from deploy.local.engines import java
+from deploy.local.engines.java import archive_classes
 
 
 @pytest.fixture

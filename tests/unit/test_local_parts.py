@@ -16,12 +16,15 @@ import pytest
 from rich.console import Console
 
 from deploy.images.minio import services_user
-from deploy.local import backoff, cassandra, jars, kafka, ports, process, provisioning, s3, services, stack
+from deploy.local import ports, provisioning, services, stack
 from deploy.local.cache import Cache, check_disk
+from deploy.local.engines import cassandra, jars, kafka, s3
 from deploy.local.errors import StackError
-from deploy.local.logs import ALARMING, LogFile, pump, tail
 from deploy.local.reporting import Reporter
 from deploy.local.state import Root, State
+from deploy.local.supervision import process
+from deploy.local.supervision import retry as backoff
+from deploy.local.supervision.logs import ALARMING, LogFile, pump, tail
 from deploy.local.topology import Member
 from shared.errors import Unavailable
 from shared.settings import Settings
@@ -250,7 +253,7 @@ async def test_pump_splits_lines_and_bounds_their_length() -> None:
 
 
 def test_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.local.logs.LIMIT", 1000)
+    monkeypatch.setattr("deploy.local.supervision.logs.LIMIT", 1000)
     log = LogFile(tmp_path / "part.log")
     for number in range(500):
         log.write(f"line {number} with 100% of it")

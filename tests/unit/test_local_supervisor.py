@@ -7,9 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-from deploy.local.parts import Part
 from deploy.local.state import PartPhase, Root, State
-from deploy.local.supervisor import Supervisor
+from deploy.local.supervision.parts import Part
+from deploy.local.supervision.supervisor import Supervisor
 
 
 class FullDisk(Root):

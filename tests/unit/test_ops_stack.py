@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from deploy.local.errors import StackError
-from deploy.local.parts import Part
 from deploy.local.provisioning import SCHEMA_PATIENCE
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from deploy.local.state import Root
+from deploy.local.supervision.parts import Part
 from ops.commands.up import down, locked
 from ops.stack import background
 from tests.stopwatch import wait_for

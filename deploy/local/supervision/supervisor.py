@@ -6,12 +6,12 @@ import signal
 import time
 from collections.abc import Iterable
 
-from deploy.local import process
-from deploy.local.backoff import Backoff
 from deploy.local.errors import Interrupted, StackError
-from deploy.local.logs import LogFile, Sink, pump, tail
-from deploy.local.parts import Part
 from deploy.local.state import PartPhase, PartState, Phase, Root, State
+from deploy.local.supervision import process
+from deploy.local.supervision.logs import LogFile, Sink, pump, tail
+from deploy.local.supervision.parts import Part
+from deploy.local.supervision.retry import Backoff
 
 PROBE_INTERVAL = 0.15
 PROBE_TIMEOUT = 10.0

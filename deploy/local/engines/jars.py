@@ -1,7 +1,7 @@
 """The jars of Kafka and Cassandra: resolved once with jgo, locked by name and SHA-256, downloaded into the cache.
 
-`python -m deploy.local.jars` resolves anew and rewrites the lock files, for a change of version. Starting a stack reads
-only the lock: the same jars on every machine, and none of the hundreds of look-ups that resolving takes.
+`python -m deploy.local.engines.jars` resolves anew and rewrites the lock files, for a change of version. Starting a
+stack reads only the lock: the same jars on every machine, and none of the hundreds of look-ups that resolving takes.
 """
 
 import hashlib
@@ -138,7 +138,8 @@ def write_lock(engine: str) -> None:
                 data = artifact.resolve().read_bytes()
                 found[coordinate] = Jar(coordinate, len(data), hashlib.sha256(data).hexdigest())
     lines = [
-        f"# Written by `python -m deploy.local.jars` from {', '.join(SOURCES[engine])}: coordinate, bytes, SHA-256."
+        f"# Written by `python -m deploy.local.engines.jars` from {', '.join(SOURCES[engine])}: "
+        "coordinate, bytes, SHA-256."
     ]
     lines += [
         f"{jar.coordinate} {jar.size} {jar.sha256}" for jar in sorted(found.values(), key=lambda jar: jar.coordinate)

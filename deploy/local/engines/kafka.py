@@ -3,10 +3,10 @@
 import subprocess
 from pathlib import Path
 
-from deploy.local import jvm
+from deploy.local.engines import jvm
 from deploy.local.errors import StackError
-from deploy.local.parts import Part
 from deploy.local.state import Root, State
+from deploy.local.supervision.parts import Part
 from deploy.local.topology import MIN_IN_SYNC, Member, members
 
 NAME = "kafka"

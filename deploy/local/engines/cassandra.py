@@ -4,9 +4,9 @@ import asyncio
 import json
 from pathlib import Path
 
-from deploy.local import jvm
-from deploy.local.parts import Part
+from deploy.local.engines import jvm
 from deploy.local.state import Root, State
+from deploy.local.supervision.parts import Part
 from deploy.local.topology import Member, members
 
 NAME = "cassandra"

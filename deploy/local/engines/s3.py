@@ -16,11 +16,11 @@ from pathlib import Path
 from deploy.images.minio import services_user
 from deploy.local.cache import Cache, remove_tree
 from deploy.local.errors import Interrupted, StackError
-from deploy.local.parts import Part
 from deploy.local.ports import LOOPBACK
-from deploy.local.process import CHILD
 from deploy.local.reporting import Advance, OneTimeWork
 from deploy.local.state import Root, State
+from deploy.local.supervision.parts import Part
+from deploy.local.supervision.process import CHILD
 
 NAME = "s3"
 PORTS = ("s3",)
