@@ -10,7 +10,7 @@ WORKERS ?= 2
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint format test test-unit test-faults test-cluster bench-lists bench-memory bench-hot-owner bench-pipeline clean
+.PHONY: help setup up down lint docs format test test-unit test-faults test-cluster bench-lists bench-memory bench-hot-owner bench-pipeline clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ lint: setup ## Check style and types
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+
+docs: setup ## Write the generated pages again: settings, metrics and alerts, the dashboard
+	$(VENV)/python -m docs.generate.configuration
+	$(VENV)/python -m docs.generate.observability
+	$(VENV)/python -m docs.generate.dashboard
 
 format: setup ## Format the code and fix what can be fixed
 	$(VENV)/ruff format .

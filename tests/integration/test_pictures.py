@@ -29,7 +29,7 @@ def test_the_pictures_show_contents_and_policy(stack: Stack, tmp_path: Path) -> 
         path = f"/images/{answer.json()['image_id']}/metadata"
         wait_for(lambda: client.get(path).json()["status"] == "ready" or None, 60, "the image is ready")
 
-    argv = [sys.executable, "docs/pictures/make.py", "--root", str(stack.root.path), "--output", str(tmp_path)]
+    argv = [sys.executable, "-m", "docs.generate.pictures", "--root", str(stack.root.path), "--output", str(tmp_path)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr

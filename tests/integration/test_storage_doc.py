@@ -16,7 +16,7 @@ def test_the_page_shows_bucket_policy_and_rows(stack: Stack, tmp_path: Path) -> 
         pytest.skip("the S3 server is not this stack's own")
     target = tmp_path / "storage.md"
 
-    argv = [sys.executable, "docs/make_storage.py", "--root", str(stack.root.path), "--output", str(target)]
+    argv = [sys.executable, "-m", "docs.generate.storage", "--root", str(stack.root.path), "--output", str(target)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr

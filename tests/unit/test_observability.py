@@ -1,19 +1,18 @@
 """Metrics, dashboard, alerts and their page belong together: nothing is named that there is not."""
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
-from deploy.grafana import make_dashboard
+from docs.generate import dashboard as make_dashboard
+from docs.generate import observability
 from shared.observability.metrics import CATALOGUE, Service, exposition
 from tests.promql import WrongQueryError, labels_of
 
@@ -75,7 +74,7 @@ def test_a_wrong_query_is_found(query: str) -> None:
 
 
 def test_the_dashboard_is_not_stale() -> None:
-    assert make_dashboard.TARGET.read_text() == make_dashboard.text(), "run: python -m deploy.grafana.make_dashboard"
+    assert make_dashboard.TARGET.read_text() == make_dashboard.text(), "run: make docs"
 
 
 def test_the_dashboard_is_provisioned_with_its_data_source() -> None:
@@ -106,20 +105,10 @@ def test_prometheus_reads_the_rules() -> None:
     assert yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["rule_files"] == ["rules.yml", "alerts.yml"]
 
 
-@pytest.fixture(scope="module")
-def writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_observability", ROOT / "docs" / "make_observability.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_the_page_is_not_stale_and_has_every_metric_and_alert() -> None:
+    page = observability.TARGET.read_text()
 
-
-def test_the_page_is_not_stale_and_has_every_metric_and_alert(writer: ModuleType) -> None:
-    page = writer.TARGET.read_text()
-
-    assert page == writer.filled(page), "run: python docs/make_observability.py"
+    assert page == observability.filled(page), "run: make docs"
     for name in [*(metric.name for metric in CATALOGUE), *(alert["alert"] for alert in ALERTS)]:
         assert page.count(f"| `{name}` |") == 1
 

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the settings class: `python docs/make_configuration.py`."""
+"""Writes docs/configuration.md from the settings class: `python -m docs.generate.configuration`."""
 
 import builtins
 import re
@@ -14,11 +14,12 @@ from pydantic_core import to_json
 
 from shared.settings import MIB, Settings
 
-TARGET = Path(__file__).parent / "configuration.md"
-SOURCE = Path(__file__).parent.parent / "shared" / "settings.py"
+ROOT = Path(__file__).parents[2]
+TARGET = ROOT / "docs" / "configuration.md"
+SOURCE = ROOT / "shared" / "settings.py"
 HEAD = """# Configuration
 
-Written by `python docs/make_configuration.py` from `shared/settings.py`; a test fails when this page is stale.
+Written by `python -m docs.generate.configuration` from `shared/settings.py`; a test fails when this page is stale.
 
 Every service and the `imagepipe` command read the same settings, from the environment first and then from a file `.env`
 in the working directory. An empty variable is an unset one. A wrong value ends the process at its start, with the name

@@ -1,4 +1,4 @@
-"""Writes docs/storage.md from a running local stack: `python docs/make_storage.py --root .imagepipe`.
+"""Writes docs/storage.md from a running local stack: `python -m docs.generate.storage --root .imagepipe`.
 
 It uploads two images for an owner of its own, deletes one of them, and shows what then is in the bucket and in
 Cassandra. It lists with the S3 server's root key, as the services may not read lifecycle and policy.
@@ -25,13 +25,13 @@ from shared.cassandra.index import CassandraIndex
 from shared.s3.store import s3_client
 from shared.settings import Settings
 
-TARGET = Path(__file__).parent / "storage.md"
+TARGET = Path(__file__).parents[1] / "storage.md"
 OWNER = {"owner_type": "sample", "owner_id": "storage"}
 PATIENCE_SECONDS = 60
 HEAD = """# What is stored where
 
-Written by `python docs/make_storage.py --root .imagepipe` from a running local stack, with one image uploaded and ready
-and another one uploaded and deleted. Pictures of the same: [contents](pictures/bucket-contents.svg),
+Written by `python -m docs.generate.storage --root .imagepipe` from a running local stack, with one image uploaded and
+ready and another one uploaded and deleted. Pictures of the same: [contents](pictures/bucket-contents.svg),
 [policy](pictures/bucket-policy.svg).
 """
 KEYS = [

@@ -1,11 +1,11 @@
-"""Writes dashboards/imagepipe.json, the overview of a deployment: `python -m deploy.grafana.make_dashboard`."""
+"""Writes the Grafana dashboard, deploy/grafana/dashboards/imagepipe.json: `python -m docs.generate.dashboard`."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).parent / "dashboards" / "imagepipe.json"
+TARGET = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards" / "imagepipe.json"
 DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
 WIDTH = 24
 HEIGHT = 7

@@ -1,8 +1,8 @@
 """Pictures of the bucket: its contents and its policy, as they are in a running local stack.
 
-`python docs/pictures/make.py --root .imagepipe` writes bucket-contents.svg and bucket-policy.svg beside this file, or
-into `--output`. It lists with the server's root key, and knocks at the bucket as the public and as the services' user
-would. There must be an image in it.
+`python -m docs.generate.pictures --root .imagepipe` writes bucket-contents.svg and bucket-policy.svg into
+docs/pictures, or into `--output`. It lists with the server's root key, and sends requests to the bucket as the public and
+as the services' user. There must be an image in the bucket.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from ops.terminal.environment import load_settings
 from shared.s3.store import s3_client
 from shared.settings import Settings
 
-HERE = Path(__file__).parent
+PICTURES = Path(__file__).parents[1] / "pictures"
 WIDTH = 118
 MOST_IMAGES = 3
 """The newest; more would say the same again."""
@@ -140,7 +140,7 @@ def main() -> None:
     """Make both pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path(".imagepipe"))
-    parser.add_argument("--output", type=Path, default=HERE)
+    parser.add_argument("--output", type=Path, default=PICTURES)
     arguments = parser.parse_args()
     root, output = arguments.root, arguments.output
     settings, state = load_settings(root), Root(root).load()

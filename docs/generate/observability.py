@@ -1,4 +1,4 @@
-"""Writes the tables of docs/observability.md from the metrics and the alerts: `python docs/make_observability.py`."""
+"""Writes the tables of docs/observability.md from metrics and alerts: `python -m docs.generate.observability`."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 
 from shared.observability.metrics import CATALOGUE, EVERY, Metric
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TARGET = ROOT / "docs" / "observability.md"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 
@@ -60,7 +60,7 @@ def alerts_table() -> str:
 def filled(text: str) -> str:
     """The page with both tables as they must be."""
     for name, table in {"metrics": metrics_table(), "alerts": alerts_table()}.items():
-        begin, end = f"<!-- {name}: written by docs/make_observability.py -->\n", f"<!-- end of {name} -->\n"
+        begin, end = f"<!-- {name}: written by docs/generate/observability.py -->\n", f"<!-- end of {name} -->\n"
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
         text = f"{before}{begin}\n{table}\n{end}{after}"

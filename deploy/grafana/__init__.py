@@ -1,1 +1,0 @@
-"""The dashboard, and how Grafana finds it."""
