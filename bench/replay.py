@@ -14,7 +14,6 @@ from typing import Any
 
 import typer
 
-from bench.synthetic import deployment
 from ops.bucket.listing import IMAGES, pages
 from ops.checks.finished import unfinished
 from ops.checks.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
@@ -24,7 +23,8 @@ from ops.terminal.output import Output
 from processor.handler import Handler
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from tests.stack import isolated
+from tests.support.engines.stack import isolated
+from tests.support.synthetic import deployment
 
 
 async def replay(

@@ -1,8 +1,8 @@
 """Pictures of the bucket: its contents and its policy, as they are in a running local stack.
 
 `python -m docs.generate.pictures --root .imagepipe` writes bucket-contents.svg and bucket-policy.svg into
-docs/pictures, or into `--output`. It lists with the server's root key, and sends requests to the bucket as the public and
-as the services' user. There must be an image in the bucket.
+docs/pictures, or into `--output`. It lists with the server's root key, and sends requests to the bucket as the public
+and as the services' user. There must be an image in the bucket.
 """
 
 import argparse

@@ -9,9 +9,9 @@ from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import HANGS_AFTER, NODES_ASKED
 from shared.contract.keys import new_id
 from shared.read_model.tables import IMAGES
-from tests.halt import stopped
-from tests.replicas import wait_whole
-from tests.stack import Stack
+from tests.support.engines.replicas import wait_whole
+from tests.support.engines.stack import Stack
+from tests.support.processes.halt import stopped
 
 HANGS = "cassandra-2"
 STATEMENTS = 6

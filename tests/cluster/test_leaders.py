@@ -12,10 +12,10 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka.producer import client_options
 from shared.settings import Settings
-from tests.halt import stopped
-from tests.replicas import wait_whole
-from tests.stack import Stack
-from tests.stopwatch import within
+from tests.support.engines.replicas import wait_whole
+from tests.support.engines.stack import Stack
+from tests.support.processes.halt import stopped
+from tests.support.waiting import within
 
 REPLICAS = 3
 FETCH_SECONDS = 0.5

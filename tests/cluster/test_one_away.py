@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.api import PNG, Api, form
 from tests.faults.nemesis import RECOVERY_SECONDS
-from tests.halt import stopped
-from tests.replicas import wait_whole
-from tests.stack import Stack
+from tests.support.api import PNG, Api, form
+from tests.support.engines.replicas import wait_whole
+from tests.support.engines.stack import Stack
+from tests.support.processes.halt import stopped
 
 CLIENTS = 4
 PATIENCE = 100.0

@@ -9,8 +9,8 @@ import pytest
 from deploy.local.supervision import process
 from shared.cassandra.session import connect
 from shared.kafka.topics import topic_specs
-from tests.replicas import wait_whole
-from tests.stack import Stack
+from tests.support.engines.replicas import wait_whole
+from tests.support.engines.stack import Stack
 
 MOST_MEMORY = 12e9
 

@@ -19,8 +19,8 @@ from shared.contract.events import Command, Event, Ready, Replaced, Reprocess, U
 from shared.contract.keys import Owner, command_version, image_prefix, render_prefix
 from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected, Unavailable
-from tests import records
-from tests.memory import MemoryEventLog, MemoryStore
+from tests.support import records
+from tests.support.memory.ports import MemoryEventLog, MemoryStore
 
 DAY = datetime(2026, 5, 4, tzinfo=UTC)
 LADDERS = (Ladder(), Ladder(full_quality=70), Ladder(full_quality=60))

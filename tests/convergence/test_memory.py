@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 from shared.contract.events import Command, CommandType, Deleted, Event, OwnerCleared, SupersededBy
 from shared.contract.keys import Owner
 from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, event_writes
-from tests import records
 from tests.convergence.histories import DAY, History, history
 from tests.convergence.views import (
     SHARDS,
@@ -40,6 +39,7 @@ from tests.convergence.views import (
     told,
     writes_of,
 )
+from tests.support import records
 
 IMAGE_IDS = [records.id_at(DAY, tail) for tail in range(2)]
 REVISIONS = [records.id_at(DAY, 100 + tail) for tail in range(3)]

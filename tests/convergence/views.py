@@ -9,8 +9,8 @@ from shared.contract.events import Command, Event, event_key
 from shared.read_model.documents import ImageRow, document
 from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, Write, command_writes, event_writes
 from tests.convergence.histories import History
-from tests.memory import MemoryIndex
-from tests.records import BASE
+from tests.support.memory.ports import MemoryIndex
+from tests.support.records import BASE
 
 T = TypeVar("T")
 SHARDS = 4

@@ -21,10 +21,10 @@ from dotenv import dotenv_values
 from deploy.local.ports import choose
 from deploy.local.topology import kind_of
 from tests.faults.deck import KINDS, OUTAGE_SECONDS, STOP_SECONDS, WORKERS, Action, Card, deal
-from tests.halt import stopped
-from tests.replicas import wait_whole
-from tests.stack import Stack
-from tests.stopwatch import wait_for
+from tests.support.engines.replicas import wait_whole
+from tests.support.engines.stack import Stack
+from tests.support.processes.halt import stopped
+from tests.support.waiting import wait_for
 
 RECOVERY_SECONDS = 300.0
 """A limit, not an aim: six Java engines on two busy cores took up to four minutes to come back."""

@@ -20,7 +20,7 @@ from shared.contract.keys import parse_media_path
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 from tests.faults.history import FinalState, FoundImage
-from tests.stopwatch import NotInTimeError, Stopwatch
+from tests.support.waiting import NotInTimeError, Stopwatch
 
 PAGE = 500
 AT_ONCE = 16

@@ -15,7 +15,7 @@ from tests.faults.nemesis import Nemesis
 from tests.faults.observe import damage, final_state, image_ids, settle
 from tests.faults.report import Run
 from tests.faults.workload import run_clients
-from tests.stack import Stack
+from tests.support.engines.stack import Stack
 
 SEED = int(os.environ.get("SEED", "1"))
 DURATION = float(os.environ.get("DURATION", "60"))

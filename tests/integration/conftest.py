@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api import Api
-from tests.stack import Stack
+from tests.support.api import Api
+from tests.support.engines.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from indexer.consumer import REBALANCE_TIMEOUT_MS, kafka_consumer
 from shared.contract.keys import new_id
 from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic
-from tests.indexing import publisher
-from tests.stack import isolated
-from tests.stopwatch import within
+from tests.support.engines.stack import isolated
+from tests.support.processes.indexer import publisher
+from tests.support.waiting import within
 
 RECORDS = 10
 

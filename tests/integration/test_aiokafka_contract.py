@@ -11,8 +11,8 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic
-from tests.halt import stopped
-from tests.stack import Stack, isolated
+from tests.support.engines.stack import Stack, isolated
+from tests.support.processes.halt import stopped
 
 REQUEST_SECONDS = 1.0
 

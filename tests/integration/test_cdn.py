@@ -17,10 +17,10 @@ from dotenv import dotenv_values
 
 from deploy.local import ports
 from deploy.local.supervision.process import CHILD
-from tests.images import encode, photo
-from tests.nginx import running_nginx
-from tests.stack import Stack
-from tests.stopwatch import wait_for
+from tests.support.engines.stack import Stack
+from tests.support.images import encode, photo
+from tests.support.processes.nginx import running_nginx
+from tests.support.waiting import wait_for
 
 LIFETIME = 2
 """Seconds that the gateway lets caches keep media here."""

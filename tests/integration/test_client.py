@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.api import JPEG, PNG
-from tests.images import decode
-from tests.stack import Stack
+from tests.support.api import JPEG, PNG
+from tests.support.engines.stack import Stack
+from tests.support.images import decode
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.api import JPEG, PNG, Api
-from tests.stack import Stack
+from tests.support.api import JPEG, PNG, Api
+from tests.support.engines.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

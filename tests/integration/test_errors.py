@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.api import JPEG, PNG, Api, GatewayProcess, eventually, form, free_port, own_gateway
-from tests.stack import Stack
-from tests.stopwatch import Stopwatch
+from tests.support.api import JPEG, PNG, Api, GatewayProcess, eventually, form, free_port, own_gateway
+from tests.support.engines.stack import Stack
+from tests.support.waiting import Stopwatch
 
 FORM_TYPE = b"multipart/form-data; boundary=x"
 PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'

@@ -32,12 +32,12 @@ from shared.kafka.producer import METADATA_MAX_AGE_MS, client_options
 from shared.kafka.topics import require_topics
 from shared.observability.tracing import TRACEPARENT
 from shared.settings import Settings, Topic
-from tests import records
-from tests.memory import MemoryDeadLetters, MemoryEventLog, MemoryStore
-from tests.processing import committed
-from tests.records import POISON
-from tests.stack import isolated
-from tests.stopwatch import within
+from tests.support import records
+from tests.support.engines.stack import isolated
+from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, MemoryStore
+from tests.support.processes.processor import committed
+from tests.support.records import POISON
+from tests.support.waiting import within
 
 RECORDS = 20
 COMMIT_SECONDS = 0.3

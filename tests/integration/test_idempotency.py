@@ -18,8 +18,8 @@ from gateway.services.claims import CassandraClaimTable, Claim, ClaimRow, Claims
 from shared.cassandra.index import CassandraIndex
 from shared.s3.store import s3_client
 from shared.settings import Settings
-from tests.api import JPEG, PNG, Api, eventually, form, own_gateway
-from tests.stack import Stack
+from tests.support.api import JPEG, PNG, Api, eventually, form, own_gateway
+from tests.support.engines.stack import Stack
 
 
 def key() -> dict[str, str]:

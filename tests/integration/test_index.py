@@ -22,9 +22,9 @@ from shared.ports import Index
 from shared.read_model.documents import status
 from shared.read_model.tables import IMAGES, Insert, Outcome, Write, command_writes, event_writes
 from shared.settings import Settings
-from tests import records
-from tests.memory import MemoryIndex
-from tests.stack import isolated
+from tests.support import records
+from tests.support.engines.stack import isolated
+from tests.support.memory.ports import MemoryIndex
 
 SHARDS = 4
 

@@ -19,11 +19,11 @@ from shared.observability.tracing import TRACEPARENT
 from shared.read_model.documents import status
 from shared.read_model.tables import command_writes
 from shared.settings import Settings, Topic
-from tests import records
-from tests.api import Api
-from tests.indexing import IndexerProcess, Publisher, positions, publisher, until, wait_committed
-from tests.processing import read_records
-from tests.stack import Stack, isolated
+from tests.support import records
+from tests.support.api import Api
+from tests.support.engines.stack import Stack, isolated
+from tests.support.processes.indexer import IndexerProcess, Publisher, positions, publisher, until, wait_committed
+from tests.support.processes.processor import read_records
 
 UPLOADS = 30
 

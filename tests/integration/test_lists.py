@@ -18,9 +18,9 @@ from shared.cassandra.index import CassandraIndex
 from shared.contract.keys import Owner, day_of, new_id
 from shared.read_model.tables import Write, command_writes
 from shared.settings import Settings
-from tests.api import PNG, Api
-from tests.records import deleted, id_at, uploaded
-from tests.stack import PATIENT, Stack, isolated
+from tests.support.api import PNG, Api
+from tests.support.engines.stack import PATIENT, Stack, isolated
+from tests.support.records import deleted, id_at, uploaded
 
 SHARDS = 4
 STEP = 100

@@ -15,8 +15,8 @@ import pytest
 from deploy.local.services import ENDPOINTS
 from deploy.local.state import Root
 from deploy.local.supervision import process
-from tests.stack import end_leftovers
-from tests.stopwatch import wait_for
+from tests.support.engines.stack import end_leftovers
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 180.0

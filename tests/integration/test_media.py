@@ -7,9 +7,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.api import JPEG, PNG, Api
-from tests.images import encode, photo
-from tests.stack import Stack
+from tests.support.api import JPEG, PNG, Api
+from tests.support.engines.stack import Stack
+from tests.support.images import encode, photo
 
 LARGE = encode(photo(1400, 1000), "PNG")
 """Several times the size of a chunk."""

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from shared.observability.metrics import CATALOGUE, Service
-from tests.api import JPEG, Api, eventually, form, own_gateway
-from tests.collector import Collector, ReceivedSpan
-from tests.stack import Stack
+from tests.support.api import JPEG, Api, eventually, form, own_gateway
+from tests.support.engines.stack import Stack
+from tests.support.otlp_collector import Collector, ReceivedSpan
 
 PARENTS = {
     "POST /images": "the client's",

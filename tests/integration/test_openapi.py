@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import Stack
+from tests.support.engines.stack import Stack
 
 # Not negative_data_rejection: HTTP has preferences, ranges and conditions that are not understood ignored, not refused.
 CHECKS = (

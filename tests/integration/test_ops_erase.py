@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.synthetic import Deployment, deployment
 from ops.index.rows import IMAGE_TABLES, Rows
 from ops.log.reader import Offsets, TopicReader, headers_of
 from processor.consuming.faust_app import GROUP
@@ -18,10 +17,11 @@ from shared.contract.keys import Owner, image_prefix, incoming_prefix
 from shared.kafka.producer import client_options
 from shared.read_model.tables import command_writes
 from shared.settings import Settings, Topic
-from tests.api import Api
-from tests.ops_command import imagepipe, imagepipe_json
-from tests.records import uploaded
-from tests.stack import Stack, isolated_deployment
+from tests.support.api import Api
+from tests.support.engines.stack import Stack, isolated_deployment
+from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.records import uploaded
+from tests.support.synthetic import Deployment, deployment
 
 OWNER, OTHER = Owner(type="erase", id="1"), Owner(type="erase", id="2")
 

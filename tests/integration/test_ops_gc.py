@@ -6,15 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from bench.synthetic import Deployment, deployment
 from ops.bucket.sweeper import Sweeper
 from ops.checks.garbage import Collector
 from ops.terminal.output import Output
 from shared.contract.keys import Owner, image_prefix, new_id, original_key, revision_prefix
 from shared.s3.store import S3Store
 from shared.settings import Settings
-from tests.ops_command import imagepipe, imagepipe_json
-from tests.stack import isolated_deployment
+from tests.support.engines.stack import isolated_deployment
+from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.synthetic import Deployment, deployment
 
 OWNER = Owner(type="gc", id="1")
 

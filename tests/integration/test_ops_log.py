@@ -24,9 +24,9 @@ from shared.kafka.producer import KafkaCommandLog, KafkaDeadLetters, KafkaEventL
 from shared.ports import Appended
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from tests.ops_command import imagepipe, imagepipe_json
-from tests.records import POISON, deleted, failed, uploaded
-from tests.stack import isolated
+from tests.support.engines.stack import isolated
+from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.records import POISON, deleted, failed, uploaded
 
 DEEP = b"[" * 1_000_000
 

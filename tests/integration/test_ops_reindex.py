@@ -6,7 +6,6 @@ from uuid import UUID
 
 import pytest
 
-from bench.synthetic import Deployment, deployment
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import connect
 from shared.contract.events import Reprocess
@@ -14,8 +13,9 @@ from shared.contract.keys import Owner, new_id
 from shared.read_model.documents import document, status
 from shared.read_model.tables import IMAGES, Insert, Outcome
 from shared.settings import Settings
-from tests.ops_command import imagepipe, imagepipe_json
-from tests.stack import isolated
+from tests.support.engines.stack import isolated
+from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.synthetic import Deployment, deployment
 
 OWNER = Owner(type="reindex", id="1")
 

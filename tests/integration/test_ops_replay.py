@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from bench.synthetic import Deployment, deployment
 from ops.log.reader import TopicReader
 from shared.contract.events import Failed, Ready, Reprocess, decode_command
 from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
 from shared.read_model.documents import document, status
 from shared.settings import Settings, Topic
-from tests.ops_command import imagepipe_json
-from tests.stack import isolated_deployment
+from tests.support.engines.stack import isolated_deployment
+from tests.support.processes.imagepipe import imagepipe_json
+from tests.support.synthetic import Deployment, deployment
 
 OWNER = Owner(type="replay", id="1")
 

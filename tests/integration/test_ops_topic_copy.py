@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.synthetic import deployment
 from shared.cassandra.session import connect
 from shared.contract.events import OwnerCleared
 from shared.contract.keys import Owner
 from shared.settings import Settings
-from tests.ops_command import imagepipe, imagepipe_json
-from tests.stack import isolated, isolated_deployment
+from tests.support.engines.stack import isolated, isolated_deployment
+from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.synthetic import deployment
 
 OWNER, CLEARED = Owner(type="copy", id="1"), Owner(type="copy", id="2")
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from bench.synthetic import Deployment, deployment, render
 from ops.checks.differences import Difference, Kind
 from ops.checks.garbage import Collector
 from ops.checks.inspection import Inspection
@@ -35,9 +34,10 @@ from shared.contract.keys import Owner, command_version, manifest_key, new_id, s
 from shared.kafka.producer import KafkaDeadLetters, Producer
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
 from shared.settings import Settings, Topic
-from tests.memory import MemoryEventLog
-from tests.ops_command import imagepipe, imagepipe_json
-from tests.stack import isolated_deployment
+from tests.support.engines.stack import isolated_deployment
+from tests.support.memory.ports import MemoryEventLog
+from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.synthetic import Deployment, deployment, render
 
 OWNER = Owner(type="verify", id="1")
 

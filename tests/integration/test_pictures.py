@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.images import encode, photo
-from tests.stack import Stack
-from tests.stopwatch import wait_for
+from tests.support.engines.stack import Stack
+from tests.support.images import encode, photo
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 

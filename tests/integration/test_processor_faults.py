@@ -12,16 +12,16 @@ from shared.contract.events import Ready, Uploaded
 from shared.contract.keys import Owner
 from shared.s3.store import S3Store
 from shared.settings import Settings
-from tests import images
-from tests.processing import (
+from tests.support import images
+from tests.support.engines.stack import isolated
+from tests.support.processes.processor import (
     ProcessorProcess,
     append,
     committed,
     put_upload,
     read_answers,
 )
-from tests.stack import isolated
-from tests.stopwatch import within
+from tests.support.waiting import within
 
 UPLOADS = 30
 

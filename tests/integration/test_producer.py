@@ -24,11 +24,11 @@ from shared.kafka.producer import (
 )
 from shared.ports import Appended
 from shared.settings import Settings, Topic
-from tests import records
-from tests.halt import stopped
-from tests.processing import read_records
-from tests.stack import Stack, isolated
-from tests.stopwatch import Stopwatch, within
+from tests.support import records
+from tests.support.engines.stack import Stack, isolated
+from tests.support.processes.halt import stopped
+from tests.support.processes.processor import read_records
+from tests.support.waiting import Stopwatch, within
 
 SMALL = "small"
 """A topic that takes records up to 5,000 bytes, fewer than the client lets through."""

@@ -4,8 +4,8 @@ import secrets
 
 import pytest
 
-from tests.api import JPEG, PNG, Api, form
-from tests.images import decode, encode, photo
+from tests.support.api import JPEG, PNG, Api, form
+from tests.support.images import decode, encode, photo
 
 BROKEN = bytearray(encode(photo(200, 150), "PNG"))
 BROKEN[len(BROKEN) // 2 : len(BROKEN) // 2 + 40] = bytes(40)

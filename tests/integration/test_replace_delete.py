@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shared.s3.store import s3_client
-from tests.api import JPEG, PNG, Api, eventually, form
-from tests.images import encode, photo
-from tests.stack import Stack
+from tests.support.api import JPEG, PNG, Api, eventually, form
+from tests.support.engines.stack import Stack
+from tests.support.images import encode, photo
 
 OTHER = encode(photo(260, 180), "JPEG")
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.api import PNG, Api, GatewayProcess, form, own_gateway
-from tests.stack import Stack
+from tests.support.api import PNG, Api, GatewayProcess, form, own_gateway
+from tests.support.engines.stack import Stack
 
 OWNER = {"owner_type": "rolling", "owner_id": str(uuid4())}
 

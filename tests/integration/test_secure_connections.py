@@ -25,10 +25,10 @@ from shared.kafka.producer import Producer, client_options
 from shared.kafka.topics import apply_topics
 from shared.s3.store import S3Store, apply_bucket
 from shared.settings import Settings, Topic
-from tests.images import encode, photo
-from tests.secure_engines import Secured, secured_engines
-from tests.stack import in_own_loop
-from tests.stopwatch import wait_for, within
+from tests.support.engines.secure import Secured, secured_engines
+from tests.support.engines.stack import in_own_loop
+from tests.support.images import encode, photo
+from tests.support.waiting import wait_for, within
 
 pytestmark = pytest.mark.slow
 

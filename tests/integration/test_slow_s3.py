@@ -13,10 +13,10 @@ from minio.minioadmin import MinioAdmin
 from shared.errors import Unavailable
 from shared.s3.store import S3Store
 from shared.settings import Settings
-from tests.api import JPEG, Api, form, own_gateway
-from tests.proxy import Proxy, proxy_to
-from tests.stack import Stack, isolated
-from tests.stopwatch import Stopwatch
+from tests.support.api import JPEG, Api, form, own_gateway
+from tests.support.engines.stack import Stack, isolated
+from tests.support.processes.tcp_proxy import Proxy, proxy_to
+from tests.support.waiting import Stopwatch
 
 TIMEOUT = timedelta(seconds=1)
 SLACK = 1.5

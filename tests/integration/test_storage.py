@@ -16,8 +16,8 @@ from shared.errors import ConfigurationError, NotFound, PreconditionFailed, Requ
 from shared.ports import ObjectRange, ObjectStore
 from shared.s3.store import S3Store, apply_bucket, s3_client
 from shared.settings import Settings
-from tests.memory import MemoryStore
-from tests.stack import isolated
+from tests.support.engines.stack import isolated
+from tests.support.memory.ports import MemoryStore
 
 DATA = bytes(range(256)) * 2000
 """512,000 bytes: more than one chunk of a stream."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import Stack
+from tests.support.engines.stack import Stack
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.api import JPEG, PNG, Api, form
-from tests.images import encode, photo
+from tests.support.api import JPEG, PNG, Api, form
+from tests.support.images import encode, photo
 
 WEBP = encode(photo(120, 90), "WEBP")
 FIVE_MIB = 5_242_880

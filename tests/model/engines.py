@@ -13,7 +13,7 @@ from shared.errors import Unavailable, UnknownOutcome
 from shared.ports import Appended, ObjectInfo
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import Write
-from tests.memory import MemoryIndex, MemoryStore
+from tests.support.memory.ports import MemoryIndex, MemoryStore
 
 PARTITIONS = 2
 NO_ACK = 0.15

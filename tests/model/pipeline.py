@@ -50,10 +50,10 @@ from shared.contract.ladder import Ladder
 from shared.errors import Unavailable
 from shared.read_model.tables import BY_OWNER, IMAGES, command_writes, event_writes
 from shared.settings import Topic
-from tests import images
-from tests.gateway import MemoryClaimTable, memory_settings
-from tests.memory import MemoryDeadLetters, MemoryIndex
 from tests.model.engines import PARTITIONS, GatewayIndex, StalledIndex, StalledLog, StalledStore, Stalls
+from tests.support import images
+from tests.support.memory.gateway import MemoryClaimTable, memory_settings
+from tests.support.memory.ports import MemoryDeadLetters, MemoryIndex
 
 Place = tuple[Topic, int]
 EPOCH = 1

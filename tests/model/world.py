@@ -37,8 +37,8 @@ from shared.ports import ObjectInfo
 from shared.read_model import documents
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import IMAGES, Delete, Insert, Write, command_writes, event_writes
-from tests import images
-from tests.memory import MemoryIndex, MemoryStore
+from tests.support import images
+from tests.support.memory.ports import MemoryIndex, MemoryStore
 
 EPOCH = 1
 SHARDS = 2

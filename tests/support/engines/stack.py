@@ -1,0 +1,293 @@
+"""Real engines and services for the tests: one local stack per worker of a run, in a temporary root on free ports.
+
+Endpoints given in the environment win; else, where a Docker engine answers, containers; else the local stack's own
+engines (a cluster's always). Whichever it is, the supervisor of `imagepipe up` provisions them and runs the services.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+from cassandra.cluster import Cluster
+from dotenv import dotenv_values
+from pydantic import SecretStr
+from rich.console import Console
+
+from deploy.local.cache import user_cache
+from deploy.local.reporting import Reporter
+from deploy.local.services import ENDPOINTS, settings_from
+from deploy.local.stack import Options, fetch
+from deploy.local.state import PartPhase, PartState, Root, State
+from deploy.local.supervision import process
+from deploy.local.supervision.process import CHILD
+from deploy.local.topology import kind_of, members
+from ops.stack.background import follow_until_ready
+from shared.cassandra.schema import apply_schema
+from shared.kafka.topics import apply_topics, topic_specs
+from shared.s3.store import apply_bucket, s3_client
+from shared.settings import Settings
+from tests.support.engines.containers import docker_answers, engine_containers
+from tests.support.waiting import wait_for
+
+PATIENT = timedelta(seconds=30)
+"""For queries of tests that are not about time: a machine that others use too may stand still for seconds."""
+PREFIX = "imagepipe-test-"
+ABANDONED = timedelta(minutes=15)
+"""Since a root without supervisor was last written to: a start may have to build an engine first."""
+MEMORY_FILES = Path("/dev/shm")
+NEEDED_FILES, NEEDED_MEMORY = 6 * 2**30, 12 * 2**30
+"""Bytes: the data of two stacks, and that with two stacks."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack. `settings` are the services' own, `admin` the same with keys that may create buckets.
+
+    Parts are named as their supervisor names them; in a cluster a kind's name means the first of the kind.
+    """
+
+    root: Root
+    settings: Settings
+    admin: Settings
+
+    @property
+    def base_url(self) -> str:
+        """Where the gateway answers."""
+        url = self.state().gateway_url
+        assert url is not None, "this stack was started without services"
+        return url
+
+    def state(self) -> State:
+        """What the supervisor knows now."""
+        state = self.root.load()
+        assert state is not None
+        return state
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """Where each gateway answers."""
+        return tuple(part.url for name, part in self.state().parts.items() if kind_of(name) == "gateway")
+
+    def parts(self, *kinds: str) -> tuple[str, ...]:
+        """Names of all parts of these kinds that this stack runs itself."""
+        return tuple(name for name in self.state().parts if kind_of(name) in kinds)
+
+    def part(self, name: str) -> PartState:
+        """One part as the supervisor sees it. Fails for an engine that belongs to somebody else."""
+        state = self.state()
+        return state.parts[name if name in state.parts else members(name, state.cluster)[0].name]
+
+    def pid(self, name: str) -> int:
+        """Pid of a running part."""
+        child = self.part(name).process
+        assert child is not None, f"{name} does not run"
+        return child.pid
+
+    def runs(self, name: str) -> bool:
+        """Whether this stack runs the part itself, so that a test may kill it."""
+        return bool(self.parts(kind_of(name)))
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Signal a part (its own process, not its children); the pid it had."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def wait_restarted(self, name: str, old_pid: int, timeout: float = 60) -> int:
+        """Wait until the part is ready again in another process; its new pid."""
+
+        def restarted() -> int | None:
+            part = self.part(name)
+            ready = part.phase is PartPhase.READY and part.process is not None and part.process.pid != old_pid
+            return part.process.pid if ready and part.process else None
+
+        return wait_for(restarted, timeout, f"{name} ready again after pid {old_pid}")
+
+    def wait_ready(self, name: str, timeout: float = 60) -> None:
+        """Wait until the part is ready."""
+        wait_for(lambda: self.part(name).phase is PartPhase.READY or None, timeout, f"{name} ready")
+
+
+def fetch_engines() -> None:
+    """Download and build, once per machine, the engines that `running_stack` will start."""
+    given = any(os.environ.get(name) for name in ENDPOINTS.values())
+    if given or not docker_answers():
+        options = Options(Root(Path()), 0, with_services=False, given=os.environ)
+        fetch(options.engines, user_cache(), Reporter(Console(highlight=False)))
+
+
+@contextmanager
+def running_stack(
+    with_services: bool, cluster: bool = False, extra: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """A provisioned stack for this run, with `extra` in its environment; ended, and its data removed, at the end."""
+    reporter = Reporter(Console(highlight=False))
+    # JSON, so that tests can read what the services log.
+    given = {"LOG_FORMAT": "json", **os.environ, **(extra or {})}
+    wanted = not cluster and not any(given.get(name) for name in ENDPOINTS.values())
+    with engine_containers(reporter, wanted) as endpoints:
+        given |= endpoints
+        if any(given.get(name) for name in ENDPOINTS.values()):
+            given = unique_names() | given
+        remove_abandoned(MEMORY_FILES, Path(tempfile.gettempdir()))
+        root = Root(Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_directory())))
+        child = None
+        try:
+            child, state = start(root, given, with_services, cluster, reporter)
+            yield stack_at(root, state)
+        finally:
+            if child is not None:
+                child.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(90)
+            end_leftovers(root)
+            shutil.rmtree(root.path, ignore_errors=True)
+
+
+def remove_abandoned(*directories: Path) -> None:
+    """Remove what runs have left that were ended by Ctrl-C or a signal: it would fill the memory."""
+    for directory in directories:
+        for path in directory.glob(f"{PREFIX}*"):
+            with suppress(OSError):
+                unused = time.time() - path.stat().st_mtime > ABANDONED.total_seconds()
+                if unused and not Root(path).is_supervised():
+                    shutil.rmtree(path)
+
+
+def data_directory() -> str | None:
+    """Where engines keep a run's data: in memory where there is plenty, for each write waits for its disk."""
+    plenty = MEMORY_FILES.is_dir() and psutil.disk_usage(str(MEMORY_FILES)).free > NEEDED_FILES
+    if plenty and psutil.virtual_memory().available > NEEDED_MEMORY:
+        return str(MEMORY_FILES)
+    return None
+
+
+def start(
+    root: Root, given: Mapping[str, str], with_services: bool, cluster: bool, reporter: Reporter
+) -> tuple[subprocess.Popen[bytes], State]:
+    """Start a supervisor that does not outlive this process, however this one ends. Must run on the main thread."""
+    root.create()
+    options = Options(root, 0, with_services, given, cluster)
+    fetch(options.engines, user_cache(), reporter)
+    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "ops.stack.supervise"]
+    argv += ["--root", str(root.path), "--gateway-port", "0", *([] if with_services else ["--engines"])]
+    argv += ["--cluster"] if cluster else []
+    log = root.logs / "supervisor.log"
+    with log.open("wb") as output:
+        child = subprocess.Popen(argv, env=dict(given), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        return child, follow_until_ready(child, root, log, reporter)
+    except BaseException:
+        child.terminate()
+        child.wait(90)
+        raise
+
+
+def end_leftovers(root: Root) -> None:
+    """End what a supervisor that was killed by a test has left."""
+    state = root.load()
+    if state is not None:
+        process.end(process.leftovers(state.stack_id), grace=10)
+
+
+def stack_at(root: Root, state: State) -> Stack:
+    """The running stack under this root."""
+    values = {name: value or "" for name, value in dotenv_values(root.env_file).items()}
+    # Processes of a test's own export no traces.
+    settings = settings_from(values).model_copy(update={"otel_exporter_otlp_endpoint": None})
+    admin = settings
+    if "s3" in state.parts:
+        own = state.secrets
+        admin = settings.model_copy(
+            update={"s3_access_key_id": own.s3_root_key, "s3_secret_access_key": SecretStr(own.s3_root_secret)}
+        )
+    return Stack(root, settings, admin)
+
+
+def unique_names() -> dict[str, str]:
+    """Names for a run on engines that somebody else may use too."""
+    run = secrets.token_hex(4)
+    return {"TOPIC_PREFIX": f"t{run}.", "CASSANDRA_KEYSPACE": f"t{run}", "S3_BUCKET": f"imagepipe-t{run}"}
+
+
+@contextmanager
+def isolated(
+    admin: Settings, *, topics: bool = False, keyspace: bool = False, bucket: bool = False, **changes: Any
+) -> Iterator[Settings]:
+    """Settings with an own topic prefix, keyspace or bucket, made now and removed at the end.
+
+    `changes` are further fields of the settings, for example `topic_partitions=4`.
+    """
+    names = {name.lower(): value for name, value in unique_names().items()}
+    settings = admin.model_copy(update=names | changes)
+    try:
+        if topics:
+            in_own_loop(lambda: apply_topics(settings))
+        if keyspace:
+            apply_schema(settings)
+        if bucket:
+            apply_bucket(settings)
+        yield settings
+    finally:
+        if topics:
+            in_own_loop(lambda: _drop_topics(settings))
+        if keyspace:
+            _drop_keyspace(settings)
+        if bucket:
+            _drop_bucket(settings)
+
+
+def isolated_deployment(admin: Settings, **changes: Any) -> AbstractContextManager[Settings]:
+    """Settings of a deployment without services, as `isolated` makes them, with patience."""
+    return isolated(admin, topics=True, keyspace=True, bucket=True, cassandra_timeout=PATIENT, **changes)
+
+
+def in_own_loop(make: Callable[[], Any]) -> Any:
+    """Run a coroutine to its end from code that may itself be called inside a running loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(make())).result()
+
+
+async def _drop_topics(settings: Settings) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    try:
+        await admin.start()
+        await admin.delete_topics([spec.name for spec in topic_specs(settings)])
+    finally:
+        await admin.close()
+
+
+def _drop_keyspace(settings: Settings) -> None:
+    cluster = Cluster(list(settings.cassandra_contact_points), port=settings.cassandra_port)
+    try:
+        cluster.connect().execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}", timeout=30)
+    finally:
+        cluster.shutdown()
+
+
+def _drop_bucket(settings: Settings) -> None:
+    client = s3_client(settings)
+    try:
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket):
+            if found := page.get("Contents"):
+                keys = [entry["Key"] for entry in found]
+                client.delete_objects(Bucket=settings.s3_bucket, Delete={"Objects": [{"Key": key} for key in keys]})
+        client.delete_bucket(Bucket=settings.s3_bucket)
+    finally:
+        client.close()

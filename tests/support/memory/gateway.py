@@ -1,0 +1,150 @@
+"""The gateway over the ports in memory, for unit tests of its routes."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from gateway.app import create_app
+from gateway.services.claims import ClaimRow, Claims
+from gateway.services.container import Services
+from gateway.services.credentials import TemporaryKeys
+from shared.contract.events import Command
+from shared.contract.keys import Owner
+from shared.errors import Unavailable
+from shared.ports import Appended
+from shared.read_model.documents import ImageRow
+from shared.read_model.tables import Write
+from shared.settings import Settings
+from tests.support.memory.ports import MemoryCommandLog, MemoryIndex, MemoryStore
+
+BASE_URL = "https://images.example.org"
+
+
+def memory_settings(**changes: Any) -> Settings:
+    return Settings(_env_file=None, **{"public_base_url": BASE_URL, **changes})
+
+
+@dataclass
+class MemoryClaimTable:
+    """`ClaimTable` in a dictionary."""
+
+    rows: dict[str, ClaimRow] = field(default_factory=dict)
+
+    async def insert(self, scope: str, row: ClaimRow) -> ClaimRow | None:
+        found = self.rows.get(scope)
+        if found is None:
+            self.rows[scope] = row
+        return found
+
+    async def update(self, scope: str, row: ClaimRow, holder: UUID) -> bool:
+        found = self.rows.get(scope)
+        if found is None or found.holder != holder:
+            return False
+        self.rows[scope] = row
+        return True
+
+    async def delete(self, scope: str, holder: UUID) -> None:
+        if scope in self.rows and self.rows[scope].holder == holder:
+            del self.rows[scope]
+
+
+@dataclass
+class MemoryKeyIssuer:
+    """`KeyIssuer` that remembers what it was asked for."""
+
+    issued: list[tuple[Owner, timedelta]] = field(default_factory=list)
+
+    async def issue(self, owner: Owner, duration: timedelta) -> TemporaryKeys:
+        self.issued.append((owner, duration))
+        return TemporaryKeys("id", "secret", "token", datetime.now(UTC) + duration)
+
+
+class AwayIndex(MemoryIndex):
+    """An index that can be switched off, or fail once in each method that `once` names."""
+
+    away = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once: list[str] = []
+
+    async def apply(self, writes: Sequence[Write]) -> None:
+        if writes:
+            self._check("apply")
+        await super().apply(writes)
+
+    async def image(self, image_id: UUID) -> ImageRow | None:
+        self._check("image")
+        return await super().image(image_id)
+
+    async def of_owner(
+        self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[ImageRow]:
+        self._check("of_owner")
+        return await super().of_owner(owner, below=below, above=above, limit=limit)
+
+    def _check(self, method: str) -> None:
+        if self.away:
+            raise Unavailable("cassandra", "switched off")
+        if method in self.once:
+            self.once.remove(method)
+            raise Unavailable("cassandra", "failed once")
+
+
+class AwayStore(MemoryStore):
+    """A store that can be switched off."""
+
+    away = False
+    refused = 0
+
+    async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
+        if self.away:
+            self.refused += 1
+            raise Unavailable("s3", "switched off")
+        return await super().put(key, data, content_type, if_absent=if_absent)
+
+
+@dataclass
+class FlakyLog(MemoryCommandLog):
+    """A log whose next acks a test decides: an error is raised, `lost` after the record went in all the same."""
+
+    errors: list[Unavailable] = field(default_factory=list)
+    lost: list[Unavailable] = field(default_factory=list)
+    without_offset: bool = False
+
+    async def append(self, command: Command, *, traceparent: str | None = None) -> Appended:
+        if self.errors:
+            raise self.errors.pop(0)
+        appended = await super().append(command, traceparent=traceparent)
+        if self.lost:
+            raise self.lost.pop(0)
+        return Appended(appended.partition, None) if self.without_offset else appended
+
+
+@dataclass
+class MemoryGateway:
+    """A gateway whose engines a test can look into."""
+
+    settings: Settings = field(default_factory=memory_settings)
+    store: AwayStore = field(default_factory=AwayStore)
+    index: AwayIndex = field(default_factory=AwayIndex)
+    log: FlakyLog = field(default_factory=FlakyLog)
+    table: MemoryClaimTable = field(default_factory=MemoryClaimTable)
+    keys: MemoryKeyIssuer | None = None
+
+    @cached_property
+    def services(self) -> Services:
+        claims = Claims(self.table, self.settings.idempotency_lease)
+        return Services(self.settings, self.store, self.index, self.log, claims, self.keys)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        transport = httpx.ASGITransport(app=create_app(self.services))
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            yield client

@@ -1,0 +1,50 @@
+"""The Dockerfiles as text: what the linter says, and what they must and must not hold."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILES = ("Dockerfile.gateway", "Dockerfile.processor", "deploy/images/minio/Dockerfile")
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_hadolint_has_nothing_to_say(name: str) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    answer = subprocess.run([hadolint, ROOT / name], capture_output=True, text=True, check=False)
+    assert (answer.stdout + answer.stderr, answer.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_the_last_stage_is_unprivileged_has_a_healthcheck_and_installs_nothing(name: str) -> None:
+    last = (ROOT / name).read_text().rpartition("\nFROM ")[2]
+    assert "\nUSER 10001:10001\n" in last
+    assert "\nHEALTHCHECK " in last
+    assert "python" in last.split("HEALTHCHECK")[1].split("\nCMD")[0]
+    assert not any(tool in last for tool in ("apt-get", "pip install", "uv sync", "go install"))
+
+
+def test_everything_is_installed_from_the_lock_file() -> None:
+    for name in DOCKERFILES:
+        syncs = [line for line in (ROOT / name).read_text().splitlines() if "uv sync" in line]
+        assert syncs
+        assert all("--locked" in line for line in syncs)
+        assert all("--no-default-groups" in line or "--only-group" in line for line in syncs)
+
+
+def test_the_s3_server_is_the_one_of_the_local_stack() -> None:
+    from deploy.local.engines.s3 import MODULE, VERSION
+
+    assert f'go install -trimpath -ldflags="-s -w" {MODULE}@{VERSION}' in (ROOT / DOCKERFILES[2]).read_text()
+
+
+def test_the_build_context_holds_no_more_than_is_copied() -> None:
+    from deploy.check_dockerfiles import build_context
+
+    tops = {name.split("/")[0] for name in build_context(ROOT)}
+    assert tops == {
+        "pyproject.toml", "uv.lock", "README.md", "gateway", "processor", "indexer", "shared", "ops", "client",
+        "deploy", ".dockerignore",
+    }  # fmt: skip

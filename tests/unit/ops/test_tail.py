@@ -1,0 +1,50 @@
+"""What `tail` and the DLQ's commands make of a record, whoever wrote it."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from ops.commands.tail import show, summary
+from ops.log.reader import Record
+from ops.terminal.output import Output
+from shared.contract.events import encode
+from tests.support.records import POISON, failed, uploaded
+
+
+def record(value: bytes | None) -> Record:
+    return cast(Record, SimpleNamespace(partition=3, offset=17, timestamp=1_700_000_000_000, value=value))
+
+
+def shown(value: bytes | None, capsys: pytest.CaptureFixture[str], *, as_json: bool = False) -> str:
+    show(record(value), summary(record(value)), Output(as_json))
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", POISON, ids=lambda value: str(value)[:40])
+def test_what_is_no_record_of_ours_is_one_line_all_the_same(
+    value: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = shown(value, capsys)
+    assert (line.count("\n"), "3:17" in line, "\x1b" in line) == (1, True, False)
+    document: dict[str, Any] = json.loads(shown(value, capsys, as_json=True))
+    assert document["image_id"] is None or UUID(document["image_id"])
+    assert all(document[name] is None or isinstance(document[name], str) for name in ("type", "owner"))
+
+
+def test_a_record_of_ours_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    command = uploaded()
+    event = failed(command.image_id, command.revision, 42)
+    line = shown(encode(event), capsys)
+    for part in ("image.failed", str(command.image_id), command.owner.key, " v42 ", event.error.type):
+        assert part in line
+    assert "image.uploaded" in shown(encode(command), capsys)
+
+
+@pytest.mark.parametrize("text", ["{%s}", "urn:uuid:%s"])
+def test_an_id_is_named_as_our_keys_name_it(text: str) -> None:
+    image_id = UUID("0199aaaa-bbbb-7ccc-8ddd-eeeeffff0000")
+    content = json.dumps({"image_id": text % str(image_id).upper()}).encode()
+    assert summary(record(content))["image_id"] == str(image_id)

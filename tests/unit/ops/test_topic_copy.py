@@ -1,0 +1,106 @@
+"""What a copied command says: all that decides, as it was in its own topic."""
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ops.log.copy import TopicCopy, copied_command, source_settings
+from ops.log.reader import TopicReader
+from shared.contract.events import (
+    VERSION_HEADER,
+    Command,
+    Headers,
+    OwnerCleared,
+    decode_command,
+    encode,
+    record_version,
+)
+from shared.contract.keys import Owner, command_version
+from shared.errors import ConfigurationError, PoisonRecord, Unavailable
+from shared.kafka.producer import Producer
+from shared.settings import Settings, Topic
+from tests.support.records import deleted, uploaded
+
+OWNER = Owner(type="user", id="1")
+UPLOAD = uploaded(owner=OWNER)
+
+
+def copied(command: Command, offset: int, *headers: tuple[str, bytes]) -> tuple[Command, Headers]:
+    record: Any = SimpleNamespace(value=encode(command), offset=offset, headers=headers)
+    value, kept = copied_command(record, 1)
+    return decode_command(value), kept
+
+
+def test_an_upload_keeps_its_version_wherever_its_copy_lies() -> None:
+    command, headers = copied(UPLOAD, 7, ("ce_type", b"image.uploaded"))
+    assert command == UPLOAD
+    assert record_version(command, 2, 99, headers) == command_version(1, 7)
+    assert ("ce_type", b"image.uploaded") in headers
+
+
+def test_a_redriven_upload_keeps_its_first_version() -> None:
+    command, headers = copied(UPLOAD, 7, (VERSION_HEADER, b"4503599627370502"))
+    assert record_version(command, 2, 99, headers) == 4503599627370502
+    assert len(headers) == 1
+
+
+def test_a_delete_wins_over_everything_before_it() -> None:
+    command, headers = copied(deleted(UPLOAD.image_id, OWNER), 7)
+    assert record_version(command, 2, 99, headers) == command_version(2, 99)
+
+
+def test_a_fence_clears_nothing_that_came_after_it() -> None:
+    fence, _ = copied(OwnerCleared(owner=OWNER), 7)
+    assert isinstance(fence, OwnerCleared)
+    assert fence.before == command_version(1, 7)
+    later, headers = copied(UPLOAD, 8)
+    assert record_version(later, 2, 99, headers) > fence.before
+
+
+def test_a_fence_with_a_bound_keeps_it() -> None:
+    fence, _ = copied(OwnerCleared(owner=OWNER, before=5, keep=(UPLOAD.image_id,)), 7)
+    assert fence == OwnerCleared(owner=OWNER, before=5, keep=(UPLOAD.image_id,))
+
+
+def test_what_nobody_can_read_has_no_copy() -> None:
+    record: Any = SimpleNamespace(value=b"?", offset=1, headers=[])
+    with pytest.raises(PoisonRecord):
+        copied_command(record, 1)
+
+
+@pytest.mark.parametrize(("prefix", "epoch", "complaint"), [("new.", 1, "TOPIC_PREFIX"), ("old.", 2, "EPOCH is 2")])
+def test_topics_that_could_not_be_told_apart_are_refused(prefix: str, epoch: int, complaint: str) -> None:
+    settings = Settings(_env_file=None, topic_prefix="new.", epoch=2)
+    assert source_settings(settings, "old.", 1).topic_prefix == "old."
+    with pytest.raises(ConfigurationError, match=complaint):
+        source_settings(settings, prefix, epoch)
+
+
+async def test_an_outage_is_said_as_one() -> None:
+    """Of several partitions that fail at once."""
+    records = [
+        SimpleNamespace(partition=number, value=encode(UPLOAD), offset=1, headers=[], key=b"") for number in (0, 1)
+    ]
+
+    class Reader:
+        async def beginnings(self) -> dict[int, int]:
+            return {0: 0, 1: 0}
+
+        async def ends(self) -> dict[int, int]:
+            return {0: 1, 1: 1}
+
+        async def read(self, _start: object, _end: object) -> AsyncIterator[list[SimpleNamespace]]:
+            yield records
+
+    class Away:
+        async def send(self, *_record: object, **_rest: object) -> None:
+            raise Unavailable("kafka", "away")
+
+    settings = Settings(_env_file=None, topic_prefix="new.", epoch=2)
+    reader, producer = cast(TopicReader, Reader()), cast(Producer, Away())
+    copying = TopicCopy(source_settings(settings, "old.", 1), settings, producer)
+    with pytest.raises(Unavailable, match="away"):
+        await copying.run(reader, Topic.COMMANDS, lambda count=1: None)
+    assert not copying.counts

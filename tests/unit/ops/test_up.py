@@ -1,0 +1,108 @@
+"""`imagepipe up` and `down` at the edges of a stack's life."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from deploy.local.errors import StackError
+from deploy.local.provisioning import SCHEMA_PATIENCE
+from deploy.local.reporting import Reporter
+from deploy.local.stack import Options
+from deploy.local.state import Root
+from deploy.local.supervision.parts import Part
+from ops.commands.up import down, locked
+from ops.stack import background
+from tests.support.waiting import wait_for
+
+DOWNLOADING = """
+import sys, time
+from pathlib import Path
+from deploy.local import stack as parts
+from deploy.local.errors import StackError
+from ops.commands import up as stack
+
+def fetch(*_):
+    print("downloading", flush=True)
+    time.sleep(60)
+
+parts.fetch = fetch
+try:
+    stack.up(Path(sys.argv[1]), None, sys.argv[2] == "detach", True, False, False)
+except StackError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("how", ["stay", "detach"])
+@pytest.mark.parametrize("delete_data", [False, True])
+def test_down_ends_an_up_that_still_downloads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str, delete_data: bool
+) -> None:
+    root = Root(tmp_path / "s")
+    argv = [sys.executable, "-c", DOWNLOADING, str(root.path), how]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout is not None
+            assert first.stdout.readline() == "downloading\n"
+            down(root.path, delete_data)
+            _, error = first.communicate(timeout=10)
+        finally:
+            first.kill()
+    assert first.returncode == 1, error
+    assert "Interrupted" in error
+    assert "The start was ended" in capsys.readouterr().out
+    assert not root.is_supervised()
+    assert root.path.exists() is not delete_data
+
+
+@pytest.mark.parametrize("delete_data", [False, True])
+def test_down_refuses_where_nobody_says_who_holds_the_lock(tmp_path: Path, delete_data: bool) -> None:
+    root = Root(tmp_path)
+    with locked(root):
+        with pytest.raises(StackError, match="try again in a moment"):
+            down(root.path, delete_data)
+        assert root.is_supervised()
+    down(root.path, delete_data)
+
+
+def test_the_root_is_never_free_while_its_lock_goes_over_to_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Root(tmp_path / "s")
+    children: list[subprocess.Popen[bytes]] = []
+
+    def sleeper(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        program = [sys.executable, "-c", "import time; time.sleep(60)"]
+        children.append(subprocess.Popen(program, **options))
+        return children[0]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(background, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": sleeper}))
+    monkeypatch.setattr(background, "follow_until_ready", interrupted)
+    console = Console(record=True, width=200)
+    try:
+        with locked(root) as lock, pytest.raises(KeyboardInterrupt):
+            background.start(Options(root, 0, False, {}), lock, Reporter(console))
+        said = console.export_text()
+        assert "goes on starting in the background" in said
+        assert f"imagepipe down --root {root.path}" in said
+        assert root.is_supervised()
+        down(root.path)
+        assert children[0].wait(10) == -signal.SIGTERM
+        wait_for(lambda: None if root.is_supervised() else True, 10, "the lock to be free")
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_up_waits_for_longer_than_its_parts_may_take() -> None:
+    assert 2 * Part.start_timeout + SCHEMA_PATIENCE < background.PATIENCE

@@ -1,0 +1,81 @@
+"""How long the parts of a command take, and from its upload until it is ready."""
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from processor.consuming.delivery import Delivery, Received, parse
+from processor.handler import Handler
+from processor.rendering.render import Rendering
+from processor.stages import collected, stage
+from shared.consuming.dead_letters import DeadLetterLimit
+from shared.contract.events import Command, Event, encode
+from shared.contract.keys import Owner
+from shared.contract.ladder import Ladder
+from shared.observability.metrics import Service
+from tests.support import records
+from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, MemoryStore
+from tests.support.metric_samples import sample
+
+
+def test_stages_are_collected_where_they_were_asked_for_failed_ones_too() -> None:
+    before = sample(Service.PROCESSOR, 'imagepipe_processor_stage_seconds_count{stage="upload"}')
+    with collected() as seconds:
+        with stage("upload"):
+            time.sleep(0.002)
+        with pytest.raises(KeyError), stage("upload"):
+            raise KeyError
+    with stage("upload"):
+        """Of nobody's command."""
+
+    assert seconds.keys() == {"upload"}
+    assert seconds["upload"] >= 0.002
+    assert sample(Service.PROCESSOR, 'imagepipe_processor_stage_seconds_count{stage="upload"}') == before + 3
+
+
+class Answering(Handler):
+    """Answers `ready`, rendering first where it is told to."""
+
+    def __init__(self, renders: bool) -> None:
+        super().__init__(MemoryStore(), _no_render, MemoryEventLog(), records.BASE)
+        self.renders = renders
+
+    async def handle(self, command: Command, version: int) -> Event | None:
+        if self.renders:
+            with stage("render"):
+                """As the pool would."""
+        upload = records.uploaded()
+        return records.ready(upload.image_id, upload.revision, version)
+
+
+async def _no_render(owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+    raise AssertionError("nothing is rendered here")
+
+
+@pytest.mark.parametrize(
+    ("renders", "command", "observed"),
+    [
+        (True, records.uploaded(), 1),
+        (False, records.uploaded(), 0),
+        (True, records.reprocess(records.uploaded().image_id, 2, records.uploaded().revision, 2), 0),
+    ],
+    ids=["rendered now", "told once more", "reprocessed"],
+)
+async def test_time_until_ready_is_that_of_what_was_uploaded_and_rendered_now(
+    renders: bool, command: Command, observed: int
+) -> None:
+    delivery = Delivery(
+        Answering(renders),
+        MemoryDeadLetters(),
+        DeadLetterLimit(60),
+        topic_name="images.commands",
+        patience=timedelta(0),
+        attempts=1,
+    )
+    names = ("imagepipe_processor_ready_seconds_count", "imagepipe_processor_ready_seconds_sum")
+    count, total = (sample(Service.PROCESSOR, name) for name in names)
+    await delivery.deliver(parse(Received(0, 1, b"k", encode(command), [], time.time() - 40), 1))
+
+    assert sample(Service.PROCESSOR, names[0]) == count + observed
+    assert sample(Service.PROCESSOR, names[1]) == pytest.approx(total + 40 * observed, abs=2)

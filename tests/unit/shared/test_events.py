@@ -1,0 +1,206 @@
+"""The contract on Kafka: every example record that is checked in is read, and written again without loss."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from shared.contract.events import (
+    FAILURE_REASONS,
+    MAX_VERSION,
+    VERSION_HEADER,
+    Command,
+    Event,
+    Manifest,
+    Ready,
+    cloud_event_headers,
+    decode_command,
+    decode_event,
+    decode_manifest,
+    encode,
+    event_key,
+    image_version,
+    record_version,
+    render_name,
+    request_of,
+    revision_version,
+)
+from shared.contract.keys import command_version, new_id
+from shared.contract.ladder import Ladder
+from shared.errors import PoisonRecord
+from tests.support import records
+
+EXAMPLES = Path(__file__).parents[2] / "data" / "records"
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.json"))
+
+
+def names_of(union: Any) -> set[str]:
+    names: set[str] = set()
+    for model in get_args(union):
+        names |= names_of(model) if get_args(model) else {model.model_fields["type"].default}
+    return names
+
+
+def example(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((EXAMPLES / name).read_text())
+    return loaded
+
+
+def decoded(found: dict[str, Any]) -> Any:
+    decode = decode_event if found["topic"] == "images.events" else decode_command
+    return decode(json.dumps(found["value"]).encode())
+
+
+def test_there_is_an_example_of_every_type() -> None:
+    assert {example(name)["value"]["type"] for name in NAMES} == names_of(Command) | names_of(Event)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_are_read_and_written_again_without_loss(name: str) -> None:
+    found = example(name)
+    assert json.loads(encode(decoded(found))) == found["value"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_have_the_key_and_headers_that_are_written_today(name: str) -> None:
+    found, record = example(name), decoded(example(name))
+    is_event = found["topic"] == "images.events"
+    assert found["key"].encode() == (event_key(record) if is_event else record.owner.key.encode())
+    source, traceparent = found["headers"]["ce_source"].lstrip("/"), found["headers"]["traceparent"]
+    written = {key: value.decode() for key, value in cloud_event_headers(record, source, traceparent)}
+    if not is_event:
+        # A command's id is made when it is written.
+        assert written.pop("ce_id") != found["headers"].pop("ce_id")
+    assert written == found["headers"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fields_of_later_versions_are_ignored(name: str) -> None:
+    found = example(name)
+    extended = found | {"value": found["value"] | {"added_later": {"a": 1}}}
+    assert decoded(extended) == decoded(found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_schema_version_is_poison(name: str) -> None:
+    found = example(name)
+    found["value"]["schema_version"] = 2
+    with pytest.raises(PoisonRecord, match="schema_version"):
+        decoded(found)
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"{", b"[]", b'{"type":"image.unheard"}', b"\xff", b'{"type":"image.ready"}', b"[" * 1_000_000]
+)
+def test_anything_else_is_poison(value: bytes | None) -> None:
+    with pytest.raises(PoisonRecord):
+        decode_command(value)
+    with pytest.raises(PoisonRecord):
+        decode_event(value)
+    with pytest.raises(PoisonRecord):
+        decode_manifest(value or b"")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "request" in example(name)["value"]])
+def test_an_event_about_no_key_of_ours_is_poison(name: str) -> None:
+    found = example(name)
+    found["value"]["request"]["path"] += "\n"
+    with pytest.raises(PoisonRecord, match="path"):
+        decoded(found)
+
+
+def test_poison_does_not_repeat_its_content() -> None:
+    with pytest.raises(PoisonRecord) as caught:
+        decode_command(
+            b'{"type":"image.deleted","schema_version":1,"image_id":"secret-name","owner":{"type":"user","id":"1"}}'
+        )
+    assert "secret-name" not in str(caught.value)
+
+
+def test_versions_are_decimal_strings_on_the_wire() -> None:
+    version = command_version(1, 7)
+    wire = json.loads(encode(records.ready(new_id(), new_id(), version)))
+    assert wire["version"] == str(version)
+    assert wire["request"]["revision_version"] == str(version)
+    assert wire["current"]["revision_version"] == str(version)
+
+
+def test_removed_names_no_file() -> None:
+    assert b"file_name" not in encode(records.removed(new_id(), 4))
+
+
+class TestRecordVersion:
+    header = ((VERSION_HEADER, b"4503599627370510"),)
+
+    def test_is_that_of_the_offset(self) -> None:
+        assert record_version(records.uploaded(), 2, 21, []) == (2 << 52) | 42
+
+    def test_of_a_redriven_record_is_its_first(self) -> None:
+        assert record_version(records.uploaded(), 1, 900, list(self.header)) == 4503599627370510
+
+    @pytest.mark.parametrize("command", [records.deleted(new_id()), records.cleared()])
+    def test_of_a_redriven_delete_or_fence_is_new(self, command: Command) -> None:
+        assert record_version(command, 1, 900, list(self.header)) == command_version(1, 900)
+
+    def test_header_without_a_value_is_absent(self) -> None:
+        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, None)]) == command_version(1, 900)
+        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, None), *self.header]) == 4503599627370510
+
+    def test_highest_version_is_what_cassandra_takes(self) -> None:
+        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, b"%d" % MAX_VERSION)]) == 2**63 - 1
+
+    @pytest.mark.parametrize(
+        "value", [b"", b"-1", b"12x", "\u0661\u0662".encode(), b"%d" % 2**63, b"9" * 5000, b"12\n"]
+    )
+    def test_header_that_is_no_version_is_poison(self, value: bytes) -> None:
+        with pytest.raises(PoisonRecord):
+            record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, value)])
+
+
+def test_versions_that_a_command_introduces() -> None:
+    image, revision = new_id(), new_id()
+    upload = records.uploaded(image, revision)
+    replacement = records.replaced(image, 10, revision)
+    again = records.reprocess(image, 10, revision, 14)
+    assert [image_version(command, 20) for command in (upload, replacement, again)] == [20, 10, 10]
+    assert [revision_version(command, 20) for command in (upload, replacement, again)] == [20, 20, 14]
+    assert request_of(again, 20).revision_version == 14
+
+
+def test_render_of_a_reprocess_has_its_own_folder() -> None:
+    image, revision, ladder = new_id(), new_id(), Ladder()
+    assert render_name(records.uploaded(image, revision), 20) == ladder.digest
+    assert render_name(records.reprocess(image, 10, revision, 14, ladder=ladder), 20) == f"{ladder.digest}-20"
+
+
+def test_answers_to_one_command_have_one_key_and_one_id_each() -> None:
+    image, revision = new_id(), new_id()
+    answers: list[Event] = [
+        records.ready(image, revision, 8),
+        records.failed(image, revision, 8),
+        records.removed(image, 8),
+    ]
+    assert {event_key(answer) for answer in answers} == {f"{image}:8".encode()}
+    ids = [dict(cloud_event_headers(answer, "imagepipe/processor"))["ce_id"] for answer in [*answers, answers[0]]]
+    assert len(set(ids)) == 3
+    assert ids[0] == ids[3]
+
+
+def test_precedence_is_by_revision_and_then_by_render() -> None:
+    image = new_id()
+
+    def manifest(revision_version: int, version: int) -> Manifest:
+        event = records.ready(image, new_id(), version, revision_version=revision_version)
+        return Manifest(render="0" * 16, event=event)
+
+    ordered = [manifest(2, 2), manifest(2, 10), manifest(4, 4), manifest(4, 12)]
+    shuffled = [ordered[position] for position in (2, 0, 3, 1)]
+    assert sorted(shuffled, key=lambda found: found.precedence) == ordered
+    assert decode_manifest(encode(ordered[0])) == ordered[0]
+    assert isinstance(ordered[0].event, Ready)
+
+
+def test_every_failure_reason_is_explained() -> None:
+    assert all(text.endswith(".") for text in FAILURE_REASONS.values())
+    assert example("image.failed.v1.json")["value"]["error"]["type"] in FAILURE_REASONS

@@ -1,0 +1,93 @@
+"""A store that refuses, as S3 servers say it: without room an outage, told at once; an impossible key none."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from shared.errors import RequestRefused, Unavailable
+from shared.s3.store import ATTEMPTS, S3Store
+from tests.support.memory.gateway import memory_settings
+
+ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
+
+
+class RefusingServer:
+    """Answers every request as a server without room does, or with another error."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.status = 507
+        self.code = "XMinioStorageFull"
+
+    async def answer(self, request: web.Request) -> web.Response:
+        await request.read()
+        self.requests += 1
+        return web.Response(status=self.status, text=ERROR.format(code=self.code), content_type="application/xml")
+
+
+@pytest.fixture
+def server() -> RefusingServer:
+    return RefusingServer()
+
+
+@pytest.fixture
+async def store(server: RefusingServer) -> AsyncIterator[S3Store]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    settings = memory_settings(
+        s3_endpoint_url=f"http://127.0.0.1:{port}",
+        s3_access_key_id="a",
+        s3_secret_access_key=SecretStr("b"),
+        s3_timeout=timedelta(seconds=5),
+    )
+    found = S3Store.from_settings(settings)
+    yield found
+    await found.close()
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(507, "XMinioStorageFull"), (503, "SlowDown"), (400, "QuotaExceeded"), (500, "InternalError")],
+)
+@pytest.mark.parametrize("if_absent", [True, False])
+async def test_no_room_is_an_outage(
+    store: S3Store, server: RefusingServer, status: int, code: str, if_absent: bool
+) -> None:
+    server.status, server.code = status, code
+    with pytest.raises(Unavailable, match=code):
+        await store.put("images/x", b"data", "image/png", if_absent=if_absent)
+    assert server.requests <= ATTEMPTS
+
+
+@pytest.mark.parametrize("code", ["KeyTooLongError", "XMinioInvalidResourceName", "InvalidURI"])
+async def test_an_impossible_key_is_no_outage(store: S3Store, server: RefusingServer, code: str) -> None:
+    server.status, server.code = 400, code
+    with pytest.raises(RequestRefused, match=code):
+        await store.get("images/../x")
+    assert server.requests == 1
+
+
+async def test_a_key_that_the_client_does_not_even_send_is_no_outage(store: S3Store, server: RefusingServer) -> None:
+    with pytest.raises(RequestRefused):
+        await store.get("")
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "RequestTimeout"), (400, "ExpiredToken"), (403, "RequestTimeTooSkewed"), (400, "InvalidRequest")],
+)
+async def test_what_may_pass_or_concerns_every_request_is_an_outage(
+    store: S3Store, server: RefusingServer, status: int, code: str
+) -> None:
+    server.status, server.code = status, code
+    with pytest.raises(Unavailable, match=code):
+        await store.get("images/x")

@@ -1,0 +1,154 @@
+"""Log to rows: what each record writes, where, and at which version."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from shared.contract.events import Answer, Command, Event, RenderCommand, Superseded, SupersededBy, request_of
+from shared.contract.keys import shard_of
+from shared.read_model.tables import (
+    BY_DAY,
+    BY_OWNER,
+    DAYS,
+    DAYS_BUCKET,
+    IMAGES,
+    PRIMARY_KEYS,
+    Delete,
+    Insert,
+    Outcome,
+    Write,
+    command_writes,
+    event_writes,
+)
+from tests.support import records
+from tests.support.records import OWNER, id_at
+
+MOMENT = datetime(2026, 3, 1, 23, 59, 59, 500_000, UTC)
+IMAGE, REVISION = id_at(MOMENT, 1), id_at(MOMENT, 2)
+SHARDS = 4
+KEYS: dict[str, dict[str, Any]] = {
+    IMAGES: {"image_id": IMAGE},
+    BY_OWNER: {"owner_type": "user", "owner_id": "1", "image_id": IMAGE},
+    BY_DAY: {"day": MOMENT.date(), "shard": shard_of(IMAGE, SHARDS), "image_id": IMAGE},
+}
+
+
+def common(image_version: int) -> dict[str, Any]:
+    return {
+        "image_id": IMAGE,
+        "owner_type": "user",
+        "owner_id": "1",
+        "uploaded_at": MOMENT,
+        "image_version": image_version,
+    }
+
+
+def expected_inserts(version: int, image_version: int, **columns: object) -> list[Write]:
+    return [Insert(table, {**common(image_version), **key, **columns}, version) for table, key in KEYS.items()]
+
+
+def expected_deletes(version: int) -> list[Write]:
+    return [Delete(table, key, version) for table, key in KEYS.items()]
+
+
+def day_at(version: int) -> Write:
+    return Insert(DAYS, {"bucket": DAYS_BUCKET, "day": MOMENT.date()}, version)
+
+
+@pytest.mark.parametrize(
+    ("command", "image_version"),
+    [(records.uploaded(IMAGE, REVISION), 10), (records.replaced(IMAGE, 6, REVISION), 6)],
+)
+def test_upload_and_replacement_write_the_request_everywhere(command: RenderCommand, image_version: int) -> None:
+    expected = expected_inserts(10, image_version, request=request_of(command, 10))
+    assert command_writes(command, 10, SHARDS) == [day_at(10), *expected]
+
+
+def test_delete_removes_the_row_everywhere() -> None:
+    assert command_writes(records.deleted(IMAGE), 10, SHARDS) == expected_deletes(10)
+
+
+@pytest.mark.parametrize("command", [records.reprocess(IMAGE, 2, REVISION, 2), records.cleared(4)])
+def test_reprocess_and_fence_write_nothing_themselves(command: Command) -> None:
+    assert command_writes(command, 10, SHARDS) == []
+
+
+def test_ready_writes_request_at_the_command_and_the_rest_after_it() -> None:
+    event = records.ready(IMAGE, REVISION, 10)
+    assert event_writes(event, SHARDS) == [
+        day_at(11),
+        *expected_inserts(10, 10, request=event.request),
+        *expected_inserts(11, 10, current=event.current, outcome=Outcome(REVISION, "ready")),
+    ]
+
+
+def test_failed_leaves_current_alone() -> None:
+    event = records.failed(IMAGE, REVISION, 10, answers="image.replaced", image_version=6)
+    outcome = Outcome(REVISION, "failed", "truncated", "The file ends before the picture does.")
+    assert event_writes(event, SHARDS) == [
+        day_at(11),
+        *expected_inserts(10, 6, request=event.request),
+        *expected_inserts(11, 6, outcome=outcome),
+    ]
+
+
+def superseded() -> Superseded:
+    return records.superseded(IMAGE, REVISION, 10, SupersededBy(revision=IMAGE, revision_version=14, render="0" * 16))
+
+
+def test_superseded_leaves_current_alone() -> None:
+    event = superseded()
+    assert event_writes(event, SHARDS) == [
+        day_at(11),
+        *expected_inserts(10, 10, request=event.request),
+        *expected_inserts(11, 10, outcome=Outcome(REVISION, "superseded")),
+    ]
+
+
+def test_reprocess_that_is_ready_writes_current_only() -> None:
+    event = records.ready(IMAGE, REVISION, 10, answers="image.reprocess", image_version=2, revision_version=4)
+    assert event_writes(event, SHARDS) == expected_inserts(11, 2, current=event.current)
+
+
+@pytest.mark.parametrize("event", [records.failed(IMAGE, REVISION, 10), superseded()])
+def test_reprocess_that_is_not_ready_writes_nothing(event: Answer) -> None:
+    assert event_writes(event.model_copy(update={"answers": "image.reprocess"}), SHARDS) == []  # type: ignore[arg-type]
+
+
+def test_removed_deletes_at_the_version_it_names() -> None:
+    event = records.removed(IMAGE, 10, 21, answers="image.replaced")
+    assert event_writes(event, SHARDS) == expected_deletes(21)
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        command_writes(records.uploaded(IMAGE, REVISION), 10, SHARDS),
+        command_writes(records.deleted(IMAGE), 10, SHARDS),
+        *(
+            event_writes(event, SHARDS)
+            for event in (
+                records.ready(IMAGE, REVISION, 10),
+                records.failed(IMAGE, REVISION, 10),
+                records.removed(IMAGE, 10),
+            )
+        ),
+    ],
+)
+def test_every_write_has_its_whole_primary_key_and_no_null(writes: list[Write]) -> None:
+    assert writes
+    for write in writes:
+        columns = write.columns if isinstance(write, Insert) else write.key
+        assert set(PRIMARY_KEYS[write.table]) <= columns.keys()
+        # A null would be a tombstone at this version.
+        assert None not in columns.values()
+
+
+def test_rows_are_the_same_from_either_topic() -> None:
+    """So that a rebuild from the events alone has the request."""
+    command = records.uploaded(IMAGE, REVISION)
+    event: Event = records.ready(IMAGE, REVISION, 10)
+    from_command = [write for write in command_writes(command, 10, SHARDS) if write.table != DAYS]
+    assert all(write in event_writes(event, SHARDS) for write in from_command)
+    assert event.owner == OWNER

@@ -1,0 +1,51 @@
+"""A limit does not count what the machine's host took away, and ends all the same."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from tests.support.waiting import Stopwatch, within
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Seconds on the clock, and seconds that each CPU lost."""
+    told = SimpleNamespace(now=100.0, stolen=[5.0, 7.0])
+    monkeypatch.setattr(time, "monotonic", lambda: told.now)
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [SimpleNamespace(steal=each) for each in told.stolen])
+    return told
+
+
+def test_it_counts_seconds(clock: SimpleNamespace) -> None:
+    watch = Stopwatch()
+    clock.now += 3
+    assert watch.seconds() == 3
+
+
+def test_what_the_poorest_cpu_lost_does_not_count(clock: SimpleNamespace) -> None:
+    watch = Stopwatch()
+    clock.now += 10
+    clock.stolen = [5.0 + 8, 7.0 + 1]
+    assert watch.seconds() == 2
+
+
+def test_a_system_that_tells_no_steal_counts_all(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [SimpleNamespace(user=1.0)])
+    watch = Stopwatch()
+    clock.now += 10
+    assert watch.seconds() == 10
+
+
+async def test_a_limit_ends_what_takes_too_long() -> None:
+    with pytest.raises(TimeoutError):
+        async with within(0.05):
+            await asyncio.Event().wait()
+
+
+async def test_a_limit_leaves_what_is_in_time_alone() -> None:
+    async with within(0.05):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.2)
