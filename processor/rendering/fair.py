@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from processor.consuming.lanes import Slots
+from processor.fairness import Slots
 from processor.rendering.pool import RenderPool
 from processor.rendering.render import Rendering, RenderLimits, decoded_pixels
 from processor.stages import stage
