@@ -46,7 +46,7 @@ async def _apply_schema(settings: Settings) -> None:
 
 
 def _apply_storage(settings: Settings, state: State, own_s3: bool) -> None:
-    from shared.s3.store import apply_bucket
+    from shared.s3.bucket import apply_bucket
 
     if not own_s3:
         apply_bucket(settings)

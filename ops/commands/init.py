@@ -10,7 +10,7 @@ from ops.terminal.output import Output
 from shared.cassandra.schema import apply_schema
 from shared.errors import ConfigurationError
 from shared.kafka.topics import apply_topics
-from shared.s3.store import apply_bucket
+from shared.s3.bucket import apply_bucket
 from shared.settings import Settings
 
 

@@ -1,7 +1,6 @@
 """The bucket: an adapter over boto3, whose blocking calls run in a thread pool of their own."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
 from botocore.utils import parse_timestamp
 
-from shared.errors import ConfigurationError, NotFound, PreconditionFailed, RequestRefused, Unavailable
+from shared.errors import NotFound, PreconditionFailed, RequestRefused, Unavailable
 from shared.ports import ObjectInfo, ObjectRange
 from shared.security import explain_s3, s3_verify
 from shared.settings import Settings
@@ -240,43 +239,3 @@ def _translate(error: Exception, key: str) -> NoReturn:
     if code in IMPOSSIBLE or isinstance(error, ParamValidationError):
         raise RequestRefused(f"s3: {error}") from error
     raise Unavailable("s3", explain_s3(error)) from error
-
-
-def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: str | None = None) -> None:
-    """Create the private bucket with its lifecycle, or bring an existing one in line. Idempotent.
-
-    Incoming objects go after a day, tombstones after `tombstone_retention`. Raises ConfigurationError.
-    """
-    client = s3_client(settings, access_key, secret_key)
-    bucket = settings.s3_bucket
-    try:
-        try:
-            client.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if error.response["Error"].get("Code") not in MISSING | {"NoSuchBucket"}:
-                raise
-            client.create_bucket(Bucket=bucket, **_location(settings.s3_region))
-        client.put_bucket_lifecycle_configuration(
-            Bucket=bucket,
-            LifecycleConfiguration={
-                "Rules": [
-                    _expiry("incoming", "incoming/", timedelta(days=1)),
-                    _expiry("tombstones", "tombstones/", settings.tombstone_retention),
-                ]
-            },
-        )
-    except (ClientError, BotoCoreError) as error:
-        where = f"bucket {bucket} at {settings.s3_endpoint_url or 'AWS'}"
-        raise ConfigurationError(f"{where}: {explain_s3(error)}") from error
-    finally:
-        client.close()
-
-
-def _location(region: str) -> Any:
-    # AWS wants the region said everywhere but in us-east-1, where it must not be said.
-    return {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-
-
-def _expiry(name: str, prefix: str, after: timedelta) -> Any:
-    days = math.ceil(after / timedelta(days=1))
-    return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}}

@@ -23,7 +23,8 @@ from shared.cassandra.session import connect
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import Producer, client_options
 from shared.kafka.topics import apply_topics
-from shared.s3.store import S3Store, apply_bucket
+from shared.s3.bucket import apply_bucket
+from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 from tests.support.engines.secure import Secured, secured_engines
 from tests.support.engines.stack import in_own_loop

@@ -14,7 +14,8 @@ from ops.parallel import in_parallel
 from shared.contract.keys import new_id
 from shared.errors import ConfigurationError, NotFound, PreconditionFailed, RequestRefused, Unavailable
 from shared.ports import ObjectRange, ObjectStore
-from shared.s3.store import S3Store, apply_bucket, s3_client
+from shared.s3.bucket import apply_bucket
+from shared.s3.store import S3Store, s3_client
 from shared.settings import Settings
 from tests.support.engines.stack import isolated
 from tests.support.memory.ports import MemoryStore

@@ -38,7 +38,8 @@ from deploy.local.topology import kind_of, members
 from ops.stack.background import follow_until_ready
 from shared.cassandra.schema import apply_schema
 from shared.kafka.topics import apply_topics, topic_specs
-from shared.s3.store import apply_bucket, s3_client
+from shared.s3.bucket import apply_bucket
+from shared.s3.store import s3_client
 from shared.settings import Settings
 from tests.support.engines.containers import docker_answers, engine_containers
 from tests.support.waiting import wait_for
