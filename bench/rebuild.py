@@ -22,7 +22,8 @@ from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect
 from shared.contract.events import Current, Original, Ready, Uploaded, Variant, request_of
 from shared.contract.keys import Owner, command_version, new_id, original_key, variant_key
-from shared.kafka.producer import KafkaCommandLog, KafkaEventLog, Producer
+from shared.kafka.producer import Producer
+from shared.kafka.writers import KafkaCommandLog, KafkaEventLog
 from shared.read_model.documents import media_url
 from shared.read_model.tables import command_writes, event_writes
 from shared.s3.store import S3Store

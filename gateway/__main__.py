@@ -16,7 +16,8 @@ from gateway.services.container import Services
 from gateway.services.credentials import StsKeyIssuer
 from shared.cassandra.index import CassandraIndex
 from shared.freed_memory import return_large_blocks
-from shared.kafka.producer import KafkaCommandLog, Producer
+from shared.kafka.producer import Producer
+from shared.kafka.writers import KafkaCommandLog
 from shared.observability.health import InternalServer
 from shared.observability.logs import configure_logging
 from shared.observability.metrics import Service

@@ -17,8 +17,9 @@ from shared.cassandra.index import CassandraIndex
 from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
 from shared.consuming.retry import Patience
 from shared.errors import ConfigurationError, Unavailable
-from shared.kafka.producer import KafkaCommandLog, KafkaDeadLetters, Producer
+from shared.kafka.producer import Producer
 from shared.kafka.topics import require_topics
+from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters
 from shared.observability.health import InternalServer, Progress
 from shared.observability.logs import configure_logging
 from shared.observability.metrics import Service

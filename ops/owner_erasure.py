@@ -17,8 +17,9 @@ from shared.cassandra.index import CassandraIndex
 from shared.contract.events import Deleted, OwnerCleared, decode_command, decode_event
 from shared.contract.keys import Owner, command_version, image_prefix, incoming_prefix
 from shared.errors import PoisonRecord, Unavailable
-from shared.kafka.producer import KafkaCommandLog, Producer
+from shared.kafka.producer import Producer
 from shared.kafka.topics import COMPACTION_AT_LATEST
+from shared.kafka.writers import KafkaCommandLog
 from shared.read_model.tables import command_writes
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic

@@ -18,8 +18,9 @@ from processor.rendering.fair import FairRenderer
 from processor.rendering.pool import RenderPool
 from shared.consuming.dead_letters import DeadLetterLimit
 from shared.errors import ConfigurationError, Unavailable
-from shared.kafka.producer import KafkaDeadLetters, KafkaEventLog, Producer
+from shared.kafka.producer import Producer
 from shared.kafka.topics import require_topics
+from shared.kafka.writers import KafkaDeadLetters, KafkaEventLog
 from shared.observability.health import InternalServer, Progress
 from shared.observability.metrics import Service
 from shared.s3.store import S3Store

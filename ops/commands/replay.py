@@ -15,7 +15,7 @@ from ops.log.reader import TopicReader, span
 from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from processor.handler import Handler
-from shared.kafka.producer import KafkaEventLog
+from shared.kafka.writers import KafkaEventLog
 from shared.settings import Settings, Topic
 
 

@@ -19,7 +19,7 @@ from ops.terminal.owners import parse_owner
 from shared.cassandra.index import CassandraIndex
 from shared.contract.events import Original, Reprocess
 from shared.contract.keys import Owner
-from shared.kafka.producer import KafkaCommandLog
+from shared.kafka.writers import KafkaCommandLog
 from shared.read_model.documents import ImageRow, status
 from shared.read_model.tables import IMAGES
 from shared.settings import Settings, Topic

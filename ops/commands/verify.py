@@ -13,7 +13,7 @@ from ops.index.rows import Rows
 from ops.log.positions import parse_age
 from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
 from ops.terminal.output import DIFFERENCES_FOUND, Output
-from shared.kafka.producer import KafkaEventLog
+from shared.kafka.writers import KafkaEventLog
 from shared.settings import Settings
 
 

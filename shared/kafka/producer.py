@@ -1,4 +1,4 @@
-"""The log: an own idempotent producer, and what it takes to know whether a record is in it."""
+"""The connection to Kafka: an idempotent producer, and what it takes to know whether a record is in the log."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,11 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from shared.contract.events import Command, Event, Headers, cloud_event_headers, encode, event_key
-from shared.contract.keys import events_partition
+from shared.contract.events import Headers
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
 from shared.ports import Appended
 from shared.security import explain_kafka, kafka_security
-from shared.settings import MIB, Settings, Topic
+from shared.settings import MIB, Settings
 
 log = structlog.get_logger()
 
@@ -217,53 +216,3 @@ def _has_offset(answer: Any) -> bool:
     time is missing, which the topics whose offsets matter (LogAppendTime) always tell.
     """
     return bool(answer.offset >= 0 and answer.timestamp_type == LOG_APPEND_TIME)
-
-
-class KafkaCommandLog:
-    """`CommandLog` on the commands topic: keyed by owner, so that one owner's commands are in one partition."""
-
-    def __init__(self, producer: Producer, settings: Settings, source: str) -> None:
-        self._producer = producer
-        self._topic = settings.topic(Topic.COMMANDS)
-        self._source = source
-
-    async def append(self, command: Command, *, traceparent: str | None = None) -> Appended:
-        """See CommandLog.append."""
-        return await self._producer.send(
-            self._topic,
-            encode(command),
-            key=command.owner.key.encode(),
-            headers=cloud_event_headers(command, self._source, traceparent),
-        )
-
-
-class KafkaEventLog:
-    """`EventLog` on the events topic: every event of an image in one partition, compacted per answered command."""
-
-    def __init__(self, producer: Producer, settings: Settings, source: str) -> None:
-        self._producer = producer
-        self._topic = settings.topic(Topic.EVENTS)
-        self._source = source
-
-    async def publish(self, event: Event, *, traceparent: str | None = None) -> None:
-        """See EventLog.publish."""
-        partitions = await self._producer.partitions(self._topic)
-        await self._producer.send(
-            self._topic,
-            encode(event),
-            key=event_key(event),
-            headers=cloud_event_headers(event, self._source, traceparent),
-            partition=events_partition(event.image_id, partitions),
-        )
-
-
-class KafkaDeadLetters:
-    """`DeadLetters` on the DLQ topic."""
-
-    def __init__(self, producer: Producer, settings: Settings) -> None:
-        self._producer = producer
-        self._topic = settings.topic(Topic.DLQ)
-
-    async def send(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """See DeadLetters.send."""
-        await self._producer.send(self._topic, value, key=key, headers=headers)

@@ -20,7 +20,8 @@ from shared.contract.events import (
     record_version,
 )
 from shared.contract.keys import Owner, command_version, tombstone_key
-from shared.kafka.producer import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog, Producer, client_options
+from shared.kafka.producer import Producer, client_options
+from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog
 from shared.ports import Appended
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic

@@ -31,7 +31,8 @@ from shared.contract.events import (
     encode,
 )
 from shared.contract.keys import Owner, command_version, manifest_key, new_id, shard_of, tombstone_key, variant_key
-from shared.kafka.producer import KafkaDeadLetters, Producer
+from shared.kafka.producer import Producer
+from shared.kafka.writers import KafkaDeadLetters
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
 from shared.settings import Settings, Topic
 from tests.support.engines.stack import isolated_deployment

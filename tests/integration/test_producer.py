@@ -13,15 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.keys import events_partition, new_id
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
-from shared.kafka.producer import (
-    DISCONNECT_SECONDS,
-    FLUSH_SECONDS,
-    KafkaCommandLog,
-    KafkaDeadLetters,
-    KafkaEventLog,
-    Producer,
-    client_options,
-)
+from shared.kafka.producer import DISCONNECT_SECONDS, FLUSH_SECONDS, Producer, client_options
+from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog
 from shared.ports import Appended
 from shared.settings import Settings, Topic
 from tests.support import records

@@ -16,7 +16,8 @@ from shared.cassandra.index import CassandraIndex
 from shared.contract.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Uploaded
 from shared.contract.keys import Owner, command_version, new_id, original_key
 from shared.contract.ladder import Ladder
-from shared.kafka.producer import KafkaCommandLog, KafkaEventLog, Producer
+from shared.kafka.producer import Producer
+from shared.kafka.writers import KafkaCommandLog, KafkaEventLog
 from shared.read_model.documents import media_url
 from shared.read_model.tables import command_writes, event_writes
 from shared.s3.store import S3Store

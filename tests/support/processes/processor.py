@@ -22,7 +22,8 @@ from pydantic import BaseModel, SecretStr
 from processor.consuming.faust_app import GROUP
 from shared.contract.events import Command, Event, Original, Uploaded, decode_event
 from shared.contract.keys import Owner, new_id, original_key
-from shared.kafka.producer import KafkaCommandLog, Producer, client_options
+from shared.kafka.producer import Producer, client_options
+from shared.kafka.writers import KafkaCommandLog
 from shared.ports import ObjectStore
 from shared.read_model.documents import media_url
 from shared.settings import Settings, Topic
