@@ -11,7 +11,8 @@ from opentelemetry.trace import SpanKind
 from indexer.handler import Barrier, ConsumedRecord, Handler
 from shared.consuming.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.consuming.retry import Patience
-from shared.contract.events import Event, OwnerCleared, header, record_version
+from shared.contract.events import Event, OwnerCleared
+from shared.contract.headers import header, record_version
 from shared.contract.keys import command_version
 from shared.errors import PoisonRecord, Unavailable
 from shared.observability import metrics, tracing

@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from indexer.fence import Fence
-from shared.contract.events import (
-    Command,
-    Event,
-    OwnerCleared,
-    ReceivedHeaders,
-    decode_command,
-    decode_event,
-    record_version,
-)
+from shared.contract.encoding import decode_command, decode_event
+from shared.contract.events import Command, Event, OwnerCleared
+from shared.contract.headers import ReceivedHeaders, record_version
 from shared.ports import Index
 from shared.read_model.tables import Write, command_writes, event_writes
 from shared.settings import Topic

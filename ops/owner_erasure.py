@@ -14,7 +14,8 @@ from ops.log.unanswered import Unanswered
 from ops.terminal.output import Output
 from shared.cassandra.deployment import Keyspaces
 from shared.cassandra.index import CassandraIndex
-from shared.contract.events import Deleted, OwnerCleared, decode_command, decode_event
+from shared.contract.encoding import decode_command, decode_event
+from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import Owner, command_version, image_prefix, incoming_prefix
 from shared.errors import PoisonRecord, Unavailable
 from shared.kafka.producer import Producer

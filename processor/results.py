@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from processor.rendering.render import RenderedVariant
-from shared.contract.events import Manifest, RenderCommand, Variant, decode_manifest, encode, render_name
+from shared.contract.encoding import decode_manifest, encode
+from shared.contract.events import Manifest, RenderCommand, Variant, render_name
 from shared.contract.image_header import inspect
 from shared.contract.keys import image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key
 from shared.contract.untrusted_json import read_json

@@ -6,7 +6,8 @@ from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
-from shared.contract.events import Command, Event, Headers
+from shared.contract.events import Command, Event
+from shared.contract.headers import Headers
 from shared.contract.keys import Owner, Partition
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import Write

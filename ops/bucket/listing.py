@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from shared.contract.events import Manifest, decode_manifest
+from shared.contract.encoding import decode_manifest
+from shared.contract.events import Manifest
 from shared.errors import NotFound, PoisonRecord
 from shared.ports import ObjectInfo, ObjectStore
 from shared.s3.store import PAGE, S3Store

@@ -10,7 +10,8 @@ from ops.bucket.listing import IMAGES, TOMBSTONES, pick
 from ops.log.reader import Record, TopicReader, span
 from ops.parallel import in_parallel
 from ops.terminal.output import Advance, Output
-from shared.contract.events import Deleted, ImageCommand, answer_key, decode_event, render_name
+from shared.contract.encoding import decode_event
+from shared.contract.events import Deleted, ImageCommand, answer_key, render_name
 from shared.contract.keys import manifest_key
 from shared.errors import PoisonRecord
 from shared.s3.store import S3Store

@@ -14,7 +14,8 @@ from ops.log.reader import Offsets, Record, TopicReader, read_command, span
 from ops.parallel import in_parallel
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
-from shared.contract.events import OwnerCleared, decode_event
+from shared.contract.encoding import decode_event
+from shared.contract.events import OwnerCleared
 from shared.errors import PoisonRecord
 from shared.read_model.tables import DAYS, DAYS_BUCKET, Insert, Write, command_writes, event_writes
 from shared.s3.store import S3Store

@@ -15,14 +15,9 @@ from uuid import UUID
 
 from ops.log.reader import Record, TopicReader, headers_of, read_command
 from ops.terminal.output import Advance
-from shared.contract.events import (
-    VERSION_HEADER,
-    Deleted,
-    Headers,
-    OwnerCleared,
-    bounded,
-    encode,
-)
+from shared.contract.encoding import encode
+from shared.contract.events import Deleted, OwnerCleared, bounded
+from shared.contract.headers import VERSION_HEADER, Headers
 from shared.contract.keys import events_partition
 from shared.errors import ConfigurationError, PoisonRecord
 from shared.kafka.producer import Producer

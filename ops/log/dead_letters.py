@@ -11,7 +11,9 @@ from typing import Any
 
 from ops.commands.tail import summary
 from ops.log.reader import Record, TopicReader, span
-from shared.contract.events import VERSION_HEADER, Deleted, Headers, OwnerCleared, bounded, decode_command, encode
+from shared.contract.encoding import decode_command, encode
+from shared.contract.events import Deleted, OwnerCleared, bounded
+from shared.contract.headers import VERSION_HEADER, Headers
 from shared.contract.keys import command_version, tombstone_key
 from shared.errors import NotFound, PoisonRecord
 from shared.kafka.producer import Producer

@@ -13,17 +13,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from ops.log.reader import Record, read_command
-from shared.contract.events import (
-    Command,
-    Current,
-    Event,
-    OwnerCleared,
-    Removed,
-    RenderCommand,
-    Request,
-    decode_event,
-    render_name,
-)
+from shared.contract.encoding import decode_event
+from shared.contract.events import Command, Current, Event, OwnerCleared, Removed, RenderCommand, Request, render_name
 from shared.contract.keys import Owner
 from shared.errors import PoisonRecord
 from shared.read_model.tables import DAYS, IMAGES, Delete, Insert, Outcome, Write, command_writes, event_writes

@@ -8,7 +8,9 @@ from typing import Any, Protocol, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared.contract.events import Command, Headers, decode_command, record_version
+from shared.contract.encoding import decode_command
+from shared.contract.events import Command
+from shared.contract.headers import Headers, record_version
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import client_options
 from shared.security import explain_kafka

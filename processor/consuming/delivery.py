@@ -12,16 +12,9 @@ from processor.handler import Handler
 from processor.stages import collected
 from shared.consuming.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.consuming.retry import Patience
-from shared.contract.events import (
-    Command,
-    OwnerCleared,
-    Ready,
-    ReceivedHeaders,
-    Reprocess,
-    decode_command,
-    header,
-    record_version,
-)
+from shared.contract.encoding import decode_command
+from shared.contract.events import Command, OwnerCleared, Ready, Reprocess
+from shared.contract.headers import ReceivedHeaders, header, record_version
 from shared.contract.keys import command_version
 from shared.errors import PoisonRecord, Unavailable
 from shared.observability import metrics, tracing

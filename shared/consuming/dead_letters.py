@@ -5,7 +5,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 
-from shared.contract.events import Headers, ReceivedHeaders
+from shared.contract.headers import Headers, ReceivedHeaders
 from shared.errors import ImagepipeError
 
 MAX_ERROR_BYTES = 500

@@ -1,32 +1,19 @@
 """The contract on Kafka: commands, the events that answer them, and the manifest of one render.
 
-Values are JSON of these models, headers are CloudEvents 1.0 in Kafka's binary mode. Within schema version 1 fields
-are only ever added; readers ignore what they do not know. Versions travel as decimal strings: they exceed what
-JavaScript's numbers hold.
+Values are JSON of these models (`encoding`), headers are CloudEvents 1.0 in Kafka's binary mode (`headers`). Within
+schema version 1 fields are only ever added; readers ignore what they do not know. Versions travel as decimal strings:
+they exceed what JavaScript's numbers hold.
 """
 
-import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from shared.contract.keys import ORIGINAL_KEY, Owner, command_version, new_id
+from shared.contract.keys import ORIGINAL_KEY, Owner
 from shared.contract.ladder import Ladder
-from shared.errors import PoisonRecord
-
-T = TypeVar("T")
-Headers = list[tuple[str, bytes]]
-ReceivedHeaders = Sequence[tuple[str, bytes | None]]
-"""As they come from Kafka, which takes headers without a value: those count as absent."""
 
 SCHEMA_VERSION: Final = 1
-VERSION_HEADER = "imagepipe-version"
-"""On a redriven record: the version it had at first."""
-MAX_VERSION: Final = 2**63 - 1
-"""Versions are timestamps in Cassandra: signed, of 64 bits."""
-_VERSION = re.compile(rf"[0-9]{{1,{len(str(MAX_VERSION))}}}")
 
 FAILURE_REASONS = {
     "unsupported_format": "The bytes are not PNG, JPEG or WebP.",
@@ -230,60 +217,6 @@ class Manifest(Model):
         return (self.event.request.revision_version, self.event.version)
 
 
-_COMMAND: TypeAdapter[Command] = TypeAdapter(
-    Annotated[Uploaded | Replaced | Deleted | Reprocess | OwnerCleared, Field(discriminator="type")]
-)
-_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Ready | Failed | Superseded | Removed, Field(discriminator="type")])
-_MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
-
-
-def encode(model: Model) -> bytes:
-    """JSON of a command, event or manifest."""
-    return model.model_dump_json().encode()
-
-
-def decode_command(value: bytes | None) -> Command:
-    """The command in a record's value. Raises PoisonRecord for anything else."""
-    return _decode(_COMMAND, value)
-
-
-def decode_event(value: bytes | None) -> Event:
-    """The event in a record's value. Raises PoisonRecord for anything else."""
-    return _decode(_EVENT, value)
-
-
-def decode_manifest(data: bytes) -> Manifest:
-    """The manifest in an object. Raises PoisonRecord for anything else."""
-    return _decode(_MANIFEST, data)
-
-
-def _decode(adapter: TypeAdapter[T], value: bytes | None) -> T:
-    if value is None:
-        raise PoisonRecord("the record has no value")
-    try:
-        return adapter.validate_json(value)
-    except ValidationError as error:
-        # Inputs stay out of the message: it reaches logs and the DLQ's headers.
-        detail = error.errors(include_url=False, include_input=False, include_context=False)
-        raise PoisonRecord(f"not a record of schema version {SCHEMA_VERSION}: {detail[:3]}") from None
-
-
-def record_version(command: Command, epoch: int, offset: int, headers: ReceivedHeaders) -> int:
-    """Version of a command in the log: its offset's, or for a redriven one that it had at first (invariant 2).
-
-    Deletes and fences take the new one: they must win over everything that came before them.
-    Raises PoisonRecord where the header is no version.
-    """
-    if not isinstance(command, Deleted | OwnerCleared):
-        first = header(headers, VERSION_HEADER)
-        if first is not None:
-            # The length first: Python raises ValueError for thousands of digits.
-            if not _VERSION.fullmatch(first) or int(first) > MAX_VERSION:
-                raise PoisonRecord(f"header {VERSION_HEADER} is not a version")
-            return int(first)
-    return command_version(epoch, offset)
-
-
 def bounded(fence: OwnerCleared, version: int) -> OwnerCleared:
     """The fence with its bound written out, for a second place in a log. `version` is the one it had in its first."""
     return fence.model_copy(update={"before": version}) if fence.before is None else fence
@@ -326,31 +259,3 @@ def event_key(event: Event) -> bytes:
 def answer_key(image_id: UUID, version: int) -> bytes:
     """Key of the event that answers the command of this version."""
     return f"{image_id}:{version}".encode()
-
-
-def header(headers: ReceivedHeaders, name: str) -> str | None:
-    """First value of a header, or None."""
-    values = (value for key, value in headers if key == name and value is not None)
-    return next((value.decode(errors="replace") for value in values), None)
-
-
-def cloud_event_headers(record: Command | Event, source: str, traceparent: str | None = None) -> Headers:
-    """CloudEvents 1.0 headers in Kafka's binary mode. `source` is the service, such as `imagepipe/gateway`."""
-    subject = record.owner.key if isinstance(record, OwnerCleared) else str(record.image_id)
-    # An answer told twice has one id, so that readers can drop the second.
-    if isinstance(record, Ready | Failed | Superseded | Removed):
-        event_id = f"{subject}:{record.version}:{record.type}"
-    else:
-        event_id = str(new_id())
-    headers: dict[str, Any] = {
-        "ce_specversion": "1.0",
-        "ce_id": event_id,
-        "ce_type": record.type,
-        "ce_source": f"/{source}",
-        "ce_subject": subject,
-        "ce_dataschema": f"urn:imagepipe:{record.type}:v{SCHEMA_VERSION}",
-        "content-type": "application/json",
-    }
-    if traceparent:
-        headers["traceparent"] = traceparent
-    return [(name, str(value).encode()) for name, value in headers.items()]

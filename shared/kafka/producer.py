@@ -10,7 +10,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from shared.contract.events import Headers
+from shared.contract.headers import Headers
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
 from shared.ports import Appended
 from shared.security import explain_kafka, kafka_security

@@ -1,6 +1,8 @@
 """The writers of the three logs: which key, partition and headers a command, an event or a dead letter gets."""
 
-from shared.contract.events import Command, Event, Headers, cloud_event_headers, encode, event_key
+from shared.contract.encoding import encode
+from shared.contract.events import Command, Event, event_key
+from shared.contract.headers import Headers, cloud_event_headers
 from shared.contract.keys import events_partition
 from shared.kafka.producer import Producer
 from shared.ports import Appended

@@ -15,7 +15,8 @@ from uuid import UUID
 
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
-from shared.contract.events import Command, Event, Ready, Replaced, Reprocess, Uploaded, decode_manifest
+from shared.contract.encoding import decode_manifest
+from shared.contract.events import Command, Event, Ready, Replaced, Reprocess, Uploaded
 from shared.contract.keys import Owner, command_version, image_prefix, render_prefix
 from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected, Unavailable

@@ -13,7 +13,7 @@ from cassandra.cluster import Session
 
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import connect
-from shared.contract.events import decode_command, decode_event, encode
+from shared.contract.encoding import decode_command, decode_event, encode
 from shared.contract.keys import DayShard, day_of, shard_of
 from shared.read_model.tables import Write
 from shared.settings import Settings

@@ -25,7 +25,9 @@ from processor.consuming.faust_app import BUFFERED_RECORDS, CommandStream, make_
 from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from shared.consuming.dead_letters import DeadLetterLimit
-from shared.contract.events import VERSION_HEADER, Event, OwnerCleared, ReceivedHeaders, encode
+from shared.contract.encoding import encode
+from shared.contract.events import Event, OwnerCleared
+from shared.contract.headers import VERSION_HEADER, ReceivedHeaders
 from shared.contract.keys import Owner
 from shared.errors import ConfigurationError
 from shared.kafka.producer import METADATA_MAX_AGE_MS, client_options

@@ -13,7 +13,9 @@ from uuid import UUID
 import pytest
 
 from shared.cassandra.index import CassandraIndex
-from shared.contract.events import VERSION_HEADER, Deleted, Uploaded, decode_command, encode
+from shared.contract.encoding import decode_command, encode
+from shared.contract.events import Deleted, Uploaded
+from shared.contract.headers import VERSION_HEADER
 from shared.contract.keys import Owner, new_id
 from shared.observability.tracing import TRACEPARENT
 from shared.read_model.documents import status

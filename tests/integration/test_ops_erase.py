@@ -12,7 +12,8 @@ from ops.log.reader import Offsets, TopicReader, headers_of
 from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import connect
-from shared.contract.events import decode_command, record_version
+from shared.contract.encoding import decode_command
+from shared.contract.headers import record_version
 from shared.contract.keys import Owner, image_prefix, incoming_prefix
 from shared.kafka.producer import client_options
 from shared.read_model.tables import command_writes

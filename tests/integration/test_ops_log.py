@@ -10,15 +10,9 @@ from aiokafka import AIOKafkaConsumer
 
 from ops.log.dead_letters import Filter, unsettled
 from shared.consuming.dead_letters import dead_letter_headers
-from shared.contract.events import (
-    VERSION_HEADER,
-    Command,
-    Failed,
-    Uploaded,
-    cloud_event_headers,
-    encode,
-    record_version,
-)
+from shared.contract.encoding import encode
+from shared.contract.events import Command, Failed, Uploaded
+from shared.contract.headers import VERSION_HEADER, cloud_event_headers, record_version
 from shared.contract.keys import Owner, command_version, tombstone_key
 from shared.kafka.producer import Producer, client_options
 from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog
@@ -224,7 +218,8 @@ async def _dead_letter(settings: Settings, producer: Producer, command: Command,
 async def _last_commands(settings: Settings, owner: Owner) -> dict[UUID, tuple[int, int, int]]:
     """Partition, offset and version of the last command for each of the owner's images."""
     from ops.log.reader import TopicReader, headers_of
-    from shared.contract.events import OwnerCleared, decode_command
+    from shared.contract.encoding import decode_command
+    from shared.contract.events import OwnerCleared
 
     found: dict[UUID, tuple[int, int, int]] = {}
     async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from ops.log.reader import TopicReader
-from shared.contract.events import Failed, Ready, Reprocess, decode_command
+from shared.contract.encoding import decode_command
+from shared.contract.events import Failed, Ready, Reprocess
 from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
 from shared.read_model.documents import document, status
 from shared.settings import Settings, Topic

@@ -19,17 +19,8 @@ from processor.handler import Handler
 from processor.results import read_tombstone
 from shared.cassandra.session import connect
 from shared.consuming.dead_letters import dead_letter_headers
-from shared.contract.events import (
-    Deleted,
-    Failed,
-    Failure,
-    OwnerCleared,
-    Ready,
-    Reprocess,
-    Uploaded,
-    decode_manifest,
-    encode,
-)
+from shared.contract.encoding import decode_manifest, encode
+from shared.contract.events import Deleted, Failed, Failure, OwnerCleared, Ready, Reprocess, Uploaded
 from shared.contract.keys import Owner, command_version, manifest_key, new_id, shard_of, tombstone_key, variant_key
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaDeadLetters

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from processor.consuming.delivery import Received
-from shared.contract.events import Command, Event, encode
+from shared.contract.encoding import encode
+from shared.contract.events import Command, Event
 from shared.contract.keys import Owner
 from shared.errors import Unavailable, UnknownOutcome
 from shared.ports import Appended, ObjectInfo

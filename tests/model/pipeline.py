@@ -34,16 +34,8 @@ from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.consuming.dead_letters import DeadLetterLimit
-from shared.contract.events import (
-    Command,
-    Deleted,
-    Event,
-    OwnerCleared,
-    Replaced,
-    Uploaded,
-    decode_command,
-    decode_event,
-)
+from shared.contract.encoding import decode_command, decode_event
+from shared.contract.events import Command, Deleted, Event, OwnerCleared, Replaced, Uploaded
 from shared.contract.image_header import inspect
 from shared.contract.keys import Owner, command_version, image_prefix, parse_media_path
 from shared.contract.ladder import Ladder

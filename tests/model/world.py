@@ -18,18 +18,8 @@ from ops.bucket.listing import sort_objects
 from ops.bucket.superseded import FoundManifest, best_ready, superseded
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
-from shared.contract.events import (
-    Command,
-    Deleted,
-    Event,
-    Failed,
-    Original,
-    Ready,
-    Replaced,
-    Reprocess,
-    Uploaded,
-    decode_manifest,
-)
+from shared.contract.encoding import decode_manifest
+from shared.contract.events import Command, Deleted, Event, Failed, Original, Ready, Replaced, Reprocess, Uploaded
 from shared.contract.keys import Owner, command_version, image_prefix, new_id, original_key
 from shared.contract.ladder import Ladder, Rung
 from shared.errors import ImageRejected, Unavailable

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from shared.contract.events import Command, Event, Headers
+from shared.contract.events import Command, Event
+from shared.contract.headers import Headers
 from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import NotFound, PreconditionFailed, RequestRefused
 from shared.ports import Appended, ObjectInfo, ObjectRange

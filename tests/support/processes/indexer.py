@@ -17,7 +17,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from indexer.consumer import group_id
-from shared.contract.events import Command, Event, ReceivedHeaders, encode, event_key
+from shared.contract.encoding import encode
+from shared.contract.events import Command, Event, event_key
+from shared.contract.headers import ReceivedHeaders
 from shared.contract.keys import command_version, events_partition
 from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic

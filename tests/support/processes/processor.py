@@ -20,7 +20,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import BaseModel, SecretStr
 
 from processor.consuming.faust_app import GROUP
-from shared.contract.events import Command, Event, Original, Uploaded, decode_event
+from shared.contract.encoding import decode_event
+from shared.contract.events import Command, Event, Original, Uploaded
 from shared.contract.keys import Owner, new_id, original_key
 from shared.kafka.producer import Producer, client_options
 from shared.kafka.writers import KafkaCommandLog

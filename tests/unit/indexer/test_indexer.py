@@ -16,7 +16,9 @@ from indexer.fence import PAGE, Fence
 from indexer.handler import Barrier, ConsumedRecord, Handler
 from indexer.partition import Partition
 from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
-from shared.contract.events import VERSION_HEADER, Command, Deleted, Event, Headers, encode
+from shared.contract.encoding import encode
+from shared.contract.events import Command, Deleted, Event
+from shared.contract.headers import VERSION_HEADER, Headers
 from shared.contract.keys import command_version, new_id
 from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
 from shared.observability import tracing

@@ -8,15 +8,9 @@ import pytest
 from indexer.fence import Fence
 from ops.log.dead_letters import DeadLetter, redrive
 from shared.consuming.dead_letters import dead_letter_headers
-from shared.contract.events import (
-    VERSION_HEADER,
-    Command,
-    Headers,
-    OwnerCleared,
-    decode_command,
-    encode,
-    record_version,
-)
+from shared.contract.encoding import decode_command, encode
+from shared.contract.events import Command, OwnerCleared
+from shared.contract.headers import VERSION_HEADER, Headers, record_version
 from shared.contract.keys import Owner, command_version
 from shared.kafka.producer import Producer
 from shared.ports import Appended

@@ -10,7 +10,7 @@ import pytest
 from ops.commands.tail import show, summary
 from ops.log.reader import Record
 from ops.terminal.output import Output
-from shared.contract.events import encode
+from shared.contract.encoding import encode
 from tests.support.records import POISON, failed, uploaded
 
 

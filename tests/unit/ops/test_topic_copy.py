@@ -8,15 +8,9 @@ import pytest
 
 from ops.log.copy import TopicCopy, copied_command, source_settings
 from ops.log.reader import TopicReader
-from shared.contract.events import (
-    VERSION_HEADER,
-    Command,
-    Headers,
-    OwnerCleared,
-    decode_command,
-    encode,
-    record_version,
-)
+from shared.contract.encoding import decode_command, encode
+from shared.contract.events import Command, OwnerCleared
+from shared.contract.headers import VERSION_HEADER, Headers, record_version
 from shared.contract.keys import Owner, command_version
 from shared.errors import ConfigurationError, PoisonRecord, Unavailable
 from shared.kafka.producer import Producer

@@ -11,7 +11,9 @@ from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from processor.rendering.render import Rendering
 from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
-from shared.contract.events import VERSION_HEADER, Command, Event, Headers, OwnerCleared, ReceivedHeaders, encode
+from shared.contract.encoding import encode
+from shared.contract.events import Command, Event, OwnerCleared
+from shared.contract.headers import VERSION_HEADER, Headers, ReceivedHeaders
 from shared.contract.keys import Owner, command_version
 from shared.contract.ladder import Ladder
 from shared.errors import PoisonRecord, Unavailable

@@ -10,7 +10,8 @@ from processor.handler import Handler
 from processor.rendering.render import Rendering
 from processor.stages import collected, stage
 from shared.consuming.dead_letters import DeadLetterLimit
-from shared.contract.events import Command, Event, encode
+from shared.contract.encoding import encode
+from shared.contract.events import Command, Event
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder
 from shared.observability.metrics import Service

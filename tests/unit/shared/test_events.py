@@ -6,26 +6,20 @@ from typing import Any, get_args
 
 import pytest
 
+from shared.contract.encoding import decode_command, decode_event, decode_manifest, encode
 from shared.contract.events import (
     FAILURE_REASONS,
-    MAX_VERSION,
-    VERSION_HEADER,
     Command,
     Event,
     Manifest,
     Ready,
-    cloud_event_headers,
-    decode_command,
-    decode_event,
-    decode_manifest,
-    encode,
     event_key,
     image_version,
-    record_version,
     render_name,
     request_of,
     revision_version,
 )
+from shared.contract.headers import MAX_VERSION, VERSION_HEADER, cloud_event_headers, record_version
 from shared.contract.keys import command_version, new_id
 from shared.contract.ladder import Ladder
 from shared.errors import PoisonRecord

@@ -17,7 +17,8 @@ from processor.consuming import agent
 from processor.consuming.agent import Agent
 from processor.consuming.delivery import Received
 from processor.service import Processor
-from shared.contract.events import OwnerCleared, encode
+from shared.contract.encoding import encode
+from shared.contract.events import OwnerCleared
 from shared.errors import Unavailable
 from shared.observability.health import Progress
 from shared.settings import Topic

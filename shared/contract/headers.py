@@ -1,0 +1,73 @@
+"""Headers of the records on Kafka: CloudEvents 1.0 in binary mode, and what redriven records carry besides."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from shared.contract.events import (
+    SCHEMA_VERSION,
+    Command,
+    Deleted,
+    Event,
+    Failed,
+    OwnerCleared,
+    Ready,
+    Removed,
+    Superseded,
+)
+from shared.contract.keys import command_version, new_id
+from shared.errors import PoisonRecord
+
+Headers = list[tuple[str, bytes]]
+ReceivedHeaders = Sequence[tuple[str, bytes | None]]
+"""As they come from Kafka, which takes headers without a value: those count as absent."""
+
+VERSION_HEADER = "imagepipe-version"
+"""On a redriven record: the version it had at first."""
+MAX_VERSION: Final = 2**63 - 1
+"""Versions are timestamps in Cassandra: signed, of 64 bits."""
+_VERSION = re.compile(rf"[0-9]{{1,{len(str(MAX_VERSION))}}}")
+
+
+def record_version(command: Command, epoch: int, offset: int, headers: ReceivedHeaders) -> int:
+    """Version of a command in the log: its offset's, or for a redriven one that it had at first (invariant 2).
+
+    Deletes and fences take the new one: they must win over everything that came before them.
+    Raises PoisonRecord where the header is no version.
+    """
+    if not isinstance(command, Deleted | OwnerCleared):
+        first = header(headers, VERSION_HEADER)
+        if first is not None:
+            # The length first: Python raises ValueError for thousands of digits.
+            if not _VERSION.fullmatch(first) or int(first) > MAX_VERSION:
+                raise PoisonRecord(f"header {VERSION_HEADER} is not a version")
+            return int(first)
+    return command_version(epoch, offset)
+
+
+def header(headers: ReceivedHeaders, name: str) -> str | None:
+    """First value of a header, or None."""
+    values = (value for key, value in headers if key == name and value is not None)
+    return next((value.decode(errors="replace") for value in values), None)
+
+
+def cloud_event_headers(record: Command | Event, source: str, traceparent: str | None = None) -> Headers:
+    """CloudEvents 1.0 headers in Kafka's binary mode. `source` is the service, such as `imagepipe/gateway`."""
+    subject = record.owner.key if isinstance(record, OwnerCleared) else str(record.image_id)
+    # An answer told twice has one id, so that readers can drop the second.
+    if isinstance(record, Ready | Failed | Superseded | Removed):
+        event_id = f"{subject}:{record.version}:{record.type}"
+    else:
+        event_id = str(new_id())
+    headers: dict[str, Any] = {
+        "ce_specversion": "1.0",
+        "ce_id": event_id,
+        "ce_type": record.type,
+        "ce_source": f"/{source}",
+        "ce_subject": subject,
+        "ce_dataschema": f"urn:imagepipe:{record.type}:v{SCHEMA_VERSION}",
+        "content-type": "application/json",
+    }
+    if traceparent:
+        headers["traceparent"] = traceparent
+    return [(name, str(value).encode()) for name, value in headers.items()]
