@@ -15,7 +15,7 @@ import psutil
 from deploy.local import ports, services
 from deploy.local.cache import Cache, check_disk
 from deploy.local.engines import cassandra, jars, kafka, s3
-from deploy.local.engines.java import archive_classes, find_java
+from deploy.local.engines.java_runtime import archive_classes, find_java
 from deploy.local.errors import Interrupted, StackError
 from deploy.local.provisioning import provision
 from deploy.local.reporting import Reporter

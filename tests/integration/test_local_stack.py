@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from cassandra.cluster import Cluster, Session
 
-from deploy.local.engines.java import find_java
+from deploy.local.engines.java_runtime import find_java
 from deploy.local.state import PartPhase, Root
 from deploy.local.supervision import process
 from shared.s3.store import s3_client

@@ -4,7 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from deploy.local.engines import jvm
+from deploy.local.engines.java_command import java_command, only_jar
 from deploy.local.state import Root, State
 from deploy.local.supervision.parts import Part
 from deploy.local.topology import Member, members
@@ -61,7 +61,7 @@ def part(root: Root, state: State, member: Member, java: Path, jars: Path, env: 
         config.write_text(json.dumps(configuration(state, member, data), indent=2))
 
     options = [
-        f"-javaagent:{jvm.only_jar(jars, 'jamm-')}",
+        f"-javaagent:{only_jar(jars, 'jamm-')}",
         *(f"--add-exports={place}=ALL-UNNAMED" for place in EXPORTS),
         *(f"--add-opens={place}=ALL-UNNAMED" for place in OPENS),
         "-Djdk.attach.allowAttachSelf=true",
@@ -75,7 +75,7 @@ def part(root: Root, state: State, member: Member, java: Path, jars: Path, env: 
         f"-Djava.io.tmpdir={data / 'tmp'}",
         "-XX:MaxDirectMemorySize=256m",
     ]
-    argv = jvm.command(java, HEAP_MB, jars, options, ["org.apache.cassandra.service.CassandraDaemon"])
+    argv = java_command(java, HEAP_MB, jars, options, ["org.apache.cassandra.service.CassandraDaemon"])
     return Part(
         name=member.name, title=member.titled("Cassandra"), argv=argv, env=env, prepare=prepare,
         probe=lambda: probe(member, port), url=f"{member.host}:{port}", quiet=True,

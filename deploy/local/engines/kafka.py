@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from deploy.local.engines import jvm
+from deploy.local.engines.java_command import java_command
 from deploy.local.errors import StackError
 from deploy.local.state import Root, State
 from deploy.local.supervision.parts import Part
@@ -70,11 +70,11 @@ def part(root: Root, state: State, member: Member, java: Path, jars: Path, env: 
         properties.write_text(render_properties(state, member, data / "log"))
         if not (data / "log" / "meta.properties").exists():
             main = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", state.kafka_cluster_id]
-            _run(jvm.command(java, 128, jars, options, [*main, "-c", str(properties)]), env)
+            _run(java_command(java, 128, jars, options, [*main, "-c", str(properties)]), env)
 
     return Part(
         name=member.name, title=member.titled("Kafka"),
-        argv=jvm.command(java, HEAP_MB, jars, options, ["kafka.Kafka", str(properties)]),
+        argv=java_command(java, HEAP_MB, jars, options, ["kafka.Kafka", str(properties)]),
         env=env, prepare=prepare, probe=lambda: probe(address, member.number), url=address, quiet=True,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from deploy.local.state import ProcessRef
 STACK_ID = "IMAGEPIPE_STACK_ID"
 """In the environment of every child, so that what a killed supervisor left is recognised without doubt."""
 
-CHILD = Path(__file__).with_name("child.py")
+CHILD = Path(__file__).with_name("die_with_parent.py")
 
 
 async def spawn(argv: Sequence[str], env: Mapping[str, str], stack_id: str) -> Process:

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from deploy.local import ports
 from deploy.local.cache import user_cache
-from deploy.local.engines import cassandra, jvm, kafka, s3
-from deploy.local.engines.java import find_java
+from deploy.local.engines import cassandra, kafka, s3
+from deploy.local.engines.java_command import java_command
+from deploy.local.engines.java_runtime import find_java
 from deploy.local.reporting import Reporter
 from deploy.local.stack import fetch
 from deploy.local.state import Root, State
@@ -137,8 +138,8 @@ def _kafka(root: Root, state: State, java: Path, jars: Path, keystore: Path, ca_
         str(properties),
     ]
     options = [f"-Dlog4j2.configurationFile={kafka.LOGGING}"]
-    subprocess.run(jvm.command(java, 128, jars, options, tool), check=True, capture_output=True)
-    return jvm.command(java, 256, jars, options, ["kafka.Kafka", str(properties)])
+    subprocess.run(java_command(java, 128, jars, options, tool), check=True, capture_output=True)
+    return java_command(java, 256, jars, options, ["kafka.Kafka", str(properties)])
 
 
 def _cassandra(root: Root, part: Part, state: State, keystore: Path) -> tuple[str, ...]:

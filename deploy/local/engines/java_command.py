@@ -5,7 +5,7 @@ from pathlib import Path
 from deploy.local.errors import StackError
 
 
-def command(java: Path, heap_mb: int, classpath: Path, options: list[str], main: list[str]) -> tuple[str, ...]:
+def java_command(java: Path, heap_mb: int, classpath: Path, options: list[str], main: list[str]) -> tuple[str, ...]:
     """Command line of an engine. Serial GC and the first compiler only: less memory, and a start in half the time."""
     return (
         str(java), f"-Xms{heap_mb // 2}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",

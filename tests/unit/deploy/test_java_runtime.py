@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.engines import java
-from deploy.local.engines.java import archive_classes
+from deploy.local.engines import java_runtime
+from deploy.local.engines.java_runtime import archive_classes
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / directory).mkdir(parents=True)
     (tmp_path / "lib" / "modules").touch()
     say(program, 'echo run >> "$0.runs"; echo classes > "${2#*=}"')
-    monkeypatch.setattr(java, "_wheel", lambda: program)
+    monkeypatch.setattr(java_runtime, "_wheel", lambda: program)
     return program
 
 
@@ -52,6 +52,6 @@ def test_a_failure_leaves_nothing(runtime: Path) -> None:
 
 
 def test_a_runtime_of_somebody_else_is_left_alone(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(java, "_wheel", lambda: None)
+    monkeypatch.setattr(java_runtime, "_wheel", lambda: None)
     archive_classes(runtime)
     assert list(server(runtime).iterdir()) == []

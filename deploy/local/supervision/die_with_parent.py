@@ -1,8 +1,8 @@
 """Becomes another program, after arranging that this one does not outlive its parent.
 
-Run as a script with `python -I -S child.py PARENT_PID PROGRAM ARG...`: it imports the standard library only, because it
-starts before every part. A wrapper, and no `preexec_fn`, because running Python between fork and exec in a process with
-threads can deadlock.
+Run as a script with `python -I -S die_with_parent.py PARENT_PID PROGRAM ARG...`: it imports the standard library only,
+because it starts before every part. A wrapper, and no `preexec_fn`, because running Python between fork and exec in a
+process with threads can deadlock.
 """
 
 import ctypes
