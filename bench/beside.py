@@ -18,7 +18,7 @@ import httpx
 import typer
 
 from bench.pipeline import one_megapixel, post, ready
-from ops.terminal.environment import load_settings
+from ops.settings import load_settings
 
 AT_ONCE = 4
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from bench.pipeline import one_megapixel, post, ready
-from ops.terminal.environment import load_settings
+from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 
 OTHERS = 10

@@ -21,7 +21,7 @@ import httpx
 from PIL import Image
 
 from bench.render import WORKERS, plain
-from ops.terminal.environment import load_settings
+from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 from shared.settings import MIB
 

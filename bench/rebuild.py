@@ -15,7 +15,7 @@ import typer
 
 from ops.index.rebuild import Rebuild, compare
 from ops.parallel import in_parallel
-from ops.terminal.environment import load_settings
+from ops.settings import load_settings
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema

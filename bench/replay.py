@@ -15,10 +15,10 @@ from typing import Any
 import typer
 
 from ops.bucket.listing import IMAGES, pages
-from ops.checks.finished import unfinished
-from ops.checks.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
 from ops.log.reader import TopicReader
-from ops.terminal.environment import load_settings
+from ops.replaying.finished import unfinished
+from ops.replaying.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
+from ops.settings import load_settings
 from ops.terminal.output import Output
 from processor.handler import Handler
 from shared.s3.store import S3Store

@@ -1,25 +1,24 @@
-"""The `imagepipe` command: which module has which sub-command, and what all of them share."""
+"""The `imagepipe` command: its sub-commands, each a module of that name, and the handling of their errors."""
 
-import logging
 import sys
 from importlib import import_module
 from typing import Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from ops.terminal.output import quieten_clients
 from shared.errors import ImagepipeError
 
-MODULES = {
-    "up": "up", "down": "up", "status": "status", "logs": "logs", "init": "init",
-    "lag": "lag", "tail": "tail", "verify": "verify",
-    "topics": "topics", "schema": "schema", "dlq": "dlq",
-    "gc": "gc", "reindex": "reindex", "replay": "replay", "reprocess": "reprocess", "erase": "erase",
-}  # fmt: skip
-"""Module of each command, in the order of the help: the stack, what looks, what works on the log, what repairs."""
+COMMANDS = (
+    "up", "down", "status", "logs", "init",
+    "lag", "tail", "verify",
+    "topics", "schema", "dlq",
+    "gc", "reindex", "replay", "reprocess", "erase",
+)  # fmt: skip
+"""Each is a module of `ops.commands`. In the order of the help: the stack, what only reads, the log, what repairs."""
 
 
 class Commands(TyperGroup):
@@ -27,14 +26,14 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names, in the order of the help."""
-        return list(MODULES)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name; None where there is none."""
-        if cmd_name not in MODULES:
+        if cmd_name not in COMMANDS:
             return None
         own = typer.Typer()
-        import_module(f"ops.commands.{MODULES[cmd_name]}").register(own)
+        import_module(f"ops.commands.{cmd_name}").register(own)
         return typer.main.get_group(own).commands[cmd_name]
 
 
@@ -58,10 +57,7 @@ def imagepipe() -> None:
 
 def main() -> None:
     """Run the command; errors raised on purpose are shown as their sentence, with exit code 1."""
-    # Clients of engines that are just starting complain aloud; the commands say what matters.
-    for name in ("aiokafka", "cassandra", "jgo"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    quieten_clients()
     try:
         app()
     except ImagepipeError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ops.bucket.listing import TOMBSTONES
-from ops.log.dead_letters import DROPPED, DeadLetter, Filter, settle, unsettled
+from ops.log.dead_letter_queue import DROPPED, DeadLetter, Filter, settle, unsettled
 from ops.log.reader import TopicReader, span
 from ops.log.unanswered import Unanswered
 from ops.terminal.output import Output
@@ -80,7 +80,7 @@ class Eraser:
         traces = Traces()
         await self._find_commands(traces)
         await self._find_events(traces)
-        traces.dead_letters = await unsettled(self._settings, Filter(owner=self._owner.key))
+        traces.dead_letters = await unsettled(self._settings, Filter(owner=self._owner))
         for view in self._views:
             traces.images |= await self._rows(view)
         traces.incoming = [info.key for info in await self._store.list(incoming_prefix(self._owner))]

@@ -1,28 +1,16 @@
-"""Which deployment a command works on: the one in the environment, or the local stack under `--root`."""
+"""Settings of the deployment that a command works on: the one in the environment, or the local stack under `--root`."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 
-Root = Annotated[
-    Path | None,
-    typer.Option(
-        "--root", help="Directory of a local stack; its `env` file wins over the environment.", show_default=False
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document (or a line per record) on stdout.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan with its counts and change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go ahead without asking; for scripts.")]
-
 
 class _StackSettings(Settings):
-    """Settings of a local stack: what its file says wins, as it does for the services that the stack starts."""
+    """Settings of a local stack: its file overrides the environment, as it does for the services of the stack."""
 
     @classmethod
     def settings_customise_sources(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -97,6 +97,11 @@ class Root:
     """The directory of one stack and the names in it."""
 
     path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The stack in this directory; absolute, because its parts may have other working directories."""
+        return cls(path.expanduser().absolute())
 
     @property
     def state_file(self) -> Path:

@@ -23,7 +23,7 @@ from rich.tree import Tree
 
 from deploy.images.minio.services_user import POLICY_NAME
 from deploy.local.state import Root, State
-from ops.terminal.environment import load_settings
+from ops.settings import load_settings
 from shared.s3.store import s3_client
 from shared.settings import Settings
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from deploy.images.minio.services_user import policy
 from deploy.local.state import Root, State
-from ops.terminal.environment import load_settings
+from ops.settings import load_settings
 from shared.cassandra.index import CassandraIndex
 from shared.s3.store import s3_client
 from shared.settings import Settings

@@ -21,7 +21,7 @@ from ops.checks.differences import (
     missing_rows,
 )
 from ops.index.rows import IMAGE_TABLES, Rows
-from ops.log.dead_letters import DROPPED, dead_letter, settles
+from ops.log.dead_letter_queue import DROPPED, dead_letter, settles
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import Offsets, Record, TopicReader, span
 from ops.terminal.output import Output

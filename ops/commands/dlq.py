@@ -1,4 +1,4 @@
-"""`imagepipe dlq`: look at the records that nobody could handle, send them again, or let them go."""
+"""`imagepipe dlq`: list the records whose handling failed unexpectedly, send them again, or drop them."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from ops.connections import producer, run, store
-from ops.log.dead_letters import DROPPED, DeadLetter, Filter, redrive, settle, unsettled
+from ops.log.dead_letter_queue import DROPPED, DeadLetter, Filter, redrive, settle, unsettled
 from ops.log.positions import parse_time
-from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, DryRun, OnlyOwner, Yes
 from ops.terminal.output import Output
+from shared.contract.keys import Owner
 from shared.errors import ConfigurationError
 from shared.kafka.producer import Producer
 from shared.s3.store import S3Store
@@ -19,13 +21,12 @@ from shared.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The dead-letter queue: records that failed in a way nobody foresaw. Mend the cause first, then redrive.",
+    help="The dead-letter queue: records whose handling failed unexpectedly. Repair the cause first, then redrive.",
 )
 
 Entries = Annotated[list[str] | None, typer.Argument(help="Entries as `list` names them, such as 3:17.")]
 Since = Annotated[str | None, typer.Option(help="That came at or after this time, or within this age (12h).")]
 Error = Annotated[str | None, typer.Option(help="Whose error has this text in it.")]
-Owner = Annotated[str | None, typer.Option(help="Of this owner, such as user:1.")]
 All = Annotated[bool, typer.Option("--all", help="Every entry; needed where nothing else chooses.")]
 
 
@@ -36,7 +37,11 @@ def register(parent: typer.Typer) -> None:
 
 @app.command("list")
 def list_(
-    root: Root = None, as_json: AsJson = False, since: Since = None, error: Error = None, owner: Owner = None
+    root: DeploymentRoot = None,
+    as_json: AsJson = False,
+    since: Since = None,
+    error: Error = None,
+    owner: OnlyOwner = None,
 ) -> None:
     """List the entries that were neither redriven nor dropped, oldest first."""
     letters = run(unsettled(load_settings(root), _filter(None, since, error, owner)))
@@ -46,7 +51,9 @@ def list_(
 
 @app.command()
 def show(
-    entry: Annotated[str, typer.Argument(help="As `list` names it.")], root: Root = None, as_json: AsJson = False
+    entry: Annotated[str, typer.Argument(help="As `list` names it.")],
+    root: DeploymentRoot = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show one entry whole: reason, stack, headers and record."""
     letters = run(unsettled(load_settings(root), _filter([entry], None, None, None)))
@@ -60,59 +67,55 @@ def show(
     Output(as_json).document(document, [*lines, "", str(document["stack"])])
 
 
-@app.command("redrive")
-def redrive_(
-    entries: Entries = None,
-    root: Root = None,
-    as_json: AsJson = False,
-    since: Since = None,
-    error: Error = None,
-    owner: Owner = None,
-    everything: All = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
-    """Send entries to the topic they came from, with the id and the version that they had.
-
-    Deletes and fences take a new version. Commands for deleted images are skipped. Safe to interrupt and repeat.
-    """
-    settings, output = load_settings(root), Output(as_json)
-    chosen = _filter(entries, since, error, owner, everything, must_choose=True)
-
-    async def work(letter: DeadLetter, sender: Producer, bucket: S3Store) -> str:
-        return await redrive(letter, settings, sender, bucket)
-
-    run(_settle_all(settings, chosen, "redrive", work, output, dry_run, yes))
+Work = Callable[[DeadLetter, Settings, Producer, S3Store], Awaitable[str]]
+"""Settles one entry; returns what was done with it."""
 
 
-@app.command()
-def drop(
-    entries: Entries = None,
-    root: Root = None,
-    as_json: AsJson = False,
-    since: Since = None,
-    error: Error = None,
-    owner: Owner = None,
-    everything: All = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
-    """Let entries go unanswered: they are not listed any more, and leave the topic with its retention."""
-    settings, output = load_settings(root), Output(as_json)
-    chosen = _filter(entries, since, error, owner, everything, must_choose=True)
+def _add_command(verb: str, work: Work, description: str) -> None:
+    """Add the command `verb`, which does `work` with each chosen entry. Both commands choose by the same options."""
 
-    async def work(letter: DeadLetter, sender: Producer, _bucket: S3Store) -> str:
-        await settle(letter, settings, sender, DROPPED)
-        return DROPPED
+    def command(
+        entries: Entries = None,
+        root: DeploymentRoot = None,
+        as_json: AsJson = False,
+        since: Since = None,
+        error: Error = None,
+        owner: OnlyOwner = None,
+        everything: All = False,
+        dry_run: DryRun = False,
+        yes: Yes = False,
+    ) -> None:
+        if not (entries or since or error or owner or everything):
+            raise ConfigurationError("choose entries by name, --since, --error or --owner, or give --all")
+        choice = _filter(entries, since, error, owner)
+        run(_settle_all(load_settings(root), choice, verb, work, Output(as_json), dry_run, yes))
 
-    run(_settle_all(settings, chosen, "drop", work, output, dry_run, yes))
+    app.command(verb, help=description)(command)
+
+
+async def _drop(letter: DeadLetter, settings: Settings, sender: Producer, _bucket: S3Store) -> str:
+    await settle(letter, settings, sender, DROPPED)
+    return DROPPED
+
+
+_add_command(
+    "redrive",
+    redrive,
+    "Send entries to the topic they came from, with the id and the version that they had.\n\n"
+    "Deletes and fences take a new version. Commands for deleted images are skipped. Safe to interrupt and repeat.",
+)
+_add_command(
+    "drop",
+    _drop,
+    "Let entries go unanswered: they are not listed any more, and leave the topic with its retention.",
+)
 
 
 async def _settle_all(
     settings: Settings,
     chosen: Filter,
     verb: str,
-    work: Callable[[DeadLetter, Producer, S3Store], Awaitable[str]],
+    work: Work,
     output: Output,
     dry_run: bool,
     yes: bool,
@@ -127,7 +130,7 @@ async def _settle_all(
             with output.progress(verb.capitalize(), len(letters)) as advance:
                 # One after the other, in the order in which they came: they may be of one image.
                 for letter in letters:
-                    done[await work(letter, sender, bucket)] += 1
+                    done[await work(letter, settings, sender, bucket)] += 1
                     advance()
     document = {"matched": len(letters), "entries": [letter.name for letter in letters], **done}
     output.document(document, [f"{len(letters)} entries matched; " + (_counts(done) or "nothing was changed.")])
@@ -137,15 +140,6 @@ def _counts(done: Counter[str]) -> str:
     return ", ".join(f"{count} {action}" for action, count in sorted(done.items()))
 
 
-def _filter(
-    names: list[str] | None,
-    since: str | None,
-    error: str | None,
-    owner: str | None,
-    everything: bool = False,
-    must_choose: bool = False,
-) -> Filter:
-    if must_choose and not (names or since or error or owner or everything):
-        raise ConfigurationError("choose entries by name, --since, --error or --owner, or give --all")
+def _filter(names: list[str] | None, since: str | None, error: str | None, owner: Owner | None) -> Filter:
     moment = parse_time(since, datetime.now(UTC)) if since else None
     return Filter(frozenset(names or ()), moment, error, owner)

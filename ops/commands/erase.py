@@ -12,9 +12,9 @@ from ops.connections import index, producer, run, store
 from ops.log.positions import parse_age
 from ops.log.unanswered import Unanswered
 from ops.owner_erasure import Eraser, View, certificate
-from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes, parse_owner
 from ops.terminal.output import DIFFERENCES_FOUND, Output
-from ops.terminal.owners import parse_owner
 from shared.cassandra.deployment import Keyspaces, keyspaces
 from shared.cassandra.session import connected
 from shared.contract.keys import Owner, image_prefix
@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
 
 
 def erase(
-    owner: Annotated[str, typer.Option(help="Whose images, such as user:1.")],
-    root: Root = None,
+    owner: Annotated[Owner, typer.Option(parser=parse_owner, metavar="TYPE:ID", help="Whose images, such as user:1.")],
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
     wait: Annotated[str, typer.Option(help="How long the processor may take to delete the objects and answer.")] = "5m",
     dry_run: DryRun = False,
@@ -41,7 +41,7 @@ def erase(
     themselves.
     """
     settings, output = load_settings(root), Output(as_json)
-    document = run(_erase(settings, parse_owner(owner), parse_age(wait), output, dry_run, yes))
+    document = run(_erase(settings, owner, parse_age(wait), output, dry_run, yes))
     output.document(document, _lines(document))
     if not dry_run and not document["complete"]:
         raise typer.Exit(DIFFERENCES_FOUND)

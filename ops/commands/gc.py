@@ -10,7 +10,8 @@ from ops.bucket.sweeper import Sweeper, Swept
 from ops.checks.garbage import Collector, Garbage
 from ops.connections import run, store
 from ops.log.positions import parse_age
-from ops.terminal.environment import AsJson, Root, Yes, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, Yes
 from ops.terminal.output import Output
 from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def gc(
-    root: Root = None,
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
     superseded: Annotated[
         bool, typer.Option("--superseded", help="Only the sweep, which is safe at any time.")

@@ -5,7 +5,8 @@ import asyncio
 import typer
 
 from ops.connections import run
-from ops.terminal.environment import AsJson, Root, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot
 from ops.terminal.output import Output
 from shared.cassandra.schema import apply_schema
 from shared.errors import ConfigurationError
@@ -19,7 +20,7 @@ def register(parent: typer.Typer) -> None:
     parent.command("init")(command)
 
 
-def command(root: Root = None, as_json: AsJson = False) -> None:
+def command(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
     """Create topics, keyspace, tables and bucket, or bring them in line. Asks nothing and is safe to repeat."""
     settings = load_settings(root)
     migrations = run(init(settings))

@@ -11,7 +11,8 @@ from aiokafka import TopicPartition
 from ops.connections import run
 from ops.log.consumer_groups import committed_offsets
 from ops.log.reader import TopicReader
-from ops.terminal.environment import AsJson, Root, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot
 from ops.terminal.output import Output
 from shared.settings import Settings, Topic
 
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def lag(
-    root: Root = None,
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to watch for the rate.")] = 2.0,
 ) -> None:

@@ -11,7 +11,7 @@ from deploy.local.errors import StackError
 from deploy.local.state import Root
 from deploy.local.supervision.logs import ConsoleSink, tail
 from deploy.local.topology import kind_of
-from ops.terminal.options import DEFAULT_ROOT, RootOption, root_at
+from ops.terminal.options import DEFAULT_ROOT, StackRoot
 
 
 def register(app: typer.Typer) -> None:
@@ -26,14 +26,14 @@ def logs(
             help="kafka, cassandra, s3, gateway, processor or indexer; in a cluster also one of them, as kafka-2."
         ),
     ] = None,
-    root: RootOption = DEFAULT_ROOT,
+    root: StackRoot = DEFAULT_ROOT,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="So many of the last lines.")] = 40,
 ) -> None:
     """Show the last lines of one part's log, or of all."""
     console = Console(highlight=False)
     sink = ConsoleSink(console)
-    files = log_files(root_at(root), part)
+    files = log_files(Root.at(root), part)
     for name, path in files.items():
         for line in tail(path, lines):
             sink.show(name, line, quiet=False)

@@ -10,7 +10,8 @@ import typer
 from ops.connections import run, store
 from ops.index.rebuild import Rebuild, RowDifference, compare
 from ops.log.reader import TopicReader, span
-from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from shared.cassandra.deployment import live_keyspace, note_keyspace, switch_keyspace
 from shared.cassandra.index import FOLLOW_SECONDS, CassandraIndex
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def reindex(
     into: Annotated[str, typer.Option(help="Keyspace to build; made if need be. Never the live one.")],
-    root: Root = None,
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
     from_bucket: Annotated[
         bool, typer.Option("--from-bucket", help="From manifests alone: the log is gone too.")

@@ -7,12 +7,13 @@ from uuid import UUID
 
 import typer
 
-from ops.checks.finished import Asked, unfinished
-from ops.checks.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
 from ops.connections import producer, run, store
 from ops.log.positions import HELP, start_offsets
 from ops.log.reader import TopicReader, span
-from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.replaying.finished import Asked, unfinished
+from ops.replaying.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, DryRun, OnlyOwner, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from processor.handler import Handler
 from shared.kafka.writers import KafkaEventLog
@@ -26,10 +27,10 @@ def register(app: typer.Typer) -> None:
 
 def replay(
     start: Annotated[str, typer.Option("--from", help=HELP)],
-    root: Root = None,
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
     partition: Annotated[int | None, typer.Option(help="Only this partition of the commands.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Only commands of this owner, such as user:1.")] = None,
+    owner: OnlyOwner = None,
     image: Annotated[UUID | None, typer.Option(help="Only commands of this image.")] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Finished commands too: their answers are published once more.")

@@ -13,9 +13,9 @@ from ops.connections import index, producer, run
 from ops.index.rows import Rows
 from ops.log.consumer_groups import committed_offsets
 from ops.log.reader import TopicReader
-from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, DryRun, OnlyOwner, Yes
 from ops.terminal.output import Output
-from ops.terminal.owners import parse_owner
 from shared.cassandra.index import CassandraIndex
 from shared.contract.events import Original, Reprocess
 from shared.contract.keys import Owner
@@ -52,12 +52,12 @@ def register(app: typer.Typer) -> None:
 
 
 def reprocess(
-    root: Root = None,
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
     where: Annotated[
         Where, typer.Option(help="Whose variants are of another ladder; failed ones; or all.")
     ] = Where.LADDER,
-    owner: Annotated[str | None, typer.Option(help="Only of this owner, such as user:1.")] = None,
+    owner: OnlyOwner = None,
     image: Annotated[UUID | None, typer.Option(help="Only this image.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
     backlog: Annotated[
@@ -72,7 +72,7 @@ def reprocess(
     again: what has the new ladder by then is passed by.
     """
     settings, output = load_settings(root), Output(as_json)
-    choice = Choice(where, parse_owner(owner) if owner else None, image, limit)
+    choice = Choice(where, owner, image, limit)
     document = run(_reprocess(settings, choice, backlog, output, dry_run, yes))
     output.document(document, [f"{document['published']:,} of {document['matched']:,} images are rendered once more."])
 

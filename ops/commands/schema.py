@@ -2,7 +2,8 @@
 
 import typer
 
-from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from shared.cassandra.schema import apply_schema, plan_schema
 
@@ -15,7 +16,7 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command()
-def plan(root: Root = None, as_json: AsJson = False) -> None:
+def plan(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
     """Show which migrations `apply` would run. Exit code 1 when there are any."""
     settings = load_settings(root)
     pending = plan_schema(settings)
@@ -26,7 +27,7 @@ def plan(root: Root = None, as_json: AsJson = False) -> None:
 
 
 @app.command("apply")
-def apply_(root: Root = None, as_json: AsJson = False, dry_run: DryRun = False, yes: Yes = False) -> None:
+def apply_(root: DeploymentRoot = None, as_json: AsJson = False, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Run the missing migrations, in order. Safe to repeat."""
     settings, output = load_settings(root), Output(as_json)
     pending = plan_schema(settings)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from dotenv import dotenv_values
@@ -13,7 +13,7 @@ from deploy.local import services
 from deploy.local.state import PartPhase, PartState, Phase, Root, State
 from deploy.local.supervision import process
 from deploy.local.topology import kind_of
-from ops.terminal.options import DEFAULT_ROOT, RootOption, root_at
+from ops.terminal.options import DEFAULT_ROOT, AsJson, StackRoot
 from ops.terminal.output import result_console
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    root: RootOption = DEFAULT_ROOT,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
+    root: StackRoot = DEFAULT_ROOT,
+    as_json: AsJson = False,
 ) -> None:
     """Show each part with its state, pid, URL, restarts and memory, and the consumers' lag.
 
     Exit code 0 when all of it is ready, 3 when something is not.
     """
-    document = asyncio.run(describe(root_at(root)))
+    document = asyncio.run(describe(Root.at(root)))
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:

@@ -1,20 +1,18 @@
 """`imagepipe tail`: records of the log as they come, readable or as JSON."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
 from ops.connections import run
 from ops.log.positions import HELP, start_offsets
 from ops.log.reader import Record, TopicReader
-from ops.terminal.environment import AsJson, Root, load_settings
+from ops.log.summary import one_line, summary
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, OnlyOwner
 from ops.terminal.output import Output
-from shared.contract.keys import Owner
-from shared.contract.untrusted_json import read_json
 from shared.settings import Settings, Topic
 
 
@@ -34,9 +32,9 @@ def register(app: typer.Typer) -> None:
 
 
 def tail(
-    root: Root = None,
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
-    owner: Annotated[str | None, typer.Option(help="Of this owner only, such as user:1.")] = None,
+    owner: OnlyOwner = None,
     kind: Annotated[str | None, typer.Option("--type", help="Of this type only, such as image.ready.")] = None,
     image: Annotated[str | None, typer.Option(help="Of this image only.")] = None,
     topic: Annotated[Source, typer.Option(help="Answers, or the commands that ask for them.")] = Source.EVENTS,
@@ -44,7 +42,7 @@ def tail(
     follow: Annotated[bool, typer.Option(help="Wait for more; --no-follow stops at the end.")] = True,
 ) -> None:
     """Follow the log until Ctrl-C. Reads without a consumer group, so nobody else notices."""
-    wanted = {"owner": owner, "type": kind, "image_id": image}
+    wanted = {"owner": owner.key if owner else None, "type": kind, "image_id": image}
     chosen = {name: value for name, value in wanted.items() if value is not None}
     run(_tail(load_settings(root), TOPICS[topic], start, follow, chosen, Output(as_json)))
 
@@ -62,20 +60,6 @@ async def _tail(
                     show(record, document, output)
 
 
-def summary(record: Record) -> dict[str, Any]:
-    """What people look for in a record: `type`, `owner`, `image_id`, None where it does not tell; `record` is whole."""
-    content = _object(record.value)
-    return {
-        "time": datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds"),
-        "partition": record.partition,
-        "offset": record.offset,
-        "type": _text(content.get("type")),
-        "owner": _owner(content.get("owner")),
-        "image_id": _uuid(content.get("image_id")),
-        "record": content or None,
-    }
-
-
 def show(record: Record, document: Mapping[str, Any], output: Output) -> None:
     """Print one record."""
     if output.as_json:
@@ -84,34 +68,9 @@ def show(record: Record, document: Mapping[str, Any], output: Output) -> None:
     place = f"{record.partition}:{record.offset}"
     content = document["record"] or {}
     kind = document["type"] or ("(null)" if record.value is None else "(not a record of ours)")
-    error, version = content.get("error"), _text(content.get("version"))
-    detail = (_text(error.get("type")) if isinstance(error, dict) else None) or _text(content.get("answers")) or ""
+    error, version = content.get("error"), one_line(content.get("version"))
+    detail = (
+        (one_line(error.get("type")) if isinstance(error, dict) else None) or one_line(content.get("answers")) or ""
+    )
     parts = (document["time"], f"{place:>10}", f"{kind:<16}", document["image_id"] or "-", document["owner"] or "-")
     output.line(" ".join((*parts, f"v{version}" if version else "", detail)).rstrip())
-
-
-def _object(value: bytes | None) -> dict[str, Any]:
-    try:
-        content = read_json(value or b"")
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    """Text of one line, or None: whatever else stands there is shown with the whole record only."""
-    return value if isinstance(value, str) and value.isprintable() else None
-
-
-def _uuid(value: Any) -> str | None:
-    try:
-        return str(UUID(value)) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _owner(value: Any) -> str | None:
-    try:
-        return Owner.model_validate(value).key
-    except ValueError:
-        return None

@@ -9,7 +9,8 @@ import typer
 from ops.connections import producer, run
 from ops.log.copy import TopicCopy, source_settings
 from ops.log.reader import TopicReader, span
-from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from shared.errors import ConfigurationError
 from shared.kafka.topics import TopicPlan, apply_topics, plan_topics, require_topics
@@ -28,7 +29,7 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command()
-def plan(root: Root = None, as_json: AsJson = False) -> None:
+def plan(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
     """Show what `apply` would do. Exit code 1 when there is something to do."""
     plans = run(plan_topics(load_settings(root)))
     Output(as_json).document([_document(each) for each in plans], [line for each in plans for line in _lines(each)])
@@ -37,7 +38,7 @@ def plan(root: Root = None, as_json: AsJson = False) -> None:
 
 
 @app.command("apply")
-def apply_(root: Root = None, as_json: AsJson = False, dry_run: DryRun = False, yes: Yes = False) -> None:
+def apply_(root: DeploymentRoot = None, as_json: AsJson = False, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Create missing topics and set the settings of the others. Safe to repeat."""
     settings, output = load_settings(root), Output(as_json)
     plans = run(plan_topics(settings))
@@ -54,7 +55,7 @@ def apply_(root: Root = None, as_json: AsJson = False, dry_run: DryRun = False, 
 
 
 @app.command()
-def describe(root: Root = None, as_json: AsJson = False) -> None:
+def describe(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
     """Show each topic's partitions, replicas, number of records and settings."""
     rows = run(_describe(load_settings(root)))
     Output(as_json).table(["topic", "partitions", "replicas", "offsets", "settings"], rows)
@@ -90,7 +91,7 @@ def copy(
         str | None,
         typer.Option("--from-servers", help="Another cluster's host:port,host:port; logins and TLS are the settings'."),
     ] = None,
-    root: Root = None,
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
     yes: Yes = False,

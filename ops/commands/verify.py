@@ -11,7 +11,8 @@ from ops.checks.repair import advice, repair
 from ops.connections import index, producer, run, store
 from ops.index.rows import Rows
 from ops.log.positions import parse_age
-from ops.terminal.environment import AsJson, DryRun, Root, Yes, load_settings
+from ops.settings import load_settings
+from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from shared.kafka.writers import KafkaEventLog
 from shared.settings import Settings
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    root: Root = None,
+    root: DeploymentRoot = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.commands.tail import summary
 from ops.log.reader import Record, TopicReader, span
+from ops.log.summary import summary
 from shared.contract.encoding import decode_command, encode
 from shared.contract.events import Deleted, OwnerCleared, bounded
 from shared.contract.headers import VERSION_HEADER, Headers
-from shared.contract.keys import command_version, tombstone_key
+from shared.contract.keys import Owner, command_version, tombstone_key
 from shared.errors import NotFound, PoisonRecord
 from shared.kafka.producer import Producer
 from shared.ports import ObjectStore
@@ -76,7 +76,7 @@ class Filter:
     names: frozenset[str] = frozenset()
     since: datetime | None = None
     error: str | None = None
-    owner: str | None = None
+    owner: Owner | None = None
 
     def __call__(self, letter: DeadLetter) -> bool:
         """Whether this entry is meant."""
@@ -84,7 +84,7 @@ class Filter:
             (not self.names or letter.name in self.names)
             and (self.since is None or letter.time >= self.since)
             and (self.error is None or self.error.lower() in letter.reason.lower())
-            and (self.owner is None or letter.content["owner"] == self.owner)
+            and (self.owner is None or letter.content["owner"] == self.owner.key)
         )
 
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import structlog
 
-from ops.checks.finished import Asked
 from ops.log.reader import Offsets, Record, TopicReader, read_command
+from ops.replaying.finished import Asked
 from ops.terminal.output import Advance
 from processor.consuming.lanes import Bounds, Cost, Lanes, Work
 from processor.handler import Handler
@@ -34,12 +34,12 @@ CLOSE_SECONDS = 10.0
 class Scope:
     """Which commands are meant; empty fields match all."""
 
-    owner: str | None = None
+    owner: Owner | None = None
     image: UUID | None = None
 
     def __call__(self, command: ImageCommand) -> bool:
         """Whether this command is meant."""
-        return (self.owner is None or command.owner.key == self.owner) and self.image in (None, command.image_id)
+        return self.owner in (None, command.owner) and self.image in (None, command.image_id)
 
 
 @dataclass

@@ -3,20 +3,19 @@
 A program of its own, so that a stack depends on none of the other commands.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from rich.console import Console
 
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
-from ops.commands.up import locked, serve
-from ops.terminal.options import root_at
+from deploy.local.state import Root
+from ops.stack.foreground import locked, serve
+from ops.terminal.output import quieten_clients
 from shared.errors import ImagepipeError
 
 
@@ -29,16 +28,9 @@ def supervise(
 ) -> None:
     """As `imagepipe up`, with the parts' logs in files only."""
     reporter = Reporter(Console(highlight=False, width=120))
-    options = Options(root_at(root), gateway_port, not engines, dict(os.environ), cluster)
+    options = Options(Root.at(root), gateway_port, not engines, dict(os.environ), cluster)
     with os.fdopen(lock, "a") if lock is not None else locked(options.root) as held:
         serve(options, held, reporter, lambda _name, _line, _quiet: None, lambda _state: None)
-
-
-def quieten_clients() -> None:
-    """Clients of engines that are just starting complain aloud; the steps say what matters."""
-    for name in ("aiokafka", "cassandra", "jgo"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What a command says: its result on stdout, plans and progress on stderr, so that results can be piped."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -40,6 +42,16 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f}/s" if speed else "", style="dim")
+
+
+def quieten_clients() -> None:
+    """Hide what the engines' clients log below a critical error: they log each failed attempt while an engine starts.
+
+    Of this software's own log events warnings and errors are shown.
+    """
+    for name in ("aiokafka", "cassandra", "jgo"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 def result_console() -> Console:

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from ops.log.dead_letters import Filter, unsettled
+from ops.log.dead_letter_queue import Filter, unsettled
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Failed, Uploaded
@@ -132,7 +132,7 @@ async def test_a_redriven_command_keeps_its_version_and_a_delete_does_not(space:
     assert (await asyncio.to_thread(imagepipe_json, space, *arguments, "--dry-run"))["matched"] == 3
     done = await asyncio.to_thread(imagepipe_json, space, *arguments, "--yes")
     assert (done["redriven"], done["skipped"]) == (2, 1)
-    assert await unsettled(space, Filter(owner=owner.key)) == []
+    assert await unsettled(space, Filter(owner=owner)) == []
 
     again = await _last_commands(space, owner)
     partition, offset, version = again[command.image_id]
@@ -154,7 +154,7 @@ async def test_dropped_entries_are_gone_from_the_list_and_others_stay(space: Set
         await _dead_letter(space, producer, uploaded(owner=owner), error)
     await asyncio.to_thread(imagepipe, space, "dlq", "drop", "--yes", code=1)  # nothing chosen
     await asyncio.to_thread(imagepipe, space, "dlq", "drop", "--owner", owner.key, "--error", "first", "--yes")
-    left = await unsettled(space, Filter(owner=owner.key))
+    left = await unsettled(space, Filter(owner=owner))
     assert [letter.reason for letter in left] == ["ValueError: second"]
 
 

@@ -13,7 +13,7 @@ from ops.checks.garbage import Collector
 from ops.checks.inspection import Inspection
 from ops.checks.repair import advice, repair
 from ops.index.rows import Rows
-from ops.log.dead_letters import DROPPED, DeadLetter, Filter, redrive, settle, unsettled
+from ops.log.dead_letter_queue import DROPPED, DeadLetter, Filter, redrive, settle, unsettled
 from ops.terminal.output import Output
 from processor.handler import Handler
 from processor.results import read_tombstone
@@ -326,5 +326,5 @@ async def _dead(world: Deployment, sender: Producer, command: Uploaded, version:
         error=RuntimeError("?"), attempts=3,
     )  # fmt: skip
     await KafkaDeadLetters(sender, world.settings).send(command.owner.key.encode(), encode(command), headers)
-    [entry] = await unsettled(world.settings, Filter(owner=command.owner.key))
+    [entry] = await unsettled(world.settings, Filter(owner=command.owner))
     return entry

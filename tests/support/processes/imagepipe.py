@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from ops.cli import MODULES, main
+from ops.cli import COMMANDS, main
 from shared.settings import Settings
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__, *(f"ops.commands.{module}" for module in MODULES.values())])
+PROCESSES.set_forkserver_preload([__name__, *(f"ops.commands.{name}" for name in COMMANDS)])
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -4,9 +4,9 @@ import random
 from dataclasses import replace
 
 from ops.checks.differences import Kind, check_row, check_unanswered, missing_rows, wanted_objects
-from ops.checks.finished import Asked, Snapshot
 from ops.index.rows import StoredRow, key_in, state_writes
 from ops.log.fold import Fold
+from ops.replaying.finished import Asked, Snapshot
 from shared.contract.events import Command, Deleted, Event, Removed
 from shared.contract.keys import answer_version, manifest_key, new_id, uploaded_at
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, command_writes, event_writes

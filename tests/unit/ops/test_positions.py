@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ops.log.positions import parse_age, parse_time
-from ops.terminal.owners import parse_owner
+from ops.terminal.options import parse_owner
 from shared.contract.keys import Owner
 from shared.errors import ConfigurationError
 

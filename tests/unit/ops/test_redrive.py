@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from indexer.fence import Fence
-from ops.log.dead_letters import DeadLetter, redrive
+from ops.log.dead_letter_queue import DeadLetter, redrive
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.encoding import decode_command, encode
 from shared.contract.events import Command, OwnerCleared

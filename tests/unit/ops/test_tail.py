@@ -7,8 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from ops.commands.tail import show, summary
+from ops.commands.tail import show
 from ops.log.reader import Record
+from ops.log.summary import summary
 from ops.terminal.output import Output
 from shared.contract.encoding import encode
 from tests.support.records import POISON, failed, uploaded

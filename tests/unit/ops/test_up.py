@@ -16,8 +16,9 @@ from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from deploy.local.state import Root
 from deploy.local.supervision.parts import Part
-from ops.commands.up import down, locked
+from ops.commands.down import down
 from ops.stack import background
+from ops.stack.foreground import locked
 from tests.support.waiting import wait_for
 
 DOWNLOADING = """

@@ -1,0 +1,50 @@
+"""Summary of a record of any topic, whatever it contains: the fields that operators look for, as JSON."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from ops.log.reader import Record
+from shared.contract.keys import Owner
+from shared.contract.untrusted_json import read_json
+
+
+def summary(record: Record) -> dict[str, Any]:
+    """`type`, `owner` and `image_id` of a record, None where it has none; `record` is the whole record."""
+    content = _object(record.value)
+    return {
+        "time": datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds"),
+        "partition": record.partition,
+        "offset": record.offset,
+        "type": one_line(content.get("type")),
+        "owner": _owner(content.get("owner")),
+        "image_id": _uuid(content.get("image_id")),
+        "record": content or None,
+    }
+
+
+def _object(value: bytes | None) -> dict[str, Any]:
+    try:
+        content = read_json(value or b"")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def one_line(value: Any) -> str | None:
+    """The value if it is text of one line, otherwise None: other values are shown with the whole record only."""
+    return value if isinstance(value, str) and value.isprintable() else None
+
+
+def _uuid(value: Any) -> str | None:
+    try:
+        return str(UUID(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _owner(value: Any) -> str | None:
+    try:
+        return Owner.model_validate(value).key
+    except ValueError:
+        return None
