@@ -1,4 +1,4 @@
-"""The `imagepipe` commands: each in the documentation exists, with the options it is given, and each is in the help."""
+"""Each `imagepipe` command in the documentation exists, with the options that it is given there."""
 
 import re
 import shlex
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import typer.main
 from typer.core import TyperGroup
-from typer.testing import CliRunner
 
 from ops.cli import app
 
@@ -42,16 +41,3 @@ def test_the_command_exists(page: str, command: str) -> None:
 
 def test_there_are_commands() -> None:
     assert len(COMMANDS) > 40
-
-
-def test_the_help_shows_every_command() -> None:
-    answer = CliRunner().invoke(app, ["--help"])
-    assert answer.exit_code == 0
-    for name in IMAGEPIPE.list_commands(CONTEXT):
-        assert f" {name} " in answer.output
-
-
-def test_an_unknown_command_is_said() -> None:
-    answer = CliRunner().invoke(app, ["verfy"])
-    assert answer.exit_code == 2
-    assert "No such command 'verfy'" in answer.output

@@ -1,12 +1,10 @@
-"""Ages, times and owners as people write them."""
+"""Ages and times as an operator types them."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ops.log.positions import parse_age, parse_time
-from ops.terminal.options import parse_owner
-from shared.contract.keys import Owner
 from shared.errors import ConfigurationError
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -37,11 +35,3 @@ def test_times_are_utc_unless_they_name_a_zone() -> None:
     assert parse_time("2026-11-22T10:00+02:00", NOW) == datetime(2026, 11, 22, 8, tzinfo=UTC)
     with pytest.raises(ConfigurationError):
         parse_time("yesterday", NOW)
-
-
-def test_owners() -> None:
-    assert parse_owner("user:1") == Owner(type="user", id="1")
-    assert parse_owner("user:a:b") == Owner(type="user", id="a:b")
-    for text in ("user", ":1", "User:1", "user:"):
-        with pytest.raises(ConfigurationError):
-            parse_owner(text)

@@ -1,14 +1,16 @@
-"""A store that refuses, as S3 servers say it: without room an outage, told at once; an impossible key none."""
+"""The S3 client: which refusals of a server are outages, and which times it can read."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from aiohttp import web
+from botocore.utils import parse_timestamp
 from pydantic import SecretStr
 
 from shared.errors import RequestRefused, Unavailable
-from shared.s3.store import ATTEMPTS, S3Store
+from shared.s3.store import ATTEMPTS, S3Store, read_time
 from tests.support.memory.gateway import memory_settings
 
 ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
@@ -91,3 +93,25 @@ async def test_what_may_pass_or_concerns_every_request_is_an_outage(
     server.status, server.code = status, code
     with pytest.raises(Unavailable, match=code):
         await store.get("images/x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-22T13:50:50.123Z",
+        "2026-11-22T13:50:50Z",
+        "Sun, 22 Nov 2026 13:50:50 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "1700000000",
+        1700000000.5,
+        "2026-11-22T13:50:50+02:00",
+    ],
+)
+def test_every_form_means_what_it_meant(text: Any) -> None:
+    assert read_time(text) == parse_timestamp(text)
+    assert read_time(text).tzinfo is not None
+
+
+def test_what_is_no_time_is_refused() -> None:
+    with pytest.raises(ValueError, match="Invalid timestamp"):
+        read_time("yesterdayZ")

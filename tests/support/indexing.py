@@ -1,0 +1,34 @@
+"""The indexer's parts over engines in memory."""
+
+from collections.abc import Callable
+
+from indexer.fence import Fence
+from indexer.handler import ConsumedRecord, Handler
+from shared.contract.encoding import encode
+from shared.contract.events import Command, Deleted, Event
+from shared.settings import Topic
+from tests.support.memory.ports import MemoryCommandLog, MemoryIndex
+
+SHARDS = 4
+
+
+def consumed(record: Command | Event | bytes | None, offset: int, topic: Topic = Topic.COMMANDS) -> ConsumedRecord:
+    value = record if isinstance(record, bytes | None) else encode(record)
+    return ConsumedRecord(topic, 0, offset, b"key", value, [("traceparent", b"00-1-2-01")])
+
+
+async def nothing_lower() -> None:
+    """Every lower offset is settled."""
+
+
+def fence_of(index: MemoryIndex, commands: MemoryCommandLog, progress: Callable[[], None] = lambda: None) -> Fence:
+    return Fence(index, commands, epoch=1, shards=SHARDS, on_progress=progress)
+
+
+def handler_of(index: MemoryIndex, fence: Fence | None = None) -> Handler:
+    return Handler(index, epoch=1, shards=SHARDS, concurrency=4, fence=fence)
+
+
+def deletes(log: MemoryCommandLog) -> list[Deleted]:
+    """The deletes that were appended, in order."""
+    return [command for command in log.commands if isinstance(command, Deleted)]

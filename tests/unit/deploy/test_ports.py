@@ -1,0 +1,55 @@
+"""Which ports a local stack takes, and what it reports about ports that it cannot have."""
+
+import errno
+import os
+import socket
+
+import pytest
+
+from deploy.local import ports
+from deploy.local.errors import StackError
+from deploy.local.topology import hosts
+
+
+def test_kept_port_is_used_again_and_a_taken_one_replaced() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        assert not ports.is_free(taken)
+        free = ports.choose([])
+        chosen = ports.assign(["a", "b", "c"], {"a": free, "b": taken})
+    assert chosen["a"] == free
+    assert taken not in chosen.values()
+    assert len(set(chosen.values())) == 3
+
+
+def test_taken_gateway_port_names_port_and_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        with pytest.raises(StackError, match=f"Port {taken} is taken by .*pid {os.getpid()}.*--gateway-port N"):
+            ports.gateway_port(taken, None, 8000, [])
+        assert ports.gateway_port(0, taken, 8000, []) != taken
+    assert ports.gateway_port(None, taken, 8000, []) == taken
+
+
+def test_a_port_must_be_free_on_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def is_free(host: str, _port: int) -> bool:
+        asked.append(host)
+        return host != "127.0.0.3"
+
+    monkeypatch.setattr(ports, "_is_free", is_free)
+    assert not ports.is_free(20_000, hosts(cluster=True))
+    assert asked == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+    assert ports.is_free(20_000, hosts(cluster=False))
+
+
+def test_a_missing_loopback_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(_socket: socket.socket, address: tuple[str, int]) -> None:
+        if address[0] != ports.LOOPBACK:
+            raise OSError(errno.EADDRNOTAVAIL, "Can't assign requested address")
+
+    monkeypatch.setattr(socket.socket, "bind", bind, raising=False)
+    ports.check_addresses(hosts(cluster=False))
+    with pytest.raises(StackError, match=r"no address 127\.0\.0\.2.*ifconfig lo0 alias 127\.0\.0\.2.*--cluster"):
+        ports.check_addresses(hosts(cluster=True))

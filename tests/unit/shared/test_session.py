@@ -1,0 +1,13 @@
+"""A connection to Cassandra that cannot be made."""
+
+import pytest
+
+from shared.cassandra.session import connect
+from shared.errors import Unavailable
+from shared.settings import Settings
+
+
+def test_a_host_without_an_address_is_an_outage() -> None:
+    nowhere = Settings(_env_file=None, cassandra_contact_points=("no-such-host.invalid",))
+    with pytest.raises(Unavailable, match=r"no address for no-such-host\.invalid: check CASSANDRA_CONTACT_POINTS"):
+        connect(nowhere)
