@@ -1,6 +1,7 @@
-"""Every setting of every service, read from the environment (or a `.env` file) in one typed class.
+"""Every setting of every service in one typed class, read from the environment or from a file `.env`.
 
-Services turn these into arguments at start-up; nothing below `main()` reads the environment.
+Services read the settings once, when they start, and pass them on as arguments. Other code reads no environment.
+The descriptions are the text of docs/configuration.md: run `make docs` after a change.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ MIB = 1024 * 1024
 
 
 def _seconds(value: object) -> object:
-    """A bare number is taken as seconds; the environment gives text, which pydantic would refuse."""
+    """Read a plain number as seconds. The environment gives it as text, which pydantic would refuse."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             return float(value)
@@ -28,7 +29,7 @@ Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class Topic(StrEnum):
-    """Logical names of the topics; physical names are `Settings.topic_prefix` + this."""
+    """Logical names of the topics. The name in Kafka has `Settings.topic_prefix` in front of it."""
 
     COMMANDS = "images.commands"
     EVENTS = "images.events"
@@ -38,176 +39,303 @@ class Topic(StrEnum):
 class Settings(BaseSettings):
     """All settings. Each field's name in upper case is its environment variable."""
 
-    # An empty variable is an unset one: that is what compose files and shells make of `NAME=`.
+    # An empty variable counts as unset: compose files and shells produce one from `NAME=`.
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     # Kafka
-    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers, comma-separated host:port.")
-    topic_prefix: str = Field("", description="Put before each topic's name; lets several stacks share a cluster.")
-    topic_partitions: int = Field(
-        8, ge=1, description="Partitions of each topic. Fixed for ever: another count means a new epoch."
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, as comma-separated host:port.")
+    topic_prefix: str = Field(
+        "", description="Put before the name of each topic, so that several deployments can share one Kafka cluster."
     )
-    topic_replication_factor: int = Field(1, ge=1, description="Replicas of each topic; 3 in production.")
-    topic_min_insync_replicas: int = Field(1, ge=1, description="2 in production, so that an ack survives a broker.")
-    commands_retention: Duration = Field(timedelta(days=30), description="How long commands and DLQ are kept.")
+    topic_partitions: int = Field(
+        8,
+        ge=1,
+        description="Partitions of each topic. It cannot be changed later: the runbook `more-partitions` moves the "
+        "log to new topics with a higher EPOCH.",
+    )
+    topic_replication_factor: int = Field(1, ge=1, description="Replicas of each topic. Use 3 in production.")
+    topic_min_insync_replicas: int = Field(
+        1,
+        ge=1,
+        description="Replicas that must have a record before Kafka acknowledges it. Use 2 in production: an "
+        "acknowledged record then survives the loss of a broker.",
+    )
+    commands_retention: Duration = Field(
+        timedelta(days=30), description="How long Kafka keeps commands and dead letters."
+    )
     epoch: int = Field(
         1,
         ge=1,
         lt=2048,
-        description="High bits of each version; raised when the commands topic is recreated or mirrored.",
+        description="The high bits of each version. Raise it by one, on every service, when the commands topic is "
+        "created anew or copied to another cluster.",
     )
     kafka_send_timeout: Duration = Field(
         timedelta(seconds=15),
-        description="After this a write's outcome is unknown: 503. A leader election took up to 11 s.",
+        description="Time-out for the ack of a write. After it the outcome is unknown, and the gateway answers 503. "
+        "The default is above the longest leader election that was measured (11 s).",
     )
     kafka_session_timeout: Duration = Field(
-        timedelta(seconds=10), description="A killed consumer's partitions move after this."
+        timedelta(seconds=10),
+        description="Time without heartbeats after which Kafka gives the partitions of a consumer to another one.",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="SASL_SSL in production: encrypted, and with a password."
+        "PLAINTEXT",
+        description="Protocol of the connections to the brokers. Use SASL_SSL in production: it encrypts, and logs "
+        "in with a password.",
     )
     kafka_ca_file: FilePath | None = Field(
-        None, description="PEM file of the authorities that sign the brokers' certificates; unset: the system's."
+        None,
+        description="PEM file with the authorities that sign the brokers' certificates. Unset: the authorities of "
+        "the operating system.",
     )
     kafka_client_cert_file: FilePath | None = Field(
-        None, description="PEM certificate that we show to the brokers, for clusters that ask for one (mutual TLS)."
+        None, description="PEM file with the certificate that the services present to the brokers (mutual TLS)."
     )
-    kafka_client_key_file: FilePath | None = Field(None, description="PEM key of KAFKA_CLIENT_CERT_FILE, unencrypted.")
+    kafka_client_key_file: FilePath | None = Field(
+        None, description="PEM file with the key of KAFKA_CLIENT_CERT_FILE, not encrypted."
+    )
     kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="How the password is shown; PLAIN sends it as it is, so only inside TLS."
+        "SCRAM-SHA-512",
+        description="SASL mechanism. PLAIN sends the password in clear text: use it with SASL_SSL only.",
     )
-    kafka_sasl_username: str | None = Field(None, description="Required by the two SASL protocols.")
-    kafka_sasl_password: SecretStr | None = Field(None, description="Required by the two SASL protocols.")
+    kafka_sasl_username: str | None = Field(None, description="User name. Required with SASL_PLAINTEXT and SASL_SSL.")
+    kafka_sasl_password: SecretStr | None = Field(
+        None, description="Password. Required with SASL_PLAINTEXT and SASL_SSL."
+    )
 
     # S3
-    s3_endpoint_url: str | None = Field(None, description="Where the services reach the bucket; unset: AWS.")
-    s3_public_endpoint_url: str | None = Field(None, description="Where clients with temporary keys reach it.")
-    s3_region: str = Field("us-east-1", description="Part of every signature; the bucket's region on AWS.")
-    s3_bucket: str = Field("imagepipe", description="One private bucket for one deployment.")
-    s3_access_key_id: str | None = Field(None, description="Unset: the usual AWS credential chain.")
-    s3_secret_access_key: SecretStr | None = Field(None, description="Belongs to S3_ACCESS_KEY_ID.")
-    s3_admin_access_key_id: str | None = Field(
-        None, description="Read by `imagepipe init` only, to make the bucket; unset: S3_ACCESS_KEY_ID."
+    s3_endpoint_url: str | None = Field(None, description="URL at which the services reach the S3 store. Unset: AWS.")
+    s3_public_endpoint_url: str | None = Field(
+        None, description="URL at which clients with temporary keys reach the S3 store."
     )
-    s3_admin_secret_access_key: SecretStr | None = Field(None, description="Belongs to S3_ADMIN_ACCESS_KEY_ID.")
+    s3_region: str = Field(
+        "us-east-1",
+        description="Region of the bucket. It is part of every signature, so other stores than AWS need a value too.",
+    )
+    s3_bucket: str = Field(
+        "imagepipe", description="Name of the bucket. Each deployment needs its own, and it must be private."
+    )
+    s3_access_key_id: str | None = Field(
+        None, description="Access key of the services. Unset: the AWS credential chain."
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="Secret of S3_ACCESS_KEY_ID.")
+    s3_admin_access_key_id: str | None = Field(
+        None,
+        description="Access key with which `imagepipe init` creates the bucket. Nothing else reads it. Unset: "
+        "S3_ACCESS_KEY_ID.",
+    )
+    s3_admin_secret_access_key: SecretStr | None = Field(None, description="Secret of S3_ADMIN_ACCESS_KEY_ID.")
     s3_manage_bucket: bool = Field(
-        True, description="False: `imagepipe init` leaves the bucket alone, because Terraform or a person made it."
+        True,
+        description="Whether `imagepipe init` creates the bucket and its lifecycle rules. Use false if Terraform or "
+        "a person does.",
     )
     s3_addressing_style: Literal["path", "virtual", "auto"] = Field(
-        "path", description="`virtual` on AWS; most other stores take `path` only."
+        "path", description="How a URL names the bucket. Use `virtual` on AWS; most other stores accept `path` only."
     )
     s3_ca_file: FilePath | None = Field(
-        None, description="PEM file of the authority that signs the S3 server's certificate; unset: the public ones."
+        None,
+        description="PEM file with the authority that signs the S3 server's certificate. Unset: the public "
+        "authorities.",
     )
     s3_checksums: Literal["when_required", "when_supported"] = Field(
-        "when_required", description="Many S3-compatible stores reject the newer trailing checksums."
+        "when_required",
+        description="When the client sends and checks trailing checksums. Many S3-compatible stores reject them, so "
+        "the default is `when_required`.",
     )
     s3_threads: int = Field(16, ge=1, description="Concurrent S3 calls of one process.")
     s3_timeout: Duration = Field(
         timedelta(seconds=10),
-        description="Per call, the retry included; a store that takes longer counts as away. Half of it per attempt.",
+        description="Time-out of one S3 call with its retry; each attempt gets half of it. A store that takes longer "
+        "counts as unavailable.",
     )
     tombstone_retention: Duration = Field(
-        timedelta(days=70), description="How long a deletion is remembered: longer than commands and DLQ together."
+        timedelta(days=70),
+        description="How long a tombstone is kept. It must be longer than commands and dead letters are kept, one "
+        "after the other.",
     )
 
     # Cassandra
     cassandra_contact_points: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("127.0.0.1",), description="Comma-separated hosts."
+        ("127.0.0.1",), description="Comma-separated hosts of the nodes to which a service connects first."
     )
-    cassandra_port: int = Field(9042, ge=1, le=65535, description="Native protocol; the same on every node.")
+    cassandra_port: int = Field(
+        9042, ge=1, le=65535, description="Port of Cassandra's native protocol, the same on every node."
+    )
     cassandra_keyspace: str = Field(
-        "imagepipe", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="Holds the rows; can be dropped and rebuilt."
+        "imagepipe",
+        pattern=r"^[a-z][a-z0-9_]{0,47}$",
+        description="Keyspace with the rows. It can be dropped and built again from the log.",
     )
-    cassandra_datacenter: str = Field("datacenter1", description="The one whose nodes are asked: LOCAL_QUORUM.")
-    cassandra_replication_factor: int = Field(1, ge=1, description="3 in production.")
-    cassandra_username: str | None = Field(None, description="Unset: the cluster lets everybody in.")
-    cassandra_password: SecretStr | None = Field(None, description="Belongs to CASSANDRA_USERNAME.")
-    cassandra_tls: bool = Field(False, description="Encrypt connections and check the nodes' certificates.")
+    cassandra_datacenter: str = Field(
+        "datacenter1", description="Data center whose nodes answer the queries (consistency level LOCAL_QUORUM)."
+    )
+    cassandra_replication_factor: int = Field(1, ge=1, description="Replicas of the keyspace. Use 3 in production.")
+    cassandra_username: str | None = Field(None, description="User name. Unset: the services connect without a login.")
+    cassandra_password: SecretStr | None = Field(None, description="Password of CASSANDRA_USERNAME.")
+    cassandra_tls: bool = Field(
+        False, description="Whether to encrypt the connections and to check the nodes' certificates."
+    )
     cassandra_ca_file: FilePath | None = Field(
-        None, description="PEM file of the authority that signs the nodes' certificates; unset: the system's."
+        None,
+        description="PEM file with the authority that signs the nodes' certificates. Unset: the authorities of the "
+        "operating system.",
     )
     cassandra_check_hostname: bool = Field(
-        True, description="False for nodes whose certificates do not name their IP addresses."
+        True, description="Whether a node's certificate must name its IP address. Use false if the certificates do not."
     )
-    cassandra_timeout: Duration = Field(timedelta(seconds=5), description="Per query, the driver's retries included.")
-    day_shards: int = Field(4, ge=1, le=64, description="Partitions per day of the global list. Fixed for ever.")
+    cassandra_timeout: Duration = Field(
+        timedelta(seconds=5), description="Time-out of one query with the driver's retries."
+    )
+    day_shards: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Partitions that share the images of one day in the list of all images. It cannot be changed "
+        "later.",
+    )
 
     # Gateway
-    gateway_host: str = Field("127.0.0.1", description="Interface of the public port; 0.0.0.0 in a container.")
-    gateway_port: int = Field(8000, ge=0, description="Public port of the REST API; there is no authentication on it.")
-    gateway_internal_port: int = Field(8001, ge=0, description="Health and metrics; never exposed to clients.")
-    public_base_url: str = Field("http://127.0.0.1:8000", description="What clients see; every URL is built on it.")
-    max_upload_bytes: int = Field(5 * MIB, ge=1, description="Per file; exactly this many bytes are still accepted.")
-    max_pixels: int = Field(64_000_000, ge=1, description="More is refused at once (422).")
-    max_side: int = Field(16383, ge=1, le=16383, description="WebP's limit in pixels.")
-    max_files_per_request: int = Field(20, ge=1, description="Bounds the time and memory of one request.")
-    max_concurrent_uploads: int = Field(32, ge=1, description="Beyond it: 429 with Retry-After.")
+    gateway_host: str = Field("127.0.0.1", description="Interface of the public port. Use 0.0.0.0 in a container.")
+    gateway_port: int = Field(8000, ge=0, description="Port of the REST API. The API has no authentication.")
+    gateway_internal_port: int = Field(
+        8001, ge=0, description="Port for health and metrics. Never expose it to clients."
+    )
+    public_base_url: str = Field(
+        "http://127.0.0.1:8000",
+        description="Start of every URL that clients get: the address of the CDN, or of the gateway.",
+    )
+    max_upload_bytes: int = Field(5 * MIB, ge=1, description="Largest file that is accepted.")
+    max_pixels: int = Field(
+        64_000_000, ge=1, description="Most pixels of an image that are accepted. The gateway refuses more with 422."
+    )
+    max_side: int = Field(
+        16383,
+        ge=1,
+        le=16383,
+        description="Longest side of an image that is accepted. The default is the limit of WebP.",
+    )
+    max_files_per_request: int = Field(
+        20, ge=1, description="Most files in one request. It bounds the time and the memory of a request."
+    )
+    max_concurrent_uploads: int = Field(
+        32,
+        ge=1,
+        description="Uploads that one gateway handles at the same time. More are refused with 429 and Retry-After.",
+    )
     max_upload_memory: int = Field(
-        256 * MIB, ge=1, description="Bytes of all uploads under way in one gateway; beyond it: 429."
+        256 * MIB,
+        ge=1,
+        description="Memory for all uploads that one gateway handles at the same time. More are refused with 429.",
     )
     upload_idle_timeout: Duration = Field(
-        timedelta(seconds=10), description="A sender that is silent for longer is cut off (408)."
+        timedelta(seconds=10), description="Time without data after which the gateway ends an upload with 408."
     )
     upload_min_rate: int = Field(
-        16 * 1024, ge=1, description="Bytes a second that a sender must reach on average after the first silence."
+        16 * 1024,
+        ge=1,
+        description="Minimum mean rate of an upload, after UPLOAD_IDLE_TIMEOUT has passed. The gateway ends slower "
+        "ones with 408.",
     )
-    max_wait: Duration = Field(timedelta(seconds=30), description="The longest `Prefer: wait` that is honoured.")
+    max_wait: Duration = Field(
+        timedelta(seconds=30), description="Longest wait that a client can ask for with `Prefer: wait`."
+    )
     idempotency_lease: Duration = Field(
         timedelta(seconds=60),
-        description="So long a claimed Idempotency-Key is in flight; later a repeat goes on under the same ids.",
+        description="Time for which one request holds an Idempotency-Key. After it a repetition continues that "
+        "request, under the same image ids.",
     )
     gateway_drain_timeout: Duration = Field(
-        timedelta(seconds=30), description="At SIGTERM requests under way may take this long to end."
+        timedelta(seconds=30), description="Time that running requests have to finish after SIGTERM."
     )
-    credentials_enabled: bool = Field(False, description="Serve temporary keys at POST /credentials.")
-    credentials_duration: Duration = Field(timedelta(hours=1), description="Life of a temporary key by default.")
+    credentials_enabled: bool = Field(False, description="Whether POST /credentials gives out temporary S3 keys.")
+    credentials_duration: Duration = Field(
+        timedelta(hours=1), description="Lifetime of a temporary key if the client asks for none."
+    )
     credentials_max_duration: Duration = Field(
-        timedelta(days=1), description="The longest that may be asked for; AWS itself stops at 12 hours."
+        timedelta(days=1), description="Longest lifetime that a client can ask for. AWS itself allows at most 12 hours."
     )
-    sts_endpoint_url: str | None = Field(None, description="Unset: the S3 endpoint, or AWS where that is unset too.")
+    sts_endpoint_url: str | None = Field(
+        None,
+        description="URL of the STS service that makes temporary keys. Unset: S3_ENDPOINT_URL, or AWS if that is "
+        "unset too.",
+    )
     sts_role_arn: str = Field(
         "arn:aws:iam::000000000000:role/imagepipe-upload",
-        description="Role that temporary keys assume; servers that have no roles ignore it.",
+        description="Role that temporary keys assume. Stores without roles ignore it.",
     )
-    list_cache_ttl: Duration = Field(timedelta(seconds=1), description="How long a list or row may be served stale.")
-    media_max_age: Duration = Field(timedelta(days=1), description="How long a CDN keeps media.")
-    public_originals: bool = Field(True, description="False: `original` is not served to the public, only variants.")
+    list_cache_ttl: Duration = Field(
+        timedelta(seconds=1), description="How long the gateway may serve a cached list or row."
+    )
+    media_max_age: Duration = Field(timedelta(days=1), description="How long a CDN or browser may keep media.")
+    public_originals: bool = Field(
+        True, description="Whether originals are public. If false, clients get variants only."
+    )
 
     # Processor
-    processor_internal_port: int = Field(8011, ge=0, description="Health and metrics of the processor.")
-    render_workers: int = Field(2, ge=1, description="Processes that decode and encode.")
-    render_timeout: Duration = Field(timedelta(seconds=60), description="Per image and attempt.")
-    max_inflight_images: int = Field(16, ge=1, description="Admitted commands per worker.")
-    max_inflight_bytes: int = Field(64 * MIB, ge=1, description="Of admitted originals; bounds the memory.")
+    processor_internal_port: int = Field(8011, ge=0, description="Port for health and metrics of the processor.")
+    render_workers: int = Field(2, ge=1, description="Processes that decode and encode images, for each processor.")
+    render_timeout: Duration = Field(timedelta(seconds=60), description="Time-out of one attempt to render one image.")
+    max_inflight_images: int = Field(16, ge=1, description="Commands that one processor handles at the same time.")
+    max_inflight_bytes: int = Field(
+        64 * MIB,
+        ge=1,
+        description="Bytes of the originals that one processor handles at the same time. It bounds the memory.",
+    )
     max_inflight_pixels: int = Field(
         64_000_000,
         ge=1,
-        description="Of all admitted, and with every frame of all being decoded; an image above it runs alone. "
-        "Each takes 12 bytes, with alpha 34.",
+        description="Pixels that one processor handles at the same time. It counts one frame of each image in "
+        "progress, and all frames of the images that are being decoded. An image above it runs alone. A "
+        "decoded pixel takes 12 bytes, with an alpha channel up to 34.",
     )
-    max_frames: int = Field(120, ge=1, description="A longer animation becomes its first frame.")
-    max_animation_pixels: int = Field(64_000_000, ge=1, description="Frames times area; beyond: first frame.")
+    max_frames: int = Field(
+        120, ge=1, description="Most frames of an animation. A longer one is reduced to its first frame."
+    )
+    max_animation_pixels: int = Field(
+        64_000_000,
+        ge=1,
+        description="Most pixels of an animation: frames times area. A larger one is reduced to its first frame.",
+    )
     outage_patience: Duration = Field(
-        timedelta(seconds=20), description="An engine away for longer: the process exits unacked for its supervisor."
+        timedelta(seconds=20),
+        description="Retry deadline while an engine (Kafka, S3 or Cassandra) is unavailable. After it the process "
+        "exits without committing the record, and its supervisor starts it again.",
     )
-    unforeseen_attempts: int = Field(3, ge=1, description="Tries before a surprise goes to the DLQ.")
-    dlq_limit_per_minute: int = Field(60, ge=1, description="More surprises than this stop the process instead.")
-    ladder: Ladder = Field(default_factory=Ladder, description="JSON; sizes and qualities of the variants.")
+    unforeseen_attempts: int = Field(
+        3,
+        ge=1,
+        description="Attempts to handle a record that fails with an unexpected error. After them the record goes to "
+        "the DLQ.",
+    )
+    dlq_limit_per_minute: int = Field(
+        60,
+        ge=1,
+        description="Most records that one process writes to the DLQ in a minute. Above it the process stops, "
+        "because the cause is then not the records.",
+    )
+    ladder: Ladder = Field(default_factory=Ladder, description="Sizes and qualities of the variants, as JSON.")
 
     # Indexer
-    indexer_internal_port: int = Field(8021, ge=0, description="Health and metrics of the indexer.")
-    indexer_concurrency: int = Field(64, ge=1, description="Cassandra writes in flight.")
+    indexer_internal_port: int = Field(8021, ge=0, description="Port for health and metrics of the indexer.")
+    indexer_concurrency: int = Field(64, ge=1, description="Records whose rows one indexer writes at the same time.")
 
     # Housekeeping
-    sweep_delay: Duration = Field(timedelta(hours=1), description="A superseded render lives this long on.")
+    sweep_delay: Duration = Field(
+        timedelta(hours=1),
+        description="How long superseded variants and originals are kept after a newer render is ready.",
+    )
 
     # All services
-    internal_host: str = Field("127.0.0.1", description="Interface of the internal ports; 0.0.0.0 in a container.")
-    log_format: Literal["json", "console"] = Field("json", description="`console` for people.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least that is written.")
+    internal_host: str = Field("127.0.0.1", description="Interface of the internal ports. Use 0.0.0.0 in a container.")
+    log_format: Literal["json", "console"] = Field(
+        "json", description="Format of the log lines: `json`, or `console` for people."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Minimum log level.")
     otel_exporter_otlp_endpoint: str | None = Field(
-        None, description="OTLP/HTTP collector that takes traces, such as http://127.0.0.1:4318; unset: none are made."
+        None,
+        description="OTLP/HTTP collector that receives the traces, such as http://127.0.0.1:4318. Unset: no traces.",
     )
 
     @field_validator("cassandra_contact_points", mode="before")
@@ -221,7 +349,7 @@ class Settings(BaseSettings):
         return value.rstrip("/")
 
     @model_validator(mode="after")
-    def _credentials_are_whole(self) -> Self:
+    def _credentials_are_complete(self) -> Self:
         pairs = {
             "KAFKA_CLIENT_CERT_FILE and KAFKA_CLIENT_KEY_FILE": (
                 self.kafka_client_cert_file,
@@ -246,5 +374,5 @@ class Settings(BaseSettings):
         return self
 
     def topic(self, topic: Topic) -> str:
-        """Physical name of a topic."""
+        """Name of a topic in Kafka."""
         return f"{self.topic_prefix}{topic.value}"

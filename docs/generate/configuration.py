@@ -19,16 +19,20 @@ TARGET = ROOT / "docs" / "configuration.md"
 SOURCE = ROOT / "shared" / "settings.py"
 HEAD = """# Configuration
 
-Written by `python -m docs.generate.configuration` from `shared/settings.py`; a test fails when this page is stale.
+`make docs` writes this page from `shared/settings.py`. A test fails if the page is out of date.
 
-Every service and the `imagepipe` command read the same settings, from the environment first and then from a file `.env`
-in the working directory. An empty variable is an unset one. A wrong value ends the process at its start, with the name
-of the setting. Durations are seconds (`20`), ISO 8601 (`PT20S`, `PT1H`, `P1D`) or `hh:mm:ss`; lists are
-comma-separated; booleans are `true` or `false`. Secrets never appear in logs.
+Every service and the `imagepipe` command read the same settings. A variable in the environment wins over the same
+variable in a file `.env` in the working directory. An empty variable counts as unset. If a value is invalid, the
+process prints the name of the setting and ends at its start.
+
+- Durations are seconds (`20`), ISO 8601 (`PT20S`, `PT1H`, `P1D`) or `hh:mm:ss`.
+- Lists are comma-separated. Booleans are `true` or `false`.
+- Secrets never appear in logs.
 """
 LADDER_HEAD = """## Default of LADDER
 
-Rungs go from large to small; a variant is never wider than `width` pixels, nor than `fraction` of the original.
+The rungs go from large to small. A variant is at most `width` pixels wide, and at most `fraction` of the width of the
+original.
 """
 PLAIN_TYPES = {str: "text", int: "number", bool: "boolean", timedelta: "duration", SecretStr: "secret"}
 UNITS = {"bytes": "bytes", "memory": "bytes", "rate": "bytes/s", "pixels": "pixels", "side": "pixels"}
@@ -36,12 +40,12 @@ SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def unit(name: str, field: FieldInfo) -> str:
-    """Unit of a setting's value, empty where it has none."""
+    """Unit of a setting's value; empty if it has none."""
     return "ISO 8601" if field.annotation is timedelta else UNITS.get(name.rpartition("_")[2], "")
 
 
 def type_name(annotation: Any) -> str:
-    """A type as people write it."""
+    """Name of a type for people."""
     if annotation in PLAIN_TYPES:
         return PLAIN_TYPES[annotation]
     arguments = typing.get_args(annotation)
@@ -58,13 +62,13 @@ def type_name(annotation: Any) -> str:
 
 
 def bounds(field: FieldInfo) -> str:
-    """What values are accepted, empty where any is."""
+    """Bounds of the accepted values; empty if there are none."""
     limits = [(sign, getattr(each, name, None)) for each in field.metadata for name, sign in SIGNS.items()]
     return ", ".join(f"{sign} {limit}" for sign, limit in limits if limit is not None)
 
 
 def default(field: FieldInfo) -> str:
-    """Default value as one would set it."""
+    """Default value, written as in the environment."""
     value = field.get_default(call_default_factory=True)
     match value:
         case None | "":
@@ -84,7 +88,7 @@ def default(field: FieldInfo) -> str:
 
 
 def sections() -> dict[str, list[str]]:
-    """Names of the settings under the headings (comments) that the class has for them."""
+    """Names of the settings by heading. The headings are comments in the class."""
     found: dict[str, list[str]] = {"": []}
     current = ""
     for line in SOURCE.read_text().splitlines():
@@ -101,7 +105,7 @@ def page() -> str:
     annotations = typing.get_type_hints(Settings, include_extras=True)
     lines = [HEAD]
     for heading, names in sections().items():
-        lines += [f"## {heading}", "", "| variable | type | default | unit | why |", "|---|---|---|---|---|"]
+        lines += [f"## {heading}", "", "| variable | type | default | unit | meaning |", "|---|---|---|---|---|"]
         for name in names:
             field = Settings.model_fields[name]
             kind = ", ".join(filter(None, (type_name(annotations[name]), bounds(field))))

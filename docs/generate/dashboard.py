@@ -40,17 +40,17 @@ ROWS: dict[str, list[Panel]] = {
     "At a glance": [
         Panel(
             "POST to ready, p95", "s", {"p95": "imagepipe:ready_seconds:p95_5m"},
-            "From the upload's command to its `image.ready`.", "stat",
+            "Time from the command of an upload to its `image.ready`.", "stat",
         ),
         Panel("Uploads a minute", "short", {"uploads": (
             'sum(rate(imagepipe_gateway_commands_total{type=~"image.uploaded|image.replaced"}[5m])) * 60'
         )}, kind="stat"),
-        Panel("Requests that fail", "percentunit", {"5xx": "imagepipe:request_errors:ratio_5m"}, kind="stat"),
-        Panel("Records that wait", "short", {"{{job}}": "sum by (job) (imagepipe:consumer_lag:sum)"}, kind="stat"),
+        Panel("Failed requests", "percentunit", {"5xx": "imagepipe:request_errors:ratio_5m"}, kind="stat"),
+        Panel("Waiting records", "short", {"{{job}}": "sum by (job) (imagepipe:consumer_lag:sum)"}, kind="stat"),
         Panel("Dead letters, a day", "short", {
             "{{job}}": "sum by (job) (increase(imagepipe_consumer_dead_letters_total[1d]))",
         }, kind="stat"),
-        Panel("Dependencies that are away", "short", {
+        Panel("Unavailable dependencies", "short", {
             "{{job}}: {{dependency}}": "sum by (job, dependency) (1 - imagepipe_dependency_up) > 0",
         }, kind="stat"),
     ],
@@ -59,7 +59,7 @@ ROWS: dict[str, list[Panel]] = {
             "{{method}} {{route}}": _rate("imagepipe_gateway_requests_total", "method, route"),
         }),
         Panel("Answers by status", "reqps", {"{{status}}": _rate("imagepipe_gateway_requests_total", "status")}),
-        Panel("Seconds of an answer, p95", "s", {
+        Panel("Time to answer, p95", "s", {
             "{{method}} {{route}}": "histogram_quantile(0.95, sum by (le, method, route) "
             "(rate(imagepipe_gateway_request_seconds_bucket[5m])))",
         }),
@@ -69,14 +69,14 @@ ROWS: dict[str, list[Panel]] = {
         }),
     ],
     "Gateway": [
-        Panel("Requests under way", "short", {
+        Panel("Requests in progress", "short", {
             "requests": "sum(imagepipe_gateway_requests_in_flight)",
             "uploads": "sum(imagepipe_gateway_uploads_in_flight)",
-            "held back by Prefer: wait": "sum(imagepipe_gateway_waiting_requests)",
+            "waiting because of Prefer: wait": "sum(imagepipe_gateway_waiting_requests)",
         }),
         Panel("Bytes of uploads in memory", "bytes", {"{{instance}}": "imagepipe_gateway_upload_bytes"}),
         Panel("Ack of a command", "s", _quantiles("imagepipe_gateway_append_seconds")),
-        Panel("Caches: share of hits", "percentunit", {
+        Panel("Cache hit ratio", "percentunit", {
             "{{cache}}": 'sum by (cache) (rate(imagepipe_gateway_cache_reads_total{result="hit"}[5m])) '
             "/ sum by (cache) (rate(imagepipe_gateway_cache_reads_total[5m]))",
         }),
@@ -88,7 +88,7 @@ ROWS: dict[str, list[Panel]] = {
             "/ sum(rate(imagepipe_processor_queue_seconds_count[5m]))",
             "{{stage}}": "sum by (stage) (rate(imagepipe_processor_stage_seconds_sum[5m])) "
             "/ sum by (stage) (rate(imagepipe_processor_stage_seconds_count[5m]))",
-        }, "Mean seconds of each stage; `queue` is the wait in the log and in the lane."),
+        }, "Mean time of each stage. `queue` is the wait in the log and in the lane."),
         Panel("Answers a second", "short", {
             "{{type}} → {{outcome}}": _rate("imagepipe_processor_commands_total", "type, outcome"),
         }),
@@ -98,23 +98,23 @@ ROWS: dict[str, list[Panel]] = {
     ],
     "Consumers": [
         Panel("Lag", "short", {"{{job}} {{topic}}": "imagepipe:consumer_lag:sum"}),
-        Panel("Oldest record in work", "s", {"{{job}}": "max by (job) (imagepipe_consumer_oldest_seconds)"}),
+        Panel("Oldest unsettled record", "s", {"{{job}}": "max by (job) (imagepipe_consumer_oldest_seconds)"}),
         Panel("Commits a minute", "short", {
             "{{job}} {{result}}": "sum by (job, result) (rate(imagepipe_consumer_commits_total[5m])) * 60",
             "{{job}} rebalances": "sum by (job) (rate(imagepipe_consumer_rebalances_total[5m])) * 60",
         }),
-        Panel("How far behind the index is", "s", _quantiles("imagepipe_indexer_delay_seconds", "topic")),
+        Panel("Delay of the index", "s", _quantiles("imagepipe_indexer_delay_seconds", "topic")),
     ],
     "Rendering": [
         Panel("Commands", "short", {
-            "under way": "sum(imagepipe_processor_running)",
+            "in progress": "sum(imagepipe_processor_running)",
             "waiting": "sum(imagepipe_processor_waiting)",
         }),
         Panel("Render processes", "short", {
             "busy": "sum(imagepipe_processor_render_busy)",
-            "places": "sum(imagepipe_processor_render_workers)",
+            "total": "sum(imagepipe_processor_render_workers)",
         }),
-        Panel("Held by images under way", "short", {
+        Panel("Held by images in progress", "short", {
             "megabytes, {{instance}}": "imagepipe_processor_held_bytes / 1e6",
             "megapixels, {{instance}}": "imagepipe_processor_held_pixels / 1e6",
         }),
@@ -122,7 +122,7 @@ ROWS: dict[str, list[Panel]] = {
             "{{reason}}": "sum by (reason) (increase(imagepipe_processor_render_replaced_total[15m]))",
         }),
     ],
-    "Trouble": [
+    "Errors": [
         Panel("Dead letters", "short", {
             "{{job}} {{reason}}": "sum by (job, reason) (increase(imagepipe_consumer_dead_letters_total[15m]))",
         }),
@@ -138,7 +138,7 @@ ROWS: dict[str, list[Panel]] = {
         }),
         Panel("CPU", "percentunit", {
             "{{job}} {{instance}}": 'rate(process_cpu_seconds_total{job=~"gateway|processor|indexer"}[5m])',
-        }, "Of the service's own process; render processes come on top."),
+        }, "CPU of the service's own process, without its render processes."),
     ],
 }  # fmt: skip
 
@@ -185,7 +185,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The file's content."""
+    """The dashboard as JSON text."""
     return json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -44,7 +44,7 @@ def metrics_table() -> str:
 
 def alerts_table() -> str:
     """Every alert: name, severity, what it says, after how long, and its runbook."""
-    lines = ["| alert | severity | says | after | what to do |", "|---|---|---|---|---|"]
+    lines = ["| alert | severity | message | after | what to do |", "|---|---|---|---|---|"]
     rules: list[dict[str, Any]] = [
         rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
     ]

@@ -1,7 +1,7 @@
 """Writes docs/storage.md from a running local stack: `python -m docs.generate.storage --root .imagepipe`.
 
-It uploads two images for an owner of its own, deletes one of them, and shows what then is in the bucket and in
-Cassandra. It lists with the S3 server's root key, as the services may not read lifecycle and policy.
+It uploads two images for an owner of its own and deletes one of them. The page shows what the bucket and Cassandra then
+hold. The generator lists with the root key of the S3 server, because the services may not read lifecycle and policy.
 """
 
 import argparse
@@ -27,54 +27,55 @@ from shared.settings import Settings
 
 TARGET = Path(__file__).parents[1] / "storage.md"
 OWNER = {"owner_type": "sample", "owner_id": "storage"}
-PATIENCE_SECONDS = 60
+WAIT_SECONDS = 60
 HEAD = """# What is stored where
 
-Written by `python -m docs.generate.storage --root .imagepipe` from a running local stack, with one image uploaded and
-ready and another one uploaded and deleted. Pictures of the same: [contents](pictures/bucket-contents.svg),
+`python -m docs.generate.storage --root .imagepipe` writes this page from a running local stack. It uploads two images
+and deletes one of them again. Pictures of the same: [contents](pictures/bucket-contents.svg),
 [policy](pictures/bucket-policy.svg).
 """
 KEYS = [
     (
         "`images/{image_id}/{revision}/original.{ext}`",
-        "the bytes as uploaded; `ext` is what they are, whatever the file was called",
+        "the bytes as uploaded; the type of the bytes decides `ext`, not the name of the file",
         "until the image is deleted, or an hour (`SWEEP_DELAY`) after a newer revision is ready",
     ),
     (
         "`images/{image_id}/{revision}/{render}/{name}.webp`",
-        "one variant; `render` is the digest of the ladder, for a reprocess with the command's version",
+        "one variant; `render` is the digest of the ladder, and for a reprocess also the command's version",
         "the same",
     ),
     (
         "`images/{image_id}/{revision}/{render}/manifest.json`",
-        "the result of that render, whole, written once; replays and rebuilds read it",
+        "the complete result of that render, written once; replays and rebuilds read it",
         "as long as the image",
     ),
     (
         "`tombstones/{image_id}`",
-        "that the image was deleted, and at which version",
+        "the version at which the image was deleted",
         "70 days (`TOMBSTONE_RETENTION`)",
     ),
     (
         "`incoming/{sha256 of the owner key}/{file name}`",
-        "what a client put with a temporary key, until it is ingested",
+        "an object that a client put with a temporary key and that is not ingested yet",
         "a day",
     ),
 ]
 """Every kind of key, what is under it, and for how long."""
-IMMUTABLE = """Images are never overwritten: a new revision or render has new keys, so a URL's content never changes.
+IMMUTABLE = """No object of an image is ever overwritten. A new revision or render has new keys, so the content of a URL
+never changes.
 
-After the two uploads and the deletion, these objects of theirs are in the bucket:
+After the two uploads and the deletion, the bucket holds these objects of the two images:
 """
 PRIVATE = """## Its policy
 
-The bucket has no policy of its own, so it is private: nobody reaches it without keys. Clients and CDNs read through
-`GET /media/{path}`, which serves originals and variants of images that exist and nothing else; temporary keys may only
-put objects under one owner's `incoming/` prefix.
+The bucket has no policy of its own, so it is private: every access needs a key. Clients and CDNs read through
+`GET /media/{path}`, which serves only originals and variants of images that exist. A temporary key can only put objects
+under the `incoming/` prefix of one owner.
 """
 INDEX = """## Cassandra
 
-The tables hold every file name, path and URL. They are a view of the log: `imagepipe reindex` builds them again.
+The tables hold every file name, path and URL. They are a view of the log, and `imagepipe reindex` builds them again.
 `images`, `images_by_owner` and `images_by_day` have the same columns under different keys.
 """
 
@@ -88,7 +89,7 @@ def sample() -> bytes:
 
 
 def upload(client: httpx.Client, name: str) -> dict[str, Any]:
-    """The document of a freshly uploaded image once it is ready."""
+    """Upload an image, wait until it is ready, and return its status document."""
     answer = client.post("/images", params=OWNER, files={"image": (name, sample(), "image/jpeg")})
     path = f"/images/{answer.raise_for_status().json()['image_id']}/metadata"
     return wait_for(lambda: _settled(client.get(path, headers={"Cache-Control": "no-cache"})), f"{name} is ready")
@@ -100,17 +101,17 @@ def _settled(answer: httpx.Response) -> dict[str, Any] | None:
 
 
 def wait_for(look: Callable[[], dict[str, Any] | None], what: str) -> dict[str, Any]:
-    """The first answer that is not None. Raises TimeoutError."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Call `look` until it returns something other than None. Raises TimeoutError."""
+    deadline = time.monotonic() + WAIT_SECONDS
     while (found := look()) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE_SECONDS} s: {what}")
+            raise TimeoutError(f"not within {WAIT_SECONDS} s: {what}")
         time.sleep(0.2)
     return found
 
 
 class Bucket:
-    """What the S3 server says about the bucket."""
+    """The bucket, as the S3 server describes it."""
 
     def __init__(self, settings: Settings, state: State) -> None:
         self._client = s3_client(settings, state.secrets.s3_root_key, state.secrets.s3_root_secret)
@@ -126,12 +127,12 @@ class Bucket:
         return self._client.head_object(Bucket=self._name, Key=key)["ContentType"]
 
     def lifecycle(self) -> list[tuple[str, str]]:
-        """Prefixes, and the days after which what is under them goes."""
+        """Prefixes, and the days after which objects under them are deleted."""
         rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._name)["Rules"]
         return [(f"`{rule['Filter']['Prefix']}`", f"{rule['Expiration']['Days']} day(s)") for rule in rules]
 
     def own_policy(self) -> str:
-        """The bucket's policy for anybody."""
+        """The policy of the bucket."""
         try:
             return str(self._client.get_bucket_policy(Bucket=self._name)["Policy"])
         except ClientError as error:
@@ -139,8 +140,8 @@ class Bucket:
                 raise
             return "none"
 
-    def knocks(self, path: str) -> list[tuple[str, str]]:
-        """What somebody without keys is answered."""
+    def access_without_keys(self, path: str) -> list[tuple[str, str]]:
+        """Status codes that a caller without keys gets."""
         attempts: dict[str, Callable[[], httpx.Response]] = {
             "GET an original": lambda: httpx.get(f"{self._url}/{path}", trust_env=False),
             "GET the list": lambda: httpx.get(self._url, trust_env=False),
@@ -200,7 +201,7 @@ def fenced(document: object) -> str:
 
 
 def page(settings: Settings, state: State) -> str:
-    """The whole document. Raises TimeoutError where the stack does not process images."""
+    """The whole page. Raises TimeoutError if the stack does not process images."""
     with httpx.Client(base_url=str(state.gateway_url), timeout=60, trust_env=False) as client:
         kept, gone = upload(client, "dunes.jpg"), upload(client, "mistake.jpg")
         client.delete(f"/images/{gone['image_id']}").raise_for_status()
@@ -212,15 +213,15 @@ def page(settings: Settings, state: State) -> str:
     parts = [
         HEAD,
         "## The bucket\n",
-        table(["key", "what", "lives"], KEYS),
+        table(["key", "contents", "kept"], KEYS),
         IMMUTABLE,
         table(["key", "bytes", "type"], contents),
         PRIVATE,
         f"Bucket policy: {bucket.own_policy()}. Without keys, the S3 server answers:\n",
-        table(["request", "status"], bucket.knocks(kept["original"]["path"])),
+        table(["request", "status"], bucket.access_without_keys(kept["original"]["path"])),
         "Lifecycle:\n",
-        table(["prefix", "goes after"], bucket.lifecycle()),
-        "The services' own user may do this and nothing else:\n",
+        table(["prefix", "deleted after"], bucket.lifecycle()),
+        "The policy of the user that the services work with allows only this:\n",
         fenced(policy(settings.s3_bucket)),
         INDEX,
         table(["table", "primary key", "other columns"], asyncio.run(tables(settings))),

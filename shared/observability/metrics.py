@@ -1,6 +1,7 @@
-"""Every metric of every service, declared once: name, kind, meaning, labels, buckets, and who exposes it.
+"""Every metric of every service, declared once: name, kind, meaning, labels, buckets, and the services that expose it.
 
-Labels take few values, all known beforehand: route templates, types, engines; never an id, an owner or a path.
+A label has few values, which are known in advance: route templates, types, engines. It never holds an id, an owner or
+a path. The meanings are the text of docs/observability.md: run `make docs` after a change.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +19,12 @@ from prometheus_client import (
     generate_latest,
 )
 
-# Else each counter has a second series, with the process's start time once more.
+# Without this each counter has a second series, which repeats the start time of the process.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Service(StrEnum):
-    """Who exposes a metric."""
+    """The service that exposes a metric."""
 
     GATEWAY = "gateway"
     PROCESSOR = "processor"
@@ -36,17 +37,17 @@ EVERY = tuple(Service)
 CONSUMERS = (Service.PROCESSOR, Service.INDEXER)
 
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-"""Seconds of requests, acks and rows: 2 to 20 milliseconds when all is well."""
+"""Seconds of requests, acks and rows. They take 2 to 20 milliseconds if nothing is overloaded."""
 SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-"""Seconds of work on images, and of waiting in the log: a photo takes about half a second, a backlog minutes."""
+"""Seconds of work on images, and of waiting in the log. A photo takes about half a second, a backlog minutes."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One line of the list. `buckets` are a histogram's upper bounds, in the unit that the name ends with.
+    """One entry of the catalogue. `buckets` are the upper bounds of a histogram, in the unit that the name ends with.
 
-    `values`, where given, are those of the only label: each has its series from the start, at 0, because an increase
-    from nothing to 1 is none to Prometheus.
+    `values`, if given, are the values of the only label. Each of them has its series from the start, at 0: Prometheus
+    does not count the first appearance of a series as an increase.
     """
 
     name: str
@@ -59,12 +60,12 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """What a value counts: as the name says, else plain numbers of what it names."""
+        """Unit of the values, taken from the name; empty if the metric counts things."""
         return next((unit for unit in ("seconds", "bytes", "pixels") if unit in self.name.split("_")), "")
 
 
 CATALOGUE: list[Metric] = []
-"""The list: docs/observability.md is written from it, dashboards and alerts are checked against it."""
+"""All metrics. docs/observability.md is generated from this list; tests check dashboard and alerts against it."""
 
 _REGISTRIES = {service: CollectorRegistry() for service in Service}
 
@@ -108,7 +109,7 @@ def _histogram(
 
 
 def exposition(service: Service) -> bytes:
-    """Prometheus' text of what this service measures, and of its process (memory, CPU, open files, start time)."""
+    """Metrics of this service and of its process (memory, CPU, open files, start time) in Prometheus' text format."""
     return generate_latest(_REGISTRIES[service]) + generate_latest(REGISTRY)
 
 
@@ -117,7 +118,7 @@ def exposition(service: Service) -> bytes:
 DEPENDENCY_UP = _gauge(
     EVERY,
     "imagepipe_dependency_up",
-    "1 while a check of `/readyz` passes, 0 while it does not; looked at every 10 seconds.",
+    "1 while this check of `/readyz` passes, 0 while it fails. Checked every 10 seconds.",
     "dependency",
 )
 
@@ -128,7 +129,7 @@ _GATEWAY = (Service.GATEWAY,)
 REQUESTS = _counter(
     _GATEWAY,
     "imagepipe_gateway_requests_total",
-    "Requests answered, by route template; status 499: the client went away first.",
+    "Requests by route template and status. Status 499: the client closed the connection before the answer.",
     "method",
     "route",
     "status",
@@ -136,66 +137,66 @@ REQUESTS = _counter(
 REQUEST_SECONDS = _histogram(
     _GATEWAY,
     "imagepipe_gateway_request_seconds",
-    "From a request's first byte to the last byte of its answer.",
+    "Time from the first byte of a request to the last byte of its answer.",
     "method",
     "route",
     buckets=QUICK,
 )
-REQUESTS_IN_FLIGHT = _gauge(_GATEWAY, "imagepipe_gateway_requests_in_flight", "Requests that are being answered.")
-RECEIVED_BYTES = _counter(_GATEWAY, "imagepipe_gateway_received_bytes_total", "Bytes of requests' bodies.", "route")
-SENT_BYTES = _counter(_GATEWAY, "imagepipe_gateway_sent_bytes_total", "Bytes of answers' bodies.", "route")
+REQUESTS_IN_FLIGHT = _gauge(_GATEWAY, "imagepipe_gateway_requests_in_flight", "Requests in progress.")
+RECEIVED_BYTES = _counter(_GATEWAY, "imagepipe_gateway_received_bytes_total", "Bytes of request bodies.", "route")
+SENT_BYTES = _counter(_GATEWAY, "imagepipe_gateway_sent_bytes_total", "Bytes of response bodies.", "route")
 UPLOADS_IN_FLIGHT = _gauge(
-    _GATEWAY, "imagepipe_gateway_uploads_in_flight", "Uploads that hold one of MAX_CONCURRENT_UPLOADS slots."
+    _GATEWAY, "imagepipe_gateway_uploads_in_flight", "Uploads in progress, at most MAX_CONCURRENT_UPLOADS."
 )
 UPLOAD_BYTES = _gauge(
-    _GATEWAY, "imagepipe_gateway_upload_bytes", "Bytes that uploads hold in memory, of MAX_UPLOAD_MEMORY."
+    _GATEWAY, "imagepipe_gateway_upload_bytes", "Memory that uploads hold, at most MAX_UPLOAD_MEMORY."
 )
 REFUSED = _counter(
     _GATEWAY,
     "imagepipe_gateway_refused_total",
-    "Uploads refused with 429, by what had run out.",
+    "Uploads refused with 429, by the exhausted resource.",
     "resource",
     values=("slots", "memory"),
 )
 WAITING_REQUESTS = _gauge(
-    _GATEWAY, "imagepipe_gateway_waiting_requests", "Requests held back by `Prefer: wait` until variants are ready."
+    _GATEWAY, "imagepipe_gateway_waiting_requests", "Requests that wait for variants because of `Prefer: wait`."
 )
 COMMANDS_APPENDED = _counter(
     _GATEWAY,
     "imagepipe_gateway_commands_total",
-    "Commands that all in-sync replicas have.",
+    "Commands that all in-sync replicas acknowledged.",
     "type",
     values=COMMAND_TYPES,
 )
 APPEND_SECONDS = _histogram(
     _GATEWAY,
     "imagepipe_gateway_append_seconds",
-    "From sending a command to the ack of all in-sync replicas.",
+    "Time from sending a command to the ack of all in-sync replicas.",
     buckets=QUICK,
 )
 UNKNOWN_OUTCOMES = _counter(
     _GATEWAY,
     "imagepipe_gateway_unknown_outcomes_total",
-    "Commands without an ack in time: in the log or not, nobody knows; answered with 503.",
+    "Commands without an ack before the time-out. They may be in the log or not; the gateway answers 503.",
     "type",
     values=COMMAND_TYPES,
 )
 UNAVAILABLE = _counter(
     _GATEWAY,
     "imagepipe_gateway_unavailable_total",
-    "Requests, and files of one, that were refused because a dependency was away (unknown outcomes included).",
+    "Requests, or files of a request, refused because a dependency was unavailable. Unknown outcomes are included.",
     "dependency",
     values=ENGINES,
 )
 ROW_FAILURES = _counter(
     _GATEWAY,
     "imagepipe_gateway_row_failures_total",
-    "Rows that the gateway could not write itself after an acknowledged command; the indexer writes them.",
+    "Rows that the gateway could not write after an acknowledged command. The indexer writes them.",
 )
 CACHE_READS = _counter(
     _GATEWAY,
     "imagepipe_gateway_cache_reads_total",
-    "Reads of a cache (lists, days or rows) that found a value (hit) or had to ask the index (miss).",
+    "Reads of a cache (lists, days or rows). hit: the value was cached; miss: the gateway queried the index.",
     "cache",
     "result",
 )
@@ -205,37 +206,39 @@ CACHE_READS = _counter(
 LAG = _gauge(
     CONSUMERS,
     "imagepipe_consumer_lag",
-    "Records between the committed position and the end of a partition that is assigned here.",
+    "Records between the committed position and the end of an assigned partition.",
     "topic",
     "partition",
 )
 OLDEST_SECONDS = _gauge(
     CONSUMERS,
     "imagepipe_consumer_oldest_seconds",
-    "Age, since it was appended, of the oldest record that is taken in and not done with; 0 when there is none.",
+    "Time since the append of the oldest record that is read and not settled. 0 if there is none.",
 )
 ASSIGNED_PARTITIONS = _gauge(
     CONSUMERS, "imagepipe_consumer_assigned_partitions", "Partitions assigned to this process."
 )
-REBALANCES = _counter(CONSUMERS, "imagepipe_consumer_rebalances_total", "Times that partitions were taken away.")
+REBALANCES = _counter(
+    CONSUMERS, "imagepipe_consumer_rebalances_total", "Rebalances in which this process lost its partitions."
+)
 COMMITS = _counter(
     CONSUMERS,
     "imagepipe_consumer_commits_total",
-    "Commits of positions: done, or lost to a rebalance.",
+    "Commits of positions. done: Kafka accepted it; lost: a rebalance came first.",
     "result",
     values=("done", "lost"),
 )
 RETRIES = _counter(
     CONSUMERS,
     "imagepipe_consumer_retries_total",
-    "Attempts that failed and were repeated, by the dependency that was away, or `unforeseen`.",
+    "Failed attempts that the service repeats, by the unavailable dependency. unforeseen: an unexpected error.",
     "reason",
     values=(*ENGINES, "render pool", "unforeseen"),
 )
 DEAD_LETTERS = _counter(
     CONSUMERS,
     "imagepipe_consumer_dead_letters_total",
-    "Records written to the DLQ: nobody can read them (unreadable), or they failed again and again (unforeseen).",
+    "Records written to the DLQ. unreadable: they cannot be parsed; unforeseen: every attempt failed unexpectedly.",
     "reason",
     values=("unreadable", "unforeseen"),
 )
@@ -247,27 +250,27 @@ _PROCESSOR = (Service.PROCESSOR,)
 COMMANDS = _counter(
     _PROCESSOR,
     "imagepipe_processor_commands_total",
-    "Commands done with. outcome: the answer's type, `fence` (nothing to do here), or `dead_lettered`.",
+    "Settled commands. outcome: the type of the answer, `fence` (the processor does nothing), or `dead_lettered`.",
     "type",
     "outcome",
 )
 COMMAND_SECONDS = _histogram(
     _PROCESSOR,
     "imagepipe_processor_command_seconds",
-    "From starting a command to its settled answer, retries included, the wait in its lane not.",
+    "Time from the start of a command to its answer, with retries, without the wait in its lane.",
     "type",
     buckets=SLOW,
 )
 QUEUE_SECONDS = _histogram(
     _PROCESSOR,
     "imagepipe_processor_queue_seconds",
-    "From a command's append to the log to its start here: the wait in the log and in its lane.",
+    "Time from the append of a command to its start: the wait in the log and in its lane.",
     buckets=SLOW,
 )
 STAGE_SECONDS = _histogram(
     _PROCESSOR,
     "imagepipe_processor_stage_seconds",
-    "Parts of handling a command; `look_up`: tombstone and manifests, `slot`: the wait for a render process.",
+    "Time of each stage of a command. look_up: read tombstone and manifests; slot: wait for a render process.",
     "stage",
     values=("look_up", "download", "slot", "render", "upload", "manifest", "delete", "publish"),
     buckets=SLOW,
@@ -275,26 +278,30 @@ STAGE_SECONDS = _histogram(
 READY_SECONDS = _histogram(
     _PROCESSOR,
     "imagepipe_processor_ready_seconds",
-    "From the append of an upload or replacement to the ack of its `image.ready`, for what was rendered just now.",
+    "Time from the append of an upload or replacement to the ack of its `image.ready`. Only new renders count.",
     buckets=SLOW,
 )
-RUNNING = _gauge(_PROCESSOR, "imagepipe_processor_running", "Commands under way, of MAX_INFLIGHT_IMAGES.")
-WAITING = _gauge(_PROCESSOR, "imagepipe_processor_waiting", "Commands read and not started.")
+RUNNING = _gauge(_PROCESSOR, "imagepipe_processor_running", "Commands in progress, at most MAX_INFLIGHT_IMAGES.")
+WAITING = _gauge(_PROCESSOR, "imagepipe_processor_waiting", "Commands that are read and not started.")
 HELD_BYTES = _gauge(
-    _PROCESSOR, "imagepipe_processor_held_bytes", "Bytes of originals of commands under way, of MAX_INFLIGHT_BYTES."
+    _PROCESSOR,
+    "imagepipe_processor_held_bytes",
+    "Bytes of the originals in progress, at most MAX_INFLIGHT_BYTES or one image.",
 )
 HELD_PIXELS = _gauge(
-    _PROCESSOR, "imagepipe_processor_held_pixels", "Pixels of commands under way, of MAX_INFLIGHT_PIXELS."
+    _PROCESSOR,
+    "imagepipe_processor_held_pixels",
+    "Pixels of the commands in progress, at most MAX_INFLIGHT_PIXELS or one image.",
 )
-RENDER_WORKERS = _gauge(_PROCESSOR, "imagepipe_processor_render_workers", "Places for render processes.")
-RENDER_BUSY = _gauge(_PROCESSOR, "imagepipe_processor_render_busy", "Render processes that have an image.")
+RENDER_WORKERS = _gauge(_PROCESSOR, "imagepipe_processor_render_workers", "Render processes that the pool may have.")
+RENDER_BUSY = _gauge(_PROCESSOR, "imagepipe_processor_render_busy", "Render processes that are working on an image.")
 RENDER_MEMORY_BYTES = _gauge(
     _PROCESSOR, "imagepipe_processor_render_memory_bytes", "Resident memory of all render processes together."
 )
 RENDER_REPLACED = _counter(
     _PROCESSOR,
     "imagepipe_processor_render_replaced_total",
-    "Render processes that died with an image, or were ended because it took too long or was given up.",
+    "Render processes that crashed, that took too long, or whose image was cancelled.",
     "reason",
     values=("crashed_decoder", "timeout", "cancelled"),
 )
@@ -306,8 +313,8 @@ _INDEXER = (Service.INDEXER,)
 RECORDS = _counter(
     _INDEXER,
     "imagepipe_indexer_records_total",
-    "Records done with, `unreadable` in place of a type that nobody can read. result: applied, skipped (an unreadable "
-    "command: the processor dead-letters it), dead_lettered.",
+    "Settled records. type: `unreadable` if it cannot be parsed. result: applied, dead_lettered, or skipped (an "
+    "unreadable command, which the processor dead-letters).",
     "topic",
     "type",
     "result",
@@ -315,18 +322,18 @@ RECORDS = _counter(
 RECORD_SECONDS = _histogram(
     _INDEXER,
     "imagepipe_indexer_record_seconds",
-    "From taking a record out of its batch to the ack of its rows, waiting and retries included.",
+    "Time from the start of a record to the ack of its rows, with waiting and retries.",
     "topic",
     buckets=QUICK,
 )
 DELAY_SECONDS = _histogram(
     _INDEXER,
     "imagepipe_indexer_delay_seconds",
-    "From a record's append to the log to the ack of its rows: how far behind the index is.",
+    "Time from the append of a record to the ack of its rows: how far the index is behind.",
     "topic",
     buckets=SLOW,
 )
-RECORDS_IN_FLIGHT = _gauge(_INDEXER, "imagepipe_indexer_records_in_flight", "Records started and not done with.")
+RECORDS_IN_FLIGHT = _gauge(_INDEXER, "imagepipe_indexer_records_in_flight", "Records that are started and not settled.")
 FENCE_DELETIONS = _counter(
-    _INDEXER, "imagepipe_indexer_fence_deletions_total", "Deletions published when an owner was cleared."
+    _INDEXER, "imagepipe_indexer_fence_deletions_total", "Delete commands that the indexer appended at fences."
 )

@@ -30,7 +30,7 @@ def test_the_page_shows_bucket_policy_and_rows(stack: Stack, tmp_path: Path) -> 
         "manifest.json",
         "tombstones/",
     ):
-        assert f"{name}" in page.partition("these objects of theirs")[2].partition("## Its policy")[0]
+        assert f"{name}" in page.partition("these objects of the two images")[2].partition("## Its policy")[0]
     assert "Bucket policy: none." in page
     assert page.count("| 403 |") == 3
     assert "s3:DeleteObject" in page
