@@ -20,8 +20,9 @@ from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect
-from shared.contract.events import Current, Original, Ready, Uploaded, Variant, request_of
+from shared.contract.events import Current, Original, Ready, Uploaded, Variant
 from shared.contract.keys import Owner, command_version, new_id, original_key, variant_key
+from shared.contract.logged_command import LoggedRenderCommand
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaCommandLog, KafkaEventLog
 from shared.read_model.documents import media_url
@@ -46,9 +47,9 @@ def upload(number: int, settings: Settings) -> Uploaded:
     return Uploaded(image_id=image_id, owner=owner, revision=revision, original=original, ladder=settings.ladder)
 
 
-def answer(command: Uploaded, version: int, settings: Settings) -> Ready:
+def answer(logged: LoggedRenderCommand, settings: Settings) -> Ready:
     """The processor's answer to it."""
-    render = command.ladder.digest
+    command, render = logged.command, logged.render
     variants = []
     for number, name in enumerate(command.ladder.names):
         path = variant_key(command.image_id, command.revision, render, name)
@@ -61,17 +62,14 @@ def answer(command: Uploaded, version: int, settings: Settings) -> Ready:
                 width=4000 >> number,
                 height=3000 >> number,
                 size=900_000 >> number,
-                sha256=f"{version + number:064x}",
+                sha256=f"{logged.version + number:064x}",
             )
         )
     current = Current(
-        revision=command.revision, revision_version=version, render=render, original=command.original,
+        revision=command.revision, revision_version=logged.revision_version, render=render, original=command.original,
         thumbhash="1QcSHQRnh493V4dIh4eXh1h4kJUI", dominant_color="#7f6f5f", variants=tuple(variants),
     )  # fmt: skip
-    return Ready(
-        image_id=command.image_id, owner=command.owner, version=version, answers=command.type, image_version=version,
-        request=request_of(command, version), current=current,
-    )  # fmt: skip
+    return logged.ready(current)
 
 
 async def fill(settings: Settings, images: int, output: Output) -> float:
@@ -86,10 +84,10 @@ async def fill(settings: Settings, images: int, output: Output) -> float:
             async def one(number: int) -> None:
                 command = upload(number, settings)
                 appended = await commands.append(command)
-                version = command_version(settings.epoch, appended.offset or 0)
-                event = answer(command, version, settings)
+                logged = LoggedRenderCommand(command, command_version(settings.epoch, appended.offset or 0))
+                event = answer(logged, settings)
                 await events.publish(event)
-                await live.apply(command_writes(command, version, settings.day_shards))
+                await live.apply(command_writes(logged, settings.day_shards))
                 await live.apply(event_writes(event, settings.day_shards))
                 advance()
 

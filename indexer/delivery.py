@@ -12,8 +12,9 @@ from indexer.handler import Barrier, ConsumedRecord, Handler
 from shared.consuming.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.consuming.retry import Patience
 from shared.contract.events import Event, OwnerCleared
-from shared.contract.headers import header, record_version
+from shared.contract.headers import header
 from shared.contract.keys import command_version
+from shared.contract.logged_command import read_command
 from shared.errors import PoisonRecord, Unavailable
 from shared.observability import metrics, tracing
 from shared.ports import DeadLetters
@@ -76,19 +77,15 @@ class Delivery:
     def _identity(self, record: ConsumedRecord) -> dict[str, str | int]:
         """What the record is about, for logs and traces; nothing where nobody can read it."""
         try:
-            content = record.content
-            if content is None:
-                return {}
-            version = (
-                content.version
-                if isinstance(content, Event)
-                else record_version(content, self._epoch, record.offset, record.headers)
-            )
+            content = record.content(self._epoch)
         except PoisonRecord:
             return {}
-        found: dict[str, str | int] = {"type": content.type, "owner": content.owner.key, "version": str(version)}
-        if not isinstance(content, OwnerCleared):
-            found["image_id"] = str(content.image_id)
+        if content is None:
+            return {}
+        said = content if isinstance(content, Event) else content.command
+        found: dict[str, str | int] = {"type": said.type, "owner": said.owner.key, "version": str(content.version)}
+        if not isinstance(said, OwnerCleared):
+            found["image_id"] = str(said.image_id)
         return found
 
     async def _deliver(self, record: ConsumedRecord, lower_settled: Barrier) -> str:
@@ -143,12 +140,10 @@ class Delivery:
     def _first_version(self, record: ConsumedRecord) -> int:
         """Version of a command, which it keeps however often it is redriven."""
         try:
-            command = record.content
-            if command is not None and not isinstance(command, Event):
-                return record_version(command, self._epoch, record.offset, record.headers)
+            return read_command(record, self._epoch).version
         except PoisonRecord:
-            pass  # What nobody can read has the version of its place.
-        return command_version(self._epoch, record.offset)
+            # What nobody can read has the version of its place.
+            return command_version(self._epoch, record.offset)
 
 
 def _place(record: ConsumedRecord) -> dict[str, str | int]:

@@ -7,8 +7,9 @@ from uuid import UUID
 import structlog
 from opentelemetry.trace import SpanKind
 
-from shared.contract.events import Deleted, OwnerCleared
+from shared.contract.events import Deleted
 from shared.contract.keys import Owner, command_version
+from shared.contract.logged_command import LoggedDelete, LoggedFence
 from shared.observability import tracing
 from shared.observability.metrics import FENCE_DELETIONS
 from shared.ports import CommandLog, Index
@@ -34,25 +35,24 @@ class Fence:
         self._shards = shards
         self._on_progress = on_progress
 
-    async def clear(self, fence: OwnerCleared, version: int) -> int:
+    async def clear(self, fence: LoggedFence) -> int:
         """Delete the owner's images below the fence that are not kept; returns how many.
 
         The caller has applied every lower offset of the partition, so that no image below the fence is overlooked,
         and settles the fence only after this returns. Raises Unavailable, UnknownOutcome.
         """
-        before = version if fence.before is None else fence.before
-        keep = set(fence.keep)
+        owner, keep = fence.command.owner, set(fence.command.keep)
         deleted = 0
         below: UUID | None = None
         # Each page starts below the last one's end, so that it does not read over the rows just deleted.
-        while rows := await self._index.of_owner(fence.owner, below=below, limit=PAGE):
+        while rows := await self._index.of_owner(owner, below=below, limit=PAGE):
             below = rows[-1].image_id
-            doomed = [row for row in rows if row.image_version < before and row.image_id not in keep]
-            await self._delete_all(doomed, fence.owner)
+            doomed = [row for row in rows if row.image_version < fence.before and row.image_id not in keep]
+            await self._delete_all(doomed, owner)
             deleted += len(doomed)
             self._on_progress()
         if deleted:
-            log.info("owner_cleared", owner=fence.owner.key, version=str(version), deleted=deleted)
+            log.info("owner_cleared", owner=owner.key, version=str(fence.version), deleted=deleted)
         return deleted
 
     async def _delete_all(self, rows: list[ImageRow], owner: Owner) -> None:
@@ -71,5 +71,5 @@ class Fence:
         FENCE_DELETIONS.inc()
         # An ack without an offset gives no version to delete at; the row goes when this group reads the record.
         if appended.offset is not None:
-            version = command_version(self._epoch, appended.offset)
-            await self._index.apply(command_writes(command, version, self._shards))
+            logged = LoggedDelete(command, command_version(self._epoch, appended.offset))
+            await self._index.apply(command_writes(logged, self._shards))

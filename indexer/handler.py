@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 from indexer.fence import Fence
-from shared.contract.encoding import decode_command, decode_event
-from shared.contract.events import Command, Event, OwnerCleared
-from shared.contract.headers import ReceivedHeaders, record_version
+from shared.contract.encoding import decode_event
+from shared.contract.events import Event
+from shared.contract.headers import ReceivedHeaders
+from shared.contract.logged_command import LoggedCommand, LoggedFence, read_command
 from shared.ports import Index
 from shared.read_model.tables import Write, command_writes, event_writes
 from shared.settings import Topic
@@ -29,11 +29,10 @@ class ConsumedRecord:
     headers: ReceivedHeaders
     appended_at: float | None = None
 
-    @cached_property
-    def content(self) -> Command | Event | None:
+    def content(self, epoch: int) -> LoggedCommand | Event | None:
         """What the record says; None for a compaction tombstone among the events. Raises PoisonRecord."""
         if self.topic is Topic.COMMANDS:
-            return decode_command(self.value)
+            return read_command(self, epoch)
         return None if self.value is None else decode_event(self.value)
 
 
@@ -50,19 +49,17 @@ class Handler:
 
     async def handle(self, record: ConsumedRecord, lower_settled: Barrier) -> None:
         """Apply one record; returns when all its rows are acknowledged. Raises PoisonRecord, Unavailable."""
-        content = record.content
+        content = record.content(self._epoch)
         if content is None:
             return
         if isinstance(content, Event):
             await self._apply(event_writes(content, self._shards))
-            return
-        version = record_version(content, self._epoch, record.offset, record.headers)
-        if isinstance(content, OwnerCleared) and self._fence is not None:
+        elif isinstance(content, LoggedFence) and self._fence is not None:
             # No slot is held while waiting: the lower offsets need them.
             await lower_settled()
-            await self._fence.clear(content, version)
+            await self._fence.clear(content)
         else:
-            await self._apply(command_writes(content, version, self._shards))
+            await self._apply(command_writes(content, self._shards))
 
     async def _apply(self, writes: list[Write]) -> None:
         if writes:

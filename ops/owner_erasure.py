@@ -17,6 +17,7 @@ from shared.cassandra.index import CassandraIndex
 from shared.contract.encoding import decode_command, decode_event
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import Owner, command_version, image_prefix, incoming_prefix
+from shared.contract.logged_command import LoggedDelete
 from shared.errors import PoisonRecord, Unavailable
 from shared.kafka.producer import Producer
 from shared.kafka.topics import COMPACTION_AT_LATEST
@@ -144,9 +145,9 @@ class Eraser:
                 command = Deleted(image_id=image_id, owner=self._owner)
                 appended = await self._log.append(command)
                 if appended.offset is not None:
-                    version = command_version(self._settings.epoch, appended.offset)
+                    logged = LoggedDelete(command, command_version(self._settings.epoch, appended.offset))
                     for view in self._views:
-                        await view.index.apply(command_writes(command, version, view.shards))
+                        await view.index.apply(command_writes(logged, view.shards))
                 advance()
 
     async def wait_until_gone(self, images: set[UUID], unanswered: Unanswered, patience: timedelta) -> None:

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from processor.rendering.render import RenderedVariant
 from shared.contract.encoding import decode_manifest, encode
-from shared.contract.events import Manifest, RenderCommand, Variant, render_name
+from shared.contract.events import Manifest, Variant
 from shared.contract.image_header import inspect
 from shared.contract.keys import image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key
+from shared.contract.logged_command import LoggedRenderCommand
 from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected, NotFound, PoisonRecord, PreconditionFailed, Unavailable
 from shared.ports import ObjectStore
@@ -98,13 +99,12 @@ async def write_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
 
 
 async def write_variants(
-    store: ObjectStore, command: RenderCommand, version: int, rendered: Sequence[RenderedVariant], base_url: str
+    store: ObjectStore, logged: LoggedRenderCommand, rendered: Sequence[RenderedVariant], base_url: str
 ) -> tuple[Variant, ...]:
     """Write the variants once, all at the same time; returns what is stored, in the order given. Raises Unavailable."""
-    render = render_name(command, version)
 
     async def write(variant: RenderedVariant) -> Variant:
-        path = variant_key(command.image_id, command.revision, render, variant.name)
+        path = variant_key(logged.command.image_id, logged.command.revision, logged.render, variant.name)
         return await _write_variant(store, variant, path, media_url(base_url, path))
 
     return tuple(await all_of(write(variant) for variant in rendered))

@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind
 from gateway.services.container import Services
 from shared.contract.events import Command, OwnerCleared
 from shared.contract.keys import command_version
+from shared.contract.logged_command import LoggedCommand, versioned
 from shared.errors import Unavailable, UnknownOutcome
 from shared.observability import metrics, tracing
 from shared.ports import Appended
@@ -50,7 +51,7 @@ async def journal(services: Services, command: Command) -> Journaled:
     appended = await _append(services, command)
     version = None if appended.offset is None else command_version(services.settings.epoch, appended.offset)
     log.info("command_appended", partition=appended.partition, offset=appended.offset, **_named(command, version))
-    written = version is not None and await _write_rows(services, command, version)
+    written = version is not None and await _write_rows(services, versioned(command, version))
     if not isinstance(command, OwnerCleared):
         services.changes.note(command.image_id, command.owner)
     return Journaled(version, written)
@@ -81,12 +82,14 @@ def _named(command: Command, version: int | None) -> dict[str, str]:
     return found
 
 
-async def _write_rows(services: Services, command: Command, version: int) -> bool:
+async def _write_rows(services: Services, logged: LoggedCommand) -> bool:
     try:
-        await services.index.apply(command_writes(command, version, services.settings.day_shards))
+        await services.index.apply(command_writes(logged, services.settings.day_shards))
         return True
     except Exception as error:
         # Whatever it is, the command is in the log, and the indexer writes the row.
         metrics.ROW_FAILURES.inc()
-        log.warning("row_left_to_indexer", **_named(command, version), error=f"{type(error).__name__}: {error}")
+        log.warning(
+            "row_left_to_indexer", **_named(logged.command, logged.version), error=f"{type(error).__name__}: {error}"
+        )
         return False

@@ -13,8 +13,9 @@ from gateway.ids import Ids
 from gateway.receiving.checking import CheckedFile
 from gateway.services.container import Services
 from gateway.writing.journal import Journaled, journal
-from shared.contract.events import Original, Replaced, Uploaded, request_of
+from shared.contract.events import Original, Replaced, Uploaded
 from shared.contract.keys import Owner, original_key, uploaded_at
+from shared.contract.logged_command import LoggedRenderCommand
 from shared.errors import PreconditionFailed, Unavailable
 from shared.read_model.documents import ImageRow, media_url
 
@@ -62,9 +63,9 @@ async def announce_upload(services: Services, file: CheckedFile, ids: Ids, owner
         ladder=services.settings.ladder,
     )
     journaled = await journal(services, command)
-    known = journaled.version or 0
+    logged = LoggedRenderCommand(command, journaled.version or 0)
     row = ImageRow(
-        ids.image_id, command.owner, uploaded_at(ids.image_id), known, request_of(command, known), None, None
+        ids.image_id, command.owner, uploaded_at(ids.image_id), logged.image_version, logged.request, None, None
     )
     return Accepted(row, journaled)
 
@@ -80,7 +81,8 @@ async def announce_replacement(services: Services, file: CheckedFile, ids: Ids, 
         ladder=services.settings.ladder,
     )
     journaled = await journal(services, command)
-    return Accepted(replace(row, request=request_of(command, journaled.version or 0)), journaled)
+    logged = LoggedRenderCommand(command, journaled.version or 0)
+    return Accepted(replace(row, request=logged.request), journaled)
 
 
 async def upload_batch(

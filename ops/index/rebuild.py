@@ -10,12 +10,12 @@ from uuid import UUID
 from ops.bucket.listing import BucketImage, read_manifest, tombstones, walk_images
 from ops.index.rows import IMAGE_TABLES, Rows, StoredRow, state_writes
 from ops.log.fold import Fold, ImageState
-from ops.log.reader import Offsets, Record, TopicReader, read_command, span
+from ops.log.reader import Offsets, Record, TopicReader, span
 from ops.parallel import in_parallel
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.contract.encoding import decode_event
-from shared.contract.events import OwnerCleared
+from shared.contract.logged_command import read_command
 from shared.errors import PoisonRecord
 from shared.read_model.tables import DAYS, DAYS_BUCKET, Insert, Write, command_writes, event_writes
 from shared.s3.store import S3Store
@@ -138,11 +138,8 @@ class Rebuild:
         with suppress(PoisonRecord):
             if topic is Topic.EVENTS:
                 return event_writes(decode_event(record.value), self._settings.day_shards) if record.value else []
-            command, version = read_command(record, self._settings.epoch)
-            # The fence's effects are the live indexer's: its deletions are in the log.
-            return (
-                [] if isinstance(command, OwnerCleared) else command_writes(command, version, self._settings.day_shards)
-            )
+            # A fence writes nothing: its deletions are in the log.
+            return command_writes(read_command(record, self._settings.epoch), self._settings.day_shards)
         return []
 
 

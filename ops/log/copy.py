@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
-from ops.log.reader import Record, TopicReader, headers_of, read_command
+from ops.log.reader import Record, TopicReader, headers_of
 from ops.terminal.output import Advance
 from shared.contract.encoding import encode
-from shared.contract.events import Deleted, OwnerCleared, bounded
 from shared.contract.headers import VERSION_HEADER, Headers
 from shared.contract.keys import events_partition
+from shared.contract.logged_command import LoggedDelete, LoggedFence, read_command
 from shared.errors import ConfigurationError, PoisonRecord
 from shared.kafka.producer import Producer
 from shared.settings import Settings, Topic
@@ -91,11 +91,11 @@ class TopicCopy:
 
 def copied_command(record: Record, epoch: int) -> tuple[bytes, Headers]:
     """Value and headers of a command's copy; `epoch` is that of its own topic. Raises PoisonRecord."""
-    command, version = read_command(record, epoch)
+    logged = read_command(record, epoch)
     headers = headers_of(record)
-    if isinstance(command, OwnerCleared):
-        return encode(bounded(command, version)), headers
-    if isinstance(command, Deleted):
-        return encode(command), headers
+    if isinstance(logged, LoggedFence):
+        return encode(logged.bounded), headers
+    if isinstance(logged, LoggedDelete):
+        return encode(logged.command), headers
     kept = [(name, value) for name, value in headers if name != VERSION_HEADER]
-    return encode(command), [*kept, (VERSION_HEADER, str(version).encode())]
+    return encode(logged.command), [*kept, (VERSION_HEADER, str(logged.version).encode())]

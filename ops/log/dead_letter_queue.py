@@ -12,9 +12,10 @@ from typing import Any
 from ops.log.reader import Record, TopicReader, span
 from ops.log.summary import summary
 from shared.contract.encoding import decode_command, encode
-from shared.contract.events import Deleted, OwnerCleared, bounded
+from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.headers import VERSION_HEADER, Headers
 from shared.contract.keys import Owner, command_version, tombstone_key
+from shared.contract.logged_command import LoggedFence
 from shared.errors import NotFound, PoisonRecord
 from shared.kafka.producer import Producer
 from shared.ports import ObjectStore
@@ -148,7 +149,7 @@ def redriven(letter: DeadLetter, settings: Settings) -> tuple[bytes | None, Head
         if isinstance(command, Deleted):
             return letter.value, headers
         if isinstance(command, OwnerCleared):
-            return encode(bounded(command, int(version))), headers
+            return encode(LoggedFence(command, int(version)).bounded), headers
     kept = [(name, value) for name, value in headers if name != VERSION_HEADER]
     return letter.value, [*kept, (VERSION_HEADER, version.encode())]
 

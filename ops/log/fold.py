@@ -12,10 +12,11 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from ops.log.reader import Record, read_command
+from ops.log.reader import Record
 from shared.contract.encoding import decode_event
-from shared.contract.events import Command, Current, Event, OwnerCleared, Removed, RenderCommand, Request, render_name
+from shared.contract.events import Current, Event, OwnerCleared, Removed, Request
 from shared.contract.keys import Owner
+from shared.contract.logged_command import LoggedCommand, LoggedFence, LoggedRenderCommand, read_command
 from shared.errors import PoisonRecord
 from shared.read_model.tables import DAYS, IMAGES, Delete, Insert, Outcome, Write, command_writes, event_writes
 
@@ -92,24 +93,24 @@ class Fold:
         """Fold records of the commands topic; what cannot be read is counted, for it changes no row either."""
         for record in records:
             try:
-                command, version = read_command(record, self._epoch)
+                logged = read_command(record, self._epoch)
             except PoisonRecord:
                 self.poison += 1
                 continue
-            if isinstance(command, OwnerCleared) or self.covers(command.image_id):
-                self.add_command(command, version, record.timestamp)
+            if isinstance(logged, LoggedFence) or self.covers(logged.command.image_id):
+                self.add_command(logged, record.timestamp)
 
-    def add_command(self, command: Command, version: int, timestamp: int = 0) -> None:
+    def add_command(self, logged: LoggedCommand, timestamp: int = 0) -> None:
         """Fold one command. `timestamp`: when it was recorded, in milliseconds since 1970."""
-        if isinstance(command, OwnerCleared):
-            self.fences.setdefault(command.owner.key, {})[version] = command
+        if isinstance(logged, LoggedFence):
+            self.fences.setdefault(logged.command.owner.key, {})[logged.version] = logged.command
             return
-        state = self._state(command.image_id, command.owner)
-        state.unanswered.add(version)
-        if isinstance(command, RenderCommand):
-            state.revisions[command.revision] = command.original.path
-            state.renders.add((command.revision, render_name(command, version)))
-        self._apply(state, command_writes(command, version, 1), timestamp)
+        state = self._state(logged.command.image_id, logged.command.owner)
+        state.unanswered.add(logged.version)
+        if isinstance(logged, LoggedRenderCommand):
+            state.revisions[logged.command.revision] = logged.command.original.path
+            state.renders.add((logged.command.revision, logged.render))
+        self._apply(state, command_writes(logged, 1), timestamp)
 
     def add_events(self, records: Iterable[Record]) -> None:
         """Fold records of the events topic; a null only says that compaction may forget a key."""

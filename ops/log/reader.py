@@ -8,9 +8,7 @@ from typing import Any, Protocol, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared.contract.encoding import decode_command
-from shared.contract.events import Command
-from shared.contract.headers import Headers, record_version
+from shared.contract.headers import Headers
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import client_options
 from shared.security import explain_kafka
@@ -131,12 +129,6 @@ def _by_partition(offsets: Mapping[Any, int]) -> dict[int, int]:
 def headers_of(record: Record) -> Headers:
     """The record's headers as a list, for `shared.contract.events`."""
     return list(record.headers)
-
-
-def read_command(record: Record, epoch: int) -> tuple[Command, int]:
-    """A command and its version; `epoch` is that of its topic. Raises PoisonRecord."""
-    command = decode_command(record.value)
-    return command, record_version(command, epoch, record.offset, headers_of(record))
 
 
 def span(start: Offsets, end: Offsets) -> int:

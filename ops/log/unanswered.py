@@ -6,9 +6,10 @@ from typing import Self
 from aiokafka import TopicPartition
 
 from ops.log.consumer_groups import committed_offsets
-from ops.log.reader import Offsets, Record, TopicReader, read_command
-from shared.contract.events import OwnerCleared, answer_key
+from ops.log.reader import Offsets, Record, TopicReader
+from shared.contract.events import answer_key
 from shared.contract.keys import Owner
+from shared.contract.logged_command import LoggedFence, read_command
 from shared.errors import PoisonRecord
 from shared.settings import Settings, Topic
 
@@ -49,11 +50,11 @@ class Unanswered:
         answered = {record.key async for record in self._news(Topic.EVENTS)}
         async for record in self._news(Topic.COMMANDS):
             try:
-                command, version = read_command(record, self._settings.epoch)
+                logged = read_command(record, self._settings.epoch)
             except PoisonRecord:
                 continue
-            if command.owner == self._owner and not isinstance(command, OwnerCleared):
-                self._keys.add(answer_key(command.image_id, version))
+            if logged.command.owner == self._owner and not isinstance(logged, LoggedFence):
+                self._keys.add(answer_key(logged.command.image_id, logged.version))
                 self._places.setdefault(TopicPartition(record.topic, record.partition), []).append(record.offset)
         self._keys -= answered
         return len(self._keys) or await self._uncommitted()

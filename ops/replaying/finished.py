@@ -11,8 +11,9 @@ from ops.log.reader import Record, TopicReader, span
 from ops.parallel import in_parallel
 from ops.terminal.output import Advance, Output
 from shared.contract.encoding import decode_event
-from shared.contract.events import Deleted, ImageCommand, answer_key, render_name
+from shared.contract.events import answer_key
 from shared.contract.keys import manifest_key
+from shared.contract.logged_command import LoggedImageCommand, LoggedRenderCommand
 from shared.errors import PoisonRecord
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
@@ -36,13 +37,13 @@ class Asked:
     """Key of the manifest that there is once it is done; None for a deletion."""
 
     @classmethod
-    def by(cls, record: Record, command: ImageCommand, version: int) -> "Asked":
+    def by(cls, record: Record, logged: LoggedImageCommand) -> "Asked":
         """What this command asked for."""
-        result = None
-        if not isinstance(command, Deleted):
-            result = manifest_key(command.image_id, command.revision, render_name(command, version))
+        command, result = logged.command, None
+        if isinstance(logged, LoggedRenderCommand):
+            result = manifest_key(command.image_id, logged.command.revision, logged.render)
         place = (record.partition, record.offset)
-        return cls(place, record.timestamp, command.type, command.image_id, version, result)
+        return cls(place, record.timestamp, command.type, command.image_id, logged.version, result)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from ops.log.reader import Offsets, Record, TopicReader, read_command
+from ops.log.reader import Offsets, Record, TopicReader
 from ops.replaying.finished import Asked
 from ops.terminal.output import Advance
 from processor.consuming.lanes import Bounds, Cost, Lanes, Work
@@ -17,9 +17,10 @@ from processor.rendering.fair import FairRenderer
 from processor.rendering.pool import RenderPool
 from processor.rendering.render import Rendering
 from shared.consuming.retry import Patience
-from shared.contract.events import Deleted, ImageCommand, OwnerCleared
+from shared.contract.events import Deleted, ImageCommand
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder
+from shared.contract.logged_command import LoggedFence, LoggedImageCommand, read_command
 from shared.errors import PoisonRecord, Unavailable
 from shared.settings import Settings
 
@@ -87,15 +88,15 @@ async def scan(
     async for batch in reader.read(start, end):
         for record in batch:
             try:
-                command, version = read_command(record, epoch)
+                logged = read_command(record, epoch)
             except PoisonRecord:
                 done.poison += 1
                 continue
-            if isinstance(command, OwnerCleared):
+            if isinstance(logged, LoggedFence):
                 # Its effects are the live indexer's alone (invariant 9); what it deleted, it deleted through the log.
                 done.fences += 1
-            elif scope(command):
-                found.append(Asked.by(record, command, version))
+            elif scope(logged.command):
+                found.append(Asked.by(record, logged))
         advance(len(batch))
     done.commands += len(found)
     return found
@@ -143,14 +144,15 @@ class Replayer:
         """Handle an image's command when its turn comes. Raises what stopped the replay."""
         if self._failure is not None:
             raise self._failure
-        command, version = read_command(record, self._epoch)
-        if isinstance(command, OwnerCleared):
+        logged = read_command(record, self._epoch)
+        if isinstance(logged, LoggedFence):
             raise TypeError("an owner's fence is no command of an image")
+        command = logged.command
         size = 0 if isinstance(command, Deleted) else command.original.size
 
         async def handle() -> None:
             try:
-                await self._handle(record, command, version)
+                await self._handle(record, logged)
             finally:
                 self._open -= 1
                 if not self._open:
@@ -170,18 +172,18 @@ class Replayer:
         """Cancel what is under way; nothing is half done, for every step may be repeated."""
         await self._lanes.close(0)
 
-    async def _handle(self, record: Record, command: ImageCommand, version: int) -> None:
+    async def _handle(self, record: Record, logged: LoggedImageCommand) -> None:
         patience = Patience(self._patience)
         while True:
             try:
-                event = await self._handler.handle(command, version)
+                event = await self._handler.handle(logged)
                 self._done.answers[event.type if event else "none"] += 1
                 return
             except Unavailable as error:
                 await patience.pause(error)
             except Exception as error:
                 # Not a delivery: the live group has settled or dead-lettered it. Say so, and go on.
-                log.warning("replay_failed", image_id=str(command.image_id), error=repr(error))
+                log.warning("replay_failed", image_id=str(logged.command.image_id), error=repr(error))
                 self._done.failures[f"{record.partition}:{record.offset}"] = f"{type(error).__name__}: {error}"
                 return
 

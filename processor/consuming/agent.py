@@ -9,7 +9,7 @@ import structlog
 from processor.consuming.acks import Acks, OffsetsMissing
 from processor.consuming.delivery import Delivery, Received, Task, parse
 from processor.consuming.lanes import Bounds, Cost, Lanes, Work
-from shared.contract.events import Deleted, OwnerCleared
+from shared.contract.logged_command import LoggedDelete, LoggedFence
 from shared.errors import PoisonRecord
 from shared.observability import metrics
 
@@ -152,17 +152,17 @@ class Agent:
 
 def _lane(task: Task) -> str:
     """Commands of one image are in one lane; what concerns no image waits for nobody."""
-    if isinstance(task.command, PoisonRecord | OwnerCleared):
+    if isinstance(task.content, PoisonRecord | LoggedFence):
         return f"{task.record.partition}:{task.record.offset}"
-    return str(task.command.image_id)
+    return str(task.content.command.image_id)
 
 
 def _owner(task: Task) -> str:
-    return "" if isinstance(task.command, PoisonRecord) else task.command.owner.key
+    return "" if isinstance(task.content, PoisonRecord) else task.content.command.owner.key
 
 
 def _cost(task: Task) -> Cost:
-    if isinstance(task.command, PoisonRecord | OwnerCleared | Deleted):
+    if isinstance(task.content, PoisonRecord | LoggedFence | LoggedDelete):
         return Cost()
-    original = task.command.original
+    original = task.content.command.original
     return Cost(original.size, original.width * original.height)

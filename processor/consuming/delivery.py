@@ -12,10 +12,10 @@ from processor.handler import Handler
 from processor.stages import collected
 from shared.consuming.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.consuming.retry import Patience
-from shared.contract.encoding import decode_command
-from shared.contract.events import Command, OwnerCleared, Ready, Reprocess
-from shared.contract.headers import ReceivedHeaders, header, record_version
+from shared.contract.events import Ready, Reprocess
+from shared.contract.headers import ReceivedHeaders, header
 from shared.contract.keys import command_version
+from shared.contract.logged_command import LoggedCommand, LoggedFence, read_command
 from shared.errors import PoisonRecord, Unavailable
 from shared.observability import metrics, tracing
 from shared.ports import DeadLetters
@@ -25,6 +25,7 @@ log = structlog.get_logger()
 SURPRISE_PAUSE_SECONDS = 0.2
 POISON = "poison"
 READY = Ready.model_fields["type"].default
+REPROCESS = Reprocess.model_fields["type"].default
 
 
 @dataclass(frozen=True)
@@ -41,23 +42,23 @@ class Received:
 
 @dataclass(frozen=True)
 class Task:
-    """A record and what it says: a command and its version, or why nobody can read it."""
+    """A record and what it says: a command, or why nobody can read it; `version` is there either way."""
 
     record: Received
-    command: Command | PoisonRecord
+    content: LoggedCommand | PoisonRecord
     version: int
 
     @property
     def kind(self) -> str:
         """The command's type, or `poison`."""
-        return POISON if isinstance(self.command, PoisonRecord) else self.command.type
+        return POISON if isinstance(self.content, PoisonRecord) else self.content.command.type
 
 
 def parse(record: Received, epoch: int) -> Task:
     """What a record says. Never raises: a record that cannot be read is a task for the DLQ."""
     try:
-        command = decode_command(record.value)
-        return Task(record, command, record_version(command, epoch, record.offset, record.headers))
+        logged = read_command(record, epoch)
+        return Task(record, logged, logged.version)
     except PoisonRecord as error:
         return Task(record, error, command_version(epoch, record.offset))
 
@@ -106,14 +107,14 @@ class Delivery:
         if waited is not None:
             metrics.QUEUE_SECONDS.observe(waited)
         with collected() as stages:
-            if isinstance(task.command, PoisonRecord):
-                outcome = await self._bury(task, task.command, 1)
+            if isinstance(task.content, PoisonRecord):
+                outcome = await self._bury(task, task.content, 1)
             else:
-                outcome = await self._handle(task, task.command)
+                outcome = await self._handle(task, task.content)
         seconds = time.monotonic() - started
         metrics.COMMANDS.labels(task.kind, outcome).inc()
         metrics.COMMAND_SECONDS.labels(task.kind).observe(seconds)
-        if outcome == READY and "render" in stages and not isinstance(task.command, Reprocess):
+        if outcome == READY and "render" in stages and task.kind != REPROCESS:
             # Not for what a replay or a redelivery only told again: that was ready long ago.
             metrics.READY_SECONDS.observe(_age(task.record) or seconds)
         log.info(
@@ -124,12 +125,12 @@ class Delivery:
             stages={name: round(spent, 3) for name, spent in stages.items()},
         )
 
-    async def _handle(self, task: Task, command: Command) -> str:
+    async def _handle(self, task: Task, logged: LoggedCommand) -> str:
         patience = Patience(self._patience)
         surprises = 0
         while True:
             try:
-                event = await self._handler.handle(command, task.version)
+                event = await self._handler.handle(logged)
                 return event.type if event else "fence"
             except Unavailable as error:
                 metrics.RETRIES.labels(error.engine).inc()
@@ -183,8 +184,8 @@ def _place(task: Task) -> dict[str, str | int]:
         "partition": task.record.partition,
         "offset": task.record.offset,
     }
-    if not isinstance(task.command, PoisonRecord):
-        place["owner"] = task.command.owner.key
-        if not isinstance(task.command, OwnerCleared):
-            place["image_id"] = str(task.command.image_id)
+    if not isinstance(task.content, PoisonRecord):
+        place["owner"] = task.content.command.owner.key
+        if not isinstance(task.content, LoggedFence):
+            place["image_id"] = str(task.content.command.image_id)
     return place

@@ -217,36 +217,6 @@ class Manifest(Model):
         return (self.event.request.revision_version, self.event.version)
 
 
-def bounded(fence: OwnerCleared, version: int) -> OwnerCleared:
-    """The fence with its bound written out, for a second place in a log. `version` is the one it had in its first."""
-    return fence.model_copy(update={"before": version}) if fence.before is None else fence
-
-
-def revision_version(command: RenderCommand, version: int) -> int:
-    """Version of the command that introduced the revision: this one's own, but for a reprocess."""
-    return command.revision_version if isinstance(command, Reprocess) else version
-
-
-def image_version(command: RenderCommand, version: int) -> int:
-    """Version of the command that introduced the image."""
-    return version if isinstance(command, Uploaded) else command.image_version
-
-
-def render_name(command: RenderCommand, version: int) -> str:
-    """Folder of the command's render: the ladder's digest, with the command's version for a reprocess."""
-    digest = command.ladder.digest
-    return f"{digest}-{version}" if isinstance(command, Reprocess) else digest
-
-
-def request_of(command: RenderCommand, version: int) -> Request:
-    """The column group `request` as this command states it."""
-    return Request(
-        **command.original.model_dump(),
-        revision=command.revision,
-        revision_version=revision_version(command, version),
-    )
-
-
 def event_key(event: Event) -> bytes:
     """Compaction key: one per answered command, `removed` included.
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 from shared.contract.events import (
     SCHEMA_VERSION,
     Command,
-    Deleted,
     Event,
     Failed,
     OwnerCleared,
@@ -15,7 +14,7 @@ from shared.contract.events import (
     Removed,
     Superseded,
 )
-from shared.contract.keys import command_version, new_id
+from shared.contract.keys import new_id
 from shared.errors import PoisonRecord
 
 Headers = list[tuple[str, bytes]]
@@ -29,20 +28,15 @@ MAX_VERSION: Final = 2**63 - 1
 _VERSION = re.compile(rf"[0-9]{{1,{len(str(MAX_VERSION))}}}")
 
 
-def record_version(command: Command, epoch: int, offset: int, headers: ReceivedHeaders) -> int:
-    """Version of a command in the log: its offset's, or for a redriven one that it had at first (invariant 2).
-
-    Deletes and fences take the new one: they must win over everything that came before them.
-    Raises PoisonRecord where the header is no version.
-    """
-    if not isinstance(command, Deleted | OwnerCleared):
-        first = header(headers, VERSION_HEADER)
-        if first is not None:
-            # The length first: Python raises ValueError for thousands of digits.
-            if not _VERSION.fullmatch(first) or int(first) > MAX_VERSION:
-                raise PoisonRecord(f"header {VERSION_HEADER} is not a version")
-            return int(first)
-    return command_version(epoch, offset)
+def first_version(headers: ReceivedHeaders) -> int | None:
+    """The version that a redriven record had at first; None for any other. Raises PoisonRecord where it is none."""
+    first = header(headers, VERSION_HEADER)
+    if first is None:
+        return None
+    # The length first: Python raises ValueError for thousands of digits.
+    if not _VERSION.fullmatch(first) or int(first) > MAX_VERSION:
+        raise PoisonRecord(f"header {VERSION_HEADER} is not a version")
+    return int(first)
 
 
 def header(headers: ReceivedHeaders, name: str) -> str | None:

@@ -12,22 +12,17 @@ from uuid import UUID
 
 from shared.contract.events import (
     Answer,
-    Command,
-    Deleted,
     Event,
     Failed,
-    OwnerCleared,
     Ready,
     Removed,
     RenderCommand,
     Replaced,
-    Reprocess,
     Superseded,
     Uploaded,
-    image_version,
-    request_of,
 )
 from shared.contract.keys import Owner, answer_version, day_of, shard_of, uploaded_at
+from shared.contract.logged_command import LoggedCommand, LoggedDelete, LoggedFence, LoggedRenderCommand
 
 IMAGES = "images"
 BY_OWNER = "images_by_owner"
@@ -103,15 +98,15 @@ class _Row:
         return [Delete(table, key, version) for table, key in self.keys().items()]
 
 
-def command_writes(command: Command, version: int, shards: int) -> list[Write]:
-    """Writes of a command of this version. A reprocess and the fence write nothing themselves."""
-    match command:
-        case Uploaded() | Replaced():
-            row = _row(command, image_version(command, version), shards)
-            return [row.day(version), *row.inserts(version, {"request": request_of(command, version)})]
-        case Deleted():
-            return _Row(command.image_id, command.owner, shards).deletes(version)
-        case Reprocess() | OwnerCleared():
+def command_writes(logged: LoggedCommand, shards: int) -> list[Write]:
+    """Writes of a command, at its version. A reprocess and the fence write nothing themselves."""
+    match logged:
+        case LoggedRenderCommand(command=Uploaded() | Replaced()):
+            row = _row(logged.command, logged.image_version, shards)
+            return [row.day(logged.version), *row.inserts(logged.version, {"request": logged.request})]
+        case LoggedDelete(command):
+            return _Row(command.image_id, command.owner, shards).deletes(logged.version)
+        case LoggedRenderCommand() | LoggedFence():
             return []
 
 

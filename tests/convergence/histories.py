@@ -19,6 +19,7 @@ from shared.contract.encoding import decode_manifest
 from shared.contract.events import Command, Event, Ready, Replaced, Reprocess, Uploaded
 from shared.contract.keys import Owner, command_version, image_prefix, render_prefix
 from shared.contract.ladder import Ladder
+from shared.contract.logged_command import LoggedCommand, versioned
 from shared.errors import ImageRejected, Unavailable
 from tests.support import records
 from tests.support.memory.ports import MemoryEventLog, MemoryStore
@@ -29,20 +30,20 @@ LADDERS = (Ladder(), Ladder(full_quality=70), Ladder(full_quality=60))
 
 @dataclass
 class History:
-    """A log: commands with their versions, and every event in the order in which it was published."""
+    """A log: its commands, and every event in the order in which it was published."""
 
-    commands: list[tuple[Command, int]]
+    commands: list[LoggedCommand]
     events: list[Event] = field(default_factory=list)
 
 
-def plan(rng: random.Random) -> list[tuple[Command, int]]:
+def plan(rng: random.Random) -> list[LoggedCommand]:
     """Commands of one image in log order. Gaps between offsets: other images of the owner are in the partition too."""
     image_id = _new_id(rng)
     owner = Owner(type="user", id=str(image_id))
     offset = rng.randrange(5)
     first = records.uploaded(image_id, _new_id(rng), owner)
     version = command_version(1, offset)
-    log: list[tuple[Command, int]] = [(first, version)]
+    log = [versioned(first, version)]
     introducing: list[tuple[Uploaded | Replaced, int]] = [(first, version)]
     image_version = version
     for _ in range(rng.randint(0, 6)):
@@ -65,7 +66,7 @@ def plan(rng: random.Random) -> list[tuple[Command, int]]:
                 command = repeated
             case _:
                 command = records.deleted(image_id, owner)
-        log.append((command, version))
+        log.append(versioned(command, version))
     return log
 
 
@@ -115,7 +116,7 @@ class _Renderer:
 
 
 class _World:
-    def __init__(self, log: list[tuple[Command, int]], rng: random.Random) -> None:
+    def __init__(self, log: list[LoggedCommand], rng: random.Random) -> None:
         self.log = log
         self.rng = rng
         self.store = _StallingStore(rng)
@@ -139,7 +140,8 @@ class _World:
         return self.published.events
 
     async def _upload(self) -> None:
-        for command, _ in self.log:
+        for logged in self.log:
+            command = logged.command
             if isinstance(command, Uploaded | Replaced) and self.rng.random() > 0.05:
                 data = str(command.revision).encode()
                 await MemoryStore.put(self.store, command.original.path, data, "image/jpeg")
@@ -148,10 +150,9 @@ class _World:
         self.tasks.append(asyncio.create_task(self._handle(position)))
 
     async def _handle(self, position: int) -> None:
-        command, version = self.log[position]
         while True:
             try:
-                await self.handler.handle(command, version)
+                await self.handler.handle(self.log[position])
                 return
             except Unavailable:
                 # What a worker sees when the sweep or a delete gets in between: it looks at the command afresh.
@@ -181,8 +182,8 @@ class _World:
                 await MemoryStore.delete(self.store, [request.path])
 
 
-def _image_id(log: list[tuple[Command, int]]) -> UUID:
-    command = log[0][0]
+def _image_id(log: list[LoggedCommand]) -> UUID:
+    command = log[0].command
     assert isinstance(command, Uploaded)
     return command.image_id
 
@@ -191,7 +192,7 @@ async def history(seed: int) -> History:
     """The history of this seed: every command has been answered, most several times and some differently."""
     rng = random.Random(seed)
     log = plan(rng)
-    log = [(_with_digest(command), version) for command, version in log]
+    log = [versioned(_with_digest(logged.command), logged.version) for logged in log]
     return History(log, await _World(log, rng).play())
 
 

@@ -15,6 +15,7 @@ from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import connect
 from shared.contract.encoding import decode_command, decode_event, encode
 from shared.contract.keys import DayShard, day_of, shard_of
+from shared.contract.logged_command import versioned
 from shared.read_model.tables import Write
 from shared.settings import Settings
 from tests.convergence.histories import DAY, History, history
@@ -38,7 +39,7 @@ def renamed(found: History, image: UUID) -> History:
         return data.replace(str(image_id(found)).encode(), str(image).encode())
 
     return History(
-        [(decode_command(exchange(encode(command))), version) for command, version in found.commands],
+        [versioned(decode_command(exchange(encode(each.command))), each.version) for each in found.commands],
         [decode_event(exchange(encode(event))) for event in found.events],
     )
 

@@ -24,8 +24,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contract.events import Command, CommandType, Deleted, Event, OwnerCleared, SupersededBy
+from shared.contract.events import CommandType, Event, OwnerCleared, SupersededBy
 from shared.contract.keys import Owner
+from shared.contract.logged_command import LoggedCommand, LoggedDelete, versioned
 from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, event_writes
 from tests.convergence.histories import DAY, History, history
 from tests.convergence.views import (
@@ -55,18 +56,18 @@ answered: st.SearchStrategy[CommandType] = st.sampled_from(["image.uploaded", "i
 
 
 @st.composite
-def commands(draw: st.DrawFn) -> tuple[Command, int]:
+def commands(draw: st.DrawFn) -> LoggedCommand:
     image_id, revision, owner, version = draw(image_ids), draw(revisions), draw(owners), draw(versions)
     match draw(st.integers(0, 4)):
         case 0:
-            return records.uploaded(image_id, revision, owner), version
+            return versioned(records.uploaded(image_id, revision, owner), version)
         case 1:
-            return records.replaced(image_id, draw(versions), revision, owner), version
+            return versioned(records.replaced(image_id, draw(versions), revision, owner), version)
         case 2:
-            return records.reprocess(image_id, draw(versions), revision, draw(versions), owner), version
+            return versioned(records.reprocess(image_id, draw(versions), revision, draw(versions), owner), version)
         case 3:
-            return records.deleted(image_id, owner), version
-    return records.cleared(owner=owner), version
+            return versioned(records.deleted(image_id, owner), version)
+    return versioned(records.cleared(owner=owner), version)
 
 
 @st.composite
@@ -97,7 +98,7 @@ def test_any_records_converge(log, answers, seed, wins_tie) -> None:  # type: ig
         rng.shuffle(pieces)
         assert rows(fold(pieces, wins_tie)) == expected
     # The owner of an image never changes, so the tables hold the same rows where that is so.
-    if len({record.owner for record, _ in log} | {answer.owner for answer in answers}) == 1:
+    if len({logged.command.owner for logged in log} | {answer.owner for answer in answers}) == 1:
         by_id = {image_id: row for (image_id,), row in expected[IMAGES].items()}
         for table, extra in ((BY_OWNER, set()), (BY_DAY, {"day", "shard"})):
             others = {
@@ -126,7 +127,7 @@ async def test_histories_converge(seed: int, share: float) -> None:
 
 def assert_ends_well(found: History, expected: dict[str, Any] | None) -> None:
     """A deleted image is gone, whatever came later; any other is ready or failed, and never processing for ever."""
-    if any(isinstance(command, Deleted) for command, _ in found.commands):
+    if any(isinstance(logged, LoggedDelete) for logged in found.commands):
         assert expected is None
     else:
         assert expected is not None
@@ -137,7 +138,7 @@ def test_repeated_removal_keeps_a_later_one_after_compaction() -> None:
     """Found by the histories: with one compaction key per image, the replacement's row came back in a rebuild."""
     upload, first = records.uploaded(IMAGE_IDS[0], REVISIONS[0]), 2
     replacement = records.replaced(IMAGE_IDS[0], first, REVISIONS[1])
-    log: list[tuple[Command, int]] = [(upload, first), (records.deleted(IMAGE_IDS[0]), 4), (replacement, 6)]
+    log = [versioned(upload, first), versioned(records.deleted(IMAGE_IDS[0]), 4), versioned(replacement, 6)]
     answers = [
         records.removed(IMAGE_IDS[0], 4, 5),
         records.removed(IMAGE_IDS[0], 6, 7, answers="image.replaced"),
@@ -158,4 +159,4 @@ def test_days_are_never_deleted() -> None:
 
 @pytest.mark.parametrize("command", [records.cleared(), records.reprocess(IMAGE_IDS[0], 0, REVISIONS[0], 0)])
 def test_fence_and_reprocess_write_nothing_themselves(command: OwnerCleared) -> None:
-    assert writes_of([(command, 8)], []) == [[]]
+    assert writes_of([versioned(command, 8)], []) == [[]]

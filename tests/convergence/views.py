@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from shared.contract.events import Command, Event, event_key
+from shared.contract.events import Event, event_key
+from shared.contract.logged_command import LoggedCommand
 from shared.read_model.documents import ImageRow, document
 from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, Write, command_writes, event_writes
 from tests.convergence.histories import History
@@ -28,10 +29,10 @@ def lower_wins(new: str, old: str) -> bool:
     return new < old
 
 
-def writes_of(commands: Iterable[tuple[Command, int]], events: Iterable[Event]) -> list[list[Write]]:
+def writes_of(commands: Iterable[LoggedCommand], events: Iterable[Event]) -> list[list[Write]]:
     """Writes of each record, in the order given: commands first."""
     return [
-        *(command_writes(command, version, SHARDS) for command, version in commands),
+        *(command_writes(logged, SHARDS) for logged in commands),
         *(event_writes(event, SHARDS) for event in events),
     ]
 

@@ -29,6 +29,7 @@ from shared.contract.encoding import encode
 from shared.contract.events import Event, OwnerCleared
 from shared.contract.headers import VERSION_HEADER, ReceivedHeaders
 from shared.contract.keys import Owner
+from shared.contract.logged_command import LoggedCommand
 from shared.errors import ConfigurationError
 from shared.kafka.producer import METADATA_MAX_AGE_MS, client_options
 from shared.kafka.topics import require_topics
@@ -300,8 +301,8 @@ class _Handled(Handler):
         super().__init__(MemoryStore(), _no_render, MemoryEventLog(), "")
         self._handle = handle
 
-    async def handle(self, command: Any, version: int) -> Event | None:
-        await self._handle(int(command.owner.id))
+    async def handle(self, logged: LoggedCommand) -> Event | None:
+        await self._handle(int(logged.command.owner.id))
         return None
 
 

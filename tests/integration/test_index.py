@@ -17,6 +17,7 @@ from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect
 from shared.contract.events import SupersededBy
 from shared.contract.keys import DayShard, Owner, day_of, new_id, shard_of
+from shared.contract.logged_command import versioned
 from shared.errors import ConfigurationError, Unavailable
 from shared.ports import Index
 from shared.read_model.documents import status
@@ -76,7 +77,7 @@ async def test_every_column_comes_back_as_it_was_written(index: Index, owner: Ow
 async def test_unset_columns_stay_unset(index: Index, owner: Owner) -> None:
     image = new_id()
     assert await index.image(image) is None
-    await index.apply(command_writes(records.uploaded(image, owner=owner), 10, SHARDS))
+    await index.apply(command_writes(versioned(records.uploaded(image, owner=owner), 10), SHARDS))
     found = await index.image(image)
     assert found is not None
     assert (found.outcome, found.current) == (None, None)
@@ -96,9 +97,9 @@ async def test_any_order_of_writes_gives_one_row(index: Index, owner: Owner) -> 
         image, first, second = new_id(), new_id(), new_id()
         by = SupersededBy(revision=second, revision_version=14, render="0" * 16)
         steps: list[list[Write]] = [
-            command_writes(records.uploaded(image, first, owner), 10, SHARDS),
+            command_writes(versioned(records.uploaded(image, first, owner), 10), SHARDS),
             event_writes(records.ready(image, first, 10, owner=owner), SHARDS),
-            command_writes(records.replaced(image, 10, second, owner), 14, SHARDS),
+            command_writes(versioned(records.replaced(image, 10, second, owner), 14), SHARDS),
             event_writes(records.ready(image, second, 14, image_version=10, owner=owner), SHARDS),
             event_writes(records.superseded(image, first, 10, by, owner=owner), SHARDS),
         ]
@@ -120,7 +121,7 @@ async def test_deletion_shadows_what_was_written_before_it(index: Index, owner: 
     # At the deletion's own version too.
     await index.apply([Insert(IMAGES, {"image_id": image, "owner_type": "user"}, 13)])
     assert await index.image(image) is None
-    await index.apply(command_writes(records.replaced(image, 10, revision, owner), 14, SHARDS))
+    await index.apply(command_writes(versioned(records.replaced(image, 10, revision, owner), 14), SHARDS))
     found = await index.image(image)
     assert found is not None
     assert (found.image_version, found.current) == (10, None)
@@ -132,7 +133,7 @@ async def test_slices_are_newest_first_and_exclude_their_bounds(index: Index, ow
     ids = [records.id_at(start + timedelta(seconds=n), n) for n in range(60)]
     random.shuffle(ids)
     for image in ids:
-        await index.apply(command_writes(records.uploaded(image, owner=owner), 10, SHARDS))
+        await index.apply(command_writes(versioned(records.uploaded(image, owner=owner), 10), SHARDS))
     ids.sort(reverse=True)
     shard = shard_of(ids[0], SHARDS)
     of_shard = [image for image in ids if shard_of(image, SHARDS) == shard]
@@ -156,14 +157,18 @@ async def test_slices_are_newest_first_and_exclude_their_bounds(index: Index, ow
 async def test_days_are_newest_first(index: Index, owner: Owner) -> None:
     moments = [datetime(2029, 5, day, 12, tzinfo=UTC) for day in (3, 1, 2)]
     for moment in moments:
-        await index.apply(command_writes(records.uploaded(records.id_at(moment, 1), owner=owner), 10, SHARDS))
+        await index.apply(
+            command_writes(versioned(records.uploaded(records.id_at(moment, 1), owner=owner), 10), SHARDS)
+        )
     found = await index.days()
     assert list(found) == sorted(set(found), reverse=True)
     assert {moment.date() for moment in moments} <= set(found)
 
 
 async def test_many_writes_at_once(index: Index, owner: Owner) -> None:
-    writes = [write for _ in range(300) for write in command_writes(records.uploaded(owner=owner), 10, SHARDS)]
+    writes = [
+        write for _ in range(300) for write in command_writes(versioned(records.uploaded(owner=owner), 10), SHARDS)
+    ]
     await index.apply(writes)
     assert await index.count(owner) == 300
 
@@ -187,7 +192,7 @@ async def test_values_that_cassandra_never_takes_are_no_outage(session: Session)
     out_of_bounds = -(2**63)
     upload, answer = records.uploaded(), records.ready(new_id(), new_id(), 10)
     with pytest.raises(InvalidRequest, match="Out of bound"):
-        await CassandraIndex(session).apply(command_writes(upload, out_of_bounds, SHARDS))
+        await CassandraIndex(session).apply(command_writes(versioned(upload, out_of_bounds), SHARDS))
     # Several writes to one row are one batch.
     writes = [replace(write, version=out_of_bounds) for write in event_writes(answer, SHARDS)]
     with pytest.raises(InvalidRequest, match="Out of bound"):
@@ -198,7 +203,7 @@ async def test_a_table_that_is_gone_is_an_outage_and_no_records_fault(engines: S
     with isolated(engines, keyspace=True) as settings:
         session = connect(settings, settings.cassandra_keyspace)
         index = CassandraIndex(session)
-        writes = command_writes(records.uploaded(), 10, SHARDS)
+        writes = command_writes(versioned(records.uploaded(), 10), SHARDS)
         await index.apply(writes)
         session.execute(f"DROP TABLE {IMAGES}", timeout=60)
         # Twice: of a statement that was prepared before, and of one that cannot be prepared any more.

@@ -17,6 +17,7 @@ from shared.contract.encoding import decode_command, encode
 from shared.contract.events import Deleted, Uploaded
 from shared.contract.headers import VERSION_HEADER
 from shared.contract.keys import Owner, new_id
+from shared.contract.logged_command import versioned
 from shared.observability.tracing import TRACEPARENT
 from shared.read_model.documents import status
 from shared.read_model.tables import command_writes
@@ -298,7 +299,7 @@ class TestFence:
         uploads = await publish_uploads(log, owner, 300)
         # The rows are there already, so that the fence has its work at once.
         for up, version in uploads:
-            await index.apply(command_writes(up, version, settings.day_shards))
+            await index.apply(command_writes(versioned(up, version), settings.day_shards))
         await log.commands([records.cleared(owner=owner)])
         indexer.start()
         await until(lambda: metric(indexer, "imagepipe_indexer_fence_deletions_total") > 20)

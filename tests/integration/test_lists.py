@@ -16,6 +16,7 @@ from gateway.services.changes import Changes
 from ops.parallel import in_parallel
 from shared.cassandra.index import CassandraIndex
 from shared.contract.keys import Owner, day_of, new_id
+from shared.contract.logged_command import versioned
 from shared.read_model.tables import Write, command_writes
 from shared.settings import Settings
 from tests.support.api import PNG, Api
@@ -52,7 +53,7 @@ def lists(index: CassandraIndex, changes: Changes | None = None) -> Lists:
 async def upload(index: CassandraIndex, ids: list[UUID], owner: Owner) -> None:
     writes: list[Write] = []
     for image_id in ids:
-        writes += command_writes(uploaded(image_id, owner=owner), 10, SHARDS)
+        writes += command_writes(versioned(uploaded(image_id, owner=owner), 10), SHARDS)
     for start in range(0, len(writes), 500):
         await index.apply(writes[start : start + 500])
 
@@ -94,7 +95,7 @@ async def test_deleted_images_leave_no_holes_and_empty_days_no_trace(index: Cass
     await upload(index, ids, owner)
     gone = [image_id for image_id in ids if day_of(image_id) == (NOON - timedelta(days=2)).date()] + ids[::5]
     for image_id in gone:
-        await index.apply(command_writes(deleted(image_id, owner), 20, SHARDS))
+        await index.apply(command_writes(versioned(deleted(image_id, owner), 20), SHARDS))
     left = [str(image_id) for image_id in ids if image_id not in gone]
     assert await walk(lists(index), None, 50) == left
     assert await walk(lists(index), owner, 50) == left
@@ -142,7 +143,7 @@ async def test_a_deep_offset_is_exact_for_own_writes(index: CassandraIndex, monk
     for who in (None, owner):
         assert await ids_of(source, ListQuery(who, 5, DEEP)) == [str(i) for i in ids[DEEP : DEEP + 5]]
     victim, newcomer = ids[17], new_id()
-    await index.apply(command_writes(deleted(victim, owner), 20, SHARDS))
+    await index.apply(command_writes(versioned(deleted(victim, owner), 20), SHARDS))
     changes.note(victim, owner)
     await upload(index, [newcomer, second := new_id()], owner)
     changes.note(newcomer, owner)

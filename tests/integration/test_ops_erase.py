@@ -8,13 +8,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from ops.index.rows import IMAGE_TABLES, Rows
-from ops.log.reader import Offsets, TopicReader, headers_of
+from ops.log.reader import Offsets, TopicReader
 from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import connect
-from shared.contract.encoding import decode_command
-from shared.contract.headers import record_version
 from shared.contract.keys import Owner, image_prefix, incoming_prefix
+from shared.contract.logged_command import read_command, versioned
 from shared.kafka.producer import client_options
 from shared.read_model.tables import command_writes
 from shared.settings import Settings, Topic
@@ -46,8 +45,8 @@ async def _process(world: Deployment, reader: TopicReader, start: Offsets, group
     """A processor and an indexer: answer whatever comes, and commit it if there is a group."""
     async for batch in reader.read(start):
         for record in batch:
-            command = decode_command(record.value)
-            await world.answer(command, record_version(command, 1, record.offset, headers_of(record)))
+            logged = read_command(record, 1)
+            await world.answer(logged.command, logged.version)
             if group is not None:
                 await group.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
 
@@ -133,7 +132,7 @@ async def test_nothing_is_left_in_keyspaces_that_were_live_and_among_incoming_ob
     image, _ = await world.ready(OWNER)
     kept, _ = await world.ready(OTHER)
     forgotten = uploaded(owner=OWNER)
-    await world.index.apply(command_writes(forgotten, 2, settings.day_shards))  # the log has lost it
+    await world.index.apply(command_writes(versioned(forgotten, 2), settings.day_shards))  # the log has lost it
     await asyncio.to_thread(imagepipe, settings, "reindex", "--into", f"{old}_b", "--switch", "--yes")
     keys = {owner: f"{incoming_prefix(owner)}cat.png" for owner in (OWNER, OTHER)}
     for key in keys.values():

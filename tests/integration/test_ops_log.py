@@ -12,7 +12,7 @@ from ops.log.dead_letter_queue import Filter, unsettled
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Failed, Uploaded
-from shared.contract.headers import VERSION_HEADER, cloud_event_headers, record_version
+from shared.contract.headers import VERSION_HEADER, cloud_event_headers
 from shared.contract.keys import Owner, command_version, tombstone_key
 from shared.kafka.producer import Producer, client_options
 from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog
@@ -218,18 +218,16 @@ async def _dead_letter(settings: Settings, producer: Producer, command: Command,
 async def _last_commands(settings: Settings, owner: Owner) -> dict[UUID, tuple[int, int, int]]:
     """Partition, offset and version of the last command for each of the owner's images."""
     from ops.log.reader import TopicReader, headers_of
-    from shared.contract.encoding import decode_command
-    from shared.contract.events import OwnerCleared
+    from shared.contract.logged_command import LoggedFence, read_command
 
     found: dict[UUID, tuple[int, int, int]] = {}
     async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
         async for batch in reader.read(await reader.beginnings(), await reader.ends()):
             for record in batch:
-                command = decode_command(record.value)
-                if command.owner == owner and not isinstance(command, OwnerCleared):
+                logged = read_command(record, settings.epoch)
+                if logged.command.owner == owner and not isinstance(logged, LoggedFence):
                     headers = headers_of(record)
                     assert all(not name.startswith("dlq-") for name, _ in headers)
                     assert sum(name == VERSION_HEADER for name, _ in headers) <= 1
-                    version = record_version(command, settings.epoch, record.offset, headers)
-                    found[command.image_id] = (record.partition, record.offset, version)
+                    found[logged.command.image_id] = (record.partition, record.offset, logged.version)
     return found

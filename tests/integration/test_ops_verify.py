@@ -22,6 +22,7 @@ from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.encoding import decode_manifest, encode
 from shared.contract.events import Deleted, Failed, Failure, OwnerCleared, Ready, Reprocess, Uploaded
 from shared.contract.keys import Owner, command_version, manifest_key, new_id, shard_of, tombstone_key, variant_key
+from shared.contract.logged_command import versioned
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaDeadLetters
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
@@ -88,13 +89,13 @@ async def of_image(world: Deployment, image: Uploaded, mend: bool = False) -> se
 
 async def test_rows_that_missed_a_record_are_found_and_mended(world: Deployment) -> None:
     stale, version = await world.upload(OWNER)
-    await world.handler.handle(stale, version)  # the answer never reached the index
+    await world.handler.handle(versioned(stale, version))  # the answer never reached the index
     assert await of_image(world, stale) == {("stale", table) for table in (IMAGES, BY_OWNER, BY_DAY)}
 
     missing = await _command(world)
     appended = await world.commands.append(missing)
     missing_version = command_version(world.settings.epoch, appended.offset or 0)
-    await world.handler.handle(missing, missing_version)
+    await world.handler.handle(versioned(missing, missing_version))
     assert await of_image(world, missing) == {("missing", table) for table in (IMAGES, BY_OWNER, BY_DAY)}
 
     assert await of_image(world, missing, mend=True) == set()
@@ -109,7 +110,7 @@ async def test_a_row_that_no_record_knows_is_found_and_left_to_a_rebuild(
     world: Deployment, tables: tuple[str, ...]
 ) -> None:
     unknown = await _command(world)
-    writes = command_writes(unknown, 5, world.settings.day_shards)
+    writes = command_writes(versioned(unknown, 5), world.settings.day_shards)
     await world.index.apply([write for write in writes if write.table in tables])
     assert await of_image(world, unknown, mend=True) >= {("extra", table) for table in tables}
     found = [each for each in await look(world) if each.image_id == unknown.image_id and each.where in tables]
@@ -121,7 +122,7 @@ async def test_a_row_where_no_reader_looks_is_found(world: Deployment) -> None:
     shards = world.settings.day_shards
     [by_owner, by_day] = [
         write
-        for write in command_writes(image, version, shards)
+        for write in command_writes(versioned(image, version), shards)
         if isinstance(write, Insert) and write.table in (BY_OWNER, BY_DAY)
     ]
     other_shard = (shard_of(image.image_id, shards) + 1) % shards
@@ -155,7 +156,7 @@ async def test_a_deleted_image_that_came_back_is_found_and_removed(world: Deploy
     image, _ = await world.ready(OWNER)
     removal = Deleted(image_id=image.image_id, owner=OWNER)
     appended = await world.commands.append(removal)
-    await world.handler.handle(removal, command_version(world.settings.epoch, appended.offset or 0))
+    await world.handler.handle(versioned(removal, command_version(world.settings.epoch, appended.offset or 0)))
     await world.store.delete([tombstone_key(image.image_id)])
     await world.store.put(image.original.path, b"zombie", "image/png")
     found = await of_image(world, image)
@@ -293,7 +294,7 @@ async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(wor
     assert await of_image(world, image) == {("unanswered", "log")}
     # Rendered, and the answer lost: as if the events topic had been cut.
     silent = Handler(world.store, render, MemoryEventLog(), world.settings.public_base_url)
-    await silent.handle(image, version)
+    await silent.handle(versioned(image, version))
     manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
     assert await of_image(world, image) == {("unanswered", "log"), ("unanswered", manifest)}
     assert await of_image(world, image, mend=True) == set()
@@ -304,7 +305,7 @@ async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(wor
 
 async def test_the_command_repairs_and_says_what_is_left(world: Deployment) -> None:
     image, version = await world.upload(OWNER)
-    await world.handler.handle(image, version)
+    await world.handler.handle(versioned(image, version))
     arguments = ["verify", "--pause", "0", "--repair"]
     assert str(image.image_id) in await asyncio.to_thread(imagepipe, world.settings, *arguments, "--dry-run", code=1)
     printed = await asyncio.to_thread(imagepipe, world.settings, *arguments, "--yes", code=1)

@@ -9,7 +9,6 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
@@ -29,16 +28,17 @@ from indexer.handler import ConsumedRecord
 from indexer.handler import Handler as IndexerHandler
 from indexer.partition import Partition
 from processor.consuming.agent import Agent
-from processor.consuming.delivery import Delivery, Received
+from processor.consuming.delivery import Delivery
 from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.consuming.dead_letters import DeadLetterLimit
 from shared.contract.encoding import decode_command, decode_event
-from shared.contract.events import Command, Deleted, Event, OwnerCleared, Replaced, Uploaded
+from shared.contract.events import Event, Uploaded
 from shared.contract.image_header import inspect
 from shared.contract.keys import Owner, command_version, image_prefix, parse_media_path
 from shared.contract.ladder import Ladder
+from shared.contract.logged_command import LoggedCommand, LoggedDelete, LoggedFence, LoggedRenderCommand, versioned
 from shared.errors import Unavailable
 from shared.read_model.tables import BY_OWNER, IMAGES, command_writes, event_writes
 from shared.settings import Topic
@@ -174,18 +174,6 @@ class IndexerProcess:
         await asyncio.gather(*(partition.close() for partition in self._partitions.values()))
 
 
-@dataclass(frozen=True)
-class Logged:
-    """A command as it lies in the log."""
-
-    record: Received
-    version: int
-
-    @property
-    def command(self) -> Command:
-        return decode_command(self.record.value)
-
-
 class Pipeline:
     """One history. Everything random in it comes from the seed."""
 
@@ -300,10 +288,12 @@ class Pipeline:
         self.deleted.add(image_id)
         await delete_image(self._services, image_id)
 
-    def logged(self) -> list[Logged]:
-        """Every command, each partition in its order."""
+    def logged(self) -> list[LoggedCommand]:
+        """Every command, each partition in its order. The versions are those of the offsets, whatever was read."""
         return [
-            Logged(record, command_version(EPOCH, record.offset)) for records in self.log.commands for record in records
+            versioned(decode_command(record.value), command_version(EPOCH, record.offset))
+            for records in self.log.commands
+            for record in records
         ]
 
 
@@ -318,26 +308,25 @@ async def verdict(world: Pipeline) -> str | None:
     if world.dead_letters.records:
         return "a dead letter without cause"
     told = {(event.image_id, event.version) for event in events}
-    commands = [(each.command, each.version) for each in logged]
-    if not _asked(commands) <= told:
+    if not _asked(logged) <= told:
         return "a command without an answer"
     if not _in_order(events):
         return "answers of one image out of order"
     if not await _rows_are_the_fold(world, events):
         return "rows that are not what the log says"
-    gone = {command.image_id for command, _ in commands if isinstance(command, Deleted)}
+    gone = {each.command.image_id for each in logged if isinstance(each, LoggedDelete)}
     left = [key for image_id in gone for key in world.store.objects if key.startswith(image_prefix(image_id))]
-    if not all(_never_logged(key, commands) for key in left):
+    if not all(_never_logged(key, logged) for key in left):
         return "objects of a deleted image"
     shown = {key[0] for key in world.index.table(IMAGES)}
     if set(world.acknowledged) - gone - shown:
         return "an acknowledged image is lost"
-    return _fences_verdict(commands, gone) or _deletions_verdict(commands, world.deleted)
+    return _fences_verdict(logged, gone) or _deletions_verdict(logged, world.deleted)
 
 
-def _asked(commands: list[tuple[Command, int]]) -> set[tuple[UUID, int]]:
+def _asked(logged: list[LoggedCommand]) -> set[tuple[UUID, int]]:
     """Image and version of each command that has an answer: all but the fence."""
-    return {(command.image_id, version) for command, version in commands if not isinstance(command, OwnerCleared)}
+    return {(each.command.image_id, each.version) for each in logged if not isinstance(each, LoggedFence)}
 
 
 def _in_order(events: list[Event]) -> bool:
@@ -351,43 +340,46 @@ def _in_order(events: list[Event]) -> bool:
 
 async def _rows_are_the_fold(world: Pipeline, events: list[Event]) -> bool:
     expected = MemoryIndex()
-    for each in world.logged():
-        command = each.command
-        await expected.apply(command_writes(command, each.version, SHARDS))
+    for logged in world.logged():
+        await expected.apply(command_writes(logged, SHARDS))
     for event in events:
         await expected.apply(event_writes(event, SHARDS))
     return all(expected.table(table) == world.index.table(table) for table in (IMAGES, BY_OWNER))
 
 
-def _never_logged(key: str, commands: list[tuple[Command, int]]) -> bool:
+def _never_logged(key: str, logged: list[LoggedCommand]) -> bool:
     """Whether this is the original of a request whose command was never appended: `imagepipe gc` reports those."""
     media = parse_media_path(key)
-    requested = {command.revision for command, _ in commands if isinstance(command, Uploaded | Replaced)}
+    requested = {each.command.revision for each in logged if isinstance(each, LoggedRenderCommand)}
     return media is not None and media.variant is None and media.revision not in requested
 
 
-def _fences_verdict(commands: list[tuple[Command, int]], gone: set[UUID]) -> str | None:
+def _uploads(logged: list[LoggedCommand]) -> dict[UUID, LoggedRenderCommand]:
+    return {each.command.image_id: each for each in logged if isinstance(each.command, Uploaded)}
+
+
+def _fences_verdict(logged: list[LoggedCommand], gone: set[UUID]) -> str | None:
     """Whether each fence took everything that it takes."""
-    uploads = [(command, version) for command, version in commands if isinstance(command, Uploaded)]
-    fences = [(command, version) for command, version in commands if isinstance(command, OwnerCleared)]
+    fences = [each for each in logged if isinstance(each, LoggedFence)]
     taken = {
-        upload.image_id for upload, version in uploads for fence, at in fences if _takes(fence, at, upload, version)
+        image_id for image_id, upload in _uploads(logged).items() if any(_takes(fence, upload) for fence in fences)
     }
     return "an image below a fence is still there" if taken - gone else None
 
 
-def _deletions_verdict(commands: list[tuple[Command, int]], asked: set[UUID]) -> str | None:
+def _deletions_verdict(logged: list[LoggedCommand], asked: set[UUID]) -> str | None:
     """Whether each image that went was deleted by a client, or by a fence that lies before its deletion."""
-    uploads = {command.image_id: (command, version) for command, version in commands if isinstance(command, Uploaded)}
-    fences = [(command, version) for command, version in commands if isinstance(command, OwnerCleared)]
-    for command, deleted_at in commands:
-        if isinstance(command, Deleted) and command.image_id not in asked:
-            upload = uploads[command.image_id]
-            if not any(at < deleted_at and _takes(fence, at, *upload) for fence, at in fences):
+    uploads = _uploads(logged)
+    fences = [each for each in logged if isinstance(each, LoggedFence)]
+    for each in logged:
+        if isinstance(each, LoggedDelete) and each.command.image_id not in asked:
+            upload = uploads[each.command.image_id]
+            if not any(fence.version < each.version and _takes(fence, upload) for fence in fences):
                 return "an image is gone that no fence takes and nobody deleted"
     return None
 
 
-def _takes(fence: OwnerCleared, at: int, upload: Uploaded, version: int) -> bool:
-    below = version < (at if fence.before is None else fence.before)
-    return fence.owner == upload.owner and below and upload.image_id not in fence.keep
+def _takes(fence: LoggedFence, upload: LoggedRenderCommand) -> bool:
+    clearing, command = fence.command, upload.command
+    below = upload.version < (fence.version if clearing.before is None else clearing.before)
+    return clearing.owner == command.owner and below and command.image_id not in clearing.keep

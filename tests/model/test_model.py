@@ -13,6 +13,7 @@ import pytest
 
 from processor import handler, results
 from processor.handler import Handler
+from shared.contract import logged_command
 from shared.contract.events import Manifest, Variant
 from shared.errors import PreconditionFailed
 from shared.read_model import tables
@@ -29,7 +30,7 @@ async def first_broken(seeds: range, *, duplicates: bool, bugs: frozenset[str] =
         world = World(seed, duplicates=duplicates, bugs=bugs)
         await world.run()
         if wrong := await verdict(world):
-            kinds = [command.type for command in world.log]
+            kinds = [logged.command.type for logged in world.log]
             return f"{wrong}: seed {seed}, commands {kinds}, answers {[event.type for event in world.events.events]}"
     return None
 
@@ -135,7 +136,7 @@ def call_what_is_swept_lost(patch: pytest.MonkeyPatch) -> None:
 
 
 def answer_at_the_commands_own_version(patch: pytest.MonkeyPatch) -> None:
-    for module in (handler, tables):
+    for module in (logged_command, tables):
         patch.setattr(module, "answer_version", lambda version: version)
 
 

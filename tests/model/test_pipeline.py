@@ -22,8 +22,10 @@ from processor.consuming import agent, delivery
 from processor.consuming.acks import Acks
 from processor.consuming.agent import Agent
 from processor.consuming.lanes import Work
+from shared.contract.encoding import decode_command
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import command_version
+from shared.contract.logged_command import CommandRecord, LoggedCommand, LoggedFence, versioned
 from shared.read_model.tables import command_writes
 from tests.model.pipeline import EPOCH, SHARDS, Pipeline, verdict
 
@@ -83,8 +85,12 @@ def lanes_off(patch: pytest.MonkeyPatch) -> None:
 def version_from_the_clock(patch: pytest.MonkeyPatch) -> None:
     """Each process stamps what it handles with its own time."""
     ticks = itertools.count(1000)
+
+    def read(record: CommandRecord, _epoch: int) -> LoggedCommand:
+        return versioned(decode_command(record.value), command_version(EPOCH, next(ticks)))
+
     for module in (delivery, indexer_handler):
-        patch.setattr(module, "record_version", lambda *_: command_version(EPOCH, next(ticks)))
+        patch.setattr(module, "read_command", read)
     for module in (journal, indexer_fence, gateway_removal):
         if hasattr(module, "command_version"):
             patch.setattr(module, "command_version", lambda *_: command_version(EPOCH, next(ticks)))
@@ -95,7 +101,7 @@ def row_removed_before_the_delete_is_acked(patch: pytest.MonkeyPatch) -> None:
 
     async def early(services: Any, command: Any) -> int:
         if isinstance(command, Deleted):
-            await services.index.apply(command_writes(command, command_version(EPOCH, 1000), SHARDS))
+            await services.index.apply(command_writes(versioned(command, command_version(EPOCH, 1000)), SHARDS))
         return await apply(services, command)
 
     patch.setattr(gateway_removal, "journal_and_apply", early)
@@ -123,8 +129,8 @@ def change_the_fence(patch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
     """The indexer reads another fence than lies in the log."""
     clear = Fence.clear
 
-    async def careless(self: Fence, fence: OwnerCleared, version: int) -> int:
-        return await clear(self, fence.model_copy(update=change), version)
+    async def careless(self: Fence, fence: LoggedFence) -> int:
+        return await clear(self, LoggedFence(fence.command.model_copy(update=change), fence.version))
 
     patch.setattr(Fence, "clear", careless)
 

@@ -22,6 +22,7 @@ from shared.contract.encoding import decode_manifest
 from shared.contract.events import Command, Deleted, Event, Failed, Original, Ready, Replaced, Reprocess, Uploaded
 from shared.contract.keys import Owner, command_version, image_prefix, new_id, original_key
 from shared.contract.ladder import Ladder, Rung
+from shared.contract.logged_command import LoggedDelete, versioned
 from shared.errors import ImageRejected, Unavailable
 from shared.ports import ObjectInfo
 from shared.read_model import documents
@@ -188,13 +189,14 @@ class World:
         self.bugs = bugs
         self.image_id = new_id()
         self.owner = Owner(type="user", id="1")
-        self.log = history(self.rng, self.image_id, self.owner, duplicates=duplicates)
+        commands = history(self.rng, self.image_id, self.owner, duplicates=duplicates)
+        self.log = [versioned(command, version_at(position)) for position, command in enumerate(commands)]
         self.store = StallingStore()
         self.events = StallingEvents()
         self.introduced = {
-            command.revision: version_at(position)
-            for position, command in reversed(list(enumerate(self.log)))
-            if isinstance(command, Uploaded | Replaced)
+            logged.command.revision: logged.version
+            for logged in reversed(self.log)
+            if isinstance(logged.command, Uploaded | Replaced)
         }
         self.unreadable = {revision for revision in self.introduced if self.rng.random() < 0.3}
         self.flaky = self.rng.random() < 0.5
@@ -269,7 +271,7 @@ class World:
         return worker
 
     async def _attempt(self, worker: Worker) -> None:
-        await self.handler.handle(self.log[worker.position], version_at(worker.position))
+        await self.handler.handle(self.log[worker.position])
 
     def _sweep(self) -> None:
         """What `imagepipe gc` would delete now, if renders were superseded without delay."""
@@ -298,11 +300,7 @@ class World:
 
     def writes(self) -> list[Write]:
         """Every write of the history to the table of images: those of the commands and those of all answers."""
-        found = [
-            write
-            for position, command in enumerate(self.log)
-            for write in command_writes(command, version_at(position), SHARDS)
-        ]
+        found = [write for logged in self.log for write in command_writes(logged, SHARDS)]
         for event in self.events.events:
             found += event_writes(event, SHARDS)
             if "outcome" in self.bugs and event.answers == "image.reprocess":
@@ -328,7 +326,7 @@ async def verdict(world: World) -> str | None:
     if len(seen) > 1:
         return "does not converge"
     answered = {event.version for event in world.events.events}
-    if answered != {version_at(position) for position in range(len(world.log))}:
+    if answered != {logged.version for logged in world.log}:
         return "a command without an answer"
     if not world.swept and _told_differently(world.events.events):
         return "one command, two results"
@@ -336,7 +334,7 @@ async def verdict(world: World) -> str | None:
         return "an original that was only swept is called lost"
     if any(write.version <= event.version for event in world.events.events for write in _effects(event)):
         return "an answer that takes effect no later than its command"
-    if any(isinstance(command, Deleted) for command in world.log):
+    if any(isinstance(logged, LoggedDelete) for logged in world.log):
         if rows[0] is not None:
             return "a deleted image has a row"
         return "a deleted image has objects" if world.listed() else None
@@ -363,7 +361,7 @@ def _is_effect(write: Insert) -> bool:
 
 
 def _live_verdict(world: World, row: ImageRow) -> str | None:
-    requests = [command for command in world.log if isinstance(command, Uploaded | Replaced)]
+    requests = [logged.command for logged in world.log if isinstance(logged.command, Uploaded | Replaced)]
     latest = requests[-1].revision
     status = documents.status(row)
     if status == "processing":

@@ -16,6 +16,7 @@ from shared.cassandra.index import CassandraIndex
 from shared.contract.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Uploaded
 from shared.contract.keys import Owner, command_version, new_id, original_key
 from shared.contract.ladder import Ladder
+from shared.contract.logged_command import versioned
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaCommandLog, KafkaEventLog
 from shared.read_model.documents import media_url
@@ -84,12 +85,12 @@ class Deployment:
         appended = await self.commands.append(command)
         assert appended.offset is not None
         version = command_version(self.settings.epoch, appended.offset)
-        await self.index.apply(command_writes(command, version, self.settings.day_shards))
+        await self.index.apply(command_writes(versioned(command, version), self.settings.day_shards))
         return version
 
     async def answer(self, command: Command, version: int) -> Event | None:
         """Handle a command and index its answer, as processor and indexer do."""
-        event = await self.handler.handle(command, version)
+        event = await self.handler.handle(versioned(command, version))
         if event is not None:
             await self.index.apply(event_writes(event, self.settings.day_shards))
         return event

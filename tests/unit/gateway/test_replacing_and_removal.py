@@ -8,6 +8,7 @@ import pytest
 
 from shared.contract.events import Deleted, OwnerCleared, Replaced, Uploaded
 from shared.contract.keys import Owner, command_version
+from shared.contract.logged_command import versioned
 from shared.errors import Unavailable, UnknownOutcome
 from shared.read_model.tables import IMAGES, command_writes
 from tests.support.images import encode, photo
@@ -267,7 +268,7 @@ async def test_a_set_tried_again_does_not_replace_its_own_first_try() -> None:
     async with gateway.client() as client:
         first = await client.put("/images?user_id=1", files=form(PNG), headers=headers)
         # What the first try had put into the log all the same reaches the index.
-        await gateway.index.apply(command_writes(gateway.log.commands[0], command_version(1, 0), 4))
+        await gateway.index.apply(command_writes(versioned(gateway.log.commands[0], command_version(1, 0)), 4))
         second = await client.put("/images?user_id=1", files=form(PNG), headers=headers)
 
     assert (first.status_code, second.status_code) == (503, 202)
@@ -295,7 +296,9 @@ async def test_a_row_that_is_left_in_one_table_is_not_replaced_in_place() -> Non
     gateway = MemoryGateway()
     async with gateway.client() as client:
         old = await upload(client, user_id="1")
-        deleted = command_writes(Deleted(image_id=UUID(old["image_id"]), owner=USER), command_version(1, 0), 4)
+        deleted = command_writes(
+            versioned(Deleted(image_id=UUID(old["image_id"]), owner=USER), command_version(1, 0)), 4
+        )
         await gateway.index.apply([write for write in deleted if write.table == IMAGES])
         answer = await client.put("/images?user_id=1", files=form(JPEG))
 

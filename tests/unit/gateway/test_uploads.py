@@ -13,8 +13,9 @@ from gateway.receiving.checking import CheckedFile
 from gateway.receiving.multipart import FormFile
 from gateway.services.container import Services
 from gateway.writing.uploads import CONCURRENT_PUTS
-from shared.contract.events import Failed, Failure, Uploaded, request_of
+from shared.contract.events import Failed, Failure, Uploaded
 from shared.contract.keys import Owner, command_version, new_id
+from shared.contract.logged_command import LoggedRenderCommand
 from shared.errors import Unavailable, UnknownOutcome
 from shared.read_model.tables import event_writes
 from tests.support.images import encode, photo
@@ -328,7 +329,7 @@ async def test_waiting_ends_with_the_outcome_of_this_request() -> None:
             version=version,
             answers="image.uploaded",
             image_version=version,
-            request=request_of(command_, version),
+            request=LoggedRenderCommand(command_, version).request,
             error=Failure(type="undecodable", detail="no picture"),
         )
         await gateway.index.apply(event_writes(failed, 4))

@@ -9,6 +9,7 @@ import pytest
 from indexer.fence import PAGE
 from shared.contract.events import Command
 from shared.contract.keys import command_version, new_id
+from shared.contract.logged_command import LoggedFence
 from shared.errors import Unavailable, UnknownOutcome
 from shared.ports import Appended
 from shared.read_model.tables import Write
@@ -50,20 +51,20 @@ class TestFence:
         index, ids = await self.index_with([1, 2, 3, 4])
         log = LateLog()
         fence = records.cleared(command_version(1, 4), (ids[1],))
-        assert await fence_of(index, log).clear(fence, command_version(1, 9)) == 2
+        assert await fence_of(index, log).clear(LoggedFence(fence, command_version(1, 9))) == 2
         assert {command.image_id for command in deletes(log)} == {ids[0], ids[2]}
         assert await self.left(index) == {ids[1], ids[3]}
 
     async def test_before_itself_by_default(self) -> None:
         index, ids = await self.index_with([1, 8, 10])
-        assert await fence_of(index, LateLog()).clear(records.cleared(), command_version(1, 9)) == 2
+        assert await fence_of(index, LateLog()).clear(LoggedFence(records.cleared(), command_version(1, 9))) == 2
         assert await self.left(index) == {ids[2]}
 
     async def test_thousands_are_paged(self) -> None:
         index, _ = await self.index_with(range(2 * PAGE + 30))
         log, pages = LateLog(), list[int]()
         fence = fence_of(index, log, lambda: pages.append(len(log.commands)))
-        assert await fence.clear(records.cleared(), command_version(1, 50_000)) == 2 * PAGE + 30
+        assert await fence.clear(LoggedFence(records.cleared(), command_version(1, 50_000))) == 2 * PAGE + 30
         assert pages == [PAGE, 2 * PAGE, 2 * PAGE + 30]
         assert await self.left(index) == set()
 
@@ -71,17 +72,17 @@ class TestFence:
         index, ids = await self.index_with(range(10))
         log = LateLog(fails=[4])
         with pytest.raises(UnknownOutcome):
-            await fence_of(index, log).clear(records.cleared(), command_version(1, 50))
+            await fence_of(index, log).clear(LoggedFence(records.cleared(), command_version(1, 50)))
         acked = {command.image_id for command in deletes(log)}
         assert await self.left(index) == set(ids) - acked
-        await fence_of(index, log).clear(records.cleared(), command_version(1, 50))
+        await fence_of(index, log).clear(LoggedFence(records.cleared(), command_version(1, 50)))
         assert await self.left(index) == set()
         assert {command.image_id for command in deletes(log)} == set(ids)
 
     async def test_ack_without_an_offset_leaves_the_row_to_the_record(self) -> None:
         index, ids = await self.index_with([1])
         log = LateLog(offsets=False)
-        assert await fence_of(index, log).clear(records.cleared(), command_version(1, 9)) == 1
+        assert await fence_of(index, log).clear(LoggedFence(records.cleared(), command_version(1, 9))) == 1
         assert await self.left(index) == set(ids)
         await handler_of(index).handle(consumed(log.commands[0], 10), nothing_lower)
         assert await self.left(index) == set()
@@ -94,4 +95,4 @@ class TestFence:
 
         index.apply = away  # type: ignore[method-assign]
         with pytest.raises(Unavailable, match="cassandra"):
-            await fence_of(index, LateLog()).clear(records.cleared(), command_version(1, 9))
+            await fence_of(index, LateLog()).clear(LoggedFence(records.cleared(), command_version(1, 9)))

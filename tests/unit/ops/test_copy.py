@@ -8,10 +8,11 @@ import pytest
 
 from ops.log.copy import TopicCopy, copied_command, source_settings
 from ops.log.reader import TopicReader
-from shared.contract.encoding import decode_command, encode
+from shared.contract.encoding import encode
 from shared.contract.events import Command, OwnerCleared
-from shared.contract.headers import VERSION_HEADER, Headers, record_version
+from shared.contract.headers import VERSION_HEADER
 from shared.contract.keys import Owner, command_version
+from shared.contract.logged_command import LoggedFence, read_command, versioned
 from shared.errors import ConfigurationError, PoisonRecord, Unavailable
 from shared.kafka.producer import Producer
 from shared.settings import Settings, Topic
@@ -21,41 +22,40 @@ OWNER = Owner(type="user", id="1")
 UPLOAD = uploaded(owner=OWNER)
 
 
-def copied(command: Command, offset: int, *headers: tuple[str, bytes]) -> tuple[Command, Headers]:
+def copied(command: Command, offset: int, *headers: tuple[str, bytes]) -> SimpleNamespace:
+    """The record of the copy, at offset 99 of a topic of epoch 2; the command was at `offset` of one of epoch 1."""
     record: Any = SimpleNamespace(value=encode(command), offset=offset, headers=headers)
     value, kept = copied_command(record, 1)
-    return decode_command(value), kept
+    return SimpleNamespace(value=value, offset=99, headers=kept)
 
 
 def test_an_upload_keeps_its_version_wherever_its_copy_lies() -> None:
-    command, headers = copied(UPLOAD, 7, ("ce_type", b"image.uploaded"))
-    assert command == UPLOAD
-    assert record_version(command, 2, 99, headers) == command_version(1, 7)
-    assert ("ce_type", b"image.uploaded") in headers
+    copy = copied(UPLOAD, 7, ("ce_type", b"image.uploaded"))
+    assert read_command(copy, 2) == versioned(UPLOAD, command_version(1, 7))
+    assert ("ce_type", b"image.uploaded") in copy.headers
 
 
 def test_a_redriven_upload_keeps_its_first_version() -> None:
-    command, headers = copied(UPLOAD, 7, (VERSION_HEADER, b"4503599627370502"))
-    assert record_version(command, 2, 99, headers) == 4503599627370502
-    assert len(headers) == 1
+    copy = copied(UPLOAD, 7, (VERSION_HEADER, b"4503599627370502"))
+    assert read_command(copy, 2).version == 4503599627370502
+    assert len(copy.headers) == 1
 
 
 def test_a_delete_wins_over_everything_before_it() -> None:
-    command, headers = copied(deleted(UPLOAD.image_id, OWNER), 7)
-    assert record_version(command, 2, 99, headers) == command_version(2, 99)
+    copy = copied(deleted(UPLOAD.image_id, OWNER), 7)
+    assert read_command(copy, 2).version == command_version(2, 99)
 
 
 def test_a_fence_clears_nothing_that_came_after_it() -> None:
-    fence, _ = copied(OwnerCleared(owner=OWNER), 7)
-    assert isinstance(fence, OwnerCleared)
+    fence = read_command(copied(OwnerCleared(owner=OWNER), 7), 2)
+    assert isinstance(fence, LoggedFence)
     assert fence.before == command_version(1, 7)
-    later, headers = copied(UPLOAD, 8)
-    assert record_version(later, 2, 99, headers) > fence.before
+    assert read_command(copied(UPLOAD, 8), 2).version > fence.before
 
 
 def test_a_fence_with_a_bound_keeps_it() -> None:
-    fence, _ = copied(OwnerCleared(owner=OWNER, before=5, keep=(UPLOAD.image_id,)), 7)
-    assert fence == OwnerCleared(owner=OWNER, before=5, keep=(UPLOAD.image_id,))
+    fence = OwnerCleared(owner=OWNER, before=5, keep=(UPLOAD.image_id,))
+    assert read_command(copied(fence, 7), 2).command == fence
 
 
 def test_what_nobody_can_read_has_no_copy() -> None:

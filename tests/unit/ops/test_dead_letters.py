@@ -1,6 +1,7 @@
 """What a dead letter says when it is sent to its topic once more."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -10,8 +11,9 @@ from ops.log.dead_letter_queue import DeadLetter, redrive
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.encoding import decode_command, encode
 from shared.contract.events import Command, OwnerCleared
-from shared.contract.headers import VERSION_HEADER, Headers, record_version
+from shared.contract.headers import VERSION_HEADER, Headers
 from shared.contract.keys import Owner, command_version
+from shared.contract.logged_command import LoggedFence, read_command, versioned
 from shared.kafka.producer import Producer
 from shared.ports import Appended
 from shared.read_model.tables import command_writes
@@ -56,12 +58,12 @@ async def test_a_fence_spares_what_was_uploaded_after_it() -> None:
     index, log = MemoryIndex(), MemoryCommandLog()
     before, after = uploaded(owner=OWNER), uploaded(owner=OWNER)
     for command, offset in ((before, FENCE - 1), (after, FENCE + 1)):
-        await index.apply(command_writes(command, command_version(1, offset), 1))
+        await index.apply(command_writes(versioned(command, command_version(1, offset)), 1))
     fence, headers = await redriven(OwnerCleared(owner=OWNER))
-    assert isinstance(fence, OwnerCleared)
-    version = record_version(fence, 1, AGAIN, headers)
-    assert version == command_version(1, AGAIN)
-    await Fence(index, log, epoch=1, shards=1, on_progress=lambda: None).clear(fence, version)
+    logged = read_command(SimpleNamespace(value=encode(fence), offset=AGAIN, headers=headers), 1)
+    assert isinstance(logged, LoggedFence)
+    assert logged.version == command_version(1, AGAIN)
+    await Fence(index, log, epoch=1, shards=1, on_progress=lambda: None).clear(logged)
     assert [command.image_id for command in log.commands if not isinstance(command, OwnerCleared)] == [before.image_id]
 
 

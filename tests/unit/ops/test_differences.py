@@ -15,6 +15,7 @@ from ops.index.rows import StoredRow, key_in
 from ops.log.fold import Fold, ImageState
 from shared.contract.events import Manifest, OwnerCleared, Ready, Uploaded
 from shared.contract.keys import Owner, manifest_key, new_id, original_key, tombstone_key, uploaded_at, variant_key
+from shared.contract.logged_command import versioned
 from shared.ports import ObjectInfo
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES
 from tests.support.records import OWNER, deleted, failed, ready, uploaded
@@ -33,7 +34,7 @@ class World:
         self.fold = Fold(1)
         self.command: Uploaded = uploaded()
         self.event: Ready = ready(self.command.image_id, self.command.revision, 10)
-        self.fold.add_command(self.command, 10)
+        self.fold.add_command(versioned(self.command, 10))
         self.fold.add_event(self.event)
         current = self.event.current
         self.manifest = manifest_key(self.image_id, current.revision, current.render)
@@ -124,7 +125,7 @@ def test_objects_of_a_render_that_may_be_under_way_are_none(world: World) -> Non
 def test_a_tombstone_is_missed_until_its_time_is_over(world: World) -> None:
     def missing(age: timedelta) -> bool:
         state = World()
-        state.fold.add_command(deleted(state.image_id), 30, int((NOW - age).timestamp() * 1000))
+        state.fold.add_command(versioned(deleted(state.image_id), 30), int((NOW - age).timestamp() * 1000))
         found = state.objects(BucketImage(state.image_id))
         return kinds(iter(found)) == [(Kind.MISSING, "tombstones/")]
 
@@ -164,7 +165,7 @@ def test_a_fence_that_was_not_carried_out_is_found(world: World, fence: OwnerCle
     assert kinds(check_unanswered(world.state, {20: fence}, {})) == expected
     kept = fence.model_copy(update={"keep": (world.image_id,)})
     assert kinds(check_unanswered(world.state, {20: kept}, {})) == []
-    world.fold.add_command(deleted(world.image_id), 30)
+    world.fold.add_command(versioned(deleted(world.image_id), 30))
     assert kinds(check_unanswered(world.state, {20: fence}, {})) == []
 
 
@@ -174,8 +175,8 @@ def test_an_upload_is_not_taken_by_an_earlier_fence(world: World) -> None:
 
 def test_what_waits_in_the_dlq_says_so() -> None:
     fold, command = Fold(1), uploaded()
-    fold.add_command(command, 10)
-    fold.add_command(OwnerCleared(owner=OWNER), 20)
+    fold.add_command(versioned(command, 10))
+    fold.add_command(versioned(OwnerCleared(owner=OWNER), 20))
     state = fold.images[command.image_id]
     fences = fold.fences[OWNER.key]
     found = list(check_unanswered(state, fences, {10: "0:1", 20: "0:2"}))

@@ -7,8 +7,9 @@ from ops.checks.differences import Kind, check_row, check_unanswered, missing_ro
 from ops.index.rows import StoredRow, key_in, state_writes
 from ops.log.fold import Fold
 from ops.replaying.finished import Asked, Snapshot
-from shared.contract.events import Command, Deleted, Event, Removed
+from shared.contract.events import Event, Removed
 from shared.contract.keys import answer_version, manifest_key, new_id, uploaded_at
+from shared.contract.logged_command import LoggedRenderCommand, versioned
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, command_writes, event_writes
 from tests.support.memory.ports import MemoryIndex
 from tests.support.records import OWNER, deleted, failed, ready, replaced, uploaded
@@ -30,10 +31,10 @@ def _stored(fold: Fold, image_id: object) -> dict[str, StoredRow]:
     }  # fmt: skip
 
 
-def _history() -> tuple[list[tuple[Command, int]], list[Event]]:
+def _history() -> tuple[list[LoggedRenderCommand], list[Event]]:
     first = uploaded()
     second = replaced(first.image_id, 10)
-    commands: list[tuple[Command, int]] = [(first, 10), (second, 20)]
+    commands = [LoggedRenderCommand(first, 10), LoggedRenderCommand(second, 20)]
     events: list[Event] = [
         ready(first.image_id, first.revision, 10),
         failed(first.image_id, second.revision, 20, answers="image.replaced", image_version=10),
@@ -46,11 +47,11 @@ def test_the_order_of_records_makes_no_difference() -> None:
     states = []
     for seed in range(20):
         fold = Fold(1)
-        records: list[tuple[Command, int] | Event] = [*commands, *events]
+        records: list[LoggedRenderCommand | Event] = [*commands, *events]
         random.Random(seed).shuffle(records)
         for record in records:
-            if isinstance(record, tuple):
-                fold.add_command(*record)
+            if isinstance(record, LoggedRenderCommand):
+                fold.add_command(record)
             else:
                 fold.add_event(record)
         (state,) = fold
@@ -63,9 +64,9 @@ def test_the_writes_of_a_state_are_the_rows_that_the_records_give() -> None:
     commands, events = _history()
     fold, one_by_one, folded = Fold(1), MemoryIndex(), MemoryIndex()
 
-    for command, version in commands:
-        fold.add_command(command, version)
-        for write in command_writes(command, version, SHARDS):
+    for logged in commands:
+        fold.add_command(logged)
+        for write in command_writes(logged, SHARDS):
             one_by_one.apply_one(write)
     for event in events:
         fold.add_event(event)
@@ -81,8 +82,8 @@ def test_the_writes_of_a_state_are_the_rows_that_the_records_give() -> None:
 def test_a_row_is_clean_stale_missing_wrong_or_extra() -> None:
     commands, events = _history()
     fold = Fold(1)
-    for command, version in commands:
-        fold.add_command(command, version)
+    for logged in commands:
+        fold.add_command(logged)
     (state,) = fold
     early = _stored(fold, state.image_id)[IMAGES]
     assert sorted(state.unanswered) == [10, 20]
@@ -97,7 +98,7 @@ def test_a_row_is_clean_stale_missing_wrong_or_extra() -> None:
     assert [each.kind for each in check_row(state, late, SHARDS)] == [Kind.WRONG]
     assert [each.where for each in missing_rows(state, [IMAGES])] == [BY_OWNER, BY_DAY]
     assert [each.kind for each in check_row(None, row, SHARDS)] == [Kind.EXTRA]
-    fold.add_command(deleted(state.image_id), 30)
+    fold.add_command(versioned(deleted(state.image_id), 30))
     assert state.is_removed
     assert list(missing_rows(state, [])) == []
     assert [each.kind for each in check_row(state, row, SHARDS)] == [Kind.EXTRA]
@@ -106,13 +107,13 @@ def test_a_row_is_clean_stale_missing_wrong_or_extra() -> None:
 def test_a_living_image_must_have_what_is_served_and_what_was_asked_for() -> None:
     commands, events = _history()
     fold = Fold(1)
-    for command, version in commands:
-        fold.add_command(command, version)
+    for logged in commands:
+        fold.add_command(logged)
     for event in events:
         fold.add_event(event)
     (state,) = fold
     wanted = dict(wanted_objects(state))
-    originals = {command.original.path for command, _ in commands if not isinstance(command, Deleted)}  # type: ignore[union-attr]
+    originals = {logged.command.original.path for logged in commands}
     assert originals <= wanted.keys()
     assert any(key.endswith("/manifest.json") for key in wanted)
 

@@ -12,10 +12,11 @@ from processor.handler import Handler
 from processor.rendering.render import Rendering
 from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
 from shared.contract.encoding import encode
-from shared.contract.events import Command, Event, OwnerCleared
+from shared.contract.events import Event, OwnerCleared
 from shared.contract.headers import VERSION_HEADER, Headers, ReceivedHeaders
 from shared.contract.keys import Owner, command_version
 from shared.contract.ladder import Ladder
+from shared.contract.logged_command import LoggedCommand, versioned
 from shared.errors import PoisonRecord, Unavailable
 from shared.observability import tracing
 from shared.observability.metrics import Service
@@ -32,11 +33,11 @@ class Scripted(Handler):
     def __init__(self, *errors: BaseException) -> None:
         super().__init__(MemoryStore(), _no_render, MemoryEventLog(), records.BASE)
         self.errors = list(errors)
-        self.calls: list[tuple[Command, int, str | None]] = []
+        self.calls: list[tuple[LoggedCommand, str | None]] = []
         self.gate: asyncio.Event | None = None
 
-    async def handle(self, command: Command, version: int) -> Event | None:
-        self.calls.append((command, version, tracing.traceparent()))
+    async def handle(self, logged: LoggedCommand) -> Event | None:
+        self.calls.append((logged, tracing.traceparent()))
         if self.errors:
             raise self.errors.pop(0)
         if self.gate is not None:
@@ -139,7 +140,7 @@ async def test_a_request_that_the_bucket_never_takes_is_no_outage() -> None:
     command = upload.model_copy(update={"original": upload.original.model_copy(update={"path": "images/../x"})})
     dead_letters, record = MemoryDeadLetters(), received()
     handler = Handler(MemoryStore(), _no_render, MemoryEventLog(), records.BASE)
-    await delivery(handler, dead_letters).deliver(Task(record, command, 8))
+    await delivery(handler, dead_letters).deliver(Task(record, versioned(command, 8), 8))
     assert b"RequestRefused" in dict(dead_letters.records[0][2])["dlq-error"]
 
 
@@ -154,14 +155,14 @@ async def test_headers_without_a_value_count_as_absent() -> None:
     dead_letters, handler = MemoryDeadLetters(), Scripted()
     headers = [(VERSION_HEADER, None), (tracing.TRACEPARENT, None)]
     await delivery(handler, dead_letters).deliver(parse(received(headers=headers), 1))
-    assert [version for _, version, _ in handler.calls] == [command_version(1, 5)]
+    assert [logged.version for logged, _ in handler.calls] == [command_version(1, 5)]
     await delivery(handler, dead_letters).deliver(parse(received(b"not json", headers=headers), 1))
     assert len(dead_letters.records) == 1
 
 
 def test_a_record_without_a_value_cannot_be_read() -> None:
     task = parse(Received(0, 1, b"k", None, []), 1)
-    assert isinstance(task.command, PoisonRecord)
+    assert isinstance(task.content, PoisonRecord)
     assert (task.kind, task.version) == ("poison", command_version(1, 1))
 
 
@@ -186,10 +187,10 @@ async def test_version_and_trace_reach_the_handler() -> None:
     under_test = delivery(handler, MemoryDeadLetters())
     await under_test.deliver(parse(first, 2))
     await under_test.deliver(parse(redriven, 2))
-    assert [version for _, version, _ in handler.calls] == [command_version(2, 5), 42]
-    assert handler.calls[0][2] == TRACE
+    assert [logged.version for logged, _ in handler.calls] == [command_version(2, 5), 42]
+    assert handler.calls[0][1] == TRACE
     # A record without a trace begins one, so that its log lines can be found together.
-    assert handler.calls[1][2] not in (None, TRACE)
+    assert handler.calls[1][1] not in (None, TRACE)
 
 
 class Bench:

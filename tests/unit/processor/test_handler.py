@@ -20,8 +20,6 @@ from shared.contract.events import (
     Reprocess,
     Superseded,
     Uploaded,
-    render_name,
-    request_of,
 )
 from shared.contract.keys import (
     Owner,
@@ -33,6 +31,7 @@ from shared.contract.keys import (
     variant_key,
 )
 from shared.contract.ladder import Ladder, Rung
+from shared.contract.logged_command import LoggedRenderCommand, versioned
 from shared.errors import ImageRejected, PoisonRecord, Unavailable, UnknownOutcome
 from tests.support import images, records
 from tests.support.memory.ports import MemoryEventLog, MemoryStore
@@ -70,7 +69,7 @@ class Bench:
         await self.store.put(command.original.path, ORIGINAL, command.original.content_type)
 
     async def handle(self, command: RenderCommand | Deleted, offset: int) -> Event:
-        answer = await self.handler.handle(command, version(offset))
+        answer = await self.handler.handle(versioned(command, version(offset)))
         assert answer is not None
         assert self.events.events[-1] == answer
         return answer
@@ -115,7 +114,7 @@ async def test_an_upload_is_rendered_stored_and_answered(bench: Bench, upload: U
     answer = await bench.handle(upload, 7)
     assert isinstance(answer, Ready)
     assert (answer.version, answer.answers, answer.image_version) == (version(7), "image.uploaded", version(7))
-    assert answer.request == request_of(upload, version(7))
+    assert answer.request == LoggedRenderCommand(upload, version(7)).request
     current = answer.current
     assert (current.thumbhash, current.dominant_color, current.notes) == ("thumb", "#102030", ("a note",))
     assert [variant.name for variant in current.variants] == ["full", "large", "medium", "small"]
@@ -125,7 +124,7 @@ async def test_an_upload_is_rendered_stored_and_answered(bench: Bench, upload: U
         assert variant.sha256 == hashlib.sha256(stored.data).hexdigest()
         assert variant.size == len(stored.data)
         assert variant.url == f"{records.BASE}/media/{variant.path}"
-    assert manifest_key(upload.image_id, upload.revision, render_name(upload, version(7))) in bench.store.objects
+    assert manifest_key(upload.image_id, upload.revision, upload.ladder.digest) in bench.store.objects
 
 
 async def test_a_command_delivered_twice_is_rendered_once_and_answered_alike(bench: Bench, upload: Uploaded) -> None:
@@ -142,7 +141,7 @@ async def test_a_command_sent_twice_is_rendered_once_and_answered_for_its_own_ve
     assert isinstance(second, Ready)
     assert bench.rendered == 1
     assert (second.version, second.image_version) == (version(9), version(9))
-    assert second.request == request_of(upload, version(9))
+    assert second.request == LoggedRenderCommand(upload, version(9)).request
     assert second.current == first.current, "what is served did not change"
 
 
@@ -222,8 +221,8 @@ async def test_an_original_that_was_swept_behind_another_worker_is_not_lost(benc
     async def overtaken(key: str) -> bytes:
         if key == upload.original.path:
             bench.store.get = get  # type: ignore[method-assign]
-            await other.handle(upload, version(0))
-            await other.handle(newer, version(1))
+            await other.handle(versioned(upload, version(0)))
+            await other.handle(versioned(newer, version(1)))
             await bench.store.delete([upload.original.path])
         return await get(key)
 
@@ -281,7 +280,7 @@ async def test_who_loses_the_race_for_the_manifest_answers_with_the_winners(benc
     other = Bench()
     await other.put_original(upload)
     winner = await other.handle(upload, 0)
-    key = manifest_key(upload.image_id, upload.revision, render_name(upload, version(0)))
+    key = manifest_key(upload.image_id, upload.revision, upload.ladder.digest)
 
     def refuse_after_the_other_won() -> None:
         bench.store.objects[key] = other.store.objects[key]
@@ -293,7 +292,7 @@ async def test_who_loses_the_race_for_the_manifest_answers_with_the_winners(benc
 
 async def test_what_is_stored_is_recorded_where_another_encoding_was_first(bench: Bench, upload: Uploaded) -> None:
     stored = images.encode(images.solid((1, 2, 3), size=(21, 13)), "WEBP")
-    path = variant_key(upload.image_id, upload.revision, render_name(upload, version(0)), "small")
+    path = variant_key(upload.image_id, upload.revision, upload.ladder.digest, "small")
     await bench.store.put(path, stored, WEBP)
     answer = await bench.handle(upload, 0)
     assert isinstance(answer, Ready)
@@ -304,7 +303,7 @@ async def test_what_is_stored_is_recorded_where_another_encoding_was_first(bench
 
 async def test_the_fence_has_no_answer_and_no_effect(bench: Bench, upload: Uploaded) -> None:
     before = dict(bench.store.objects)
-    assert await bench.handler.handle(OwnerCleared(owner=upload.owner), version(3)) is None
+    assert await bench.handler.handle(versioned(OwnerCleared(owner=upload.owner), version(3))) is None
     assert bench.events.events == []
     assert bench.store.objects == before
 
@@ -319,7 +318,7 @@ async def test_an_unpublished_answer_is_published_at_the_next_try_without_render
 
     monkeypatch.setattr(MemoryEventLog, "publish", no_ack)
     with pytest.raises(UnknownOutcome):
-        await bench.handler.handle(upload, version(0))
+        await bench.handler.handle(versioned(upload, version(0)))
     monkeypatch.setattr(MemoryEventLog, "publish", publish)
     assert isinstance(await bench.handle(upload, 0), Ready)
     assert bench.rendered == 1
@@ -337,7 +336,7 @@ async def test_an_outage_while_variants_are_written_is_no_answer(
 
     monkeypatch.setattr(MemoryStore, "put", away)
     with pytest.raises(Unavailable):
-        await bench.handler.handle(upload, version(0))
+        await bench.handler.handle(versioned(upload, version(0)))
     assert bench.events.events == []
     assert not [key for key in bench.keys(upload.image_id) if key.endswith("manifest.json")]
 
@@ -346,11 +345,11 @@ async def test_a_manifest_nobody_can_read_is_a_surprise_not_an_answer(bench: Ben
     key = f"{revision_prefix(upload.image_id, upload.revision)}{'0' * 16}/manifest.json"
     await bench.store.put(key, b"{}", "application/json")
     with pytest.raises(PoisonRecord):
-        await bench.handler.handle(upload, version(0))
+        await bench.handler.handle(versioned(upload, version(0)))
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[" * 10_000, b'{"version":[]}', b'{"version":1e999}'])
 async def test_nor_is_a_tombstone_nobody_can_read(bench: Bench, upload: Uploaded, data: bytes) -> None:
     await bench.store.put(tombstone_key(upload.image_id), data, "application/json")
     with pytest.raises(PoisonRecord, match="is not a tombstone"):
-        await bench.handler.handle(upload, version(0))
+        await bench.handler.handle(versioned(upload, version(0)))

@@ -14,6 +14,7 @@ from shared.contract.encoding import encode
 from shared.contract.events import Command, Event
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder
+from shared.contract.logged_command import LoggedCommand
 from shared.observability.metrics import Service
 from tests.support import records
 from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, MemoryStore
@@ -42,12 +43,12 @@ class Answering(Handler):
         super().__init__(MemoryStore(), _no_render, MemoryEventLog(), records.BASE)
         self.renders = renders
 
-    async def handle(self, command: Command, version: int) -> Event | None:
+    async def handle(self, logged: LoggedCommand) -> Event | None:
         if self.renders:
             with stage("render"):
                 """As the pool would."""
         upload = records.uploaded()
-        return records.ready(upload.image_id, upload.revision, version)
+        return records.ready(upload.image_id, upload.revision, logged.version)
 
 
 async def _no_render(owner: Owner, data: bytes, ladder: Ladder) -> Rendering:

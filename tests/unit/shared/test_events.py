@@ -14,14 +14,9 @@ from shared.contract.events import (
     Manifest,
     Ready,
     event_key,
-    image_version,
-    render_name,
-    request_of,
-    revision_version,
 )
-from shared.contract.headers import MAX_VERSION, VERSION_HEADER, cloud_event_headers, record_version
+from shared.contract.headers import cloud_event_headers
 from shared.contract.keys import command_version, new_id
-from shared.contract.ladder import Ladder
 from shared.errors import PoisonRecord
 from tests.support import records
 
@@ -122,50 +117,6 @@ def test_versions_are_decimal_strings_on_the_wire() -> None:
 
 def test_removed_names_no_file() -> None:
     assert b"file_name" not in encode(records.removed(new_id(), 4))
-
-
-class TestRecordVersion:
-    header = ((VERSION_HEADER, b"4503599627370510"),)
-
-    def test_is_that_of_the_offset(self) -> None:
-        assert record_version(records.uploaded(), 2, 21, []) == (2 << 52) | 42
-
-    def test_of_a_redriven_record_is_its_first(self) -> None:
-        assert record_version(records.uploaded(), 1, 900, list(self.header)) == 4503599627370510
-
-    @pytest.mark.parametrize("command", [records.deleted(new_id()), records.cleared()])
-    def test_of_a_redriven_delete_or_fence_is_new(self, command: Command) -> None:
-        assert record_version(command, 1, 900, list(self.header)) == command_version(1, 900)
-
-    def test_header_without_a_value_is_absent(self) -> None:
-        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, None)]) == command_version(1, 900)
-        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, None), *self.header]) == 4503599627370510
-
-    def test_highest_version_is_what_cassandra_takes(self) -> None:
-        assert record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, b"%d" % MAX_VERSION)]) == 2**63 - 1
-
-    @pytest.mark.parametrize(
-        "value", [b"", b"-1", b"12x", "\u0661\u0662".encode(), b"%d" % 2**63, b"9" * 5000, b"12\n"]
-    )
-    def test_header_that_is_no_version_is_poison(self, value: bytes) -> None:
-        with pytest.raises(PoisonRecord):
-            record_version(records.uploaded(), 1, 900, [(VERSION_HEADER, value)])
-
-
-def test_versions_that_a_command_introduces() -> None:
-    image, revision = new_id(), new_id()
-    upload = records.uploaded(image, revision)
-    replacement = records.replaced(image, 10, revision)
-    again = records.reprocess(image, 10, revision, 14)
-    assert [image_version(command, 20) for command in (upload, replacement, again)] == [20, 10, 10]
-    assert [revision_version(command, 20) for command in (upload, replacement, again)] == [20, 20, 14]
-    assert request_of(again, 20).revision_version == 14
-
-
-def test_render_of_a_reprocess_has_its_own_folder() -> None:
-    image, revision, ladder = new_id(), new_id(), Ladder()
-    assert render_name(records.uploaded(image, revision), 20) == ladder.digest
-    assert render_name(records.reprocess(image, 10, revision, 14, ladder=ladder), 20) == f"{ladder.digest}-20"
 
 
 def test_answers_to_one_command_have_one_key_and_one_id_each() -> None:

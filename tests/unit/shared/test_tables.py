@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.contract.events import Answer, Command, Event, RenderCommand, Superseded, SupersededBy, request_of
+from shared.contract.events import Answer, Command, Event, RenderCommand, Superseded, SupersededBy
 from shared.contract.keys import shard_of
+from shared.contract.logged_command import LoggedRenderCommand, versioned
 from shared.read_model.tables import (
     BY_DAY,
     BY_OWNER,
@@ -61,17 +62,18 @@ def day_at(version: int) -> Write:
     [(records.uploaded(IMAGE, REVISION), 10), (records.replaced(IMAGE, 6, REVISION), 6)],
 )
 def test_upload_and_replacement_write_the_request_everywhere(command: RenderCommand, image_version: int) -> None:
-    expected = expected_inserts(10, image_version, request=request_of(command, 10))
-    assert command_writes(command, 10, SHARDS) == [day_at(10), *expected]
+    logged = LoggedRenderCommand(command, 10)
+    expected = expected_inserts(10, image_version, request=logged.request)
+    assert command_writes(logged, SHARDS) == [day_at(10), *expected]
 
 
 def test_delete_removes_the_row_everywhere() -> None:
-    assert command_writes(records.deleted(IMAGE), 10, SHARDS) == expected_deletes(10)
+    assert command_writes(versioned(records.deleted(IMAGE), 10), SHARDS) == expected_deletes(10)
 
 
 @pytest.mark.parametrize("command", [records.reprocess(IMAGE, 2, REVISION, 2), records.cleared(4)])
 def test_reprocess_and_fence_write_nothing_themselves(command: Command) -> None:
-    assert command_writes(command, 10, SHARDS) == []
+    assert command_writes(versioned(command, 10), SHARDS) == []
 
 
 def test_ready_writes_request_at_the_command_and_the_rest_after_it() -> None:
@@ -124,8 +126,8 @@ def test_removed_deletes_at_the_version_it_names() -> None:
 @pytest.mark.parametrize(
     "writes",
     [
-        command_writes(records.uploaded(IMAGE, REVISION), 10, SHARDS),
-        command_writes(records.deleted(IMAGE), 10, SHARDS),
+        command_writes(versioned(records.uploaded(IMAGE, REVISION), 10), SHARDS),
+        command_writes(versioned(records.deleted(IMAGE), 10), SHARDS),
         *(
             event_writes(event, SHARDS)
             for event in (
@@ -149,6 +151,6 @@ def test_rows_are_the_same_from_either_topic() -> None:
     """So that a rebuild from the events alone has the request."""
     command = records.uploaded(IMAGE, REVISION)
     event: Event = records.ready(IMAGE, REVISION, 10)
-    from_command = [write for write in command_writes(command, 10, SHARDS) if write.table != DAYS]
+    from_command = [write for write in command_writes(versioned(command, 10), SHARDS) if write.table != DAYS]
     assert all(write in event_writes(event, SHARDS) for write in from_command)
     assert event.owner == OWNER

@@ -10,6 +10,7 @@ from ops.bucket.listing import sort_objects
 from ops.checks.differences import check_objects
 from ops.log.fold import Fold
 from shared.contract.keys import image_prefix, manifest_key, new_id, original_key, variant_key
+from shared.contract.logged_command import versioned
 from shared.ports import ObjectInfo
 from tests.faults import checker
 from tests.faults.checker import check, served
@@ -136,15 +137,15 @@ def test_young_objects_of_a_deleted_image_are_damage() -> None:
         variant_key(image_id, revision, "d", "full"),
         manifest_key(image_id, revision, "d"),
     ]
-    fold.add_command(upload, 2)
-    fold.add_command(deleted(image_id), 4)
+    fold.add_command(versioned(upload, 2))
+    fold.add_command(versioned(deleted(image_id), 4))
     assert sorted(unexplained_keys(fold, image_id, keys)) == sorted(keys)
 
 
 def test_only_an_original_may_be_unknown_to_the_log() -> None:
     fold, gone, unsent, late = Fold(1), uploaded(), new_id(), new_id()
-    fold.add_command(gone, 2)
-    fold.add_command(deleted(gone.image_id), 4)
+    fold.add_command(versioned(gone, 2))
+    fold.add_command(versioned(deleted(gone.image_id), 4))
     for image_id in (gone.image_id, unsent):
         assert unexplained_keys(fold, image_id, [original_key(image_id, late, "image/png")]) == []
         rendered = variant_key(image_id, late, "d", "full")
