@@ -29,7 +29,7 @@ from shared.read_model.documents import media_url
 from shared.read_model.tables import command_writes, event_writes
 from shared.s3.store import S3Store
 from shared.settings import Settings
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 
 AT_ONCE = 50
 OWNERS = 500

@@ -23,7 +23,7 @@ from ops.terminal.output import Output
 from processor.handler import Handler
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 from tests.support.synthetic import deployment
 
 

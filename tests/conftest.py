@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from shared.settings import Settings
-from tests.support.engines.stack import Stack, fetch_engines, isolated, running_stack
+from tests.support.engines.stack import Stack, fetch_engines, running_stack
+from tests.support.isolation import isolated
 from tests.support.otlp_collector import Collector, running_collector
 
 NEEDS_SERVICES = pytest.StashKey[bool]()

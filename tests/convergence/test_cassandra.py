@@ -20,7 +20,7 @@ from shared.read_model.tables import Write
 from shared.settings import Settings
 from tests.convergence.histories import DAY, History, history
 from tests.convergence.views import SHARDS, compacted, fold, image_id, shuffled, view, writes_of
-from tests.support.engines.stack import PATIENT, isolated
+from tests.support.isolation import PATIENT, isolated
 from tests.support.records import id_at
 
 

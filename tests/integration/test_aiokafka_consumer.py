@@ -15,7 +15,7 @@ from indexer.consumer import REBALANCE_TIMEOUT_MS, kafka_consumer
 from shared.contract.keys import new_id
 from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 from tests.support.processes.indexer import publisher
 from tests.support.waiting import within
 

@@ -11,7 +11,8 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic
-from tests.support.engines.stack import Stack, isolated
+from tests.support.engines.stack import Stack
+from tests.support.isolation import isolated
 from tests.support.processes.halt import stopped
 
 REQUEST_SECONDS = 1.0

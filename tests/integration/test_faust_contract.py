@@ -36,7 +36,7 @@ from shared.kafka.topics import require_topics
 from shared.observability.tracing import TRACEPARENT
 from shared.settings import Settings, Topic
 from tests.support import records
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, MemoryStore
 from tests.support.processes.processor import committed
 from tests.support.records import POISON

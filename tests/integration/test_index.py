@@ -24,7 +24,7 @@ from shared.read_model.documents import status
 from shared.read_model.tables import IMAGES, Insert, Outcome, Write, command_writes, event_writes
 from shared.settings import Settings
 from tests.support import records
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 from tests.support.memory.ports import MemoryIndex
 
 SHARDS = 4

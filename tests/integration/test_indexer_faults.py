@@ -24,7 +24,8 @@ from shared.read_model.tables import command_writes
 from shared.settings import Settings, Topic
 from tests.support import records
 from tests.support.api import Api
-from tests.support.engines.stack import Stack, isolated
+from tests.support.engines.stack import Stack
+from tests.support.isolation import isolated
 from tests.support.processes.indexer import IndexerProcess, Publisher, positions, publisher, until, wait_committed
 from tests.support.processes.processor import read_records
 

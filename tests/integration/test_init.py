@@ -9,7 +9,8 @@ from shared.errors import ConfigurationError
 from shared.kafka.topics import plan_topics
 from shared.s3.store import s3_client
 from shared.settings import Settings
-from tests.support.engines.stack import Stack, isolated
+from tests.support.engines.stack import Stack
+from tests.support.isolation import isolated
 
 
 async def test_it_makes_everything_once(engines: Settings) -> None:

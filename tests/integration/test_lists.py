@@ -20,7 +20,8 @@ from shared.contract.logged_command import versioned
 from shared.read_model.tables import Write, command_writes
 from shared.settings import Settings
 from tests.support.api import PNG, Api
-from tests.support.engines.stack import PATIENT, Stack, isolated
+from tests.support.engines.stack import Stack
+from tests.support.isolation import PATIENT, isolated
 from tests.support.records import deleted, id_at, uploaded
 
 SHARDS = 4

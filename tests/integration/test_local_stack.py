@@ -21,7 +21,8 @@ from deploy.local.state import PartPhase, Root
 from deploy.local.supervision import process
 from shared.s3.store import s3_client
 from shared.settings import Settings, Topic
-from tests.support.engines.stack import Stack, isolated, unique_names
+from tests.support.engines.stack import Stack
+from tests.support.isolation import isolated, unique_names
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow

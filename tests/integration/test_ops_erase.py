@@ -18,7 +18,8 @@ from shared.kafka.producer import client_options
 from shared.read_model.tables import command_writes
 from shared.settings import Settings, Topic
 from tests.support.api import Api
-from tests.support.engines.stack import Stack, isolated_deployment
+from tests.support.engines.stack import Stack
+from tests.support.isolation import isolated_deployment
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
 from tests.support.records import uploaded
 from tests.support.synthetic import Deployment, deployment

@@ -12,7 +12,7 @@ from ops.terminal.output import Output
 from shared.contract.keys import Owner, image_prefix, new_id, original_key, revision_prefix
 from shared.s3.store import S3Store
 from shared.settings import Settings
-from tests.support.engines.stack import isolated_deployment
+from tests.support.isolation import isolated_deployment
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
 from tests.support.synthetic import Deployment, deployment
 

@@ -19,7 +19,7 @@ from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters, KafkaEventLo
 from shared.ports import Appended
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
 from tests.support.records import POISON, deleted, failed, uploaded
 

@@ -13,7 +13,7 @@ from shared.contract.keys import Owner, new_id
 from shared.read_model.documents import document, status
 from shared.read_model.tables import IMAGES, Insert, Outcome
 from shared.settings import Settings
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
 from tests.support.synthetic import Deployment, deployment
 

@@ -11,7 +11,7 @@ from shared.contract.events import Failed, Ready, Reprocess
 from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
 from shared.read_model.documents import document, status
 from shared.settings import Settings, Topic
-from tests.support.engines.stack import isolated_deployment
+from tests.support.isolation import isolated_deployment
 from tests.support.processes.imagepipe import imagepipe_json
 from tests.support.synthetic import Deployment, deployment
 

@@ -9,7 +9,7 @@ from shared.cassandra.session import connect
 from shared.contract.events import OwnerCleared
 from shared.contract.keys import Owner
 from shared.settings import Settings
-from tests.support.engines.stack import isolated, isolated_deployment
+from tests.support.isolation import isolated, isolated_deployment
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
 from tests.support.synthetic import deployment
 

@@ -27,7 +27,7 @@ from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaDeadLetters
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
 from shared.settings import Settings, Topic
-from tests.support.engines.stack import isolated_deployment
+from tests.support.isolation import isolated_deployment
 from tests.support.memory.ports import MemoryEventLog
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
 from tests.support.synthetic import Deployment, deployment, render

@@ -13,7 +13,7 @@ from shared.contract.keys import Owner
 from shared.s3.store import S3Store
 from shared.settings import Settings
 from tests.support import images
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 from tests.support.processes.processor import (
     ProcessorProcess,
     append,

@@ -18,7 +18,8 @@ from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters, KafkaEventLo
 from shared.ports import Appended
 from shared.settings import Settings, Topic
 from tests.support import records
-from tests.support.engines.stack import Stack, isolated
+from tests.support.engines.stack import Stack
+from tests.support.isolation import isolated
 from tests.support.processes.halt import stopped
 from tests.support.processes.processor import read_records
 from tests.support.waiting import Stopwatch, within

@@ -27,8 +27,8 @@ from shared.s3.bucket import apply_bucket
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 from tests.support.engines.secure import Secured, secured_engines
-from tests.support.engines.stack import in_own_loop
 from tests.support.images import encode, photo
+from tests.support.isolation import in_own_loop
 from tests.support.waiting import wait_for, within
 
 pytestmark = pytest.mark.slow

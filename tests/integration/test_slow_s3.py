@@ -14,7 +14,8 @@ from shared.errors import Unavailable
 from shared.s3.store import S3Store
 from shared.settings import Settings
 from tests.support.api import JPEG, Api, form, own_gateway
-from tests.support.engines.stack import Stack, isolated
+from tests.support.engines.stack import Stack
+from tests.support.isolation import isolated
 from tests.support.processes.tcp_proxy import Proxy, proxy_to
 from tests.support.waiting import Stopwatch
 

@@ -17,7 +17,7 @@ from shared.ports import ObjectRange, ObjectStore
 from shared.s3.bucket import apply_bucket
 from shared.s3.store import S3Store, s3_client
 from shared.settings import Settings
-from tests.support.engines.stack import isolated
+from tests.support.isolation import isolated
 from tests.support.memory.ports import MemoryStore
 
 DATA = bytes(range(256)) * 2000

@@ -11,7 +11,7 @@ from shared.errors import ConfigurationError
 from shared.kafka.producer import client_options
 from shared.kafka.topics import apply_topics, plan_topics, topic_specs
 from shared.settings import Settings, Topic
-from tests.support.engines.stack import isolated, unique_names
+from tests.support.isolation import isolated, unique_names
 
 DAY_MS = 24 * 3600 * 1000
 

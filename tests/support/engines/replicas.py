@@ -8,7 +8,7 @@ from cassandra.policies import WhiteListRoundRobinPolicy
 
 from shared.kafka.topics import topic_specs
 from shared.settings import Settings
-from tests.support.engines.stack import in_own_loop
+from tests.support.isolation import in_own_loop
 from tests.support.waiting import wait_for
 
 PATIENCE = 180.0

@@ -29,7 +29,7 @@ from shared.kafka.topics import apply_topics
 from shared.s3.store import s3_client
 from shared.settings import Settings
 from tests.support.engines.certificates import Authority
-from tests.support.engines.stack import in_own_loop
+from tests.support.isolation import in_own_loop
 from tests.support.waiting import wait_for
 
 USER = "imagepipe"

@@ -4,25 +4,20 @@ Endpoints given in the environment win; else, where a Docker engine answers, con
 engines (a cluster's always). Whichever it is, the supervisor of `imagepipe up` provisions them and runs the services.
 """
 
-import asyncio
 import os
-import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
-from cassandra.cluster import Cluster
 from dotenv import dotenv_values
 from pydantic import SecretStr
 from rich.console import Console
@@ -36,16 +31,11 @@ from deploy.local.supervision import process
 from deploy.local.supervision.process import CHILD
 from deploy.local.topology import kind_of, members
 from ops.stack.background import follow_until_ready
-from shared.cassandra.schema import apply_schema
-from shared.kafka.topics import apply_topics, topic_specs
-from shared.s3.bucket import apply_bucket
-from shared.s3.store import s3_client
 from shared.settings import Settings
 from tests.support.engines.containers import docker_answers, engine_containers
+from tests.support.isolation import unique_names
 from tests.support.waiting import wait_for
 
-PATIENT = timedelta(seconds=30)
-"""For queries of tests that are not about time: a machine that others use too may stand still for seconds."""
 PREFIX = "imagepipe-test-"
 ABANDONED = timedelta(minutes=15)
 """Since a root without supervisor was last written to: a start may have to build an engine first."""
@@ -217,78 +207,3 @@ def stack_at(root: Root, state: State) -> Stack:
             update={"s3_access_key_id": own.s3_root_key, "s3_secret_access_key": SecretStr(own.s3_root_secret)}
         )
     return Stack(root, settings, admin)
-
-
-def unique_names() -> dict[str, str]:
-    """Names for a run on engines that somebody else may use too."""
-    run = secrets.token_hex(4)
-    return {"TOPIC_PREFIX": f"t{run}.", "CASSANDRA_KEYSPACE": f"t{run}", "S3_BUCKET": f"imagepipe-t{run}"}
-
-
-@contextmanager
-def isolated(
-    admin: Settings, *, topics: bool = False, keyspace: bool = False, bucket: bool = False, **changes: Any
-) -> Iterator[Settings]:
-    """Settings with an own topic prefix, keyspace or bucket, made now and removed at the end.
-
-    `changes` are further fields of the settings, for example `topic_partitions=4`.
-    """
-    names = {name.lower(): value for name, value in unique_names().items()}
-    settings = admin.model_copy(update=names | changes)
-    try:
-        if topics:
-            in_own_loop(lambda: apply_topics(settings))
-        if keyspace:
-            apply_schema(settings)
-        if bucket:
-            apply_bucket(settings)
-        yield settings
-    finally:
-        if topics:
-            in_own_loop(lambda: _drop_topics(settings))
-        if keyspace:
-            _drop_keyspace(settings)
-        if bucket:
-            _drop_bucket(settings)
-
-
-def isolated_deployment(admin: Settings, **changes: Any) -> AbstractContextManager[Settings]:
-    """Settings of a deployment without services, as `isolated` makes them, with patience."""
-    return isolated(admin, topics=True, keyspace=True, bucket=True, cassandra_timeout=PATIENT, **changes)
-
-
-def in_own_loop(make: Callable[[], Any]) -> Any:
-    """Run a coroutine to its end from code that may itself be called inside a running loop."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(make())).result()
-
-
-async def _drop_topics(settings: Settings) -> None:
-    from aiokafka.admin import AIOKafkaAdminClient
-
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    try:
-        await admin.start()
-        await admin.delete_topics([spec.name for spec in topic_specs(settings)])
-    finally:
-        await admin.close()
-
-
-def _drop_keyspace(settings: Settings) -> None:
-    cluster = Cluster(list(settings.cassandra_contact_points), port=settings.cassandra_port)
-    try:
-        cluster.connect().execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}", timeout=30)
-    finally:
-        cluster.shutdown()
-
-
-def _drop_bucket(settings: Settings) -> None:
-    client = s3_client(settings)
-    try:
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket):
-            if found := page.get("Contents"):
-                keys = [entry["Key"] for entry in found]
-                client.delete_objects(Bucket=settings.s3_bucket, Delete={"Objects": [{"Key": key} for key in keys]})
-        client.delete_bucket(Bucket=settings.s3_bucket)
-    finally:
-        client.close()

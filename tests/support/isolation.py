@@ -1,0 +1,94 @@
+"""Topics, a keyspace and a bucket for one test or benchmark on running engines, removed at its end."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from cassandra.cluster import Cluster
+
+from shared.cassandra.schema import apply_schema
+from shared.kafka.topics import apply_topics, topic_specs
+from shared.s3.bucket import apply_bucket
+from shared.s3.store import s3_client
+from shared.settings import Settings
+
+PATIENT = timedelta(seconds=30)
+"""Time-out of Cassandra's queries in tests that are not about time: a shared machine may stand still for seconds."""
+
+
+def unique_names() -> dict[str, str]:
+    """Names that no other run on the same engines uses."""
+    run = secrets.token_hex(4)
+    return {"TOPIC_PREFIX": f"t{run}.", "CASSANDRA_KEYSPACE": f"t{run}", "S3_BUCKET": f"imagepipe-t{run}"}
+
+
+@contextmanager
+def isolated(
+    admin: Settings, *, topics: bool = False, keyspace: bool = False, bucket: bool = False, **changes: Any
+) -> Iterator[Settings]:
+    """Settings with a topic prefix, a keyspace or a bucket of their own, made now and removed at the end.
+
+    `changes` are further fields of the settings, for example `topic_partitions=4`.
+    """
+    names = {name.lower(): value for name, value in unique_names().items()}
+    settings = admin.model_copy(update=names | changes)
+    try:
+        if topics:
+            in_own_loop(lambda: apply_topics(settings))
+        if keyspace:
+            apply_schema(settings)
+        if bucket:
+            apply_bucket(settings)
+        yield settings
+    finally:
+        if topics:
+            in_own_loop(lambda: _drop_topics(settings))
+        if keyspace:
+            _drop_keyspace(settings)
+        if bucket:
+            _drop_bucket(settings)
+
+
+def isolated_deployment(admin: Settings, **changes: Any) -> AbstractContextManager[Settings]:
+    """Settings of a deployment without services, as `isolated` makes them, with a long time-out for Cassandra."""
+    return isolated(admin, topics=True, keyspace=True, bucket=True, cassandra_timeout=PATIENT, **changes)
+
+
+def in_own_loop(make: Callable[[], Any]) -> Any:
+    """Run a coroutine to its end; the calling code may itself run inside an event loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(make())).result()
+
+
+async def _drop_topics(settings: Settings) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    try:
+        await admin.start()
+        await admin.delete_topics([spec.name for spec in topic_specs(settings)])
+    finally:
+        await admin.close()
+
+
+def _drop_keyspace(settings: Settings) -> None:
+    cluster = Cluster(list(settings.cassandra_contact_points), port=settings.cassandra_port)
+    try:
+        cluster.connect().execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}", timeout=30)
+    finally:
+        cluster.shutdown()
+
+
+def _drop_bucket(settings: Settings) -> None:
+    client = s3_client(settings)
+    try:
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket):
+            if found := page.get("Contents"):
+                keys = [entry["Key"] for entry in found]
+                client.delete_objects(Bucket=settings.s3_bucket, Delete={"Objects": [{"Key": key} for key in keys]})
+        client.delete_bucket(Bucket=settings.s3_bucket)
+    finally:
+        client.close()
