@@ -189,9 +189,9 @@ class Nemesis:
             wait_whole(self._stack.settings, RECOVERY_SECONDS)
 
     def _wait_answering(self, url: str) -> None:
-        def ready() -> bool | None:
+        def ready() -> bool:
             with suppress(httpx.TransportError):
-                return self._probes.get(url).status_code == 200 or None
-            return None
+                return self._probes.get(url).status_code == 200
+            return False
 
         wait_for(ready, RECOVERY_SECONDS, f"{url} says ready")

@@ -16,7 +16,7 @@ from shared.contract.keys import new_id
 from shared.kafka.producer import client_options
 from shared.settings import Settings, Topic
 from tests.support.isolation import isolated
-from tests.support.processes.indexer import publisher
+from tests.support.log import publisher
 from tests.support.waiting import within
 
 RECORDS = 10

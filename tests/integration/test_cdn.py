@@ -1,24 +1,18 @@
 """The nginx that stands in for a CDN, in front of a gateway of its own whose media lives for two seconds."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from dotenv import dotenv_values
 
-from deploy.local import ports
-from deploy.local.supervision.process import CHILD
 from tests.support.engines.stack import Stack
 from tests.support.images import encode, photo
+from tests.support.processes.gateway import GatewayProcess, own_gateway
 from tests.support.processes.nginx import running_nginx
 from tests.support.waiting import wait_for
 
@@ -30,39 +24,12 @@ UNSIGNED = {"X-Amz-Content-Sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
 
 
 @dataclass
-class Gateway:
-    """The gateway behind the CDN; the stack's own goes on serving when this one is away."""
-
-    env: dict[str, str]
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "gateway"]
-        self.process = subprocess.Popen(argv, env=self.env)
-        wait_for(lambda: True if self._listens() else None, 60, "the gateway behind the CDN answers")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait(20)
-            self.process = None
-
-    def _listens(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return httpx.get(f"http://127.0.0.1:{self.port}/images?limit=1", trust_env=False, timeout=10).is_success
-
-
-@dataclass
 class Cdn:
-    """A client of the CDN, one of the API, and the origin between."""
+    """A client of the CDN, one of the API, and the gateway behind the CDN: a second one, so that it may be stopped."""
 
     media: httpx.Client
     api: httpx.Client
-    origin: Gateway
+    origin: GatewayProcess
 
     def upload(self, size: int) -> dict[str, Any]:
         files = {"image": ("photo.jpg", encode(photo(size, 100), "JPEG"), "image/jpeg")}
@@ -87,22 +54,14 @@ class Cdn:
 @pytest.fixture(scope="module")
 def cdn(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cdn]:
     root = tmp_path_factory.mktemp("cdn")
-    port, internal = ports.choose(()), ports.choose(())
-    values = {name: value or "" for name, value in dotenv_values(stack.root.env_file).items()}
-    own = {
-        "GATEWAY_PORT": str(port), "GATEWAY_INTERNAL_PORT": str(internal), "MEDIA_MAX_AGE": f"PT{LIFETIME}S",
-    }  # fmt: skip
-    origin = Gateway({**os.environ, **values, **own}, port)
-    origin.start()
-    try:
-        with (
-            running_nginx(root, f"127.0.0.1:{port}") as base_url,
-            httpx.Client(base_url=base_url, trust_env=False, timeout=30) as media,
-            httpx.Client(base_url=stack.base_url, trust_env=False, timeout=60) as api,
-        ):
-            yield Cdn(media, api, origin)
-    finally:
-        origin.stop()
+    with (
+        own_gateway(stack.settings, root / "gateway.log", media_max_age=timedelta(seconds=LIFETIME)) as origin,
+        running_nginx(root, urlsplit(origin.base_url).netloc) as base_url,
+        httpx.Client(base_url=base_url, trust_env=False, timeout=30) as media,
+        httpx.Client(base_url=stack.base_url, trust_env=False, timeout=60) as api,
+    ):
+        origin.wait_connected()
+        yield Cdn(media, api, origin)
 
 
 @pytest.fixture(scope="module")
@@ -190,14 +149,14 @@ def test_a_deleted_image_fades(cdn: Cdn) -> None:
     assert cdn.get(url).status_code == 200
     assert cdn.api.delete(f"/images/{image['image_id']}").is_success
 
-    assert wait_for(lambda: cdn.get(url).status_code == 404 or None, LIFETIME + 15, "the CDN forgets a deleted image")
+    assert wait_for(lambda: cdn.get(url).status_code == 404, LIFETIME + 15, "the CDN forgets a deleted image")
 
 
 def test_what_is_cached_is_served_while_the_origin_is_away(cdn: Cdn, image: dict[str, Any]) -> None:
     cached, other = image["variants"][3]["url"], image["original"]["url"]
     content = cdn.get(cached).content
     time.sleep(LIFETIME + EXPIRY_GRAIN)
-    cdn.origin.stop()
+    cdn.origin.end()
     try:
         stale = [cdn.get(cached) for _ in range(3)]
         assert [each.status_code for each in stale] == [200] * 3
@@ -206,7 +165,7 @@ def test_what_is_cached_is_served_while_the_origin_is_away(cdn: Cdn, image: dict
         assert cdn.get(other).status_code in (502, 504)
     finally:
         cdn.origin.start()
-    assert wait_for(lambda: cdn.get(other).status_code == 200 or None, 20, "the origin is asked again")
+    assert wait_for(lambda: cdn.get(other).status_code == 200, 20, "the origin is asked again")
 
 
 @pytest.mark.parametrize("path", ["/", "/images", "/images?limit=1", "/metrics", "/readyz", "/media/../images"])

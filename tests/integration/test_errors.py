@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.support.api import JPEG, PNG, Api, GatewayProcess, eventually, form, free_port, own_gateway
+from tests.support.api import JPEG, PNG, Api, form
 from tests.support.engines.stack import Stack
-from tests.support.waiting import Stopwatch
+from tests.support.ports import free_port
+from tests.support.processes.gateway import GatewayProcess, own_gateway
+from tests.support.waiting import Stopwatch, wait_for
 
 FORM_TYPE = b"multipart/form-data; boundary=x"
 PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
@@ -212,7 +214,7 @@ def test_every_request_is_one_json_line(gateway: GatewayProcess, api: Api) -> No
         return [line for line in lines if line["event"] == "request"]
 
     # The lines of what the request did come first.
-    eventually(lambda: bool(written()), "the line is written")
+    wait_for(written, 60, "the line is written")
     [line] = written()
     assert (line["status"], line["owner"], line["image_id"]) == (202, "user:log", answer.json()["image_id"])
     assert line["bytes_in"] > len(PNG)
@@ -236,7 +238,7 @@ def test_a_gateway_starts_without_an_engine_and_says_which(
         for name, value in changes.items()
     }
     with own_gateway(stack.settings, tmp_path / "log", **filled) as gateway, Api(gateway.base_url) as client:
-        checks = gateway.readiness()["checks"]
+        checks = gateway.checks()
         answer = client.post("/images?user_id=away", files=form(("a.jpg", JPEG)))
         listed = client.get("/images?user_id=away")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import faust
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.types import StreamT
@@ -21,7 +21,7 @@ from mode.supervisors import CrashingSupervisor, SupervisorStrategy
 
 from processor.consuming.agent import Agent
 from processor.consuming.delivery import Delivery
-from processor.consuming.faust_app import BUFFERED_RECORDS, CommandStream, make_app
+from processor.consuming.faust_app import BUFFERED_RECORDS, GROUP, CommandStream, make_app
 from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from shared.consuming.dead_letters import DeadLetterLimit
@@ -37,13 +37,15 @@ from shared.observability.tracing import TRACEPARENT
 from shared.settings import Settings, Topic
 from tests.support import records
 from tests.support.isolation import isolated
+from tests.support.log import committed
 from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, MemoryStore
-from tests.support.processes.processor import committed
 from tests.support.records import POISON
-from tests.support.waiting import within
+from tests.support.waiting import wait_for_async
 
 RECORDS = 20
 COMMIT_SECONDS = 0.3
+SECONDS = 20
+"""Limit of each wait."""
 
 Consume = Callable[[StreamT[Any]], Awaitable[None]]
 
@@ -72,7 +74,8 @@ async def produce(
 
 async def position(settings: Settings) -> int:
     """Committed position of the only partition; 0 without one."""
-    return (await committed(settings)).get(0, 0)
+    place = TopicPartition(settings.topic(Topic.COMMANDS), 0)
+    return (await committed(settings, settings.topic_prefix + GROUP)).get(place, 0)
 
 
 @asynccontextmanager
@@ -100,15 +103,6 @@ async def running(
             await asyncio.wait_for(app.stop(), 20)
 
 
-async def until(look: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    try:
-        async with within(seconds):
-            while not look():  # noqa: ASYNC110 - the library tells nobody
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"waited {seconds:g} s for: {what}") from None
-
-
 async def test_faust_acks_the_event_of_an_exception_that_leaves_the_agent(settings: Settings) -> None:
     await produce(settings, [b"%d" % number for number in range(RECORDS)])
     handled: list[bytes] = []
@@ -120,7 +114,7 @@ async def test_faust_acks_the_event_of_an_exception_that_leaves_the_agent(settin
             handled.append(value)
 
     async with running(settings, consume):
-        await until(lambda: b"19" in handled, "the last record")
+        await wait_for_async(lambda: b"19" in handled, SECONDS, "the last record")
     assert len(handled) == RECORDS - 1
     assert await position(settings) == RECORDS, "the record that was not handled counts as done"
 
@@ -136,8 +130,8 @@ async def test_a_crashing_supervisor_does_not_change_that(settings: Settings) ->
             raise RuntimeError("surprise")
 
     async with running(settings, consume, CrashingSupervisor) as app:
-        await until(lambda: bool(app.crashed), "the crash")
-        await until(lambda: bool(messages[0].acked), "the ack")
+        await wait_for_async(lambda: bool(app.crashed), SECONDS, "the crash")
+        await wait_for_async(lambda: bool(messages[0].acked), SECONDS, "the ack")
 
 
 async def test_faust_acks_what_it_cannot_decode_and_no_agent_sees_it(settings: Settings) -> None:
@@ -149,7 +143,7 @@ async def test_faust_acks_what_it_cannot_decode_and_no_agent_sees_it(settings: S
             seen.append(value)
 
     async with running(settings, consume, value_type=int, value_serializer="json"):
-        await until(lambda: 3 in seen, "the last record")
+        await wait_for_async(lambda: 3 in seen, SECONDS, "the last record")
     assert seen == [1, 3]
     assert await position(settings) == 3, "the record that nobody saw counts as done"
 
@@ -164,7 +158,7 @@ async def test_faust_acks_out_of_order_commit_over_an_unacked_record(settings: S
             held.append(event)
 
     async with running(settings, consume) as app:
-        await until(lambda: len(held) == 4, "all records")
+        await wait_for_async(lambda: len(held) == 4, SECONDS, "all records")
         held[0].ack()
         await app.consumer.commit()
         assert await position(settings) == 1
@@ -190,7 +184,7 @@ async def test_faust_with_several_actors_loses_the_order_of_a_key(settings: Sett
     app.agent(topic, name="test", concurrency=2)(consume)
     await app.start()
     try:
-        await until(lambda: len(ended) == RECORDS, "all records")
+        await wait_for_async(lambda: len(ended) == RECORDS, SECONDS, "all records")
     finally:
         await asyncio.wait_for(app.stop(), 20)
     assert ended != sorted(ended, key=int)
@@ -233,8 +227,8 @@ async def test_faust_never_comes_back_after_the_poll_interval(settings: Settings
             handled.append(value)
 
     async with running(settings, consume, poll_interval=timedelta(seconds=2)) as app:
-        await until(lambda: app.consumer_generation_id > 0 and not app.rebalancing, "membership")
-        await until(lambda: app.rebalancing, "the group to be left")
+        await wait_for_async(lambda: app.consumer_generation_id > 0 and not app.rebalancing, SECONDS, "membership")
+        await wait_for_async(lambda: app.rebalancing, SECONDS, "the group to be left")
         busy.set()
         await asyncio.sleep(5)
         assert app.rebalancing
@@ -324,11 +318,11 @@ async def test_ours_commits_nothing_above_a_record_that_is_not_settled(settings:
         ended.append(number)
 
     async with Ours(settings, handle) as ours:
-        await until(lambda: len(ended) == 5, "all but one")
+        await wait_for_async(lambda: len(ended) == 5, SECONDS, "all but one")
         await ours.agent.commit()
         assert await position(settings) == 2
         gate.set()
-        await until(lambda: len(ended) == 6, "the last")
+        await wait_for_async(lambda: len(ended) == 6, SECONDS, "the last")
         await ours.agent.commit()
         assert await position(settings) == 6
 
@@ -347,7 +341,9 @@ async def test_ours_dead_letters_what_it_cannot_read_or_handle_and_only_then_com
             raise RuntimeError("surprise")
 
     async with Ours(settings, handle) as ours:
-        await until(lambda: len(ours.dead_letters.records) == len(POISON) + 3, "all that cannot be handled")
+        await wait_for_async(
+            lambda: len(ours.dead_letters.records) == len(POISON) + 3, SECONDS, "all that cannot be handled"
+        )
         await ours.agent.commit()
     assert await position(settings) == len(POISON) + 5
     assert {value for _, value, _ in ours.dead_letters.records} == {*POISON, fences(2)[1], unversioned, b"{}"}
@@ -366,9 +362,9 @@ async def test_ours_leaves_what_it_could_not_finish_to_the_next_worker(settings:
         ended.append(number)
 
     async with Ours(settings, slow) as first:
-        await until(lambda: len(ended) >= 2, "the first records")
+        await wait_for_async(lambda: len(ended) >= 2, SECONDS, "the first records")
         async with Ours(settings, slow) as second:
-            await until(lambda: set(ended) == set(range(12)), "all records by one of the two", 40)
+            await wait_for_async(lambda: set(ended) == set(range(12)), 40, "all records by one of the two")
             await first.agent.commit()
             await second.agent.commit()
             assert not first.failures

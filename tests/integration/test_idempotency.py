@@ -18,8 +18,10 @@ from gateway.services.claims import CassandraClaimTable, Claim, ClaimRow, Claims
 from shared.cassandra.index import CassandraIndex
 from shared.s3.store import s3_client
 from shared.settings import Settings
-from tests.support.api import JPEG, PNG, Api, eventually, form, own_gateway
+from tests.support.api import JPEG, PNG, Api, form
 from tests.support.engines.stack import Stack
+from tests.support.processes.gateway import own_gateway
+from tests.support.waiting import wait_for
 
 
 def key() -> dict[str, str]:
@@ -98,7 +100,7 @@ def test_what_a_killed_gateway_had_begun_is_finished_under_the_same_ids(
     ):
         first.wait_connected("cassandra", "s3")
         lost = pool.submit(client.post, "/images", **request)
-        eventually(lambda: bool(stored_images(stack) - before), "the original is stored")
+        wait_for(lambda: stored_images(stack) - before, 60, "the original is stored")
         first.signal(signal.SIGKILL)
         assert isinstance(lost.exception(20), httpx.TransportError)
 

@@ -1,23 +1,21 @@
 """The indexer as a process on real engines: killed, ended, without its engines, fed with poison and with a fence."""
 
-import json
 import signal
-import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 
+from indexer.consumer import group_id
 from shared.cassandra.index import CassandraIndex
 from shared.contract.encoding import decode_command, encode
 from shared.contract.events import Deleted, Uploaded
 from shared.contract.headers import VERSION_HEADER
 from shared.contract.keys import Owner, new_id
 from shared.contract.logged_command import versioned
+from shared.observability.metrics import Service
 from shared.observability.tracing import TRACEPARENT
 from shared.read_model.documents import status
 from shared.read_model.tables import command_writes
@@ -26,16 +24,11 @@ from tests.support import records
 from tests.support.api import Api
 from tests.support.engines.stack import Stack
 from tests.support.isolation import isolated
-from tests.support.processes.indexer import IndexerProcess, Publisher, positions, publisher, until, wait_committed
-from tests.support.processes.processor import read_records
+from tests.support.log import Publisher, committed, publisher, read_records, wait_committed
+from tests.support.processes.service import ServiceProcess
+from tests.support.waiting import wait_for_async
 
 UPLOADS = 30
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +44,8 @@ def settings(keyspace: Settings) -> Iterator[Settings]:
         keyspace,
         topics=True,
         topic_partitions=2,
-        indexer_internal_port=free_port(),
         kafka_session_timeout=timedelta(seconds=6),
         outage_patience=timedelta(seconds=3),
-        log_format="json",
     ) as found:
         yield found.model_copy(update={"cassandra_keyspace": name})
 
@@ -73,30 +64,19 @@ async def log(settings: Settings) -> AsyncIterator[Publisher]:
 
 
 @pytest.fixture
-def indexer(settings: Settings, tmp_path: Path) -> Iterator[IndexerProcess]:
-    found = IndexerProcess(settings, tmp_path / "indexer.log")
+def indexer(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
+    found = ServiceProcess(Service.INDEXER, settings, tmp_path / "indexer.log")
     yield found
     found.end()
 
 
-def entries(indexer: IndexerProcess, event: str) -> list[dict[str, Any]]:
-    found = []
-    for line in indexer.log.read_text().splitlines():
-        # What kill -9 interrupted, or what is just being written, is half a line.
-        with suppress(json.JSONDecodeError):
-            entry = json.loads(line)
-            if entry["event"] == event:
-                found.append(entry)
-    return found
-
-
-def metric(indexer: IndexerProcess, name: str) -> float:
+def metric(indexer: ServiceProcess, name: str) -> float:
     """Sum of a metric over all its labels."""
     lines = [line for line in indexer.get("metrics")[1].splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-def applied(indexer: IndexerProcess) -> float:
+def applied(indexer: ServiceProcess) -> float:
     return metric(indexer, "imagepipe_indexer_records_total")
 
 
@@ -134,55 +114,57 @@ def test_killed_in_the_middle_of_uploads_everything_is_listed_once(stack: Stack)
 
 
 async def test_killed_with_a_backlog_loses_nothing(
-    settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+    settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
 ) -> None:
     owner = Owner(type="user", id=str(new_id()))
     uploads = await publish_uploads(log, owner, 600)
     await publish_answers(log, uploads)
     indexer.start()
-    await until(lambda: applied(indexer) > 50)
+    await wait_for_async(lambda: applied(indexer) > 50, 30, "50 records applied", pause=0.02)
     indexer.signal(signal.SIGKILL)
-    indexer.wait()
-    assert sum((await positions(settings)).values()) < 1200, "all was committed already: the test shows nothing"
+    indexer.wait_ended()
+    assert sum((await committed(settings, group_id(settings))).values()) < 1200, (
+        "all was committed already: the test shows nothing"
+    )
     indexer.start()
-    await wait_committed(settings, 1200)
+    await wait_committed(settings, group_id(settings), 1200)
     await check_all_ready(index, owner, uploads)
 
 
 async def test_sigterm_ends_in_seconds_and_commits_what_is_done(
-    settings: Settings, log: Publisher, indexer: IndexerProcess
+    settings: Settings, log: Publisher, indexer: ServiceProcess
 ) -> None:
     indexer.start()
-    await indexer.wait_ready()
+    await indexer.wait_ready_async()
     await publish_uploads(log, Owner(type="user", id="1"), 20)
-    await until(lambda: applied(indexer) == 20)
+    await wait_for_async(lambda: applied(indexer) == 20, 30, "every record applied")
     indexer.signal(signal.SIGTERM)
-    assert indexer.wait(15) == 0
-    assert sum((await positions(settings)).values()) == 20
+    assert indexer.wait_ended(15) == 0
+    assert sum((await committed(settings, group_id(settings))).values()) == 20
 
 
 async def test_second_worker_takes_over_and_nothing_is_lost(
-    settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess, tmp_path: Path
+    settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess, tmp_path: Path
 ) -> None:
     owner = Owner(type="user", id=str(new_id()))
     indexer.start()
-    await indexer.wait_ready()
+    await indexer.wait_ready_async()
     uploads = await publish_uploads(log, owner, 200)
-    second = IndexerProcess(settings.model_copy(update={"indexer_internal_port": free_port()}), tmp_path / "second.log")
+    second = ServiceProcess(Service.INDEXER, settings, tmp_path / "second.log")
     second.start()
     try:
         await publish_answers(log, uploads)
-        await second.wait_ready()
+        await second.wait_ready_async()
         indexer.signal(signal.SIGTERM)
-        assert indexer.wait() == 0
-        await wait_committed(settings, 400)
+        assert indexer.wait_ended() == 0
+        await wait_committed(settings, group_id(settings), 400)
         await check_all_ready(index, owner, uploads)
     finally:
         second.end()
 
 
 async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
-    settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+    settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
 ) -> None:
     owner = Owner(type="user", id=str(new_id()))
     await log.raw(Topic.EVENTS, b"\xffnot json", b"key", [("ce_type", b"image.ready")])
@@ -196,7 +178,7 @@ async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
     uploads = await publish_uploads(log, owner, 3)
     await publish_answers(log, uploads)
     indexer.start()
-    await wait_committed(settings, 14)
+    await wait_committed(settings, group_id(settings), 14)
     await check_all_ready(index, owner, uploads)
     buried = await read_records(settings, Topic.DLQ, 3)
     assert max(len(dead.value) for dead in buried) > 1_000_000, "untouched, however large"
@@ -209,30 +191,34 @@ async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
     assert headers["dlq-attempts"] == "1"
     assert "PoisonRecord" in headers["dlq-error"]
     assert "decode_event" in headers["dlq-stack"]
-    assert len(entries(indexer, "command_skipped")) == 4
+    assert len(indexer.logged("command_skipped")) == 4
     assert 'result="skipped",topic="images.commands",type="unreadable"} 4.0' in indexer.get("metrics")[1]
 
 
 async def test_a_flood_of_poison_stops_the_process_instead(settings: Settings, log: Publisher, tmp_path: Path) -> None:
-    limited = IndexerProcess(settings.model_copy(update={"dlq_limit_per_minute": 3}), tmp_path / "limited.log")
+    limited = ServiceProcess(
+        Service.INDEXER, settings.model_copy(update={"dlq_limit_per_minute": 3}), tmp_path / "limited.log"
+    )
     for _ in range(5):
         await log.raw(Topic.EVENTS, b"{}")
     limited.start()
     try:
-        assert limited.wait() == 1
-        assert "3 records went to the DLQ within a minute" in entries(limited, "indexer_gives_up")[0]["error"]
+        assert limited.wait_ended() == 1
+        assert "3 records went to the DLQ within a minute" in limited.logged("indexer_gives_up")[0]["error"]
         # Nothing is committed, so that every one of them comes again.
-        assert await positions(settings) == {}
+        assert await committed(settings, group_id(settings)) == {}
     finally:
         limited.end()
 
 
 async def test_missing_topics_are_said(settings: Settings, tmp_path: Path) -> None:
-    lost = IndexerProcess(settings.model_copy(update={"topic_prefix": "nowhere."}), tmp_path / "lost.log")
+    lost = ServiceProcess(
+        Service.INDEXER, settings.model_copy(update={"topic_prefix": "nowhere."}), tmp_path / "lost.log"
+    )
     lost.start()
     try:
-        assert lost.wait() == 2
-        assert "nowhere.images.commands" in entries(lost, "indexer_cannot_start")[0]["error"]
+        assert lost.wait_ended() == 2
+        assert "nowhere.images.commands" in lost.logged("indexer_cannot_start")[0]["error"]
     finally:
         lost.end()
 
@@ -243,11 +229,11 @@ async def test_missing_topics_are_said(settings: Settings, tmp_path: Path) -> No
 async def test_engine_that_is_away_ends_the_process_for_its_supervisor(
     settings: Settings, tmp_path: Path, away: dict[str, object]
 ) -> None:
-    alone = IndexerProcess(settings.model_copy(update=away), tmp_path / "alone.log")
+    alone = ServiceProcess(Service.INDEXER, settings.model_copy(update=away), tmp_path / "alone.log")
     alone.start()
     try:
-        assert alone.wait(60) == 1
-        assert entries(alone, "indexer_gives_up")
+        assert alone.wait_ended(60) == 1
+        assert alone.logged("indexer_gives_up")
     finally:
         alone.end()
 
@@ -257,12 +243,16 @@ class TestFence:
 
     async def deletes(self, settings: Settings) -> set[UUID]:
         """Images with a delete in the log. A fence that had to try again has published some of them twice."""
-        count = sum(at for (topic, _), at in (await positions(settings)).items() if topic.endswith(Topic.COMMANDS))
+        count = sum(
+            at
+            for (topic, _), at in (await committed(settings, group_id(settings))).items()
+            if topic.endswith(Topic.COMMANDS)
+        )
         commands = [decode_command(record.value) for record in await read_records(settings, Topic.COMMANDS, count)]
         return {command.image_id for command in commands if isinstance(command, Deleted)}
 
     async def test_what_is_left_below_the_fence_is_deleted_through_the_log(
-        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
     ) -> None:
         owner, other = (Owner(type="user", id=str(new_id())) for _ in range(2))
         # More than a page of them.
@@ -274,27 +264,27 @@ class TestFence:
         after = await publish_uploads(log, owner, 2)
         indexer.start()
         # The commands, and one delete at least for each image that went.
-        await wait_committed(settings, 139 + 130)
+        await wait_committed(settings, group_id(settings), 139 + 130)
         left = {row.image_id for row in await index.of_owner(owner, limit=1000)}
         assert left == {up.image_id for up, _ in (*kept, *new, *after)}
         assert len(await index.of_owner(other)) == len(others)
         assert await self.deletes(settings) == {up.image_id for up, _ in old}
-        assert [entry["version"] for entry in entries(indexer, "owner_cleared")] == [str(fence)]
+        assert [entry["version"] for entry in indexer.logged("owner_cleared")] == [str(fence)]
 
     async def test_without_before_everything_below_itself_goes(
-        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
     ) -> None:
         owner = Owner(type="user", id=str(new_id()))
         uploads = await publish_uploads(log, owner, 5)
         await publish_answers(log, uploads)
         await log.commands([records.cleared(owner=owner)])
         indexer.start()
-        await wait_committed(settings, 5 + 5 + 1 + 5)
+        await wait_committed(settings, group_id(settings), 5 + 5 + 1 + 5)
         # Answers are in the other topic, and may be read after the fence: deletions shadow them.
         assert list(await index.of_owner(owner)) == []
 
     async def test_killed_at_the_fence_it_is_finished_later(
-        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: IndexerProcess
+        self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
     ) -> None:
         owner = Owner(type="user", id=str(new_id()))
         uploads = await publish_uploads(log, owner, 300)
@@ -303,12 +293,14 @@ class TestFence:
             await index.apply(command_writes(versioned(up, version), settings.day_shards))
         await log.commands([records.cleared(owner=owner)])
         indexer.start()
-        await until(lambda: metric(indexer, "imagepipe_indexer_fence_deletions_total") > 20)
+        await wait_for_async(
+            lambda: metric(indexer, "imagepipe_indexer_fence_deletions_total") > 20, 30, "20 deletions", pause=0.02
+        )
         indexer.signal(signal.SIGKILL)
-        indexer.wait()
+        indexer.wait_ended()
         assert list(await index.of_owner(owner)) != [], "the fence was done already: the test shows nothing"
         indexer.start()
-        await until(lambda: bool(entries(indexer, "owner_cleared")), 60)
+        await wait_for_async(lambda: indexer.logged("owner_cleared"), 60, "the fence is carried out")
         assert list(await index.of_owner(owner)) == []
         indexer.signal(signal.SIGTERM)
-        assert indexer.wait() == 0
+        assert indexer.wait_ended() == 0

@@ -235,7 +235,7 @@ def test_killed_supervisor_takes_its_parts_along_and_the_next_up_keeps_the_data(
         assert before.supervisor is not None
         os.kill(before.supervisor.pid, signal.SIGKILL)
         if sys.platform == "linux":
-            wait_for(lambda: True if not process.leftovers(before.stack_id) else None, 10, "all parts to end")
+            wait_for(lambda: not process.leftovers(before.stack_id), 10, "all parts to end")
         # Read once the lock is free: the state still says ready, with pids of processes that are gone.
         assert status(root, small)["state"] == "killed"
         assert up(root, small).returncode == 0

@@ -13,9 +13,11 @@ import httpx
 import pytest
 
 from shared.observability.metrics import CATALOGUE, Service
-from tests.support.api import JPEG, Api, eventually, form, own_gateway
+from tests.support.api import JPEG, Api, form
 from tests.support.engines.stack import Stack
 from tests.support.otlp_collector import Collector, ReceivedSpan
+from tests.support.processes.gateway import own_gateway
+from tests.support.waiting import wait_for
 
 PARENTS = {
     "POST /images": "the client's",
@@ -53,7 +55,7 @@ def test_an_upload_is_one_trace_through_all_services(collector: Collector, trace
     def found() -> list[ReceivedSpan]:
         return collector.spans(traced["trace_id"])
 
-    eventually(lambda: len(found()) >= len(PARENTS), "every service exports its spans", 10)
+    wait_for(lambda: len(found()) >= len(PARENTS), 10, "every service exports its spans")
     spans = {span.name: span for span in found()}
 
     assert sorted(span.name for span in found()) == sorted(PARENTS)
@@ -76,7 +78,7 @@ def test_an_image_is_followed_by_its_id_through_three_logs(stack: Stack, traced:
     def found() -> dict[str, list[dict[str, Any]]]:
         return {service: log_lines(stack, service, traced["image_id"]) for service in Service}
 
-    eventually(lambda: len(found()["indexer"]) >= 2, "the indexer has logged the command and its answer", 10)
+    wait_for(lambda: len(found()["indexer"]) >= 2, 10, "the indexer has logged the command and its answer")
     lines = found()
 
     events = {service: [(line["event"], line.get("type")) for line in told] for service, told in lines.items()}
@@ -153,7 +155,7 @@ def test_an_upload_moves_the_metrics_of_every_service(stack: Stack, api: Api, tr
             for name in names
         )
 
-    eventually(risen, "every metric has risen", 15)
+    wait_for(risen, 15, "every metric has risen")
     assert exposed(stack, Service.PROCESSOR)["imagepipe_processor_render_workers"] >= 1
     assert exposed(stack, Service.PROCESSOR)["imagepipe_processor_render_memory_bytes"] > 10_000_000
     for service, engines in {

@@ -27,7 +27,7 @@ def test_the_pictures_show_contents_and_policy(stack: Stack, tmp_path: Path) -> 
     with httpx.Client(base_url=stack.base_url, trust_env=False, timeout=60) as client:
         answer = client.post("/images", files={"image": ("a.jpg", encode(photo(200, 100), "JPEG"), "image/jpeg")})
         path = f"/images/{answer.json()['image_id']}/metadata"
-        wait_for(lambda: client.get(path).json()["status"] == "ready" or None, 60, "the image is ready")
+        wait_for(lambda: client.get(path).json()["status"] == "ready", 60, "the image is ready")
 
     argv = [sys.executable, "-m", "docs.generate.pictures", "--root", str(stack.root.path), "--output", str(tmp_path)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)

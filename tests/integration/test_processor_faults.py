@@ -1,42 +1,34 @@
 """The processor as a process on real engines: killed, ended, fed with poison. Nothing is lost, nothing told twice."""
 
-import asyncio
+import hashlib
 import signal
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shared.contract.events import Ready, Uploaded
-from shared.contract.keys import Owner
+from processor.consuming.faust_app import GROUP
+from shared.contract.events import Command, Original, Ready, Uploaded
+from shared.contract.keys import Owner, new_id, original_key
+from shared.observability.metrics import Service
+from shared.ports import ObjectStore
+from shared.read_model.documents import media_url
 from shared.s3.store import S3Store
 from shared.settings import Settings
 from tests.support import images
 from tests.support.isolation import isolated
-from tests.support.processes.processor import (
-    ProcessorProcess,
-    append,
-    committed,
-    put_upload,
-    read_answers,
-)
-from tests.support.waiting import within
+from tests.support.log import committed, publisher, read_answers
+from tests.support.processes.service import ServiceProcess
+from tests.support.waiting import wait_for_async
 
 UPLOADS = 30
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def settings(engines: Settings) -> Iterator[Settings]:
-    with isolated(
-        engines, topics=True, bucket=True, topic_partitions=4, processor_internal_port=free_port(), log_format="json"
-    ) as found:
+    with isolated(engines, topics=True, bucket=True, topic_partitions=4) as found:
         yield found
 
 
@@ -48,10 +40,29 @@ async def store(settings: Settings) -> AsyncIterator[S3Store]:
 
 
 @pytest.fixture
-def processor(settings: Settings, tmp_path: Path) -> Iterator[ProcessorProcess]:
-    found = ProcessorProcess(settings, tmp_path / "processor.log")
+def processor(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
+    found = ServiceProcess(Service.PROCESSOR, settings, tmp_path / "processor.log")
     yield found
     found.end()
+
+
+async def put_upload(store: ObjectStore, owner: Owner, data: bytes, base_url: str, **fields: Any) -> Uploaded:
+    """Store an original and give the command that would announce it."""
+    image_id, revision = new_id(), new_id()
+    path = original_key(image_id, revision, "image/jpeg")
+    await store.put(path, data, "image/jpeg")
+    picture = images.decode(data)
+    original = Original(
+        file_name="photo.jpg",
+        content_type="image/jpeg",
+        size=len(data),
+        width=picture.width,
+        height=picture.height,
+        sha256=hashlib.sha256(data).hexdigest(),
+        path=path,
+        url=media_url(base_url, path),
+    )
+    return Uploaded(image_id=image_id, owner=owner, revision=revision, original=original, **fields)
 
 
 async def make_uploads(store: S3Store, settings: Settings, count: int = UPLOADS) -> list[Uploaded]:
@@ -68,10 +79,13 @@ async def make_uploads(store: S3Store, settings: Settings, count: int = UPLOADS)
     ]
 
 
-async def wait_done(processor: ProcessorProcess, count: int, seconds: float = 60) -> None:
-    async with within(seconds):
-        while not processor.log.exists() or len(processor.done()) < count:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+async def wait_done(processor: ServiceProcess, count: int) -> None:
+    await wait_for_async(lambda: len(processor.logged("command_done")) >= count, 60, f"{count} commands are done")
+
+
+async def append(settings: Settings, commands: Sequence[Command]) -> None:
+    async with publisher(settings) as log:
+        await log.commands(commands)
 
 
 async def check_all_ready(settings: Settings, store: S3Store, uploads: list[Uploaded]) -> None:
@@ -90,44 +104,43 @@ async def check_all_ready(settings: Settings, store: S3Store, uploads: list[Uplo
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_ended_in_the_middle_of_uploads_loses_nothing(
-    settings: Settings, store: S3Store, processor: ProcessorProcess, number: signal.Signals
+    settings: Settings, store: S3Store, processor: ServiceProcess, number: signal.Signals
 ) -> None:
     uploads = await make_uploads(store, settings)
     processor.start()
-    await processor.wait_ready()
+    await processor.wait_ready_async()
     await append(settings, uploads)
     await wait_done(processor, 5)
     processor.signal(number)
-    code = processor.wait(30)
+    code = processor.wait_ended(30)
     assert code == (0 if number == signal.SIGTERM else -signal.SIGKILL)
-    done_before = len(processor.done())
+    done_before = len(processor.logged("command_done"))
     assert done_before < UPLOADS, "nothing was under way any more: the test shows nothing"
     processor.start()
     await check_all_ready(settings, store, uploads)
     processor.signal(signal.SIGTERM)
-    assert processor.wait(30) == 0
-    assert sum((await committed(settings)).values()) == UPLOADS
+    assert processor.wait_ended(30) == 0
+    assert sum((await committed(settings, settings.topic_prefix + GROUP)).values()) == UPLOADS
     if number == signal.SIGTERM:
-        assert len(processor.done()) == UPLOADS, "an orderly end lets what runs end, and nothing is done again"
+        assert len(processor.logged("command_done")) == UPLOADS, (
+            "an orderly end lets what runs end, and nothing is done again"
+        )
 
 
 async def test_an_outage_ends_the_process_unacked_and_the_next_one_finishes(
-    settings: Settings, store: S3Store, processor: ProcessorProcess
+    settings: Settings, store: S3Store, processor: ServiceProcess
 ) -> None:
     uploads = await make_uploads(store, settings, 3)
     await append(settings, uploads)
     # Nothing answers there: every call to S3 fails at once.
-    processor.extra = {"S3_ENDPOINT_URL": "http://127.0.0.1:1", "OUTAGE_PATIENCE": "PT1S"}
-    processor.start()
-    assert processor.wait(60) == 1
-    assert await committed(settings) == {}
-    processor.extra = {}
+    processor.start(s3_endpoint_url="http://127.0.0.1:1", outage_patience=timedelta(seconds=1))
+    assert processor.wait_ended(60) == 1
+    assert await committed(settings, settings.topic_prefix + GROUP) == {}
     processor.start()
     await check_all_ready(settings, store, uploads)
 
 
-def test_it_does_not_start_without_topics(settings: Settings, processor: ProcessorProcess) -> None:
-    processor.extra = {"TOPIC_PREFIX": "nobody-made-these."}
-    processor.start()
-    assert processor.wait(40) == 2
+def test_it_does_not_start_without_topics(settings: Settings, processor: ServiceProcess) -> None:
+    processor.start(topic_prefix="nobody-made-these.")
+    assert processor.wait_ended() == 2
     assert "imagepipe topics apply" in processor.log.read_text()

@@ -20,8 +20,8 @@ from shared.settings import Settings, Topic
 from tests.support import records
 from tests.support.engines.stack import Stack
 from tests.support.isolation import isolated
+from tests.support.log import read_records
 from tests.support.processes.halt import stopped
-from tests.support.processes.processor import read_records
 from tests.support.waiting import Stopwatch, within
 
 SMALL = "small"

@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shared.s3.store import s3_client
-from tests.support.api import JPEG, PNG, Api, eventually, form
+from tests.support.api import JPEG, PNG, Api, form
 from tests.support.engines.stack import Stack
 from tests.support.images import encode, photo
+from tests.support.waiting import wait_for
 
 OTHER = encode(photo(260, 180), "JPEG")
 
@@ -76,7 +77,7 @@ def test_a_deleted_image_is_gone_everywhere(api: Api, stack: Stack, owner: dict[
     assert api.get(f"/images/{old['image_id']}").status_code == 404
     assert api.ids_of(**owner) == []
     assert api.delete(f"/images/{old['image_id']}").status_code == 404
-    eventually(lambda: objects(stack, old["image_id"]) == [], "the bucket has none of its objects")
+    wait_for(lambda: objects(stack, old["image_id"]) == [], 60, "the bucket has none of its objects")
 
 
 def test_deleting_while_it_is_being_processed_wins(api: Api, stack: Stack, owner: dict[str, str]) -> None:
@@ -84,7 +85,7 @@ def test_deleting_while_it_is_being_processed_wins(api: Api, stack: Stack, owner
     for image_id in ids:
         assert api.delete(f"/images/{image_id}").status_code == 204
 
-    eventually(lambda: all(objects(stack, image_id) == [] for image_id in ids), "no object is left")
+    wait_for(lambda: all(objects(stack, image_id) == [] for image_id in ids), 60, "no object is left")
     assert api.ids_of(**owner) == []
     assert [api.document(image_id) for image_id in ids] == [None] * 6
 
@@ -115,7 +116,7 @@ def test_clearing_an_owner_spares_the_others(api: Api, stack: Stack, owner: dict
     assert api.ids_of(**owner) == []
     assert api.delete("/images", params=owner).status_code == 204
     assert api.settled(other)["status"] == "ready"
-    eventually(lambda: all(objects(stack, image_id) == [] for image_id in ids), "no object is left")
+    wait_for(lambda: all(objects(stack, image_id) == [] for image_id in ids), 60, "no object is left")
     assert api.ids_of(**owner) == []
 
 

@@ -10,8 +10,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.support.api import PNG, Api, GatewayProcess, form, own_gateway
+from tests.support.api import PNG, Api, form
 from tests.support.engines.stack import Stack
+from tests.support.processes.gateway import GatewayProcess, own_gateway
 
 OWNER = {"owner_type": "rolling", "owner_id": str(uuid4())}
 

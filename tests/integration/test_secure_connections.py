@@ -3,11 +3,9 @@
 import os
 import socketserver
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,20 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from pydantic import SecretStr
 
-from deploy.local import ports
-from deploy.local.supervision.process import CHILD
 from ops.commands.init import init
 from shared.cassandra.session import connect
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import Producer, client_options
 from shared.kafka.topics import apply_topics
+from shared.observability.metrics import Service
 from shared.s3.bucket import apply_bucket
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 from tests.support.engines.secure import Secured, secured_engines
 from tests.support.images import encode, photo
 from tests.support.isolation import in_own_loop
+from tests.support.ports import free_port
+from tests.support.processes.service import ServiceProcess
 from tests.support.waiting import wait_for, within
 
 pytestmark = pytest.mark.slow
@@ -98,7 +97,7 @@ async def test_kafka_says_what_a_refusal_is_about(secured: Secured) -> None:
 
     assert "a client certificate" in await refusal(mutual(secured))
 
-    nobody = await refusal(secured.settings(kafka_bootstrap_servers=f"127.0.0.1:{ports.choose(())}"))
+    nobody = await refusal(secured.settings(kafka_bootstrap_servers=f"127.0.0.1:{free_port()}"))
     assert "nothing answers" in nobody
     assert "KAFKA_BOOTSTRAP_SERVERS" in nobody
 
@@ -186,36 +185,19 @@ async def test_s3_says_what_a_refusal_is_about(secured: Secured) -> None:
 
 def test_all_services_work_over_secure_connections(secured: Secured, tmp_path: Path) -> None:
     """An upload becomes ready: gateway, Faust, the processor's producer and the indexer all connect."""
-    own = {"TOPIC_PREFIX": "services.", "CASSANDRA_KEYSPACE": "services", "S3_BUCKET": "services"}
-    numbers = ports.assign(("gateway", "gateway_internal", "processor_internal", "indexer_internal"), {})
-    own |= {f"{name.upper()}_PORT": str(number) for name, number in numbers.items()}
-    settings = secured.settings(**{name.lower(): value for name, value in own.items()})
+    own: dict[str, Any] = {"topic_prefix": "services.", "cassandra_keyspace": "services", "s3_bucket": "services"}
+    settings = secured.settings(**own, gateway_port=free_port())
     in_own_loop(lambda: init(settings))
-    url = f"http://127.0.0.1:{numbers['gateway']}"
+    url = f"http://127.0.0.1:{settings.gateway_port}"
     with ExitStack() as stack:
-        for name in ("gateway", "processor", "indexer"):
-            stack.enter_context(_service(name, {**secured.environment, **own}, tmp_path))
+        processes = [ServiceProcess(service, settings, tmp_path / f"{service}.log") for service in Service]
+        for process in processes:
+            stack.callback(process.end)
+            process.start()
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
-            for name in ("gateway", "processor", "indexer"):
-                ready = f"http://127.0.0.1:{numbers[f'{name}_internal']}/readyz"
-                wait_for(lambda ready=ready: _ok(ready), 90, f"{name} is ready")  # type: ignore[misc]
+            for process in processes:
+                process.wait_ready(90)
             answer = client.post("/images", files={"image": ("a.jpg", encode(photo(200, 100), "JPEG"), "image/jpeg")})
             assert answer.status_code == 202, answer.text
             path = f"/images/{answer.json()['image_id']}/metadata"
-            wait_for(lambda: client.get(path).json()["status"] == "ready" or None, 60, "the image is ready")
-
-
-def _service(name: str, environment: dict[str, str], directory: Path) -> Any:
-    stack = ExitStack()
-    log = stack.enter_context((directory / f"{name}.log").open("wb"))
-    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", name]
-    process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=log, stderr=log)
-    stack.callback(process.wait, 20)
-    stack.callback(process.kill)
-    return stack
-
-
-def _ok(url: str) -> bool | None:
-    with suppress(httpx.TransportError):
-        return httpx.get(url, trust_env=False, timeout=10).is_success or None
-    return None
+            wait_for(lambda: client.get(path).json()["status"] == "ready", 60, "the image is ready")

@@ -13,9 +13,10 @@ from minio.minioadmin import MinioAdmin
 from shared.errors import Unavailable
 from shared.s3.store import S3Store
 from shared.settings import Settings
-from tests.support.api import JPEG, Api, form, own_gateway
+from tests.support.api import JPEG, Api, form
 from tests.support.engines.stack import Stack
 from tests.support.isolation import isolated
+from tests.support.processes.gateway import own_gateway
 from tests.support.processes.tcp_proxy import Proxy, proxy_to
 from tests.support.waiting import Stopwatch
 
@@ -117,7 +118,7 @@ def test_a_gateway_whose_store_hangs_says_so_in_time(stack: Stack, tmp_path: Pat
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
             assert int(refused.headers["retry-after"]) >= 1
         assert api.get("/images?user_id=slow").status_code == 200, "what needs no bucket goes on"
-        assert [name for name, state in gateway.readiness()["checks"].items() if state != "ok"] == ["s3"]
+        assert [name for name, state in gateway.checks().items() if state != "ok"] == ["s3"]
         proxy.release()
         gateway.wait_connected("s3")
         assert api.upload(user_id="slow")["status"] == "processing"

@@ -1,28 +1,29 @@
-"""Limits of waiting, in seconds that were the machine's to use.
+"""Waits for a condition, with limits in seconds that the machine had for itself.
 
-A virtual machine stands still while its host runs others; what it lost ("steal") says nothing of the software under
-test. Where nobody tells of steal, these are ordinary seconds.
+A virtual machine stands still while its host runs others. The time that it lost ("steal") says nothing about the
+software under test, and does not count here. Where the system does not report steal, these are ordinary seconds.
 """
 
 import asyncio
+import inspect
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TypeVar, cast, overload
 
 import psutil
 
-LOOK_AGAIN = 0.1
+POLL_SECONDS = 0.05
 
 T = TypeVar("T")
 
 
 class NotInTimeError(AssertionError):
-    """What a test waited for did not happen."""
+    """The condition that a test waited for did not become true."""
 
 
 class Stopwatch:
-    """Measures from its making, less what the CPU lost that lost most."""
+    """Measures the time since it was made, less the time that the CPU with the most steal has lost."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -35,7 +36,7 @@ class Stopwatch:
 
 
 def _stolen() -> list[float]:
-    """Seconds by CPU since the machine started."""
+    """Stolen seconds of each CPU since the machine started."""
     return [getattr(times, "steal", 0.0) for times in psutil.cpu_times(percpu=True)]
 
 
@@ -45,8 +46,8 @@ async def within(seconds: float) -> AsyncIterator[None]:
     watch = Stopwatch()
 
     async def end(limit: asyncio.Timeout) -> None:
-        while (left := seconds - watch.seconds()) > 0:  # noqa: ASYNC110 - no event tells of stolen time
-            await asyncio.sleep(max(left, LOOK_AGAIN))
+        while (left := seconds - watch.seconds()) > 0:  # noqa: ASYNC110 - the system sends no event for stolen time
+            await asyncio.sleep(max(left, POLL_SECONDS))
         limit.reschedule(asyncio.get_running_loop().time())
 
     async with asyncio.timeout(None) as limit:
@@ -57,12 +58,38 @@ async def within(seconds: float) -> AsyncIterator[None]:
             watcher.cancel()
 
 
-def wait_for(look: Callable[[], T | None], timeout: float, what: str) -> T:
-    """The first answer that is not None; NotInTimeError after `timeout` seconds."""
+def wait_for(look: Callable[[], T | None], seconds: float, what: str, *, pause: float = POLL_SECONDS) -> T:
+    """The first true result of `look`. Raises NotInTimeError, which names `what`, after this many seconds."""
     watch = Stopwatch()
-    while watch.seconds() < timeout:
-        found = look()
-        if found is not None:
+    while watch.seconds() < seconds:
+        if found := look():
             return found
-        time.sleep(0.05)
-    raise NotInTimeError(f"waited {timeout:.0f} s for: {what}")
+        time.sleep(pause)
+    raise _not_in_time(seconds, what)
+
+
+@overload
+async def wait_for_async(
+    look: Callable[[], Awaitable[T | None]], seconds: float, what: str, *, pause: float = ...
+) -> T: ...
+@overload
+async def wait_for_async(look: Callable[[], T | None], seconds: float, what: str, *, pause: float = ...) -> T: ...
+async def wait_for_async(
+    look: Callable[[], Awaitable[T | None] | T | None], seconds: float, what: str, *, pause: float = POLL_SECONDS
+) -> T:
+    """As `wait_for`, while the event loop runs. `look` may be a coroutine function; the limit ends it, too."""
+    try:
+        async with within(seconds):
+            while True:
+                found = look()
+                if inspect.isawaitable(found):
+                    found = await found
+                if found:
+                    return cast(T, found)
+                await asyncio.sleep(pause)
+    except TimeoutError:
+        raise _not_in_time(seconds, what) from None
+
+
+def _not_in_time(seconds: float, what: str) -> NotInTimeError:
+    return NotInTimeError(f"waited {seconds:g} s for: {what}")

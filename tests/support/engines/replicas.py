@@ -16,8 +16,8 @@ PATIENCE = 180.0
 
 def wait_whole(settings: Settings, timeout: float = PATIENCE) -> None:
     """Wait until a fault of any one engine node would leave a majority. NotInTimeError says what is missing."""
-    wait_for(lambda: _missing_replicas(settings) == [] or None, timeout, "all replicas of all topics in sync")
-    wait_for(lambda: _unseen(settings) == [] or None, timeout, "all Cassandra nodes seen by all")
+    wait_for(lambda: _missing_replicas(settings) == [], timeout, "all replicas of all topics in sync")
+    wait_for(lambda: _unseen(settings) == [], timeout, "all Cassandra nodes seen by all")
 
 
 def _missing_replicas(settings: Settings) -> list[str]:

@@ -182,7 +182,7 @@ def _running(argv: tuple[str, ...], env: Mapping[str, str], root: Root) -> Itera
 
 
 def _wait(settings: Settings) -> None:
-    def ready() -> bool | None:
+    def ready() -> bool:
         try:
             connect(settings).cluster.shutdown()
             client = s3_client(settings)
@@ -190,7 +190,7 @@ def _wait(settings: Settings) -> None:
             client.close()
             in_own_loop(lambda: apply_topics(settings))
         except (ImagepipeError, BotoCoreError, ClientError):
-            return None
+            return False
         return True
 
     wait_for(ready, 180, "the secured engines let us in")

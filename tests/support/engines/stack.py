@@ -110,7 +110,7 @@ class Stack:
 
     def wait_ready(self, name: str, timeout: float = 60) -> None:
         """Wait until the part is ready."""
-        wait_for(lambda: self.part(name).phase is PartPhase.READY or None, timeout, f"{name} ready")
+        wait_for(lambda: self.part(name).phase is PartPhase.READY, timeout, f"{name} ready")
 
 
 def fetch_engines() -> None:

@@ -19,7 +19,7 @@ def stopped(pid: int) -> Iterator[None]:
     """
     os.kill(pid, signal.SIGSTOP)
     try:
-        wait_for(lambda: _stands_still(pid) or None, SECONDS_TO_STOP, f"every thread of {pid} has stopped")
+        wait_for(lambda: _stands_still(pid), SECONDS_TO_STOP, f"every thread of {pid} has stopped")
         yield
     finally:
         with suppress(ProcessLookupError):

@@ -12,36 +12,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import SecretStr
-
 from ops.cli import COMMANDS, main
 from shared.settings import Settings
+from tests.support.processes.environment import environment
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__, *(f"ops.commands.{name}" for name in COMMANDS)])
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """These settings as environment variables, without those that are at their default."""
-    values: dict[str, str] = {}
-    for name, plain in settings.model_dump(mode="json", exclude_defaults=True).items():
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            values[name.upper()] = value.get_secret_value()
-        elif isinstance(value, tuple):
-            values[name.upper()] = ",".join(value)
-        elif value is not None:
-            values[name.upper()] = plain if isinstance(plain, str) else json.dumps(plain)
-    return values
-
-
 def imagepipe(settings: Settings, *arguments: str, code: int = 0, timeout: float = 120) -> str:
     """Stdout of a command that is expected to end with this exit code."""
-    known = {name.upper() for name in Settings.model_fields}
-    inherited = {name: value for name, value in os.environ.items() if name not in known}
     with TemporaryDirectory() as directory:
         streams = Path(directory, "stdout"), Path(directory, "stderr")
-        process = PROCESSES.Process(target=_command, args=(arguments, inherited | environment(settings), streams))
+        process = PROCESSES.Process(target=_command, args=(arguments, environment(settings), streams))
         process.start()
         process.join(timeout)
         if process.exitcode is None:

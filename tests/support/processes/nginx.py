@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.local import ports
+from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
 TEMPLATE = Path(__file__).parents[3] / "deploy" / "nginx" / "imagepipe.conf.template"
@@ -57,7 +57,7 @@ def rendered(values: dict[str, str]) -> str:
 @contextmanager
 def running_nginx(root: Path, origin: str) -> Iterator[str]:
     """nginx in front of `origin` (host:port); gives its base URL."""
-    nginx, port = program(), ports.choose(())
+    nginx, port = program(), free_port()
     values = {
         "IMAGEPIPE_LISTEN": f"127.0.0.1:{port}",
         "IMAGEPIPE_ORIGIN": origin,
@@ -73,7 +73,7 @@ def running_nginx(root: Path, origin: str) -> Iterator[str]:
     process = subprocess.Popen(argv)
     base_url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: True if _answers(f"{base_url}/healthz") else None, 20, "nginx answers")
+        wait_for(lambda: _answers(f"{base_url}/healthz"), 20, "nginx answers")
         yield base_url
     finally:
         process.terminate()

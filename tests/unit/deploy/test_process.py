@@ -44,16 +44,16 @@ def test_child_dies_with_its_parent(tmp_path: Path) -> None:
     )
     parent = subprocess.Popen([sys.executable, "-c", script])
     try:
-        pid = wait_for(lambda: int(told.read_text()) if told.exists() and told.read_text() else None, 10, "a pid")
+        pid = wait_for(lambda: told.exists() and int(told.read_text() or 0), 10, "a pid")
         grandchild = psutil.Process(pid)
-        wait_for(lambda: True if grandchild.name() == "sleep" else None, 10, "the child to become `sleep`")
+        wait_for(lambda: grandchild.name() == "sleep", 10, "the child to become `sleep`")
     finally:
         parent.kill()
         parent.wait()
 
-    def ended() -> bool | None:
+    def ended() -> bool:
         try:
-            return True if grandchild.status() == psutil.STATUS_ZOMBIE else None
+            return grandchild.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 

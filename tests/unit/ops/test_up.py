@@ -98,7 +98,7 @@ def test_the_root_is_never_free_while_its_lock_goes_over_to_the_background(
         assert root.is_supervised()
         down(root.path)
         assert children[0].wait(10) == -signal.SIGTERM
-        wait_for(lambda: None if root.is_supervised() else True, 10, "the lock to be free")
+        wait_for(lambda: not root.is_supervised(), 10, "the lock to be free")
     finally:
         for child in children:
             child.kill()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psutil
@@ -20,6 +20,7 @@ from shared.contract.ladder import Ladder, Rung
 from shared.errors import ImageRejected, Unavailable
 from tests.support import images
 from tests.support.processes.halt import stopped
+from tests.support.waiting import wait_for_async
 
 LIMITS = RenderLimits(max_pixels=64_000_000, max_side=16_383, max_frames=120, max_animation_pixels=64_000_000)
 LADDER = Ladder(method=0, rungs=(Rung(name="small", width=32, fraction=0.5, quality=75),))
@@ -44,18 +45,11 @@ def _alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-async def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.02)
-
-
 async def _busy(pid: int) -> None:
     """Wait until the process computes."""
     process = psutil.Process(pid)
     before = process.cpu_times().user
-    await _until(lambda: process.cpu_times().user > before + 0.1)
+    await wait_for_async(lambda: process.cpu_times().user > before + 0.1, 60, "the process computes")
 
 
 async def test_result_is_that_of_the_pure_function() -> None:
@@ -90,7 +84,7 @@ async def test_killed_worker_is_replaced_and_the_image_tried_again() -> None:
         task = asyncio.create_task(pool.render(SLOW, LADDER, LIMITS))
         await _busy(pid)
         os.kill(pid, signal.SIGKILL)
-        await _until(lambda: pool.pids not in ((pid,), ()))
+        await wait_for_async(lambda: pool.pids not in ((pid,), ()), 60, "another worker process")
         task.cancel()
         assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
 
@@ -117,10 +111,12 @@ async def test_second_crash_is_the_images_fault_and_hurts_no_other(number: signa
 
 async def _successor(pool: RenderPool, known: set[int]) -> int:
     """The process that was started in place of another, once its libraries are loaded."""
-    await _until(lambda: bool(set(pool.pids) - known))
+    await wait_for_async(lambda: set(pool.pids) - known, 60, "another worker process")
     (pid,) = set(pool.pids) - known
     # The last thing that a worker does before it takes an image.
-    await _until(lambda: psutil.Process(pid).nice() > psutil.Process().nice())
+    await wait_for_async(
+        lambda: psutil.Process(pid).nice() > psutil.Process().nice(), 60, "a worker that has loaded its libraries"
+    )
     return pid
 
 
@@ -159,7 +155,7 @@ async def test_cancelling_frees_the_worker_at_once() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await _until(lambda: not _alive(pid), seconds=2)
+        await wait_for_async(lambda: not _alive(pid), 2, "the worker of the cancelled image to end")
         assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
 
 
@@ -242,7 +238,7 @@ async def test_no_orphans_after_kill_9_of_the_parent() -> None:
         assert len(pids) == 2
         assert all(_alive(pid) for pid in pids)
         parent.kill()
-    await _until(lambda: not any(_alive(pid) for pid in pids), seconds=3)
+    await wait_for_async(lambda: not any(_alive(pid) for pid in pids), 3, "the workers to end with their parent")
 
 
 # The protocol: a worker that was taken over can say anything

@@ -14,7 +14,9 @@ import structlog
 
 from shared.observability import health, metrics
 from shared.observability.health import InternalServer, Progress
+from tests.support.clock import Clock
 from tests.support.metric_samples import sample
+from tests.support.waiting import wait_for_async
 
 
 class Service:
@@ -99,25 +101,23 @@ def test_a_hung_event_loop_ends_the_process() -> None:
 
 
 async def test_what_stays_dead_ends_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, ended = 0.0, asyncio.Event()
+    clock, ended = Clock(0.0), asyncio.Event()
     monkeypatch.setattr(health, "WATCH_SECONDS", 0.001)
-    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=clock))
     server = InternalServer(metrics.Service.GATEWAY, 0, {}, service.alive, end=ended.set)
     await server.start()
 
     async def looked() -> None:
         """Until it has looked at what is true now."""
         looks = service.looks
-        async with asyncio.timeout(20):
-            while service.looks < looks + 2:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.001)
+        await wait_for_async(lambda: service.looks >= looks + 2, 20, "two more looks", pause=0.001)
 
     try:
         for now, reason in ((10, "stuck"), (69, "stuck"), (75, None), (80, "stuck"), (139, "stuck")):
-            service.reason = reason
+            clock.now, service.reason = now, reason
             await looked()
             assert not ended.is_set(), now
-        now = 141
+        clock.now = 141
         await looked()
         assert ended.is_set()
     finally:
@@ -131,9 +131,10 @@ async def test_dependencies_are_watched_whether_anybody_asks_or_not(
     metrics.DEPENDENCY_UP.clear()
 
     async def until(value: float) -> None:
-        async with asyncio.timeout(5):
-            while sample(metrics.Service.GATEWAY, 'imagepipe_dependency_up{dependency="kafka"}') != value:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        series = 'imagepipe_dependency_up{dependency="kafka"}'
+        await wait_for_async(
+            lambda: sample(metrics.Service.GATEWAY, series) == value, 5, f"{series} {value}", pause=0.01
+        )
 
     server = InternalServer(metrics.Service.GATEWAY, 0, {"kafka": service.check}, service.alive)
     with structlog.testing.capture_logs() as lines:
@@ -165,17 +166,9 @@ async def test_taken_port_is_said_and_stop_is_safe(service: Service) -> None:
     await first.stop()
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class TestProgress:
     def test_idle_is_never_stalled(self) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         progress = Progress(timedelta(seconds=60), clock)
         for _ in range(5):
             clock.now += 50
@@ -184,7 +177,7 @@ class TestProgress:
         assert progress.stalled() is None
 
     def test_work_without_advance_is(self) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         progress = Progress(timedelta(seconds=60), clock)
         clock.now += 500
         # The time counts from when there was something to do.
