@@ -10,9 +10,9 @@ import structlog
 import uvicorn
 
 from gateway.app import create_app
+from gateway.container import Services
 from gateway.reading.lists import GAP_MEMORY
 from gateway.services.claims import CassandraClaimTable, Claims
-from gateway.services.container import Services
 from gateway.services.credentials import StsKeyIssuer
 from shared.cassandra.index import CassandraIndex
 from shared.freed_memory import return_large_blocks

@@ -1,14 +1,13 @@
-"""The gateway as an ASGI app, over whatever services it is given."""
+"""Builds the gateway's ASGI app: its routes, error responses, OpenAPI document and access log."""
 
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from gateway.http import errors as answers
-from gateway.http import openapi
+from gateway.container import Services
+from gateway.http import errors, openapi
 from gateway.http.access_log import AccessLog
 from gateway.routes import credentials, deletions, docs, media, problems, reads, replacements, uploads
-from gateway.services.container import Services
 
 ROUTERS = (
     uploads.router,
@@ -23,21 +22,21 @@ ROUTERS = (
 
 
 def create_app(services: Services) -> FastAPI:
-    """The app: every route, the error answers, the request log."""
+    """The app over these services."""
     app = FastAPI(
         version=version("imagepipe"),
         redirect_slashes=False,
-        # The framework's own pages load scripts from another host.
+        # The framework's documentation pages load scripts from another host.
         docs_url=None,
         redoc_url=None,
-        # Its own spans would stand beside those of AccessLog.
+        # The framework's spans would duplicate those of AccessLog.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
-    answers.install(app, [route for router in ROUTERS for route in router.routes])
+    errors.install(app, [route for router in ROUTERS for route in router.routes], services.base_url)
     openapi.install(app)
-    # Added last, so that it is around everything else.
+    # Middleware that is added last is the outermost.
     app.add_middleware(AccessLog)
     return app

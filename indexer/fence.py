@@ -12,14 +12,12 @@ from shared.contract.keys import Owner, command_version
 from shared.contract.logged_command import LoggedDelete, LoggedFence
 from shared.observability import tracing
 from shared.observability.metrics import FENCE_DELETIONS
+from shared.owner_images import owner_pages
 from shared.ports import CommandLog, Index
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import command_writes
 
 log = structlog.get_logger()
-
-PAGE = 100
-"""Rows per read, and deletes in flight: rows carry variants (about 2 kB), and an owner may have thousands."""
 
 
 class Fence:
@@ -43,10 +41,7 @@ class Fence:
         """
         owner, keep = fence.command.owner, set(fence.command.keep)
         deleted = 0
-        below: UUID | None = None
-        # Each page starts below the last one's end, so that it does not read over the rows just deleted.
-        while rows := await self._index.of_owner(owner, below=below, limit=PAGE):
-            below = rows[-1].image_id
+        async for rows in owner_pages(self._index, owner):
             doomed = [row for row in rows if row.image_version < fence.before and row.image_id not in keep]
             await self._delete_all(doomed, owner)
             deleted += len(doomed)

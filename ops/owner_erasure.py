@@ -22,6 +22,7 @@ from shared.errors import PoisonRecord, Unavailable
 from shared.kafka.producer import Producer
 from shared.kafka.topics import COMPACTION_AT_LATEST
 from shared.kafka.writers import KafkaCommandLog
+from shared.owner_images import owner_pages
 from shared.read_model.tables import command_writes
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
@@ -30,7 +31,6 @@ SEGMENT = timedelta(days=7)
 """Kafka's default time until a segment is closed; a record leaves with its segment, so up to this much later."""
 NULLS_STAY = timedelta(days=1)
 """Kafka's default time for which a null stays readable after compaction."""
-PAGE = 100
 LOOK_SECONDS = 1.0
 
 
@@ -124,10 +124,8 @@ class Eraser:
 
     async def _rows(self, view: View) -> set[UUID]:
         found: set[UUID] = set()
-        below: UUID | None = None
-        while page := await view.index.of_owner(self._owner, below=below, limit=PAGE):
+        async for page in owner_pages(view.index, self._owner):
             found |= {row.image_id for row in page}
-            below = page[-1].image_id
         return found
 
     async def clear(self, traces: Traces) -> None:

@@ -1,4 +1,4 @@
-"""Errors to answers, in one place: whatever a handler raises becomes an RFC 9457 problem document."""
+"""Turns every exception of a route into a problem document (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,27 +13,27 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.access_log import CLIENT_CLOSED
-from gateway.http.problems import Problem, away
+from gateway.http.cache_control import NO_STORE
+from gateway.http.problems import PROBLEM_JSON, Problem, unavailable
 from shared.errors import Unavailable
 
 log = structlog.get_logger()
 
-PROBLEM_JSON = "application/problem+json"
-
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an exception means; `internal` for one that nobody foresaw."""
+    """The problem that an exception stands for; `internal` for an unexpected one, which is logged."""
     match error:
         case Problem():
             return error
         case Unavailable():
-            return away(error)
+            return unavailable(error)
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():
             code = "no_such_page" if error.status_code == 404 else "bad_request"
             return Problem(code, str(error.detail), headers=error.headers)
-    return Problem("internal", "An error that was not foreseen.")
+    log.error("unexpected_error", exc_info=error)
+    return Problem("internal", "an unexpected error occurred")
 
 
 def _invalid(error: RequestValidationError) -> Problem:
@@ -44,43 +44,41 @@ def _invalid(error: RequestValidationError) -> Problem:
     return Problem("bad_request", f"{'.'.join(map(str, names)) or where}: {first['msg']}")
 
 
-def answer(request: Request, error: Exception) -> Response:
-    """The problem document of an exception, as a response."""
+def error_response(error: Exception, base_url: str) -> Response:
+    """The response to a request whose handler raised this exception."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_CLOSED)
     problem = problem_of(error)
-    if problem.code == "internal":
-        log.error("unforeseen_error", exc_info=error)
-    base_url: str = request.app.state.services.settings.public_base_url
-    headers = {"Cache-Control": "no-store", **problem.headers}
+    headers = NO_STORE | problem.headers
     return JSONResponse(problem.document(base_url), problem.status, headers, media_type=PROBLEM_JSON)
 
 
-def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Answer every exception of the app's handlers with a problem document. `routes` are the app's own."""
+def install(app: FastAPI, routes: Sequence[BaseRoute], base_url: str) -> None:
+    """Make the app respond to every exception with a problem document. `routes` are the app's own."""
 
     async def wrong_method(request: Request, error: Exception) -> Response:
-        # The framework names the methods of the first route of the path only.
+        # The framework's own error has only the methods of the first route of the path.
         matches = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.url.path)]
-        methods = sorted({method for route in matches for method in route.methods or ()})
-        detail = f"this path takes {', '.join(methods)}"
-        return answer(request, Problem("method_not_allowed", detail, headers={"Allow": ", ".join(methods)}))
+        methods = ", ".join(sorted({method for route in matches for method in route.methods or ()}))
+        problem = Problem("method_not_allowed", f"this path has the methods {methods}", headers={"Allow": methods})
+        return error_response(problem, base_url)
 
     async def handler(request: Request, error: Exception) -> Response:
-        return answer(request, error)
+        return error_response(error, base_url)
 
     for kind in (Problem, Unavailable, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, handler)
     app.add_exception_handler(405, wrong_method)
-    # Not a handler for Exception: the framework puts that one outside of all middleware, where no request id is set.
-    app.add_middleware(_LastResort)
+    # A handler for Exception would run outside of all middleware, where the response gets no request id.
+    app.add_middleware(_UnexpectedErrors, base_url=base_url)
 
 
-class _LastResort:
-    """ASGI middleware that answers what no handler foresaw."""
+class _UnexpectedErrors:
+    """ASGI middleware that responds to an exception for which the app has no handler."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, base_url: str) -> None:
         self._app = app
+        self._base_url = base_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -93,7 +91,7 @@ class _LastResort:
         try:
             await self._app(scope, receive, watch)
         except Exception as error:
-            # Half an answer cannot be taken back: the server closes the connection instead.
+            # A part of a response cannot be taken back. The server closes the connection instead.
             if started or scope["type"] != "http":
                 raise
-            await answer(Request(scope), error)(scope, receive, send)
+            await error_response(error, self._base_url)(scope, receive, send)

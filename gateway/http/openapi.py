@@ -6,10 +6,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from gateway.http.problems import PROBLEM_TYPES
+from gateway.http.problems import PROBLEM_JSON, PROBLEM_TYPES
 from gateway.http.schemas import EXAMPLE, ProblemDocument
 
-PROBLEM_JSON = "application/problem+json"
 DESCRIPTION = """\
 Upload images, and get each as WebP in four sizes behind a CDN.
 
@@ -33,15 +32,15 @@ _OWNER_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-def form(schema: dict[str, Any], *, owner: bool = True) -> dict[str, Any]:
+def _form(schema: dict[str, Any], *, owner: bool = True) -> dict[str, Any]:
     """Request body of a multipart form whose field `image` has this schema."""
     properties = {"image": schema} | (_OWNER_FIELDS if owner else {})
     return {"multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": properties}}}
 
 
-FILE_FORM = form(_FILE)
-FILE_FORM_WITHOUT_OWNER = form(_FILE, owner=False)
-FILES_FORM = form({"type": "array", "items": _FILE, "minItems": 1})
+FILE_FORM = _form(_FILE)
+FILE_FORM_WITHOUT_OWNER = _form(_FILE, owner=False)
+FILES_FORM = _form({"type": "array", "items": _FILE, "minItems": 1})
 INCOMING = {
     "application/json": {
         "schema": {
@@ -58,9 +57,17 @@ def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, An
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
-def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def query_parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """An optional query parameter."""
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
+
+BYTES_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The whole file.", "content": {"image/*": {}}},
+    206: {"description": "The range that the client asked for.", "content": {"image/*": {}}},
+    304: {"description": "The client's copy is current."},
+}
+BYTES_PROBLEMS = ("precondition_failed", "range_not_satisfiable")
 
 KEY_HEADER = _header(
     "Idempotency-Key",
@@ -73,32 +80,32 @@ PREFER_HEADER = _header(
     {"type": "string"},
 )
 OWNER_PARAMETERS = [
-    _query("owner_type", "Type of the owner; together with `owner_id`.", _OWNER_FIELDS["owner_type"]),
-    _query("owner_id", "Id of the owner, any text.", _OWNER_FIELDS["owner_id"]),
-    _query("user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", {"type": "string"}),
+    query_parameter("owner_type", "Type of the owner; together with `owner_id`.", _OWNER_FIELDS["owner_type"]),
+    query_parameter("owner_id", "Id of the owner, any text.", _OWNER_FIELDS["owner_id"]),
+    query_parameter("user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", {"type": "string"}),
 ]
-URL_PARAMETER = _query("url", "URL of an original, with any host.", {"type": "string"})
-DURATION_PARAMETER = _query("duration", "Life of the keys in seconds.", {"type": "integer", "minimum": 60})
+URL_PARAMETER = query_parameter("url", "URL of an original, with any host.", {"type": "string"})
+DURATION_PARAMETER = query_parameter("duration", "Life of the keys in seconds.", {"type": "integer", "minimum": 60})
 
 
 def described(
-    *answers: tuple[int, str, Any],
+    *successes: tuple[int, str, Any],
     problems: tuple[str, ...] = (),
     body: dict[str, Any] | None = None,
     parameters: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Arguments for a route: its answers (status, description, model), its problems, its body and parameters."""
+    """Arguments of a route: its successes (status, description, model), its problems, its body and its parameters."""
     responses: dict[int | str, dict[str, Any]] = {
-        status: {"description": text} | ({"model": model} if model else {}) for status, text, model in answers
+        status: {"description": text} | ({"model": model} if model else {}) for status, text, model in successes
     }
     extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
     if body:
         extra["requestBody"] = {"required": True, "content": body}
     return {
-        "status_code": answers[0][0],
+        "status_code": successes[0][0],
         "responses": responses | problem_responses(*problems),
         "openapi_extra": extra,
-        # The answer's shape is described, not made, by its model.
+        # The models describe the responses; the framework must not build the responses from them.
         "response_model": None,
     }
 

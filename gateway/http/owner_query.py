@@ -2,22 +2,42 @@
 
 from collections.abc import Iterable
 
+import structlog
+from fastapi import Request
 from pydantic import ValidationError
 
 from gateway.http.problems import Problem
-from shared.contract.keys import Owner
+from shared.contract.keys import RESERVED_OWNER_TYPE, Owner
 
 NOT_SELECTORS = frozenset({"image_id", "upload_id", "request_id"})
-"""Names that end in `_id` but say nothing about an owner."""
+"""Names that end in `_id` but select no owner."""
 
 SUFFIX = "_id"
 
 
-def owner_from_pairs(pairs: Iterable[tuple[str, str]]) -> Owner | None:
-    """The owner that query parameters or form fields select; None where none of them is a selector.
+def pairs_of(request: Request, fields: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+    """Query parameters and form fields; both may select an owner."""
+    return [*request.query_params.multi_items(), *fields]
 
-    Reading may name any type, `image` included; who writes refuses `shared.contract.keys.RESERVED_OWNER_TYPE` itself.
-    Raises Problem `invalid_owner` for two selectors, half a selector, or a type or id that cannot be.
+
+def writable_owner(pairs: Iterable[tuple[str, str]]) -> Owner | None:
+    """The owner that a write selects; it becomes a field of the request's log lines.
+
+    Raises Problem `invalid_owner`, and `reserved_owner` for the type `image`.
+    """
+    owner = owner_from_pairs(pairs)
+    if owner is None:
+        return None
+    if owner.type == RESERVED_OWNER_TYPE:
+        raise Problem("reserved_owner", f"the owner type {RESERVED_OWNER_TYPE!r} is reserved")
+    structlog.contextvars.bind_contextvars(owner=owner.key)
+    return owner
+
+
+def owner_from_pairs(pairs: Iterable[tuple[str, str]]) -> Owner | None:
+    """The owner that query parameters or form fields select; None without a selector. Any type, also `image`.
+
+    Raises Problem `invalid_owner` for two selectors, half a selector, or an invalid type or id.
     """
     types: list[str] = []
     ids: list[str] = []
@@ -27,14 +47,14 @@ def owner_from_pairs(pairs: Iterable[tuple[str, str]]) -> Owner | None:
             types.append(value)
         elif name == "owner_id":
             ids.append(value)
-        # In any case of letters: `User_id` is refused as a type, not overlooked, or a filter would widen to everything.
+        # Letters of either case: `User_id` is refused as a type. If it were ignored, a filter would select everything.
         elif name.lower().endswith(SUFFIX) and name not in NOT_SELECTORS:
             shorthands.append((name[: -len(SUFFIX)], value))
     if len(types) != len(ids):
-        raise Problem("invalid_owner", "owner_type and owner_id belong together: give both, once each")
+        raise Problem("invalid_owner", "owner_type and owner_id belong together: send each of them once")
     selected = [*zip(types, ids, strict=True), *shorthands]
     if len(selected) > 1:
-        raise Problem("invalid_owner", "there is more than one owner selector: give one")
+        raise Problem("invalid_owner", "the request selects more than one owner: send one selector")
     return _owner(*selected[0]) if selected else None
 
 

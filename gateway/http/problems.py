@@ -11,6 +11,8 @@ from shared.observability.metrics import UNAVAILABLE
 
 log = structlog.get_logger()
 
+PROBLEM_JSON = "application/problem+json"
+
 
 @dataclass(frozen=True)
 class ProblemType:
@@ -53,13 +55,13 @@ RETRY_AFTER = {"Retry-After": "5"}
 """A leader election takes 3 to 11 s, a restarted engine about as long."""
 
 
-def away(error: Unavailable, **extra: Any) -> Problem:
-    """The problem of an engine that is away. Its own words may name hosts; they go to the log only."""
+def unavailable(error: Unavailable, **extra: Any) -> Problem:
+    """The problem of an unavailable engine. The error's own text may name hosts, so it is only logged."""
     UNAVAILABLE.labels(error.engine).inc()
     log.warning("engine_unavailable", engine=error.engine, error=error.detail)
     if isinstance(error, UnknownOutcome):
-        return Problem("unknown_outcome", f"{error.engine} gave no answer in time", headers=RETRY_AFTER, **extra)
-    return Problem("unavailable", f"{error.engine} is away", headers=RETRY_AFTER, **extra)
+        return Problem("unknown_outcome", f"{error.engine} did not respond in time", headers=RETRY_AFTER, **extra)
+    return Problem("unavailable", f"{error.engine} is unavailable", headers=RETRY_AFTER, **extra)
 
 
 PROBLEM_TYPES: dict[str, ProblemType] = {

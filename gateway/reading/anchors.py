@@ -53,7 +53,7 @@ class Anchors:
         self._notes = 0
         self._walking = asyncio.Lock()
 
-    def note(self, image_id: UUID) -> None:
+    def mark_stale(self, image_id: UUID) -> None:
         """An image was written or removed: its segment's count no longer holds."""
         self._notes += 1
         for segment in self._segments:

@@ -140,7 +140,7 @@ class Lists:
     async def page(self, query: ListQuery, *, fresh: bool = False) -> Page:
         """The page; `fresh` goes past every cache. Raises Unavailable."""
         if fresh:
-            self._days.forget(None)
+            self._days.invalidate(None)
         return await self._pages.get(query, lambda: self._load(query, fresh), fresh=fresh, weight=query.limit)
 
     async def _load(self, query: ListQuery, fresh: bool) -> Page:
@@ -163,8 +163,8 @@ class Lists:
         return self._anchors.setdefault(owner, Anchors(timeline, self._ttl))
 
     def _note(self, image_id: UUID, owner: Owner) -> None:
-        self._days.forget(None)
-        self._pages.forget_where(lambda query: query.owner is None or query.owner == owner)
+        self._days.invalidate(None)
+        self._pages.invalidate_where(lambda query: query.owner is None or query.owner == owner)
         for key in (None, owner):
             if key in self._anchors:
-                self._anchors[key].note(image_id)
+                self._anchors[key].mark_stale(image_id)

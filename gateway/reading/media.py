@@ -14,6 +14,7 @@ from werkzeug.http import http_date, parse_etags, parse_range_header, quote_etag
 from werkzeug.sansio.http import is_resource_modified
 
 from gateway.http.problems import Problem
+from gateway.reading.served import Served
 from shared.contract.keys import EXTENSIONS
 from shared.ports import ObjectInfo, ObjectStore
 
@@ -29,15 +30,6 @@ DECISIVE = ("range", "if-match", "if-none-match", "if-modified-since")
 """Headers that may ask for less than the whole object; `If-Range` means nothing without a range."""
 MAX_NAME = 128
 """Characters of a file name in a header; in UTF-8 and percent signs that is at most 1.5 kB."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """An object to send: its key, the type to send it as, and the name to save it under."""
-
-    path: str
-    content_type: str
-    file_name: str
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Checks a file before anything is stored, and turns what is wrong with it into a problem."""
+"""Checks an uploaded file before the gateway stores it."""
 
 import asyncio
 import hashlib
@@ -10,12 +10,12 @@ from shared.contract.image_header import ImageInfo, inspect
 from shared.errors import ImageRejected
 
 OFF_LOOP_BYTES = 128 * 1024
-"""Hashing and walking this much takes a good part of a millisecond; more is done in a thread, off the event loop."""
+"""A file of this size takes almost a millisecond to hash and to parse. A larger one is checked in a thread."""
 
 
 @dataclass(frozen=True)
 class FileLimits:
-    """What an acceptable file keeps to: bytes, pixels of a frame, pixels of a side."""
+    """Limits of a file: its bytes, the pixels of one frame, and the pixels of one side."""
 
     file_bytes: int
     pixels: int
@@ -24,7 +24,7 @@ class FileLimits:
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """An acceptable file: its clean name, its bytes, what its headers say, and its SHA-256 in hex."""
+    """An acceptable file: its cleaned name, its bytes, what its headers say, and its SHA-256 in hex."""
 
     name: str
     data: bytes
@@ -33,7 +33,7 @@ class CheckedFile:
 
 
 async def check_file(file: FormFile, limits: FileLimits) -> CheckedFile:
-    """The file, if it is an image that is taken. Raises Problem (413, 415, 422)."""
+    """Check that the file is an image within the limits. Raises Problem with status 413, 415 or 422."""
     if file.data is None or len(file.data) > limits.file_bytes:
         raise too_large(limits.file_bytes)
     if len(file.data) < OFF_LOOP_BYTES:

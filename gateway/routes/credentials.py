@@ -5,14 +5,13 @@ from datetime import UTC, timedelta
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from gateway.container import ServicesDep
+from gateway.http.cache_control import NO_STORE
 from gateway.http.openapi import DURATION_PARAMETER, OWNER_PARAMETERS, described
+from gateway.http.owner_query import pairs_of, writable_owner
 from gateway.http.problems import Problem
 from gateway.http.schemas import CredentialsDocument
-from gateway.receiving.form import pairs_of, writable_owner
-from gateway.services.container import ServicesDep
-from gateway.writing.replies import NO_STORE
 from shared.contract.keys import incoming_prefix
-from shared.settings import Settings
 
 router = APIRouter(tags=["temporary keys"])
 
@@ -20,7 +19,7 @@ router = APIRouter(tags=["temporary keys"])
 @router.post(
     "/credentials",
     **described(
-        (201, "Keys that may put objects under `prefix`, and nothing else.", CredentialsDocument),
+        (201, "Keys whose only permission is to put objects under `prefix`.", CredentialsDocument),
         problems=("bad_request", "invalid_owner", "reserved_owner", "duration_refused", "credentials_disabled"),
         parameters=[*OWNER_PARAMETERS, DURATION_PARAMETER],
     ),
@@ -28,12 +27,13 @@ router = APIRouter(tags=["temporary keys"])
 async def issue_credentials(request: Request, services: ServicesDep) -> JSONResponse:
     """Get short-lived S3 keys for an owner. Put an object with them, then POST /images with its key as `incoming`."""
     if services.keys is None:
-        raise Problem("credentials_disabled", "temporary keys are switched off")
+        raise Problem("credentials_disabled", "temporary keys are disabled")
     owner = writable_owner(pairs_of(request))
     if owner is None:
-        raise Problem("invalid_owner", "name the owner who gets the keys")
+        raise Problem("invalid_owner", "select the owner for whom the keys are")
     settings = services.settings
-    keys = await services.keys.issue(owner, _duration(request, settings))
+    duration = _duration(request, settings.credentials_duration, settings.credentials_max_duration)
+    keys = await services.keys.issue(owner, duration)
     body = {
         "endpoint_url": settings.s3_public_endpoint_url or settings.s3_endpoint_url,
         "region": settings.s3_region,
@@ -49,14 +49,14 @@ async def issue_credentials(request: Request, services: ServicesDep) -> JSONResp
     return JSONResponse(body, 201, NO_STORE)
 
 
-def _duration(request: Request, settings: Settings) -> timedelta:
-    """The duration asked for, in seconds. Raises Problem."""
-    asked = request.query_params.get("duration")
-    if asked is None:
-        return settings.credentials_duration
-    if not (asked.isascii() and asked.isdigit() and len(asked) <= 9):
-        raise Problem("bad_request", "duration: a number of seconds")
-    seconds, longest = int(asked), int(settings.credentials_max_duration.total_seconds())
-    if not 60 <= seconds <= longest:
-        raise Problem("duration_refused", f"duration: 60 to {longest} seconds")
+def _duration(request: Request, default: timedelta, longest: timedelta) -> timedelta:
+    """The duration that the client asks for, in seconds. Raises Problem."""
+    text = request.query_params.get("duration")
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise Problem("bad_request", "duration must be a number of seconds")
+    seconds, most = int(text), int(longest.total_seconds())
+    if not 60 <= seconds <= most:
+        raise Problem("duration_refused", f"duration must be from 60 to {most} seconds")
     return timedelta(seconds=seconds)

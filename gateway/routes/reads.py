@@ -1,21 +1,20 @@
 """GET of lists, images and their status documents."""
 
-from typing import Annotated, Any
-
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import RootModel
-from werkzeug.datastructures import RequestCacheControl
-from werkzeug.http import parse_cache_control_header, quote_etag
+from werkzeug.http import quote_etag
 from werkzeug.sansio.http import is_resource_modified
 
-from gateway.http.openapi import described, problem_responses
+from gateway.container import ServicesDep
+from gateway.http.cache_control import REVALIDATE, wants_fresh
+from gateway.http.openapi import BYTES_PROBLEMS, BYTES_RESPONSES, described, problem_responses, query_parameter
 from gateway.http.problems import Problem
 from gateway.http.schemas import ImageDocument
 from gateway.reading.anchors import MAX_OFFSET
+from gateway.reading.image_rows import status_document
 from gateway.reading.lists import DEFAULT_LIMIT, MAX_LIMIT, ListQuery
 from gateway.reading.media import respond
-from gateway.reading.queries import Queries
-from gateway.services.container import ServicesDep
+from gateway.reading.served import served_image
 from shared.errors import NotFound
 
 router = APIRouter(tags=["images"])
@@ -25,31 +24,10 @@ class ImageListDocument(RootModel[list[ImageDocument]]):
     """A page of a list."""
 
 
-REVALIDATE = "no-cache"
-"""Cache-Control of everything whose content changes under one URL: keep it, but ask each time."""
-
-
-async def queries(request: Request, services: ServicesDep) -> Queries:
-    """FastAPI dependency: the app's reads, made when first asked for; what is not there caches nothing stale."""
-    found: Queries | None = getattr(request.app.state, "queries", None)
-    if found is None:
-        found = request.app.state.queries = Queries(services)
-    return found
-
-
-QueriesDep = Annotated[Queries, Depends(queries)]
-
-
-def wants_fresh(request: Request) -> bool:
-    """Whether the client asks to go past the caches: `Cache-Control: no-cache`."""
-    control = parse_cache_control_header(request.headers.get("cache-control"), cls=RequestCacheControl)
-    return bool(control.no_cache)
-
-
 def json_response(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
-    """JSON with its ETag, or 304 where the client has it."""
+    """JSON with its ETag, or 304 if the client's copy is current."""
     quoted = quote_etag(etag)
-    headers = {"ETag": quoted, "Cache-Control": REVALIDATE, "X-Content-Type-Options": "nosniff", **headers}
+    headers = {"ETag": quoted, "X-Content-Type-Options": "nosniff"} | REVALIDATE | headers
     if not is_resource_modified(http_if_none_match=request.headers.get("if-none-match"), etag=quoted):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
@@ -57,33 +35,21 @@ def json_response(request: Request, body: bytes, etag: str, headers: dict[str, s
     return Response(body, headers=headers, media_type="application/json")
 
 
-def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
-
-
-BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The whole file.", "content": {"image/*": {}}},
-    206: {"description": "The range that was asked for.", "content": {"image/*": {}}},
-    304: {"description": "The client has it already."},
-}
-"""OpenAPI's description of answers with bytes."""
-BYTES_PROBLEMS = ("precondition_failed", "range_not_satisfiable")
-
 LIST_PARAMETERS = [
-    _query(
+    query_parameter(
         "limit",
         "Most images of the page.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
-    _query(
+    query_parameter(
         "offset",
         "How many of the newest images to leave out. Not together with `cursor`, which is exact and faster.",
         {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
     ),
-    _query("cursor", 'Opaque; taken from the URL that `Link: rel="next"` gives.', {"type": "string"}),
-    _query("owner_type", "Only this owner's images, with `owner_id`; or `<type>_id=<id>`.", {"type": "string"}),
-    _query("owner_id", "See `owner_type`.", {"type": "string"}),
-    _query("user_id", "Shorthand for the owner type `user`; any `<type>_id` works alike.", {"type": "string"}),
+    query_parameter("cursor", 'Opaque; taken from the URL that `Link: rel="next"` gives.', {"type": "string"}),
+    query_parameter("owner_type", "Only the images of this owner. Needs `owner_id`.", {"type": "string"}),
+    query_parameter("owner_id", "Id of the owner. Needs `owner_type`.", {"type": "string"}),
+    query_parameter("user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", {"type": "string"}),
 ]
 
 
@@ -98,14 +64,14 @@ LIST_PARAMETERS = [
     ),
 )
 @router.head("/images", include_in_schema=False)
-async def list_images(request: Request, reads: QueriesDep) -> Response:
+async def list_images(request: Request, services: ServicesDep) -> Response:
     """A JSON list of status documents. `Link` has the URL of the next page; an `ETag` saves what has not changed.
 
     Pages are cached for about a second; what was written through the same gateway is seen at once, and
     `Cache-Control: no-cache` goes past the cache.
     """
     query = ListQuery.parse(request.query_params.multi_items())
-    page = await reads.lists.page(query, fresh=wants_fresh(request))
+    page = await services.lists.page(query, fresh=wants_fresh(request))
     link = {"Link": f'<{page.next_url}>; rel="next"'} if page.next_url else {}
     return json_response(request, page.body, page.etag, link)
 
@@ -120,10 +86,10 @@ async def list_images(request: Request, reads: QueriesDep) -> Response:
     ),
 )
 @router.head("/images/{image_id}/metadata", include_in_schema=False)
-async def image_metadata(image_id: str, request: Request, reads: QueriesDep) -> Response:
+async def image_metadata(image_id: str, request: Request, services: ServicesDep) -> Response:
     """Owner, status, and what is served: original and variants with their URLs and sizes."""
-    row = await reads.image(image_id, fresh=wants_fresh(request))
-    found = reads.status_document(row)
+    row = await services.image_rows.get(image_id, fresh=wants_fresh(request))
+    found = status_document(row, services.base_url)
     return json_response(request, found.body, found.etag, {})
 
 
@@ -131,23 +97,26 @@ async def image_metadata(image_id: str, request: Request, reads: QueriesDep) -> 
     "/images/{image_id}",
     summary="Bytes of an image",
     response_class=Response,
-    responses=BYTES
+    responses=BYTES_RESPONSES
     | problem_responses("not_found", "no_such_variant", "variant_not_ready", "render_failed", *BYTES_PROBLEMS),
 )
 @router.head("/images/{image_id}", include_in_schema=False)
-async def image_bytes(
-    image_id: str, request: Request, services: ServicesDep, reads: QueriesDep, variant: str | None = None
-) -> Response:
+async def image_bytes(image_id: str, request: Request, services: ServicesDep, variant: str | None = None) -> Response:
     """The original, or a variant (`full`, `large`, `medium`, `small`); ranges and conditional requests work.
 
     While a replacement is under way the previous revision answers.
     """
     for fresh in (wants_fresh(request), True):
-        row = await reads.image(image_id, fresh=fresh)
-        served = reads.served(row, variant)
+        row = await services.image_rows.get(image_id, fresh=fresh)
+        served = served_image(
+            row,
+            variant,
+            public_originals=services.settings.public_originals,
+            variant_names=services.settings.ladder.names,
+        )
         try:
-            return await respond(request, services.store, served, {"Cache-Control": REVALIDATE})
+            return await respond(request, services.store, served, REVALIDATE)
         except NotFound:
-            # The row may have been read just before a replacement or a deletion; the second one is of now.
+            # The row may be older than a replacement or a deletion. Read it again, past the cache.
             continue
-    raise Problem("not_found", "the bytes of this image are gone")
+    raise Problem("not_found", "the file of this image was deleted")

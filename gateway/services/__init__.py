@@ -1,1 +1,1 @@
-"""What a running gateway holds: caches, claims, admission, temporary keys, and the container of all of it."""
+"""State that the requests of one gateway process share: admission, claims, caches, temporary keys."""

@@ -1,17 +1,17 @@
-"""Bounds what uploads cost this process: how many there are at once, and how many bytes they hold in memory."""
+"""Bounds the number of concurrent uploads of this process, and the bytes that these hold in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gateway.http.problems import Problem
 from shared.observability.metrics import REFUSED, UPLOAD_BYTES, UPLOADS_IN_FLIGHT
 
 RETRY_AFTER = {"Retry-After": "1"}
-"""An upload takes a fraction of a second on a healthy stack, so a place is soon free."""
+"""An upload takes less than a second on a healthy stack, so a slot is free again soon."""
 
 
 class Admission:
-    """Slots and bytes of one process; used from one event loop only."""
+    """Slots and bytes of one process. Use it from one event loop only."""
 
     def __init__(self, slots: int, memory: int) -> None:
         self._slots = slots
@@ -21,12 +21,12 @@ class Admission:
 
     @contextmanager
     def admit(self) -> Iterator["Reservation"]:
-        """A slot for one request, given back at the end with its bytes. Raises Problem `saturated`."""
+        """Take a slot for one request. The end of the context frees it and its bytes. Raises Problem `saturated`."""
         if self._used >= self._slots:
-            raise _saturated("slots", f"{self._slots} uploads are under way")
+            raise _saturated("slots", f"{self._slots} uploads are in progress")
         self._used += 1
         UPLOADS_IN_FLIGHT.set(self._used)
-        reservation = Reservation(self)
+        reservation = Reservation(self._hold)
         try:
             yield reservation
         finally:
@@ -36,7 +36,7 @@ class Admission:
 
     def _hold(self, size: int) -> None:
         if size > 0 and self._held + size > self._memory:
-            raise _saturated("memory", f"uploads under way hold {self._held} bytes")
+            raise _saturated("memory", f"uploads in progress hold {self._held} bytes")
         self._held += size
         UPLOAD_BYTES.set(self._held)
 
@@ -44,18 +44,18 @@ class Admission:
 class Reservation:
     """Bytes that one request holds in memory."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self, hold: Callable[[int], None]) -> None:
+        self._hold = hold
         self.size = 0
 
     def grow(self, size: int) -> None:
-        """Hold this many bytes more. Raises Problem `saturated` where memory has no room for them."""
-        self._admission._hold(size)
+        """Reserve so many bytes more. Raises Problem `saturated` if the process has no memory left for them."""
+        self._hold(size)
         self.size += size
 
     def shrink(self, size: int) -> None:
-        """Hold this many bytes less."""
-        self._admission._hold(-size)
+        """Free so many bytes."""
+        self._hold(-size)
         self.size -= size
 
 

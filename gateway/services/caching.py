@@ -1,4 +1,4 @@
-"""A cache of what was just read: short-lived, bounded, one load at a time for each key."""
+"""A short-lived, bounded cache of reads, with one load at a time per key."""
 
 import asyncio
 import time
@@ -22,28 +22,28 @@ class _Load(Generic[V]):
 
 
 class ReadCache(Generic[K, V]):
-    """Values by key, each at most `ttl` old, counted from when its load began; `capacity` bounds the sum of weights.
+    """Values by key. A value is at most `ttl` old, measured from the start of its load. `capacity` bounds the weights.
 
-    What is kept is the load itself, under way or done: callers of one key share it, and whoever comes after `forget`
-    starts another, so a load that began before a write is never handed to those who come after it. A failed load is
-    not kept.
+    The cache holds the load itself, running or done, so callers of one key share it. The first caller after
+    `invalidate` starts another load: no caller gets a value whose load began before the write that invalidated it. The
+    cache drops a load that fails.
     """
 
     def __init__(self, name: str, ttl: timedelta, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`name` tells the caches apart in the metric `imagepipe_gateway_cache_reads_total`."""
-        # Made now, so that a share of hits can be told before the first one.
+        """`name` is the label of this cache in the metric `imagepipe_gateway_cache_reads_total`."""
+        # Both series exist from the start, so that a hit ratio can be computed before the first hit.
         self._hits, self._misses = (CACHE_READS.labels(name, result) for result in ("hit", "miss"))
         self._loads: TTLCache[K, _Load[V]] = TTLCache(
             capacity, ttl.total_seconds(), timer=clock, getsizeof=lambda load: load.weight
         )
 
     async def get(self, key: K, load: Callable[[], Awaitable[V]], *, fresh: bool = False, weight: int = 1) -> V:
-        """The value, loaded if there is none or if it must be `fresh`. Raises what the load raises."""
+        """The value; loaded if the cache has none, or if it must be `fresh`. Raises what the load raises."""
         kept = None if fresh else self._loads.get(key)
         (self._misses if kept is None else self._hits).inc()
         if kept is None:
             kept = self._start(key, load, weight)
-        # A caller that hangs up must not take the load away from the others.
+        # The cancellation of one caller must not cancel the load that others wait for.
         return await asyncio.shield(kept.task)
 
     def _start(self, key: K, load: Callable[[], Awaitable[V]], weight: int) -> _Load[V]:
@@ -57,17 +57,17 @@ class ReadCache(Generic[K, V]):
         return started
 
     def _settle(self, key: K, task: "asyncio.Task[V]") -> None:
-        # Reading the exception also tells asyncio that it was seen, where every caller has hung up.
+        # If every caller has gone, asyncio would log the exception as never retrieved. Reading it here prevents that.
         failed = task.cancelled() or task.exception() is not None
         kept = self._loads.get(key)
         if failed and kept is not None and kept.task is task:
             del self._loads[key]
 
-    def forget(self, key: K) -> None:
-        """Load anew for whoever asks from now on."""
+    def invalidate(self, key: K) -> None:
+        """Drop the value; the next `get` loads it again."""
         self._loads.pop(key, None)
 
-    def forget_where(self, matches: Callable[[K], bool]) -> None:
-        """Forget every key that matches."""
+    def invalidate_where(self, matches: Callable[[K], bool]) -> None:
+        """Drop the values of all keys that match."""
         for key in [key for key in self._loads if matches(key)]:
-            self.forget(key)
+            self.invalidate(key)

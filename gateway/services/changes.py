@@ -1,4 +1,4 @@
-"""Tells the caches of this process which images it has just changed, so that a caller reads its own write."""
+"""Notifies the caches of this process of the images that it has changed, so that a client reads its own writes."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -9,16 +9,16 @@ Listener = Callable[[UUID, Owner], None]
 
 
 class Changes:
-    """Writes noted by the gateway's write path, passed on at once to whoever listens."""
+    """Passes each change of the write path to all listeners, at once."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
 
     def listen(self, callback: Listener) -> None:
-        """Call `callback(image_id, owner)` for every change from now on. It must not block or raise."""
+        """Call `callback(image_id, owner)` for every change from now on. It must neither block nor raise."""
         self._listeners.append(callback)
 
-    def note(self, image_id: UUID, owner: Owner) -> None:
-        """The row of an image has been written or removed: everything cached about it or its owner is stale."""
+    def notify(self, image_id: UUID, owner: Owner) -> None:
+        """The row of an image was written or removed: all that is cached about the image or its owner is stale."""
         for listener in self._listeners:
             listener(image_id, owner)

@@ -1,10 +1,11 @@
-"""Claims that make a request take effect once: by Idempotency-Key, or by the ETag of an ingested object.
+"""Claims: a request takes effect once per Idempotency-Key, or once per ETag of an incoming object.
 
-1. Claim: one lightweight transaction writes ids, fingerprint, holder and lease. The ids are those of every later try.
-2. Who finds a claim: another fingerprint is refused; an answer is given again; a running lease is a conflict; a lease
-   that has ended is taken over, with the same ids.
-3. Complete: the answer is stored for the rest of the day. Without it a retry does the same work under the same ids,
-   which changes nothing but a second record in the log.
+1. Claim. One lightweight transaction writes the ids, the fingerprint, the holder and the end of the lease. Every later
+   try of the request uses these ids.
+2. If there is a claim already: a request with another fingerprint is refused. A stored reply is returned. While the
+   lease lasts, the request is a conflict. After its end the request takes the claim over, with the same ids.
+3. Complete. The reply is stored until the claim expires, a day after its last change. If this fails, a retry does the
+   same work under the same ids; its only effect is a second record in the log.
 """
 
 import json
@@ -17,38 +18,38 @@ from uuid import UUID, uuid4
 import structlog
 
 from gateway.http.problems import Problem
-from gateway.ids import Ids
 from shared.cassandra.index import CassandraIndex
+from shared.contract.keys import Ids
 from shared.errors import Unavailable
 
 log = structlog.get_logger()
 
 MAX_RETRY_AFTER = 2
-"""Seconds. A request that is alive takes less; one whose gateway died holds its lease to the end anyway."""
+"""Seconds. A running request takes less. If its gateway has died, its lease lasts longer, and the client asks again."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer that can be stored: status, headers, JSON body."""
+    """A response that can be stored: status, headers, JSON body."""
 
     status: int
     body: Any
     headers: dict[str, str]
 
     def encode(self) -> bytes:
-        """Headers and body as stored."""
+        """Headers and body as bytes, for the table."""
         return json.dumps({"headers": self.headers, "body": self.body}).encode()
 
     @classmethod
     def decode(cls, status: int, stored: bytes) -> "Reply":
-        """The reply that encode() wrote."""
+        """The reply whose `encode` gave these bytes."""
         found = json.loads(stored)
         return cls(status, found["body"], found["headers"])
 
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A row of `idempotency_keys`; `reply` once the request has been answered."""
+    """A row of `idempotency_keys`. `reply` is None until the request is done."""
 
     fingerprint: str
     ids: tuple[Ids, ...]
@@ -58,16 +59,16 @@ class ClaimRow:
 
 
 class ClaimTable(Protocol):
-    """Compare-and-set on the claims. Every method raises Unavailable."""
+    """Claims with compare-and-set. Every method raises Unavailable."""
 
     async def insert(self, scope: str, row: ClaimRow) -> ClaimRow | None:
-        """Insert where there is none; returns the row that is there otherwise."""
+        """Insert the row if the scope has none; else return the row that it has."""
 
     async def update(self, scope: str, row: ClaimRow, holder: UUID) -> bool:
-        """Replace the row if this holder has it."""
+        """Replace the row if it is this holder's; returns whether it was."""
 
     async def delete(self, scope: str, holder: UUID) -> None:
-        """Remove the row if this holder has it."""
+        """Remove the row if it is this holder's."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Claim:
 
 
 class Claims:
-    """The rules above, over a table."""
+    """Makes, completes and releases claims by the rules above."""
 
     def __init__(
         self, table: ClaimTable, lease: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -89,7 +90,7 @@ class Claims:
         self._clock = clock
 
     async def claim(self, scope: str, fingerprint: str, ids: Sequence[Ids]) -> Claim | Reply:
-        """The claim, with these ids or those of an earlier try; or the reply that the request has had.
+        """The claim, with these ids or those of an earlier try; or the stored reply of an earlier try.
 
         Raises Problem `key_reused` and `in_flight`, and Unavailable.
         """
@@ -99,7 +100,7 @@ class Claims:
         if found is None:
             return Claim(scope, mine)
         if found.fingerprint != fingerprint:
-            raise Problem("key_reused", "the key was used with other fields or files")
+            raise Problem("key_reused", "this Idempotency-Key was used with other fields or files")
         if found.reply is not None:
             return found.reply
         if found.lease_until > now:
@@ -110,18 +111,18 @@ class Claims:
         return Claim(scope, taken)
 
     async def complete(self, claim: Claim, reply: Reply) -> None:
-        """Store the reply. Best effort: the work is done and is the same when done again."""
+        """Store the reply. A failure is only logged: a retry does the same work again, with the same result."""
         await self._settle(
             "complete", self._table.update(claim.scope, replace(claim.row, reply=reply), claim.row.holder)
         )
 
     async def release(self, claim: Claim) -> None:
-        """End the lease, so that the next try takes over at once. For failures whose work may be half done."""
+        """End the lease, so that the next try takes the claim over at once. For work that may be half done."""
         ended = replace(claim.row, lease_until=self._clock())
         await self._settle("release", self._table.update(claim.scope, ended, claim.row.holder))
 
     async def forget(self, claim: Claim) -> None:
-        """Free the key. For requests that were refused before they changed anything."""
+        """Remove the claim. For requests that were refused before they changed anything."""
         await self._settle("forget", self._table.delete(claim.scope, claim.row.holder))
 
     async def _settle(self, what: str, writing: Any) -> None:
@@ -133,14 +134,14 @@ class Claims:
 
 def _in_flight(lease: timedelta) -> Problem:
     seconds = max(1, min(MAX_RETRY_AFTER, int(lease.total_seconds())))
-    return Problem("in_flight", "the same request is being handled", headers={"Retry-After": str(seconds)})
+    return Problem("in_flight", "the same request is still in progress", headers={"Retry-After": str(seconds)})
 
 
 class CassandraClaimTable:
-    """`ClaimTable` on Cassandra's lightweight transactions. Rows go after a day, by the table's TTL.
+    """`ClaimTable` with Cassandra's lightweight transactions. The table's TTL removes rows after a day.
 
-    The driver sends a statement again when a node hangs. Each of ours says the same then: the second one finds its own
-    holder, and that is how the first is known to have been applied.
+    The driver sends a statement again if a node hangs. If the first one was applied, the second finds this
+    request's holder in the row. `insert` and `update` count that as success.
     """
 
     def __init__(self, index: CassandraIndex) -> None:
@@ -151,18 +152,18 @@ class CassandraClaimTable:
         columns = _columns(row)
         marks = ", ".join("?" * (len(columns) + 1))
         cql = f"INSERT INTO idempotency_keys (scope, {', '.join(columns)}) VALUES ({marks}) IF NOT EXISTS"
-        [answer] = await self._index.execute(cql, [scope, *columns.values()])
-        return None if answer.applied or answer.holder == row.holder else _row(answer)
+        [result] = await self._index.execute(cql, [scope, *columns.values()])
+        return None if result.applied or result.holder == row.holder else _row(result)
 
     async def update(self, scope: str, row: ClaimRow, holder: UUID) -> bool:
         """See ClaimTable.update."""
         columns = _columns(row)
-        # Every column is written, so that all of them expire together.
+        # Every column is written, so that all of them expire at the same time.
         assignments = ", ".join(f"{name} = ?" for name in columns)
         cql = f"UPDATE idempotency_keys SET {assignments} WHERE scope = ? IF holder = ?"
-        [answer] = await self._index.execute(cql, [*columns.values(), scope, holder])
-        # Where there is no row, the answer has no holder either.
-        return bool(answer.applied) or getattr(answer, "holder", None) == row.holder
+        [result] = await self._index.execute(cql, [*columns.values(), scope, holder])
+        # If there is no row, the result has no column `holder`.
+        return bool(result.applied) or getattr(result, "holder", None) == row.holder
 
     async def delete(self, scope: str, holder: UUID) -> None:
         """See ClaimTable.delete."""

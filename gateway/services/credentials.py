@@ -1,4 +1,4 @@
-"""Temporary keys: an STS session that may do nothing but put objects under its owner's prefix."""
+"""Issues temporary keys: STS sessions whose only permission is to put objects under the prefix of an owner."""
 
 import asyncio
 import json
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 SESSION_NAME = "imagepipe-upload"
 THREADS = 4
-"""Concurrent STS calls of one process, in threads of their own: a slow server keeps nobody else's work waiting."""
+"""Concurrent STS calls of one process. They have their own threads, so that a slow server delays no other work."""
 REFUSALS = frozenset({"ValidationError", "InvalidParameterValue", "PackedPolicyTooLarge", "STSInvalidParameterValue"})
-"""Error codes with which servers refuse a duration."""
+"""Error codes that STS servers return for a duration that they do not allow."""
 
 
 @dataclass(frozen=True)
 class TemporaryKeys:
-    """What a client signs with, until `expiration`."""
+    """Keys with which a client signs its requests to the store until `expiration`."""
 
     access_key_id: str
     secret_access_key: str
@@ -45,7 +45,7 @@ class KeyIssuer(Protocol):
 
 
 def upload_policy(bucket: str, owner: Owner) -> str:
-    """The session's policy, as JSON. The prefix is a digest, so nothing in an owner's id can act as a wildcard."""
+    """The session's policy, as JSON. The prefix is a digest, so no character of an owner's id acts as a wildcard."""
     statement = {
         "Effect": "Allow",
         "Action": ["s3:PutObject"],
@@ -55,7 +55,7 @@ def upload_policy(bucket: str, owner: Owner) -> str:
 
 
 class StsKeyIssuer:
-    """`KeyIssuer` over AssumeRole, of AWS or of a store that speaks it at its own endpoint."""
+    """`KeyIssuer` over AssumeRole: of AWS, or of an S3-compatible store that offers it."""
 
     def __init__(self, client: "STSClient", settings: Settings) -> None:
         self._client = client
@@ -66,7 +66,7 @@ class StsKeyIssuer:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "StsKeyIssuer":
-        """The issuer that the settings name."""
+        """The issuer with the endpoint and the keys in the settings."""
         secret = settings.s3_secret_access_key
         client: STSClient = boto3.client(
             "sts",
@@ -82,34 +82,34 @@ class StsKeyIssuer:
     async def issue(self, owner: Owner, duration: timedelta) -> TemporaryKeys:
         """See KeyIssuer.issue."""
         try:
-            # The wait for a thread included.
+            # The time-out includes the wait for a thread.
             async with asyncio.timeout(self._timeout):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, self._issue, owner, duration)
         except TimeoutError as error:
-            raise Unavailable("sts", f"no answer within {self._timeout:g} s") from error
+            raise Unavailable("sts", f"no response within {self._timeout:g} s") from error
         except ClientError as error:
             found = error.response["Error"]
             code, message = found.get("Code", ""), found.get("Message", "")
             if code in REFUSALS:
-                raise Problem("duration_refused", f"the object store says: {message}") from error
+                raise Problem("duration_refused", f"the object store refused it: {message}") from error
             raise Unavailable("sts", f"{code}: {message}") from error
         except ParamValidationError as error:
-            # boto3 knows AWS's limits, which MinIO shares, and asks no server about what is outside of them.
-            raise Problem("duration_refused", f"the object store's limits: {error.kwargs['report']}") from error
+            # boto3 checks AWS's limits itself and sends no request; MinIO has the same limits.
+            raise Problem("duration_refused", f"outside the store's limits: {error.kwargs['report']}") from error
         except (BotoCoreError, HTTPClientError, OSError) as error:
             raise Unavailable("sts", f"{type(error).__name__}: {error}") from error
 
     def _issue(self, owner: Owner, duration: timedelta) -> TemporaryKeys:
-        answer = self._client.assume_role(
+        response = self._client.assume_role(
             RoleArn=self._role,
             RoleSessionName=SESSION_NAME,
             Policy=upload_policy(self._bucket, owner),
             DurationSeconds=int(duration.total_seconds()),
         )
-        keys = answer["Credentials"]
+        keys = response["Credentials"]
         return TemporaryKeys(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], keys["Expiration"])
 
     async def close(self) -> None:
-        """Let running calls end and free the threads."""
+        """Wait for running calls and free the threads."""
         await asyncio.to_thread(self._threads.shutdown)
         self._client.close()

@@ -1,4 +1,4 @@
-"""`Prefer: wait=N` (RFC 7240): an answer held back until the variants are ready, or N seconds have passed."""
+"""`Prefer: wait=N` (RFC 7240): holds a response back until the variants are ready or N seconds have passed."""
 
 import asyncio
 import re
@@ -16,16 +16,16 @@ from shared.ports import Index
 from shared.read_model.documents import document
 
 MAX_WAITING = 500
-"""Requests of one gateway that are held back at once; more are answered at once, as if they had no preference."""
+"""Requests of one process that wait at the same time. Any further request gets its response without a wait."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.4
-"""Seconds between two looks at the row, which costs about a millisecond."""
+"""Seconds between two reads of the row. A read takes about a millisecond."""
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
 def wait_of(headers: Iterable[str], longest: timedelta) -> float:
-    """Seconds that the Prefer headers ask for, at most `longest`; 0 without a valid preference."""
+    """Seconds that the client prefers to wait, at most `longest`; 0 without a valid preference."""
     for header in headers:
         if match := _WAIT.search(header):
             return min(float(match[1]), longest.total_seconds())
@@ -33,16 +33,17 @@ def wait_of(headers: Iterable[str], longest: timedelta) -> float:
 
 
 class Waiting:
-    """Requests of one process that wait; used from one event loop only."""
+    """The requests of one process that wait, none longer than `longest`. Use it from one event loop only."""
 
-    def __init__(self, index: Index, changes: Changes, base_url: str) -> None:
+    def __init__(self, index: Index, changes: Changes, base_url: str, longest: timedelta) -> None:
+        self.longest = longest
         self._index = index
         self._changes = changes
         self._base_url = base_url
         self._waiting = 0
 
     async def settled(self, documents: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]] | None:
-        """The documents once no image is `processing`, or as they are after so many seconds; None: not waited for."""
+        """The documents once no image is `processing`, or after so many seconds; None if too many requests wait."""
         if self._waiting >= MAX_WAITING:
             return None
         self._waiting += 1
@@ -61,19 +62,19 @@ class Waiting:
             try:
                 row = await self._index.image(UUID(found["image_id"]))
             except Unavailable:
-                # The write itself is done; who cannot be told more is told that.
+                # The write itself is done, so its response is a success even if the status is unknown.
                 return found
-            # Another request's outcome is not this one's, be it an older one that is still shown or a later one.
+            # The row may show another request: an older one, if the row is not written yet, or a later one.
             if row is not None and row.request is not None and row.request.revision == awaited:
                 found = document(row, self._base_url)
                 if found["status"] != "processing":
-                    # Who is told so here must not read from a cache that it still is.
-                    self._changes.note(row.image_id, row.owner)
+                    # The next read of this client must not find `processing` in a cache.
+                    self._changes.notify(row.image_id, row.owner)
         return found
 
 
 def _revision(found: dict[str, Any]) -> UUID | None:
-    """The revision whose request the document is about."""
+    """The revision that this document calls `processing`."""
     if found["pending"]:
         return UUID(found["pending"]["revision"])
     path = parse_media_path(found["original"]["path"])

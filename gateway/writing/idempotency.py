@@ -1,4 +1,4 @@
-"""Runs a request's work once per `Idempotency-Key`; without the header, every time."""
+"""Does the work of a request once per `Idempotency-Key`, or each time if the request has no key."""
 
 import hashlib
 import json
@@ -8,53 +8,48 @@ from collections.abc import Awaitable, Callable, Sequence
 from fastapi import Request
 
 from gateway.http.problems import Problem
-from gateway.ids import Ids
 from gateway.receiving.checking import CheckedFile
-from gateway.services.claims import Reply
-from gateway.services.container import Services
-from shared.contract.keys import Owner
+from gateway.services.claims import Claims, Reply
+from shared.contract.keys import Ids, Owner
 
 HEADER = "Idempotency-Key"
-_ACCEPTABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+_VALID_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 Work = Callable[[Sequence[Ids]], Awaitable[Reply]]
-"""Does the request's work under these ids."""
-
-
-def fingerprint_of(pairs: Sequence[tuple[str, str]], files: Sequence[CheckedFile | Problem]) -> str:
-    """What makes two requests the same: parsed fields and file hashes, not the raw body with its random boundary."""
-    content = [[file.name, file.sha256] if isinstance(file, CheckedFile) else ["refused", file.code] for file in files]
-    return hashlib.sha256(json.dumps([sorted(pairs), content]).encode()).hexdigest()
-
-
-def scope_of(method: str, path: str, owner: Owner | None, key: str) -> str:
-    """What a key is unique in: method, path and owner. JSON keeps the parts apart, whatever is in them."""
-    parts = json.dumps([method, path, owner.key if owner else None, key])
-    return hashlib.sha256(parts.encode()).hexdigest()
+"""Does the work of a request under these ids."""
 
 
 async def once(
-    services: Services, request: Request, owner: Owner | None, fingerprint: str, ids: Sequence[Ids], work: Work
+    request: Request,
+    claims: Claims,
+    owner: Owner | None,
+    pairs: Sequence[tuple[str, str]],
+    files: Sequence[CheckedFile | Problem],
+    work: Work,
 ) -> Reply:
-    """The reply of the work, done at most once per Idempotency-Key. Raises Problem, Unavailable, and what it raises."""
+    """The reply of the work, done at most once per Idempotency-Key. The work gets ids for each file.
+
+    `pairs` are the request's parameters and form fields. Raises Problem, Unavailable, and what the work raises.
+    """
+    ids = [Ids.mint() for _ in files]
     key = request.headers.get(HEADER)
     if key is None:
         return await work(ids)
-    if not _ACCEPTABLE.fullmatch(key):
-        raise Problem("bad_request", f"{HEADER} takes 1 to 255 printable ASCII characters")
-    return await once_in(services, scope_of(request.method, request.url.path, owner, key), fingerprint, ids, work)
+    if not _VALID_KEY.fullmatch(key):
+        raise Problem("bad_request", f"{HEADER} must have 1 to 255 printable ASCII characters")
+    scope = _scope(request.method, request.url.path, owner, key)
+    return await once_in_scope(claims, scope, _fingerprint(pairs, files), ids, work)
 
 
-async def once_in(services: Services, scope: str, fingerprint: str, ids: Sequence[Ids], work: Work) -> Reply:
-    """The reply of the work, done at most once in the scope."""
-    claims = services.claims
+async def once_in_scope(claims: Claims, scope: str, fingerprint: str, ids: Sequence[Ids], work: Work) -> Reply:
+    """The reply of the work, done at most once in this scope. Raises Problem, Unavailable, and what the work raises."""
     claim = await claims.claim(scope, fingerprint, ids)
     if isinstance(claim, Reply):
         return claim
     try:
         reply = await work(claim.row.ids)
     except Problem as error:
-        # Refused with 4xx: nothing was changed, and the key is free again. Else a retry goes on with the same ids.
+        # A 4xx has changed nothing, so the key can be used again. After a 5xx a retry continues with the same ids.
         await (claims.forget(claim) if error.status < 500 else claims.release(claim))
         raise
     except BaseException:
@@ -62,3 +57,18 @@ async def once_in(services: Services, scope: str, fingerprint: str, ids: Sequenc
         raise
     await claims.complete(claim, reply)
     return reply
+
+
+def _fingerprint(pairs: Sequence[tuple[str, str]], files: Sequence[CheckedFile | Problem]) -> str:
+    """A hash that is equal for equal requests: of the parsed fields and the files' hashes.
+
+    The raw body is no measure: the multipart boundary in it is random.
+    """
+    content = [[file.name, file.sha256] if isinstance(file, CheckedFile) else ["refused", file.code] for file in files]
+    return hashlib.sha256(json.dumps([sorted(pairs), content]).encode()).hexdigest()
+
+
+def _scope(method: str, path: str, owner: Owner | None, key: str) -> str:
+    """A hash of all that a key is unique in: method, path and owner. JSON separates the parts unambiguously."""
+    parts = json.dumps([method, path, owner.key if owner else None, key])
+    return hashlib.sha256(parts.encode()).hexdigest()

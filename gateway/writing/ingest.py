@@ -1,84 +1,79 @@
-"""Taking in an object that a client has put into the bucket itself, with a temporary key.
+"""Accepts an object that a client has put into the bucket with a temporary key.
 
-1. Read the object, no further than a file may be large, and check these very bytes.
-2. Claim the key and its ETag, so that ingesting twice gives the first answer.
-3. Copy it to its final key on condition of that ETag, then go on as every upload does.
+1. Read the object and check these bytes. An object above the limit of an upload is not read.
+2. Claim its key and ETag, so that a repeated request gets the first reply.
+3. Copy the object to its final key, on the condition that its ETag is still the same. Then append the command, as for
+   every upload.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.http.problems import Problem
-from gateway.ids import Ids
-from gateway.receiving.checking import CheckedFile, check_file
+from gateway.receiving.checking import CheckedFile, FileLimits, check_file
 from gateway.receiving.filenames import clean_name
-from gateway.receiving.form import file_limits
 from gateway.receiving.multipart import FormFile, too_large
-from gateway.services.claims import Reply
-from gateway.services.container import Services
-from gateway.writing.idempotency import once_in
-from gateway.writing.replies import single_reply
-from gateway.writing.uploads import Storing, announce_upload, store_one
-from shared.contract.keys import Owner, incoming_prefix
+from shared.contract.keys import Ids, Owner, incoming_prefix, original_key
 from shared.errors import NotFound, PreconditionFailed
+from shared.ports import ObjectStore
 
 MAX_KEY_BYTES = 1024
-"""S3's limit."""
+"""The limit of S3."""
+
+
+@dataclass(frozen=True)
+class IncomingObject:
+    """A checked object; `etag` and `file` come from the same read."""
+
+    key: str
+    etag: str
+    file: CheckedFile
+
+    @property
+    def scope(self) -> str:
+        """The scope in which its ingest takes effect once: an object with other bytes has another ETag."""
+        return hashlib.sha256(json.dumps(["ingest", self.key, self.etag]).encode()).hexdigest()
 
 
 def check_key(key: object, owner: Owner) -> str:
-    """The key, if it is one that the owner's temporary keys can have written. Raises Problem."""
+    """The key, if a temporary key of this owner can have written it. Raises Problem."""
     if not isinstance(key, str) or not key.isprintable() or len(key.encode()) > MAX_KEY_BYTES:
-        raise Problem("bad_request", "incoming: the key of an object")
+        raise Problem("bad_request", "`incoming` must be the key of an object")
     prefix = incoming_prefix(owner)
     if not key.startswith(prefix) or key == prefix:
-        raise Problem("incoming_mismatch", f"keys of this owner start with {prefix}")
-    # Stores refuse such a key, or read another one than was written.
+        raise Problem("incoming_mismatch", f"the keys of this owner start with {prefix}")
+    # Some stores refuse a key with such a segment, others read the object under a normalised key.
     if not {"", ".", ".."}.isdisjoint(key.split("/")):
-        raise Problem("bad_request", "incoming: a key without empty segments, `.` and `..`")
+        raise Problem("bad_request", "`incoming` must have no empty segment and no segment `.` or `..`")
     return key
 
 
-async def ingest(services: Services, key: str, owner: Owner) -> Reply:
-    """Take in the object under a checked key. Raises Problem, Unavailable."""
-    file, etag = await _read(services, key)
-    scope = hashlib.sha256(json.dumps(["ingest", key, etag]).encode()).hexdigest()
-
-    async def work(ids: Sequence[Ids]) -> Reply:
-        await store_one(file, ids[0], _copy(services, key, etag))
-        return single_reply(services, await announce_upload(services, file, ids[0], owner))
-
-    return await once_in(services, scope, file.sha256, [Ids.mint()], work)
-
-
-async def _read(services: Services, key: str) -> tuple[CheckedFile, str]:
-    """The checked object and its ETag, of one and the same read."""
-    limits = file_limits(services.settings)
+async def read_incoming(store: ObjectStore, key: str, limits: FileLimits) -> IncomingObject:
+    """Read and check the object. Raises Problem, and Unavailable."""
     try:
-        size = (await services.store.head(key)).size
+        size = (await store.head(key)).size
         if size > limits.file_bytes:
             raise too_large(limits.file_bytes)
-        # An empty object has no range to ask for.
-        found = await services.store.open(key, 0, size - 1 if size else None)
+        # An empty object has no valid byte range.
+        found = await store.open(key, 0, size - 1 if size else None)
     except NotFound:
         raise Problem("no_such_incoming", f"there is no object {key}") from None
     data = b"".join([chunk async for chunk in found.body])
     if len(data) != found.info.size:
         raise _changed()
     name = clean_name(key.rpartition("/")[2])
-    return await check_file(FormFile(name, data), limits), found.info.etag
+    return IncomingObject(key, found.info.etag, await check_file(FormFile(name, data), limits))
 
 
-def _copy(services: Services, source: str, etag: str) -> Storing:
-    async def store(key: str, file: CheckedFile) -> None:
-        try:
-            await services.store.copy(source, key, file.info.content_type, if_etag=etag)
-        except (PreconditionFailed, NotFound):
-            raise _changed() from None
-
-    return store
+async def copy_incoming(store: ObjectStore, incoming: IncomingObject, ids: Ids) -> None:
+    """Copy the object to the key of its original. Raises Problem `incoming_changed`, and Unavailable."""
+    content_type = incoming.file.info.content_type
+    try:
+        await store.copy(incoming.key, original_key(*ids, content_type), content_type, if_etag=incoming.etag)
+    except (PreconditionFailed, NotFound):
+        raise _changed() from None
 
 
 def _changed() -> Problem:
-    return Problem("incoming_changed", "the object was overwritten or removed meanwhile")
+    return Problem("incoming_changed", "the object was overwritten or removed while the gateway read it")

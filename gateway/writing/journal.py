@@ -1,11 +1,14 @@
-"""Writes a command to the log, then its rows to the index: the one way in which the gateway changes anything.
+"""Appends a command to the log, then writes its rows to the index. The gateway changes nothing in any other way.
 
-1. Append, and wait for the ack of all in-sync replicas. Without it nothing is claimed to the caller (invariant 1). A
-   time-out is an unknown outcome; nothing is sent again from here (invariant 8).
-2. Write the rows at the version that the ack brought, by the same pure function as the indexer's, so that the caller
-   reads its own write. Best effort for what comes in: the command is in the log, so where this fails the indexer writes
-   them. What goes out must be out: else it could be replaced, and an acknowledged file would be deleted with it.
-3. Tell the caches.
+1. Append the command and wait for the ack of all in-sync replicas. Before that ack no client gets a success response
+   (invariant 1). A time-out is an unknown outcome; the gateway does not send the command again (invariant 8).
+2. Write the rows at the version that follows from the acked offset. The indexer makes its rows with the same pure
+   function, so the client reads its own write at once, and the indexer later writes nothing else.
+3. Notify the caches of this process.
+
+An upload or a replacement succeeds even if step 2 fails: the command is in the log, and the indexer writes the rows. A
+delete must fail in that case (`append_and_apply`). While the rows of a deleted image are still there, a client can
+replace that image. The gateway would acknowledge the replacement, and the earlier delete would remove it (ADR 11).
 """
 
 from dataclasses import dataclass
@@ -13,13 +16,13 @@ from dataclasses import dataclass
 import structlog
 from opentelemetry.trace import SpanKind
 
-from gateway.services.container import Services
+from gateway.services.changes import Changes
 from shared.contract.events import Command, OwnerCleared
 from shared.contract.keys import command_version
 from shared.contract.logged_command import LoggedCommand, versioned
 from shared.errors import Unavailable, UnknownOutcome
 from shared.observability import metrics, tracing
-from shared.ports import Appended
+from shared.ports import Appended, CommandLog, Index
 from shared.read_model.tables import command_writes
 
 log = structlog.get_logger()
@@ -27,69 +30,79 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Journaled:
-    """A command that is in the log. `version` is None where the ack brought no offset; then no row is `written`."""
+    """A command that is in the log. `version` is None if the ack had no offset; then no row is `written`."""
 
     version: int | None
     written: bool
 
 
-async def journal_and_apply(services: Services, command: Command) -> int:
-    """Append a command and write its rows for certain; returns its version.
+@dataclass(frozen=True)
+class Journal:
+    """The way of every command of this process into the log and the index."""
 
-    Raises UnknownOutcome, Unavailable: until then it is to be repeated, even if it is in the log.
-    """
-    found = await journal(services, command)
-    if found.version is None:
-        raise Unavailable("kafka", "the ack brought no offset")
-    if not found.written:
-        raise Unavailable("cassandra", "the rows are left to the indexer")
-    return found.version
+    log: CommandLog
+    index: Index
+    changes: Changes
+    epoch: int
+    day_shards: int
+
+    async def append_and_apply(self, command: Command) -> int:
+        """Append a command and write its rows; returns its version.
+
+        Raises UnknownOutcome and Unavailable if one of the two steps is not confirmed. The client then has to repeat
+        its request, even if the command is already in the log.
+        """
+        journaled = await self.append(command)
+        if journaled.version is None:
+            raise Unavailable("kafka", "the ack has no offset")
+        if not journaled.written:
+            raise Unavailable("cassandra", "the rows are not written; the indexer will write them")
+        return journaled.version
+
+    async def append(self, command: Command) -> Journaled:
+        """Append a command and try to write its rows.
+
+        Raises UnknownOutcome and Unavailable if the append is not confirmed; then no row is written.
+        """
+        appended = await self._append(command)
+        version = None if appended.offset is None else command_version(self.epoch, appended.offset)
+        log.info("command_appended", partition=appended.partition, offset=appended.offset, **_fields(command, version))
+        written = version is not None and await self._write_rows(versioned(command, version))
+        if not isinstance(command, OwnerCleared):
+            self.changes.notify(command.image_id, command.owner)
+        return Journaled(version, written)
+
+    async def _append(self, command: Command) -> Appended:
+        try:
+            with (
+                tracing.span(f"append {command.type}", _fields(command, None), kind=SpanKind.PRODUCER),
+                metrics.APPEND_SECONDS.time(),
+            ):
+                appended = await self.log.append(command, traceparent=tracing.traceparent())
+        except UnknownOutcome:
+            metrics.UNKNOWN_OUTCOMES.labels(command.type).inc()
+            log.warning("command_outcome_unknown", **_fields(command, None))
+            raise
+        metrics.COMMANDS_APPENDED.labels(command.type).inc()
+        return appended
+
+    async def _write_rows(self, logged: LoggedCommand) -> bool:
+        try:
+            await self.index.apply(command_writes(logged, self.day_shards))
+            return True
+        except Exception as error:
+            # No error of the index, not even an unexpected one, undoes the append. The indexer will write the rows.
+            metrics.ROW_FAILURES.inc()
+            fields = _fields(logged.command, logged.version)
+            log.warning("row_left_to_indexer", **fields, error=f"{type(error).__name__}: {error}")
+            return False
 
 
-async def journal(services: Services, command: Command) -> Journaled:
-    """Append a command and write its rows if possible. Raises UnknownOutcome, Unavailable: then no row was written."""
-    appended = await _append(services, command)
-    version = None if appended.offset is None else command_version(services.settings.epoch, appended.offset)
-    log.info("command_appended", partition=appended.partition, offset=appended.offset, **_named(command, version))
-    written = version is not None and await _write_rows(services, versioned(command, version))
-    if not isinstance(command, OwnerCleared):
-        services.changes.note(command.image_id, command.owner)
-    return Journaled(version, written)
-
-
-async def _append(services: Services, command: Command) -> Appended:
-    try:
-        with (
-            tracing.span(f"append {command.type}", _named(command, None), kind=SpanKind.PRODUCER),
-            metrics.APPEND_SECONDS.time(),
-        ):
-            appended = await services.log.append(command, traceparent=tracing.traceparent())
-    except UnknownOutcome:
-        metrics.UNKNOWN_OUTCOMES.labels(command.type).inc()
-        log.warning("command_outcome_unknown", **_named(command, None))
-        raise
-    metrics.COMMANDS_APPENDED.labels(command.type).inc()
-    return appended
-
-
-def _named(command: Command, version: int | None) -> dict[str, str]:
-    """What the other services' logs call this command, too."""
-    found = {"type": command.type, "owner": command.owner.key}
+def _fields(command: Command, version: int | None) -> dict[str, str]:
+    """Log fields of a command, under the names that the processor and the indexer use too."""
+    fields = {"type": command.type, "owner": command.owner.key}
     if version is not None:
-        found["version"] = str(version)
+        fields["version"] = str(version)
     if not isinstance(command, OwnerCleared):
-        found["image_id"] = str(command.image_id)
-    return found
-
-
-async def _write_rows(services: Services, logged: LoggedCommand) -> bool:
-    try:
-        await services.index.apply(command_writes(logged, services.settings.day_shards))
-        return True
-    except Exception as error:
-        # Whatever it is, the command is in the log, and the indexer writes the row.
-        metrics.ROW_FAILURES.inc()
-        log.warning(
-            "row_left_to_indexer", **_named(logged.command, logged.version), error=f"{type(error).__name__}: {error}"
-        )
-        return False
+        fields["image_id"] = str(command.image_id)
+    return fields

@@ -1,73 +1,71 @@
-"""Deleting: one image at once, and an owner's images behind a fence (invariant 9)."""
+"""Deletes one image, or all images of an owner behind a fence (invariant 9)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from uuid import UUID
 
 import structlog
 
 from gateway.http.problems import Problem
-from gateway.services.container import Services
-from gateway.writing.journal import journal_and_apply
+from gateway.writing.journal import Journal
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import Owner
+from shared.owner_images import owner_pages
+from shared.ports import Index
 from shared.read_model.documents import ImageRow
 
-PAGE = 100
-AT_ONCE = 1000
-"""Images that the gateway removes itself, newest first, before it answers; the fence removes what is beyond."""
+MAX_DELETES = 1000
+"""Images of an owner that the gateway deletes before it responds, newest first. The indexer deletes the others."""
 CONCURRENT_DELETES = 8
 
 
-async def existing(services: Services, image_id: UUID) -> ImageRow:
-    """The image's row. Raises Problem `not_found`, and Unavailable."""
-    row = await services.index.image(image_id)
+async def existing_image(index: Index, image_id: UUID) -> ImageRow:
+    """The row of the image. Raises Problem `not_found`, and Unavailable."""
+    row = await index.image(image_id)
     if row is None:
         raise Problem("not_found", f"there is no image {image_id}")
     return row
 
 
-async def delete_image(services: Services, image_id: UUID) -> None:
-    """Delete one image: acknowledged in the log, then gone from the lists. Raises Problem, Unavailable."""
-    row = await existing(services, image_id)
+async def delete_image(index: Index, journal: Journal, image_id: UUID) -> None:
+    """Delete one image. It is in no list any more when this returns. Raises Problem `not_found`, and Unavailable."""
+    row = await existing_image(index, image_id)
     structlog.contextvars.bind_contextvars(owner=row.owner.key, image_id=str(image_id))
-    await journal_and_apply(services, Deleted(image_id=image_id, owner=row.owner))
+    await journal.append_and_apply(Deleted(image_id=image_id, owner=row.owner))
 
 
 async def clear_owner(
-    services: Services, owner: Owner, *, before: int | None = None, keep: Collection[UUID] = ()
+    index: Index, journal: Journal, owner: Owner, *, before: int | None = None, keep: Collection[UUID] = ()
 ) -> None:
-    """Remove an owner's images with a version below `before` (None: below the fence's own) but for `keep`.
+    """Delete the owner's images whose version is below `before` (None: below the fence's own), except `keep`.
 
-    1. Append the fence. Until it is acked nothing has happened.
-    2. Delete what is visible now, each row only after its record is acked. At the fence the live indexer does the same
-       for what is left.
+    1. Append the fence. Nothing has changed before its ack.
+    2. Delete the newest MAX_DELETES images that are in the index now. When the indexer reaches the fence in the log, it
+       deletes the rest.
 
-    Raises Unavailable until both are done; it is safe to repeat.
+    Raises Unavailable if a step is not confirmed. It is safe to repeat.
     """
-    version = await journal_and_apply(services, OwnerCleared(owner=owner, before=before, keep=tuple(keep)))
-    limit = before if before is not None else version
-    older = [row async for row in _visible(services, owner) if row.image_version < limit and row.image_id not in keep]
-    places = asyncio.Semaphore(CONCURRENT_DELETES)
+    version = await journal.append_and_apply(OwnerCleared(owner=owner, before=before, keep=tuple(keep)))
+    below = version if before is None else before
+    older = [row for row in await _newest(index, owner) if row.image_version < below and row.image_id not in keep]
+    slots = asyncio.Semaphore(CONCURRENT_DELETES)
 
-    async def remove(row: ImageRow) -> None:
-        async with places:
-            await journal_and_apply(services, Deleted(image_id=row.image_id, owner=owner))
+    async def delete(row: ImageRow) -> None:
+        async with slots:
+            await journal.append_and_apply(Deleted(image_id=row.image_id, owner=owner))
 
     try:
         async with asyncio.TaskGroup() as tasks:
             for row in older:
-                tasks.create_task(remove(row))
+                tasks.create_task(delete(row))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from errors
 
 
-async def _visible(services: Services, owner: Owner) -> AsyncIterator[ImageRow]:
-    below: UUID | None = None
-    for _ in range(AT_ONCE // PAGE):
-        rows = await services.index.of_owner(owner, below=below, limit=PAGE)
-        for row in rows:
-            yield row
-        if len(rows) < PAGE:
-            return
-        below = rows[-1].image_id
+async def _newest(index: Index, owner: Owner) -> list[ImageRow]:
+    rows: list[ImageRow] = []
+    async for page in owner_pages(index, owner):
+        rows += page
+        if len(rows) >= MAX_DELETES:
+            break
+    return rows

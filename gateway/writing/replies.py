@@ -1,4 +1,4 @@
-"""What a client is told about files that were taken in or refused."""
+"""Makes the replies to uploads and replacements, and holds them back for `Prefer: wait`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,32 +7,28 @@ import structlog
 from fastapi import Request
 from starlette.responses import JSONResponse
 
+from gateway.http.cache_control import NO_STORE
 from gateway.http.problems import Problem
 from gateway.services.claims import Reply
-from gateway.services.container import Services
-from gateway.services.waiting import wait_of
+from gateway.services.waiting import Waiting, wait_of
 from gateway.writing.uploads import Accepted
 from shared.read_model.documents import document
 
-NO_STORE = {"Cache-Control": "no-store"}
 
-
-def single_reply(services: Services, accepted: Accepted | Problem) -> Reply:
-    """202 with the status document, and where to look for its progress. Raises the Problem that there is instead."""
-    if isinstance(accepted, Problem):
-        raise accepted
-    base_url = services.settings.public_base_url
-    body = document(accepted.row, base_url)
+def single_reply(result: Accepted | Problem, base_url: str) -> Reply:
+    """202 with the status document; `Location` is its URL. Raises the result if it is a Problem."""
+    if isinstance(result, Problem):
+        raise result
+    body = document(result.row, base_url)
     return Reply(202, body, {"Location": f"{base_url}/images/{body['image_id']}/metadata"})
 
 
-def many_reply(services: Services, results: Sequence[Accepted | Problem]) -> Reply:
-    """202 with a document or problem for each file, in order.
+def many_reply(results: Sequence[Accepted | Problem], base_url: str) -> Reply:
+    """202 with a status document or a problem document for each file, in order.
 
-    Raises Problem where no file was accepted, or where a file failed because an engine is away: that request is to be
-    repeated, and what was accepted of it is not taken in twice under the same Idempotency-Key.
+    Raises Problem if no file was accepted, or if a file failed because an engine is unavailable. The client has to
+    repeat the latter request. With the same Idempotency-Key the files that were accepted are not uploaded twice.
     """
-    base_url = services.settings.public_base_url
     bodies: list[dict[str, Any]] = [
         result.document(base_url) if isinstance(result, Problem) else document(result.row, base_url)
         for result in results
@@ -46,17 +42,17 @@ def many_reply(services: Services, results: Sequence[Accepted | Problem]) -> Rep
     return Reply(202, {"images": bodies}, {})
 
 
-async def respond(request: Request, services: Services, reply: Reply) -> JSONResponse:
-    """The reply as a response, after waiting as the client prefers: 200 where all images are settled, else 202.
+async def respond(request: Request, reply: Reply, waiting: Waiting) -> JSONResponse:
+    """The reply as a response, after the wait that the client prefers: 200 if all images are settled, else 202.
 
-    That may take long: the caller holds no file meanwhile, because the memory of its files has been given back.
+    The wait may be long. Callers have left the scope of their files before, so that the memory of these is free.
     """
     headers = NO_STORE | reply.headers
     body, status = reply.body, reply.status
     images = _images(body)
     structlog.contextvars.bind_contextvars(image_id=" ".join(image["image_id"] for image in images))
-    seconds = wait_of(request.headers.getlist("prefer"), services.settings.max_wait)
-    if status == 202 and seconds and (documents := await services.waiting.settled(images, seconds)) is not None:
+    seconds = wait_of(request.headers.getlist("prefer"), waiting.longest)
+    if status == 202 and seconds and (documents := await waiting.settled(images, seconds)) is not None:
         body = _with_images(body, documents)
         headers["Preference-Applied"] = f"wait={seconds:g}"
         status = 202 if any(image["status"] == "processing" for image in documents) else 200

@@ -1,146 +1,144 @@
-"""The one write path of every file that comes in: store the original, append the command, answer.
+"""Stores the original of a file and appends the command that announces it.
 
-Uploads, batches, replacements, owner sets and ingested objects differ in who names the ids and the owner, not in this.
+Uploads, batches, replacements, owner sets and incoming objects differ in the ids and the owner that they pass. All of
+them use this one write path.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from uuid import UUID
 
-from gateway.http.problems import Problem, away
-from gateway.ids import Ids
+from gateway.http.problems import Problem, unavailable
 from gateway.receiving.checking import CheckedFile
-from gateway.services.container import Services
-from gateway.writing.journal import Journaled, journal
+from gateway.writing.journal import Journal, Journaled
 from shared.contract.events import Original, Replaced, Uploaded
-from shared.contract.keys import Owner, original_key, uploaded_at
+from shared.contract.keys import Ids, Owner, original_key, uploaded_at
+from shared.contract.ladder import Ladder
 from shared.contract.logged_command import LoggedRenderCommand
 from shared.errors import PreconditionFailed, Unavailable
+from shared.ports import ObjectStore
 from shared.read_model.documents import ImageRow, media_url
 
 CONCURRENT_PUTS = 4
-"""Objects that one request stores at once, so that a batch leaves S3's threads to others too."""
+"""Objects of one request that are stored at the same time. A batch must not use all threads of the S3 client."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A file whose command is in the log, and the row as the command makes it."""
+    """A file whose command is in the log, and the image's row as the command makes it."""
 
     row: ImageRow
     command: Journaled
 
 
-Storing = Callable[[str, CheckedFile], Awaitable[None]]
-"""Brings a file's bytes under a key."""
+@dataclass(frozen=True)
+class Uploads:
+    """Writes files to the bucket and their commands to the log. Its methods raise UnknownOutcome and Unavailable."""
 
+    store: ObjectStore
+    journal: Journal
+    ladder: Ladder
+    base_url: str
 
-def put_original(services: Services) -> Storing:
-    """Stores bytes that are in memory. Keys are immutable: what a retry finds there is the same."""
+    async def upload(self, file: CheckedFile, ids: Ids, owner: Owner | None) -> Accepted:
+        """Make a new image from the file. Without an owner the image owns itself."""
+        await self._store_original(file, ids)
+        return await self.append_upload(file, ids, owner)
 
-    async def store(key: str, file: CheckedFile) -> None:
-        with contextlib.suppress(PreconditionFailed):
-            await services.store.put(key, file.data, file.info.content_type, if_absent=True)
+    async def replace(self, file: CheckedFile, revision: UUID, row: ImageRow) -> Accepted:
+        """Make a new revision of the row's image. The gateway serves the previous revision until this one is ready."""
+        ids = Ids(row.image_id, revision)
+        await self._store_original(file, ids)
+        command = Replaced(
+            image_id=row.image_id,
+            owner=row.owner,
+            image_version=row.image_version,
+            revision=revision,
+            original=self._original(file, ids),
+            ladder=self.ladder,
+        )
+        journaled = await self.journal.append(command)
+        logged = LoggedRenderCommand(command, journaled.version or 0)
+        return Accepted(replace(row, request=logged.request), journaled)
 
-    return store
+    async def append_upload(self, file: CheckedFile, ids: Ids, owner: Owner | None) -> Accepted:
+        """Append the command of a new image whose original is already stored."""
+        command = Uploaded(
+            image_id=ids.image_id,
+            owner=owner or Owner.of_image(ids.image_id),
+            revision=ids.revision,
+            original=self._original(file, ids),
+            ladder=self.ladder,
+        )
+        journaled = await self.journal.append(command)
+        logged = LoggedRenderCommand(command, journaled.version or 0)
+        row = ImageRow(
+            ids.image_id, command.owner, uploaded_at(ids.image_id), logged.image_version, logged.request, None, None
+        )
+        return Accepted(row, journaled)
 
+    async def upload_batch(
+        self, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids], owner: Owner | None
+    ) -> list[Accepted | Problem]:
+        """Upload the files that are no problem; the results are in the order of the files.
 
-async def store_one(file: CheckedFile, ids: Ids, store: Storing) -> None:
-    """Store one original. Raises Unavailable and what `store` raises."""
-    await store(original_key(*ids, file.info.content_type), file)
-
-
-async def announce_upload(services: Services, file: CheckedFile, ids: Ids, owner: Owner | None) -> Accepted:
-    """Append the command of a new image whose original is stored. Without an owner it is owned by itself.
-
-    Raises UnknownOutcome, Unavailable.
-    """
-    command = Uploaded(
-        image_id=ids.image_id,
-        owner=owner or Owner.of_image(ids.image_id),
-        revision=ids.revision,
-        original=_original(services, file, ids),
-        ladder=services.settings.ladder,
-    )
-    journaled = await journal(services, command)
-    logged = LoggedRenderCommand(command, journaled.version or 0)
-    row = ImageRow(
-        ids.image_id, command.owner, uploaded_at(ids.image_id), logged.image_version, logged.request, None, None
-    )
-    return Accepted(row, journaled)
-
-
-async def announce_replacement(services: Services, file: CheckedFile, ids: Ids, row: ImageRow) -> Accepted:
-    """Append the command of a new revision of the row's image. Raises UnknownOutcome, Unavailable."""
-    command = Replaced(
-        image_id=row.image_id,
-        owner=row.owner,
-        image_version=row.image_version,
-        revision=ids.revision,
-        original=_original(services, file, ids),
-        ladder=services.settings.ladder,
-    )
-    journaled = await journal(services, command)
-    logged = LoggedRenderCommand(command, journaled.version or 0)
-    return Accepted(replace(row, request=logged.request), journaled)
-
-
-async def upload_batch(
-    services: Services, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids], owner: Owner | None
-) -> list[Accepted | Problem]:
-    """Take in what is acceptable of a request's files; one that fails does not spoil the others. In order.
-
-    An engine that is away is asked once, not once for each file: the caller is told within one time-out.
-    """
-    stored = await _store_batch(services, files, ids)
-    results: list[Accepted | Problem] = []
-    outage: Unavailable | None = None
-    # One after the other: the log's order within the request is that of its files.
-    for file, names in zip(stored, ids, strict=True):
-        if isinstance(file, Problem):
-            results.append(file)
-        elif outage is not None:
-            results.append(away(Unavailable(outage.engine, outage.detail), file_name=file.name))
-        else:
-            try:
-                results.append(await announce_upload(services, file, names, owner))
-            except Unavailable as error:
-                outage = error
-                results.append(away(error, file_name=file.name))
-    return results
-
-
-async def _store_batch(
-    services: Services, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids]
-) -> list[CheckedFile | Problem]:
-    places = asyncio.Semaphore(CONCURRENT_PUTS)
-    store = put_original(services)
-    outages: list[Unavailable] = []
-
-    async def one(file: CheckedFile | Problem, names: Ids) -> CheckedFile | Problem:
-        if isinstance(file, Problem):
-            return file
-        async with places:
-            if not outages:
+        A file that fails does not affect the others. Once an engine is unavailable, the other files are not tried: the
+        client gets its response after one time-out instead of one per file.
+        """
+        results: list[Accepted | Problem] = []
+        outage: Unavailable | None = None
+        # The commands are appended one by one, so that their order in the log is the order of the files.
+        for file, file_ids in zip(await self._store_batch(files, ids), ids, strict=True):
+            if isinstance(file, Problem):
+                results.append(file)
+            elif outage is not None:
+                # The command of this file was not sent, so its outcome is not unknown, even if the first one's is.
+                results.append(unavailable(Unavailable(outage.engine, outage.detail), file_name=file.name))
+            else:
                 try:
-                    await store_one(file, names, store)
-                    return file
+                    results.append(await self.append_upload(file, file_ids, owner))
                 except Unavailable as error:
-                    outages.append(error)
-            return away(outages[0], file_name=file.name)
+                    outage = error
+                    results.append(unavailable(error, file_name=file.name))
+        return results
 
-    return await asyncio.gather(*map(one, files, ids))
+    async def _store_batch(
+        self, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids]
+    ) -> list[CheckedFile | Problem]:
+        slots = asyncio.Semaphore(CONCURRENT_PUTS)
+        outages: list[Unavailable] = []
 
+        async def store(file: CheckedFile | Problem, file_ids: Ids) -> CheckedFile | Problem:
+            if isinstance(file, Problem):
+                return file
+            async with slots:
+                if not outages:
+                    try:
+                        await self._store_original(file, file_ids)
+                        return file
+                    except Unavailable as error:
+                        outages.append(error)
+                return unavailable(outages[0], file_name=file.name)
 
-def _original(services: Services, file: CheckedFile, ids: Ids) -> Original:
-    path = original_key(*ids, file.info.content_type)
-    return Original(
-        file_name=file.name,
-        content_type=file.info.content_type,
-        size=len(file.data),
-        width=file.info.width,
-        height=file.info.height,
-        sha256=file.sha256,
-        path=path,
-        url=media_url(services.settings.public_base_url, path),
-    )
+        return await asyncio.gather(*map(store, files, ids))
+
+    async def _store_original(self, file: CheckedFile, ids: Ids) -> None:
+        content_type = file.info.content_type
+        # An object under this key is from an earlier try of the same request and has the same bytes.
+        with contextlib.suppress(PreconditionFailed):
+            await self.store.put(original_key(*ids, content_type), file.data, content_type, if_absent=True)
+
+    def _original(self, file: CheckedFile, ids: Ids) -> Original:
+        path = original_key(*ids, file.info.content_type)
+        return Original(
+            file_name=file.name,
+            content_type=file.info.content_type,
+            size=len(file.data),
+            width=file.info.width,
+            height=file.info.height,
+            sha256=file.sha256,
+            path=path,
+            url=media_url(self.base_url, path),
+        )

@@ -20,6 +20,7 @@ from shared.cassandra.index import CassandraIndex
 from shared.contract.events import Original, Reprocess
 from shared.contract.keys import Owner
 from shared.kafka.writers import KafkaCommandLog
+from shared.owner_images import owner_pages
 from shared.read_model.documents import ImageRow, status
 from shared.read_model.tables import IMAGES
 from shared.settings import Settings, Topic
@@ -151,11 +152,9 @@ async def _rows(settings: Settings, live: CassandraIndex, choice: Choice) -> Asy
             yield row
         return
     if choice.owner is not None:
-        below: UUID | None = None
-        while page := await live.of_owner(choice.owner, below=below, limit=100):
+        async for page in owner_pages(live, choice.owner):
             for row in page:
                 yield row
-            below = page[-1].image_id
         return
     rows = await Rows.open(settings)
     try:

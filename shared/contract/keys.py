@@ -33,6 +33,18 @@ def new_id() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
+class Ids(NamedTuple):
+    """Ids of an image and of one revision of it. Made before the first try; every retry uses the same (invariant 8)."""
+
+    image_id: UUID
+    revision: UUID
+
+    @classmethod
+    def mint(cls) -> Self:
+        """Fresh ids."""
+        return cls(new_id(), new_id())
+
+
 def uploaded_at(image_id: UUID) -> datetime:
     """UTC time in an id, to the millisecond; a pure function, so that every record says the same."""
     return datetime.fromtimestamp((image_id.int >> 80) / 1000, UTC)

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from gateway.http.problems import Problem
-from gateway.ids import Ids
 from gateway.services.claims import CassandraClaimTable, Claim, ClaimRow, Claims, Reply
 from shared.cassandra.index import CassandraIndex
+from shared.contract.keys import Ids
 from shared.s3.store import s3_client
 from shared.settings import Settings
 from tests.support.api import JPEG, PNG, Api, form

@@ -145,10 +145,10 @@ async def test_a_deep_offset_is_exact_for_own_writes(index: CassandraIndex, monk
         assert await ids_of(source, ListQuery(who, 5, DEEP)) == [str(i) for i in ids[DEEP : DEEP + 5]]
     victim, newcomer = ids[17], new_id()
     await index.apply(command_writes(versioned(deleted(victim, owner), 20), SHARDS))
-    changes.note(victim, owner)
+    changes.notify(victim, owner)
     await upload(index, [newcomer, second := new_id()], owner)
-    changes.note(newcomer, owner)
-    changes.note(second, owner)
+    changes.notify(newcomer, owner)
+    changes.notify(second, owner)
     now = sorted({*ids, newcomer, second} - {victim}, reverse=True)
     for who in (None, owner):
         assert await ids_of(source, ListQuery(who, 5, DEEP)) == [str(i) for i in now[DEEP : DEEP + 5]]

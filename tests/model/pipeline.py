@@ -14,14 +14,13 @@ from functools import partial
 from typing import Protocol
 from uuid import UUID
 
+from gateway.container import Services
 from gateway.http.problems import Problem
-from gateway.ids import Ids
 from gateway.receiving.checking import CheckedFile
 from gateway.services.claims import Claims
-from gateway.services.container import Services
-from gateway.writing.removal import clear_owner, delete_image, existing
-from gateway.writing.replacing import replace_image, replace_set
-from gateway.writing.uploads import Accepted, announce_upload, put_original, store_one
+from gateway.writing.removal import clear_owner, delete_image, existing_image
+from gateway.writing.replacing import replace_set
+from gateway.writing.uploads import Accepted
 from indexer.delivery import Delivery as IndexerDelivery
 from indexer.fence import Fence
 from indexer.handler import ConsumedRecord
@@ -36,7 +35,7 @@ from shared.consuming.dead_letters import DeadLetterLimit
 from shared.contract.encoding import decode_command, decode_event
 from shared.contract.events import Event, Uploaded
 from shared.contract.image_header import inspect
-from shared.contract.keys import Owner, command_version, image_prefix, parse_media_path
+from shared.contract.keys import Ids, Owner, command_version, image_prefix, new_id, parse_media_path
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import LoggedCommand, LoggedDelete, LoggedFence, LoggedRenderCommand, versioned
 from shared.errors import Unavailable
@@ -261,7 +260,7 @@ class Pipeline:
                     await self._delete(mine.pop(rng.randrange(len(mine))))
                 elif choice < 0.87:
                     # Of the one it uploaded to last: the fence must meet work that is under way.
-                    await clear_owner(self._services, owner)
+                    await clear_owner(self._services.index, self._services.journal, owner)
                 else:
                     mine += await self._replace_set(owner, rng.choice((1, 1, 2)))
             except (Unavailable, Problem):
@@ -269,24 +268,24 @@ class Pipeline:
 
     async def _upload(self, owner: Owner) -> UUID:
         ids = Ids.mint()
-        await store_one(_file(), ids, put_original(self._services))
-        await announce_upload(self._services, _file(), ids, owner)
+        await self._services.uploads.upload(_file(), ids, owner)
         self.acknowledged.append(ids.image_id)
         return ids.image_id
 
     async def _replace_image(self, image_id: UUID) -> None:
-        row = await existing(self._services, image_id)
-        await replace_image(self._services, _file(), Ids.mint(), row)
+        row = await existing_image(self._services.index, image_id)
+        await self._services.uploads.replace(_file(), new_id(), row)
 
     async def _replace_set(self, owner: Owner, count: int) -> list[UUID]:
-        results = await replace_set(self._services, owner, [_file()] * count, [Ids.mint() for _ in range(count)])
+        ids = [Ids.mint() for _ in range(count)]
+        results = await replace_set(self._services.index, self._services.uploads, owner, [_file()] * count, ids)
         accepted = [result.row.image_id for result in results if isinstance(result, Accepted)]
         self.acknowledged += accepted
         return accepted
 
     async def _delete(self, image_id: UUID) -> None:
         self.deleted.add(image_id)
-        await delete_image(self._services, image_id)
+        await delete_image(self._services.index, self._services.journal, image_id)
 
     def logged(self) -> list[LoggedCommand]:
         """Every command, each partition in its order. The versions are those of the offsets, whatever was read."""

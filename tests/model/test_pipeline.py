@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from gateway.writing import journal
-from gateway.writing import removal as gateway_removal
+from gateway.writing.journal import Journal
 from indexer import fence as indexer_fence
 from indexer import handler as indexer_handler
 from indexer.fence import Fence
@@ -91,20 +91,19 @@ def version_from_the_clock(patch: pytest.MonkeyPatch) -> None:
 
     for module in (delivery, indexer_handler):
         patch.setattr(module, "read_command", read)
-    for module in (journal, indexer_fence, gateway_removal):
-        if hasattr(module, "command_version"):
-            patch.setattr(module, "command_version", lambda *_: command_version(EPOCH, next(ticks)))
+    for module in (journal, indexer_fence):
+        patch.setattr(module, "command_version", lambda *_: command_version(EPOCH, next(ticks)))
 
 
 def row_removed_before_the_delete_is_acked(patch: pytest.MonkeyPatch) -> None:
-    apply = journal.journal_and_apply
+    apply = Journal.append_and_apply
 
-    async def early(services: Any, command: Any) -> int:
+    async def early(self: Journal, command: Any) -> int:
         if isinstance(command, Deleted):
-            await services.index.apply(command_writes(versioned(command, command_version(EPOCH, 1000)), SHARDS))
-        return await apply(services, command)
+            await self.index.apply(command_writes(versioned(command, command_version(EPOCH, 1000)), SHARDS))
+        return await apply(self, command)
 
-    patch.setattr(gateway_removal, "journal_and_apply", early)
+    patch.setattr(Journal, "append_and_apply", early)
 
 
 def indexer_commits_what_it_has_read(patch: pytest.MonkeyPatch) -> None:
@@ -136,13 +135,13 @@ def change_the_fence(patch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
 
 
 def gateway_takes_what_is_above_its_fence(patch: pytest.MonkeyPatch) -> None:
-    apply = journal.journal_and_apply
+    apply = Journal.append_and_apply
 
-    async def far(services: Any, command: Any) -> int:
-        version = await apply(services, command)
+    async def far(self: Journal, command: Any) -> int:
+        version = await apply(self, command)
         return 1 << 62 if isinstance(command, OwnerCleared) else version
 
-    patch.setattr(gateway_removal, "journal_and_apply", far)
+    patch.setattr(Journal, "append_and_apply", far)
 
 
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [

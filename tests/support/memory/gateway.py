@@ -11,8 +11,8 @@ from uuid import UUID
 import httpx
 
 from gateway.app import create_app
+from gateway.container import Services
 from gateway.services.claims import ClaimRow, Claims
-from gateway.services.container import Services
 from gateway.services.credentials import TemporaryKeys
 from shared.contract.events import Command
 from shared.contract.keys import Owner

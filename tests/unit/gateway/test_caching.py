@@ -68,7 +68,7 @@ async def test_a_load_from_before_a_write_is_not_given_to_who_comes_after_it() -
     source.open.clear()
     before = asyncio.create_task(reads.get("a", source.load))
     await asyncio.sleep(0)
-    reads.forget("a")
+    reads.invalidate("a")
     after = asyncio.create_task(reads.get("a", source.load))
     await asyncio.sleep(0)
     source.open.set()
@@ -77,12 +77,12 @@ async def test_a_load_from_before_a_write_is_not_given_to_who_comes_after_it() -
     assert await reads.get("a", source.load) == 2
 
 
-async def test_forget_where_forgets_just_what_matches() -> None:
+async def test_invalidate_where_drops_only_the_matching_keys() -> None:
     source = Source()
     reads = cache()
     await reads.get("a", source.load)
     await reads.get("b", source.load)
-    reads.forget_where(lambda key: key == "a")
+    reads.invalidate_where(lambda key: key == "a")
     assert await reads.get("b", source.load) == 2
     assert await reads.get("a", source.load) == 3
 

@@ -6,9 +6,9 @@ from uuid import UUID
 import pytest
 
 from gateway.http.problems import Problem
-from gateway.ids import Ids
 from gateway.services.claims import Claim, Claims, Reply
 from shared.contract.events import Uploaded
+from shared.contract.keys import Ids
 from shared.errors import UnknownOutcome
 from tests.support.images import encode, photo
 from tests.support.memory.gateway import MemoryClaimTable, MemoryGateway

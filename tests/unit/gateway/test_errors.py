@@ -10,8 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from gateway.app import create_app
-from gateway.http import openapi
-from gateway.http.problems import PROBLEM_TYPES
+from gateway.http.problems import PROBLEM_JSON, PROBLEM_TYPES
 from gateway.receiving.body import Pace
 from gateway.services.waiting import wait_of
 from shared.contract.keys import command_version
@@ -35,7 +34,7 @@ async def test_an_error_that_nobody_foresaw_is_a_problem_too(monkeypatch: pytest
         async with gateway.client() as client:
             answer = await client.post("/upload", files={"image": ("a.png", PNG)}, headers={"X-Request-ID": "r-1"})
 
-    [line] = [line for line in lines if line["event"] == "unforeseen_error"]
+    [line] = [line for line in lines if line["event"] == "unexpected_error"]
     assert isinstance(line["exc_info"], ValueError)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert "secret" not in answer.text
@@ -168,7 +167,7 @@ async def test_the_callers_trace_goes_on_in_the_log(sent: str | None, kept: bool
     [(0, 0, 10), (4, 0, 6), (12, 0, -2), (5, 1_000_000, 10), (100, 1000 * 95, 5)],
 )
 def test_a_sender_has_as_much_time_as_its_bytes_have_earned(elapsed: float, received: int, seconds: float) -> None:
-    assert Pace(idle=10, min_rate=1000).patience(elapsed, received) == seconds
+    assert Pace(idle=10, min_rate=1000).time_left(elapsed, received) == seconds
 
 
 @pytest.mark.parametrize(
@@ -198,7 +197,7 @@ def test_every_operation_is_described_with_its_problems() -> None:
             assert operation["description"], (method, path)
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
-                    assert openapi.PROBLEM_JSON in answer["content"], (method, path, status)
+                    assert PROBLEM_JSON in answer["content"], (method, path, status)
 
 
 def test_every_problem_is_documented() -> None:

@@ -328,7 +328,7 @@ async def test_own_writes_and_deletions_are_exact_at_once(data: st.DataObject) -
         else:
             image_id = data.draw(st.sampled_from(index.newest()))
             index.ids_there.remove(image_id)
-        anchors.note(image_id)
+        anchors.mark_stale(image_id)
         offset = data.draw(st.integers(0, 220))
         everything = index.newest()
         assert await at(timeline, anchors, offset) == (everything[offset] if offset < len(everything) else None)
@@ -355,11 +355,11 @@ async def test_a_write_during_the_count_keeps_it_stale() -> None:
     anchors = Anchors(timeline, timedelta(seconds=1), Clock(), step=20)
     await at(timeline, anchors, 90)
     victim = index.newest()[25]
-    anchors.note(victim)
+    anchors.mark_stale(victim)
     counting = asyncio.create_task(anchors.seek(90))
     await asyncio.sleep(0)
     index.ids_there.remove(victim)
-    anchors.note(victim)
+    anchors.mark_stale(victim)
     await counting
     assert await at(timeline, anchors, 90) == index.newest()[90]
 

@@ -13,7 +13,8 @@ from starlette.types import Message, Scope
 from werkzeug.http import http_date, parse_options_header
 
 from gateway.http.problems import Problem
-from gateway.reading.media import Decision, Served, content_disposition, decide, respond
+from gateway.reading.media import Decision, content_disposition, decide, respond
+from gateway.reading.served import Served
 from shared.ports import ObjectInfo, ObjectRange
 from tests.support.memory.ports import CHUNK, MemoryStore
 

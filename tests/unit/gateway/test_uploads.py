@@ -9,9 +9,9 @@ from uuid import UUID
 import httpx
 import pytest
 
+from gateway.container import Services
 from gateway.receiving.checking import CheckedFile
 from gateway.receiving.multipart import FormFile
-from gateway.services.container import Services
 from gateway.writing.uploads import CONCURRENT_PUTS
 from shared.contract.events import Failed, Failure, Uploaded
 from shared.contract.keys import Owner, command_version, new_id

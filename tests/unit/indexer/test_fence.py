@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from indexer.fence import PAGE
 from shared.contract.events import Command
 from shared.contract.keys import command_version, new_id
 from shared.contract.logged_command import LoggedFence
 from shared.errors import Unavailable, UnknownOutcome
+from shared.owner_images import PAGE
 from shared.ports import Appended
 from shared.read_model.tables import Write
 from tests.support import records

@@ -1,0 +1,26 @@
+"""The header `Cache-Control`, in requests and responses."""
+
+import math
+from datetime import timedelta
+
+from fastapi import Request
+from werkzeug.datastructures import RequestCacheControl
+from werkzeug.http import parse_cache_control_header
+
+NO_STORE = {"Cache-Control": "no-store"}
+"""For responses to writes, for secrets, and for errors."""
+
+REVALIDATE = {"Cache-Control": "no-cache"}
+"""For content that changes under one URL. A cache may store it, but must ask the gateway before each use."""
+
+
+def cacheable(lifetime: timedelta, *, immutable: bool = False) -> dict[str, str]:
+    """The header for a response that any cache may serve for this time, rounded up to whole seconds."""
+    value = f"public, max-age={math.ceil(lifetime.total_seconds())}"
+    return {"Cache-Control": f"{value}, immutable" if immutable else value}
+
+
+def wants_fresh(request: Request) -> bool:
+    """Whether the client asks for a response that no cache of the gateway gives: `Cache-Control: no-cache`."""
+    control = parse_cache_control_header(request.headers.get("cache-control"), cls=RequestCacheControl)
+    return bool(control.no_cache)
