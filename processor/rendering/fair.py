@@ -33,4 +33,4 @@ class FairRenderer:
             with stage("slot"):
                 await held.enter_async_context(self._slots.hold(owner.key, pixels))
             with stage("render"):
-                return await self._pool.render(data, ladder, self._limits)
+                return await self._pool.render(data, ladder, self._limits, pixels)

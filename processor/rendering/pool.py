@@ -7,18 +7,42 @@ killed while it writes breaks the queue).
 
 import asyncio
 import contextlib
+import functools
+import operator
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass
 
 import psutil
+import structlog
 
+from processor.rendering import sandbox
 from processor.rendering.render import Rendering, RenderLimits
-from processor.rendering.wire import MAX_HEADER, PREFIX, READY, BadAnswerError, parse_answer, request_header
+from processor.rendering.sandbox import Protection
+from processor.rendering.wire import (
+    MAX_HEADER,
+    PREFIX,
+    READY_SIZE,
+    BadAnswerError,
+    max_body,
+    parse_answer,
+    parse_ready,
+    request_header,
+)
 from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected, Unavailable
-from shared.observability.metrics import RENDER_BUSY, RENDER_MEMORY_BYTES, RENDER_REPLACED, RENDER_WORKERS
+from shared.observability.metrics import (
+    RENDER_BUSY,
+    RENDER_MEMORY_BYTES,
+    RENDER_REPLACED,
+    RENDER_SANDBOX,
+    RENDER_WORKERS,
+)
 
+log = structlog.get_logger()
+
+WORKER_MODULE = "processor.rendering.worker"
 _ATTEMPTS = 2
 _START_SECONDS = 30.0
 """Loading the libraries takes well under a second; a machine this slow renders nothing either."""
@@ -37,12 +61,13 @@ class _CrashError(Exception):
 class RenderPool:
     """`workers` processes that render one image each at a time; `timeout_seconds` bounds one attempt at one image.
 
-    Memory is bounded by `RenderLimits`, on purpose not by a limit on the processes: under RLIMIT_AS Pillow reports
-    sound images as broken, and that answer would stand for ever.
+    Each worker runs in a sandbox (`processor.rendering.sandbox`), and its answers are checked. Memory is bounded by
+    `RenderLimits`, which count the pixels of an image before it is decoded; the sandbox bounds what they do not see.
     """
 
-    def __init__(self, workers: int, timeout_seconds: float) -> None:
-        self._workers = [_Worker() for _ in range(workers)]
+    def __init__(self, workers: int, timeout_seconds: float, module: str = WORKER_MODULE) -> None:
+        """`module` is what each process runs; tests give one with a decoder that attacks."""
+        self._workers = [_Worker(module) for _ in range(workers)]
         self._timeout_seconds = timeout_seconds
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._closing = False
@@ -51,6 +76,11 @@ class RenderPool:
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
         return tuple(worker.pid for worker in self._workers if worker.pid is not None)
+
+    @property
+    def protections(self) -> Protection:
+        """What keeps every worker in; none before `start`."""
+        return functools.reduce(operator.and_, (worker.protections for worker in self._workers))
 
     def measure(self) -> None:
         """Tell the metrics how much memory the workers hold."""
@@ -71,10 +101,19 @@ class RenderPool:
         for worker in self._workers:
             self._idle.put_nowait(worker)
         RENDER_WORKERS.set(len(self._workers))
+        self._report_sandbox()
 
-    async def render(self, data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+    def _report_sandbox(self) -> None:
+        protections = self.protections
+        for protection in Protection:
+            RENDER_SANDBOX.labels(str(protection.name).lower()).set(protection in protections)
+        if missing := sandbox.ALL & ~protections:
+            log.warning("render_sandbox_incomplete", missing=[str(each.name).lower() for each in missing])
+
+    async def render(self, data: bytes, ladder: Ladder, limits: RenderLimits, pixels: int | None = None) -> Rendering:
         """Render in the next free worker; waits for one without limit.
 
+        `pixels` are the image's, all frames together, where they are known: they bound the size of the answer.
         A worker that dies or takes too long is replaced and the image gets one more try in the fresh process.
         Raises ImageRejected as `processor.rendering.render.render` does, or with reason `crashed_decoder` or `timeout`;
         Unavailable when the pool closes or no process can be started; RuntimeError for a defect of the renderer.
@@ -83,7 +122,7 @@ class RenderPool:
         worker = await self._take()
         try:
             with RENDER_BUSY.track_inprogress():
-                return await self._attempt(worker, data, ladder, limits)
+                return await self._attempt(worker, _Request(data, ladder, limits, pixels))
         except asyncio.CancelledError:
             RENDER_REPLACED.labels("cancelled").inc()
             worker.kill()
@@ -104,9 +143,9 @@ class RenderPool:
                 for _ in self._workers:
                     await self._idle.get()
         except TimeoutError:
-            pass  # What is still in work is ended below, and says so to its caller.
+            pass  # `_stop_all` ends what is still in work, and its caller gets Unavailable.
         await self._stop_all()
-        # Callers that still wait for a worker are told, one waking the next.
+        # Callers that still wait for a worker get Unavailable, one waking the next.
         if self._workers:
             self._idle.put_nowait(self._workers[0])
 
@@ -122,14 +161,15 @@ class RenderPool:
         if self._closing:
             raise Unavailable("render pool", "closing")
 
-    async def _attempt(self, worker: "_Worker", data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+    async def _attempt(self, worker: "_Worker", request: "_Request") -> Rendering:
         reason = ""
         for _ in range(_ATTEMPTS):
             self._check_open()
             await worker.ensure_running()
             try:
+                worker.limit(self._timeout_seconds, request.limits)
                 async with asyncio.timeout(self._timeout_seconds):
-                    return await worker.exchange(data, ladder, limits)
+                    return await worker.exchange(request)
             except TimeoutError:
                 reason = "timeout"
             except _CrashError:
@@ -143,10 +183,22 @@ class RenderPool:
         await asyncio.gather(*(worker.stop() for worker in self._workers))
 
 
+@dataclass(frozen=True)
+class _Request:
+    """One image to render; `pixels` as in `RenderPool.render`."""
+
+    data: bytes
+    ladder: Ladder
+    limits: RenderLimits
+    pixels: int | None
+
+
 class _Worker:
     """One place in the pool: at most one process, started when needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self.protections = Protection(0)
         self._process: Process | None = None
         self._between_images = False
 
@@ -162,9 +214,9 @@ class _Worker:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 self._process = await self._spawn()
-                await self._read(len(READY))
+                self.protections = parse_ready(await self._read(READY_SIZE))
                 self._between_images = True
-        except (OSError, TimeoutError, _CrashError) as error:
+        except (OSError, TimeoutError, BadAnswerError, _CrashError) as error:
             await self.stop()
             raise Unavailable("render pool", f"a worker process did not start: {error!r}") from error
         except asyncio.CancelledError:
@@ -173,35 +225,47 @@ class _Worker:
 
     async def _spawn(self) -> Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-X", "faulthandler", "-m", "processor.rendering.worker",
-            str(os.getpid()),
+            sys.executable, "-P", "-X", "faulthandler", "-m", self._module, str(os.getpid()),
             stdin=PIPE, stdout=PIPE, limit=_READ_BUFFER,
             # Out of the terminal's process group: Ctrl-C is for the parent alone, even while the interpreter starts.
             start_new_session=True,
         )  # fmt: skip
 
-    async def exchange(self, data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+    def limit(self, seconds: float, limits: RenderLimits) -> None:
+        """Bound the CPU time and memory of the next image. Raises _CrashError where the process has ended."""
+        assert self._process is not None
+        try:
+            sandbox.limit_image(self._process.pid, seconds, limits)
+        except (OSError, psutil.NoSuchProcess) as error:
+            raise _CrashError from error
+
+    async def exchange(self, request: _Request) -> Rendering:
         """Send one image and read the answer. Raises _CrashError where the process ends or answers nonsense."""
         assert self._process is not None
         assert self._process.stdin is not None
-        # Whatever interrupts this, the pipes hold half a message then: the process must not be used again.
+        # If this is interrupted, the pipes hold half a message, and the process must not be used again.
         self._between_images = False
         try:
-            self._process.stdin.write(request_header(ladder, limits, len(data)))
-            self._process.stdin.write(data)
+            self._process.stdin.write(request_header(request.ladder, request.limits, len(request.data)))
+            self._process.stdin.write(request.data)
             await self._process.stdin.drain()
         except ConnectionError as error:
             raise _CrashError from error
         header_size, body_size = PREFIX.unpack(await self._read(PREFIX.size))
-        if header_size > MAX_HEADER:
-            raise _CrashError(f"a header of {header_size} bytes")
+        if header_size > MAX_HEADER or body_size > max_body(request.ladder, request.limits, request.pixels):
+            raise _CrashError(f"an answer with a header of {header_size} and a body of {body_size} bytes")
         header = await self._read(header_size)
         body = await self._read(body_size)
-        self._between_images = True
         try:
-            return parse_answer(header, body)
+            # In a thread: hashing some megabytes takes milliseconds.
+            rendering = await asyncio.to_thread(parse_answer, header, body, request.ladder, request.limits)
         except BadAnswerError as error:
             raise _CrashError(str(error)) from error
+        except (ImageRejected, RuntimeError):
+            self._between_images = True
+            raise
+        self._between_images = True
+        return rendering
 
     async def _read(self, size: int) -> bytes:
         assert self._process is not None

@@ -1,28 +1,65 @@
 """Messages between the render pool and its worker processes: a length prefix, a JSON header, then raw bytes.
 
-JSON and not pickle, for a worker reads hostile images: who takes one over must not gain the processor by its answer.
+A worker reads hostile images, so the parent trusts nothing that comes from it. The format is JSON and not pickle,
+because unpickling runs code. Every field of an answer is checked, and the hashes are computed by the parent.
 """
 
+import base64
+import hashlib
 import json
+import re
 import struct
 from dataclasses import asdict
 from typing import Any
 
+from processor.rendering.color import ICC_IGNORED
+from processor.rendering.decode import FLATTENED
 from processor.rendering.render import RenderedVariant, Rendering, RenderLimits
-from shared.contract.ladder import Ladder
+from processor.rendering.sandbox import ALL, Protection
+from shared.contract.events import FAILURE_REASONS
+from shared.contract.image_header import inspect
+from shared.contract.ladder import FULL, Ladder
 from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected
 
 PREFIX = struct.Struct(">II")
 """Bytes of the header, bytes of the body."""
-READY = b"\x01"
-"""What a worker writes once, when its libraries are loaded."""
+READY_SIZE = 1
+"""Bytes that a worker writes once, when it is ready: the protections that it runs under."""
 MAX_HEADER = 1 << 20
 """A longer header cannot be an honest answer."""
+MAX_DETAIL = 1000
+"""Characters of a reason in words; those of this software have at most 300."""
+_VARIANT_BASE = 64 * 1024
+_VARIANT_PER_PIXEL = 6
+"""Bytes of a variant per decoded pixel at most: noise with alpha at quality 100 takes 3.9."""
+_NOTES = {FLATTENED, ICC_IGNORED}
+_COLOR = re.compile(r"#[0-9a-f]{6}")
+_THUMBHASH_BYTES = range(5, 26)
+"""Bytes of a ThumbHash: 5 for one colour without detail, 25 with alpha and full detail."""
 
 
 class BadAnswerError(Exception):
     """A worker's answer is not of this protocol; its process is to be replaced."""
+
+
+def ready(protections: Protection) -> bytes:
+    """What a worker writes when it is ready."""
+    return bytes((protections,))
+
+
+def parse_ready(message: bytes) -> Protection:
+    """The protections that a worker reports. Raises BadAnswerError."""
+    if len(message) != READY_SIZE or message[0] > ALL:
+        raise BadAnswerError(f"not a report of readiness: {message!r}")
+    return Protection(message[0])
+
+
+def max_body(ladder: Ladder, limits: RenderLimits, pixels: int | None = None) -> int:
+    """Bytes that the variants of one image can have at most; `pixels` are its decoded ones, else the limits count."""
+    most = max(limits.max_pixels, limits.max_animation_pixels)
+    decoded = most if pixels is None else min(pixels, most)
+    return len(ladder.names) * (_VARIANT_BASE + _VARIANT_PER_PIXEL * decoded)
 
 
 def request_header(ladder: Ladder, limits: RenderLimits, size: int) -> bytes:
@@ -46,8 +83,7 @@ def rendered_answer(rendering: Rendering) -> list[bytes]:
         "dominant_color": rendering.dominant_color,
         "notes": rendering.notes,
         "variants": [
-            {"name": v.name, "size": len(v.data), "width": v.width, "height": v.height, "sha256": v.sha256}
-            for v in rendering.variants
+            {"name": v.name, "size": len(v.data), "width": v.width, "height": v.height} for v in rendering.variants
         ],
     }
     bodies = [variant.data for variant in rendering.variants]
@@ -60,48 +96,102 @@ def rejected_answer(error: ImageRejected) -> list[bytes]:
 
 
 def failed_answer(traceback: str) -> list[bytes]:
-    """The answer that the renderer raised what it should not have."""
+    """The answer that the renderer raised an unexpected error."""
     return [_with_prefix({"kind": "failed", "traceback": traceback[-10_000:]}, 0)]
 
 
-def parse_answer(header: bytes, body: bytes) -> Rendering:
-    """The rendering in an answer.
+def parse_answer(header: bytes, body: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+    """The rendering in an answer to a request for this ladder under these limits.
 
-    Raises ImageRejected as the worker did, RuntimeError with the worker's traceback for an exception nobody foresaw,
-    and BadAnswerError where the answer makes no sense.
+    Raises ImageRejected as the worker did, RuntimeError with the worker's traceback for an unexpected error, and
+    BadAnswerError where the answer cannot be that of an honest worker.
     """
     try:
         fields: dict[str, Any] = read_json(header)
-        kind = fields["kind"]
-        if kind == "rejected":
-            raise ImageRejected(str(fields["reason"]), str(fields["detail"]))
-        if kind == "failed":
-            raise RuntimeError(f"the renderer failed unexpectedly:\n{fields['traceback']}")
-        return _parse_rendering(fields, body)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        match fields["kind"]:
+            case "rendered":
+                return _parse_rendering(fields, body, ladder, limits)
+            case "rejected":
+                rejection: Exception = _parse_rejection(fields)
+            case "failed":
+                rejection = RuntimeError(f"the renderer failed unexpectedly:\n{fields['traceback']}")
+            case kind:
+                raise ValueError(f"an answer of kind {kind!r}")
+    except (KeyError, TypeError, ValueError, AttributeError, ImageRejected) as error:
         raise BadAnswerError(f"{type(error).__name__}: {error}") from error
+    raise rejection
 
 
-def _parse_rendering(fields: dict[str, Any], body: bytes) -> Rendering:
+def _parse_rejection(fields: dict[str, Any]) -> ImageRejected:
+    reason, detail = fields["reason"], fields["detail"]
+    if reason not in FAILURE_REASONS or not isinstance(detail, str):
+        raise ValueError(f"no reason for a rejection: {str(reason)[:100]!r}")
+    return ImageRejected(reason, detail[:MAX_DETAIL])
+
+
+def _parse_rendering(fields: dict[str, Any], body: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+    width, height = _size(fields, limits)
     variants = []
     position = 0
-    for variant in fields["variants"]:
-        end = position + variant["size"]
-        if not position <= end <= len(body):
-            raise ValueError("the variants are longer than the answer")
-        data = body[position:end]
-        variants.append(RenderedVariant(variant["name"], data, variant["width"], variant["height"], variant["sha256"]))
+    for name, variant in zip(ladder.names, fields["variants"], strict=True):
+        end = position + _whole(variant["size"], len(body) - position)
+        variants.append(_parse_variant(name, variant, body[position:end], limits))
         position = end
     if position != len(body):
         raise ValueError("the variants are shorter than the answer")
+    widths = {FULL: width, **{rung.name: rung.width_for(width) for rung in ladder.rungs}}
+    if any(variant.width != widths[variant.name] for variant in variants):
+        raise ValueError("a variant's width is not that of the ladder")
     return Rendering(
-        width=fields["width"],
-        height=fields["height"],
+        width=width,
+        height=height,
         variants=tuple(variants),
-        thumbhash=fields["thumbhash"],
-        dominant_color=fields["dominant_color"],
-        notes=tuple(fields["notes"]),
+        thumbhash=_thumbhash(fields["thumbhash"]),
+        dominant_color=_color(fields["dominant_color"]),
+        notes=_notes(fields["notes"]),
     )
+
+
+def _parse_variant(name: str, fields: dict[str, Any], data: bytes, limits: RenderLimits) -> RenderedVariant:
+    """The variant; its bytes must be a WebP file of the size in pixels that the worker states."""
+    if fields["name"] != name:
+        raise ValueError(f"a variant {str(fields['name'])[:100]!r} where the ladder has {name!r}")
+    width, height = _size(fields, limits)
+    found = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
+    if (found.content_type, found.width, found.height) != ("image/webp", width, height):
+        raise ValueError(f"the variant {name} is not a WebP file of {width} x {height}")
+    return RenderedVariant(name, data, width, height, hashlib.sha256(data).hexdigest())
+
+
+def _size(fields: dict[str, Any], limits: RenderLimits) -> tuple[int, int]:
+    width, height = (_whole(fields[side], limits.max_side) for side in ("width", "height"))
+    if not 0 < width * height <= limits.max_pixels:
+        raise ValueError(f"{width} x {height} pixels")
+    return width, height
+
+
+def _whole(value: object, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"not a number from 0 to {most}: {str(value)[:100]}")
+    return value
+
+
+def _thumbhash(value: str) -> str:
+    if len(base64.b64decode(value, validate=True)) not in _THUMBHASH_BYTES:
+        raise ValueError("not a ThumbHash")
+    return value
+
+
+def _color(value: str) -> str:
+    if not _COLOR.fullmatch(value):
+        raise ValueError("not a colour")
+    return value
+
+
+def _notes(values: list[str]) -> tuple[str, ...]:
+    if not set(values) <= _NOTES or len(set(values)) != len(values):
+        raise ValueError("unknown notes")
+    return tuple(values)
 
 
 def _with_prefix(fields: dict[str, Any], body_size: int) -> bytes:

@@ -1,6 +1,7 @@
 """The process that decodes and encodes: reads requests from standard input, writes answers, dies with its parent.
 
-Started by `processor.rendering.pool` as `python -m processor.rendering.worker PARENT_PID`.
+Started by `processor.rendering.pool` as `python -m processor.rendering.worker PARENT_PID`. It loads its libraries,
+enters the sandbox, reports that it is ready, and then renders one image after the other.
 """
 
 import ctypes
@@ -9,18 +10,32 @@ import signal
 import sys
 import traceback
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from processor.rendering.render import render
-from processor.rendering.wire import PREFIX, READY, failed_answer, parse_request, rejected_answer, rendered_answer
+from PIL import Image, ImageCms
+
+from processor.rendering import sandbox
+from processor.rendering.render import RenderLimits, render
+from processor.rendering.wire import (
+    PREFIX,
+    failed_answer,
+    parse_request,
+    ready,
+    rejected_answer,
+    rendered_answer,
+    request_header,
+)
+from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected
 
 _NICENESS = 5
 """Below the parent, so that its event loop sends heartbeats in time while all cores encode."""
 _OOM_SCORE = 500
-"""When memory runs out the kernel takes a worker, which is replaced, and not the processor."""
+"""When memory runs out the kernel ends a worker, which is replaced, and not the processor."""
 _PR_SET_PDEATHSIG = 1
+_WARM_UP_LIMITS = RenderLimits(max_pixels=1024, max_side=32, max_frames=2, max_animation_pixels=2048)
 
 
 def main() -> None:
@@ -29,29 +44,48 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    # Whatever a library prints goes to the log and not between two answers.
+    # What a library prints goes to the log and not between two answers.
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     _die_with(parent=int(sys.argv[1]))
-    _step_back()
-    answers.write(READY)
+    _lower_priority()
+    _warm_up()
+    answers.write(ready(sandbox.enter()))
     answers.flush()
     _serve(sys.stdin.buffer, answers)
 
 
 def _die_with(parent: int) -> None:
-    # Elsewhere than on Linux the closed pipe ends the process, though not before the image in work is done.
+    # On other systems than Linux the closed pipe ends the process, after the image that it renders.
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit("the parent was gone before the worker was ready")
+        sys.exit("the parent ended before the worker was ready")
 
 
-def _step_back() -> None:
+def _lower_priority() -> None:
     os.nice(_NICENESS)
     score = Path("/proc/self/oom_score_adj")
     if score.exists() and int(score.read_text()) < _OOM_SCORE:
         score.write_text(str(_OOM_SCORE))
+
+
+def _warm_up() -> None:
+    """Render a small image of each format: Pillow imports its plugins at the first use, and the sandbox denies that."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    still, frame = Image.new("RGB", (16, 16), "red"), Image.new("RGBA", (16, 16))
+    for image_format, options in (
+        ("JPEG", {"icc_profile": profile}),
+        ("PNG", {"icc_profile": profile}),
+        ("WEBP", {}),
+        ("WEBP", {"save_all": True, "append_images": [frame]}),
+    ):
+        file = BytesIO()
+        still.save(file, image_format, **options)
+        request = request_header(Ladder(method=0), _WARM_UP_LIMITS, file.tell())[PREFIX.size :]
+        _answer(request, file.getvalue())
+    # The formatting of a stack trace imports modules as well.
+    _answer(b"", b"")
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -67,13 +101,22 @@ def _answer(header: bytes, data: bytes) -> list[bytes]:
     try:
         ladder, limits = parse_request(header)
         return rendered_answer(render(data, ladder, limits))
-    except ImageRejected as error:
-        return rejected_answer(error)
     except MemoryError:
         # Ends this process: the pool tries once more in a fresh one, whose memory is not fragmented.
         raise
-    except Exception:  # The parent raises it in its own process, where it is counted and handled as a surprise.
+    except ImageRejected as error:
+        _end_where_denied(error)
+        return rejected_answer(error)
+    except Exception as error:  # The parent raises it in its own process, where it is counted and handled.
+        _end_where_denied(error)
         return failed_answer(traceback.format_exc())
+
+
+def _end_where_denied(error: Exception) -> None:
+    """End the process where the sandbox refused something: what this decoder says is not to be believed."""
+    if sandbox.denied(error):
+        traceback.print_exc()
+        os._exit(1)
 
 
 if __name__ == "__main__":

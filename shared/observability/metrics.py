@@ -306,6 +306,13 @@ RENDER_REPLACED = _counter(
     values=("crashed_decoder", "timeout", "cancelled"),
 )
 
+RENDER_SANDBOX = _gauge(
+    _PROCESSOR,
+    "imagepipe_processor_render_sandbox",
+    "Whether this protection holds for every render process: 1 or 0.",
+    "protection",
+)
+
 # Indexer
 
 _INDEXER = (Service.INDEXER,)

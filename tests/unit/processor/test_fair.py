@@ -25,7 +25,7 @@ class CountingPool(RenderPool):
         super().__init__(0, 60)
         self.running = self.most = 0
 
-    async def render(self, data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+    async def render(self, data: bytes, ladder: Ladder, limits: RenderLimits, pixels: int | None = None) -> Rendering:
         self.running += 1
         self.most = max(self.most, self.running)
         await asyncio.sleep(0.05)

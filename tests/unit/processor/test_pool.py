@@ -247,9 +247,9 @@ async def test_no_orphans_after_kill_9_of_the_parent() -> None:
 def test_answers_survive_the_wire() -> None:
     rendering = render(EASY, LADDER, LIMITS)
     parts = rendered_answer(rendering)
-    assert parse_answer(parts[0][8:], b"".join(parts[1:])) == rendering
+    assert parse_answer(parts[0][8:], b"".join(parts[1:]), LADDER, LIMITS) == rendering
     with pytest.raises(ImageRejected, match="too big"):
-        parse_answer(rejected_answer(ImageRejected("too_wide", "too big"))[0][8:], b"")
+        parse_answer(rejected_answer(ImageRejected("too_wide", "too big"))[0][8:], b"", LADDER, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -261,4 +261,4 @@ def test_answers_survive_the_wire() -> None:
 )  # fmt: skip
 def test_nonsense_from_a_worker_is_recognised(header: bytes) -> None:
     with pytest.raises(BadAnswerError):
-        parse_answer(header, b"body")
+        parse_answer(header, b"body", LADDER, LIMITS)
