@@ -1,16 +1,16 @@
 """What must be there before a service starts: topics, keyspace and tables, bucket, and the services' own S3 user."""
 
 import asyncio
-import time
+from datetime import timedelta
 
 from deploy.local.engines import s3
 from deploy.local.reporting import Reporter
 from deploy.local.state import State
-from shared.errors import Unavailable
+from shared.retry import retry_unavailable
 from shared.settings import Settings
 
-SCHEMA_PATIENCE = 60.0
-"""Seconds after which Cassandra's refusal to make tables is final."""
+SCHEMA_RETRY_LIMIT = timedelta(seconds=60)
+"""After this time Cassandra's refusal to make tables is final."""
 
 
 async def provision(settings: Settings, state: State, own_s3: bool, reporter: Reporter) -> None:
@@ -32,17 +32,8 @@ async def provision(settings: Settings, state: State, own_s3: bool, reporter: Re
 async def _apply_schema(settings: Settings) -> None:
     from shared.cassandra.schema import apply_schema
 
-    deadline = time.monotonic() + SCHEMA_PATIENCE
-    while True:
-        try:
-            await asyncio.to_thread(apply_schema, settings)
-        except Unavailable:
-            # A node that has just started on a busy disk times out at first; every statement may be repeated.
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(1)
-        else:
-            return
+    # A node that has just started on a busy disk times out at first; every statement may be repeated.
+    await retry_unavailable(lambda: asyncio.to_thread(apply_schema, settings), SCHEMA_RETRY_LIMIT)
 
 
 def _apply_storage(settings: Settings, state: State, own_s3: bool) -> None:

@@ -14,6 +14,7 @@ from shared.errors import Unavailable
 from shared.observability.metrics import WAITING_REQUESTS
 from shared.ports import Index
 from shared.read_model.documents import document
+from shared.retry import Backoff
 
 MAX_WAITING = 500
 """Requests of one process that wait at the same time. Any further request gets its response without a wait."""
@@ -55,10 +56,9 @@ class Waiting:
             self._waiting -= 1
 
     async def _poll(self, found: dict[str, Any], deadline: float) -> dict[str, Any]:
-        awaited, pause = _revision(found), FIRST_PAUSE
+        awaited, backoff = _revision(found), Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5)
         while found["status"] == "processing" and (left := deadline - time.monotonic()) > 0:
-            await asyncio.sleep(min(pause, left))
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+            await asyncio.sleep(min(backoff.next_pause(), left))
             try:
                 row = await self._index.image(UUID(found["image_id"]))
             except Unavailable:

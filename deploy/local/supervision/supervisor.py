@@ -11,10 +11,14 @@ from deploy.local.state import PartPhase, PartState, Phase, Root, State
 from deploy.local.supervision import process
 from deploy.local.supervision.logs import LogFile, Sink, pump, tail
 from deploy.local.supervision.parts import Part
-from deploy.local.supervision.retry import Backoff
+from shared.retry import Backoff
 
 PROBE_INTERVAL = 0.15
 PROBE_TIMEOUT = 10.0
+FIRST_RESTART_PAUSE = 0.5
+LONGEST_RESTART_PAUSE = 30.0
+RAN_WELL = 30.0
+"""Seconds that a part must have run for its next pause to be the first again."""
 FATAL_STARTS = 3
 """A part that ends this often before it was ever ready will not become ready by trying again."""
 
@@ -90,7 +94,7 @@ class Supervisor:
         self._update(part, PartPhase.STOPPED, detail="")
 
     async def _keep_running(self, part: Part) -> None:
-        backoff = Backoff()
+        backoff = Backoff(FIRST_RESTART_PAUSE, LONGEST_RESTART_PAUSE)
         log = LogFile(self._root.logs / f"{part.name}.log")
         try:
             while part.name not in self._leaving:
@@ -98,7 +102,9 @@ class Supervisor:
                 ending = await self._tried_once(part, log)
                 if part.name in self._leaving:
                     return
-                delay = backoff.next_delay(time.monotonic() - started)
+                if time.monotonic() - started >= RAN_WELL:
+                    backoff.reset()
+                delay = backoff.next_pause()
                 self._note(part, log, f"{part.name} {ending}; it is started again in {delay:.1f} s")
                 if not self._ready[part.name].is_set() and backoff.failures >= FATAL_STARTS:
                     self._hopeless[part.name] = StackError(self._explain(part, f"does not start: it {ending}"))

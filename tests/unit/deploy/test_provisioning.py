@@ -1,5 +1,7 @@
 """Topics, tables and bucket of a local stack that has just started."""
 
+from datetime import timedelta
+
 import pytest
 
 from deploy.local import provisioning
@@ -18,11 +20,11 @@ async def test_a_node_that_times_out_on_its_first_writes_is_asked_again(monkeypa
         return None
 
     monkeypatch.setattr("shared.cassandra.schema.apply_schema", apply_schema)
-    monkeypatch.setattr("deploy.local.provisioning.asyncio.sleep", no_pause)
+    monkeypatch.setattr("shared.retry.asyncio.sleep", no_pause)
     await provisioning._apply_schema(Settings(_env_file=None))
     assert answers == []
 
     answers.append(Unavailable("cassandra", "gone"))
-    monkeypatch.setattr(provisioning, "SCHEMA_PATIENCE", -1.0)
+    monkeypatch.setattr(provisioning, "SCHEMA_RETRY_LIMIT", timedelta())
     with pytest.raises(Unavailable, match="gone"):
         await provisioning._apply_schema(Settings(_env_file=None))

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from deploy.local.errors import StackError
-from deploy.local.provisioning import SCHEMA_PATIENCE
+from deploy.local.provisioning import SCHEMA_RETRY_LIMIT
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from deploy.local.state import Root
@@ -106,4 +106,4 @@ def test_the_root_is_never_free_while_its_lock_goes_over_to_the_background(
 
 
 def test_up_waits_for_longer_than_its_parts_may_take() -> None:
-    assert 2 * Part.start_timeout + SCHEMA_PATIENCE < background.PATIENCE
+    assert 2 * Part.start_timeout + SCHEMA_RETRY_LIMIT.total_seconds() < background.PATIENCE
