@@ -14,8 +14,8 @@ from indexer.delivery import Delivery
 from indexer.fence import Fence
 from indexer.handler import Handler
 from shared.cassandra.index import CassandraIndex
-from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
-from shared.consuming.retry import Patience
+from shared.consuming.dead_letters import TooManyDeadLetters
+from shared.consuming.delivery import DeliveryPolicy
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import Producer
 from shared.kafka.topics import require_topics
@@ -24,12 +24,13 @@ from shared.observability.health import InternalServer, Progress
 from shared.observability.logs import configure_logging
 from shared.observability.metrics import Service
 from shared.observability.tracing import configure_tracing
+from shared.retry import retry_unavailable
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
 STALL_LIMIT = timedelta(minutes=2)
-"""Work waits and nothing advances: well above the patience with an outage and a drain, after which the process ends."""
+"""Records wait and none is settled: well above the retry limit of an outage plus a drain, which end the process."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -49,24 +50,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         handler = Handler(
             index,
-            epoch=settings.epoch,
             shards=settings.day_shards,
             concurrency=settings.indexer_concurrency,
             fence=fence,
         )
-        names = {topic: settings.topic(topic) for topic in TOPICS}
-        delivery = Delivery(
-            handler,
-            KafkaDeadLetters(producer, settings),
-            DeadLetterLimit(settings.dlq_limit_per_minute),
-            topic_names=names,
-            epoch=settings.epoch,
-            patience=settings.outage_patience,
-            attempts=settings.unforeseen_attempts,
-        )
-        topics = {name: topic for topic, name in names.items()}
+        policy = DeliveryPolicy.from_settings(settings, KafkaDeadLetters(producer, settings))
+        delivery = Delivery(handler, policy, epoch=settings.epoch)
+        topics = {settings.topic(topic): topic for topic in TOPICS}
         client = kafka_consumer(settings)
-        consumer = Consumer(client, topics, delivery.deliver, progress, settings.outage_patience)
+        consumer = Consumer(client, topics, delivery.deliver, progress, settings.outage_retry_limit)
         server = InternalServer(
             Service.INDEXER,
             settings.indexer_internal_port,
@@ -84,14 +76,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 @contextlib.asynccontextmanager
 async def _index(settings: Settings) -> AsyncIterator[CassandraIndex]:
     index = CassandraIndex()
-    patience = Patience(settings.outage_patience)
     try:
-        while True:
-            try:
-                await index.connect(settings)
-                break
-            except Unavailable as error:
-                await patience.pause(error)
+        await retry_unavailable(lambda: index.connect(settings), settings.outage_retry_limit)
         yield index
     finally:
         await index.close()

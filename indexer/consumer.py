@@ -9,8 +9,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from indexer.handler import ConsumedRecord
 from indexer.partition import Deliver, Partition
+from shared.consuming.record import ConsumedRecord
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import POLL_INTERVAL, client_options
 from shared.observability import metrics
@@ -59,7 +59,7 @@ def kafka_consumer(settings: Settings) -> AIOKafkaConsumer:
 
 
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Runs the group's member until it is told to stop or something fails that only a restart can mend."""
+    """Runs the group's member until `stop` is set or something fails that only a restart can repair."""
 
     def __init__(
         self,
@@ -67,14 +67,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         topics: Mapping[str, Topic],
         deliver: Deliver,
         progress: Progress,
-        patience: timedelta,
+        outage_limit: timedelta,
     ) -> None:
-        """`topics` maps physical names to logical ones. A commit that takes longer than `patience` is an outage."""
+        """`topics` maps physical names to logical ones. A commit that takes longer than `outage_limit` is an outage."""
         self._client = client
         self._topics = topics
         self._deliver = deliver
         self._progress = progress
-        self._patience = patience.total_seconds()
+        self._outage_limit = outage_limit.total_seconds()
         self._partitions: dict[TopicPartition, Partition] = {}
         self._joined = False
         self._feeds: set[asyncio.Task[None]] = set()
@@ -160,7 +160,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             batch = await self._client.getmany(place, timeout_ms=int(POLL_SECONDS * 1000), max_records=BATCH)
             for record in batch.get(place, ()):
-                await partition.admit(_consumed(topic, record))
+                await partition.admit(ConsumedRecord.from_aiokafka(topic, record))
 
     def _feed_ended(self, feed: asyncio.Task[None]) -> None:
         self._feeds.discard(feed)
@@ -179,7 +179,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         partitions = list(self._partitions.values())
         await asyncio.gather(*(partition.drain(DRAIN_SECONDS) for partition in partitions))
         if not self._failed.done():
-            await self._commit(min(self._patience, LAST_COMMIT_SECONDS))
+            await self._commit(min(self._outage_limit, LAST_COMMIT_SECONDS))
         await asyncio.gather(*(partition.close() for partition in partitions))
         self._partitions.clear()
         metrics.ASSIGNED_PARTITIONS.set(0)
@@ -188,7 +188,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _commit_for_ever(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
-            await self._commit(self._patience)
+            await self._commit(self._outage_limit)
             self._observe()
 
     async def _commit(self, seconds: float) -> None:
@@ -251,16 +251,3 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         except (TimeoutError, KafkaError) as error:
             # The group notices after the session timeout instead.
             log.warning("group_not_left", error=repr(error))
-
-
-def _consumed(topic: Topic, record: Any) -> ConsumedRecord:
-    return ConsumedRecord(
-        topic,
-        record.partition,
-        record.offset,
-        record.key,
-        record.value,
-        list(record.headers),
-        # Kafka's -1: the record has no time.
-        record.timestamp / 1000 if record.timestamp > 0 else None,
-    )

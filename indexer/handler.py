@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from indexer.fence import Fence
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_event
 from shared.contract.events import Event
-from shared.contract.headers import ReceivedHeaders
 from shared.contract.logged_command import LoggedCommand, LoggedFence, read_command
+from shared.errors import PoisonRecord
 from shared.ports import Index
 from shared.read_model.tables import Write, command_writes, event_writes
 from shared.settings import Topic
@@ -17,39 +17,32 @@ Barrier = Callable[[], Awaitable[None]]
 """Returns once every lower offset of the record's partition is settled."""
 
 
-@dataclass(frozen=True)
-class ConsumedRecord:
-    """A record as it came from Kafka. `appended_at` in seconds since 1970, None where it does not tell."""
+Content = LoggedCommand | Event | None
+"""What a record says: a command, an answer, or nothing, as a compaction tombstone among the events does."""
 
-    topic: Topic
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: ReceivedHeaders
-    appended_at: float | None = None
 
-    def content(self, epoch: int) -> LoggedCommand | Event | None:
-        """What the record says; None for a compaction tombstone among the events. Raises PoisonRecord."""
-        if self.topic is Topic.COMMANDS:
-            return read_command(self, epoch)
-        return None if self.value is None else decode_event(self.value)
+def parse(record: ConsumedRecord, epoch: int) -> Content | PoisonRecord:
+    """What a record says. Never raises: of a record that cannot be read it returns the error."""
+    try:
+        if record.topic is Topic.COMMANDS:
+            return read_command(record, epoch)
+        return None if record.value is None else decode_event(record.value)
+    except PoisonRecord as error:
+        return error
 
 
 class Handler:
     """Applies records of both topics. Idempotent, and indifferent to order but at a fence (invariants 2 and 9)."""
 
-    def __init__(self, index: Index, *, epoch: int, shards: int, concurrency: int, fence: Fence | None) -> None:
+    def __init__(self, index: Index, *, shards: int, concurrency: int, fence: Fence | None) -> None:
         """`fence` None: records are applied without a fence's effects, as a replay or a rebuild must."""
         self._index = index
-        self._epoch = epoch
         self._shards = shards
         self._fence = fence
         self._slots = asyncio.Semaphore(concurrency)
 
-    async def handle(self, record: ConsumedRecord, lower_settled: Barrier) -> None:
-        """Apply one record; returns when all its rows are acknowledged. Raises PoisonRecord, Unavailable."""
-        content = record.content(self._epoch)
+    async def handle(self, content: Content, lower_settled: Barrier) -> None:
+        """Apply what a record says; returns when all its rows are acknowledged. Raises Unavailable."""
         if content is None:
             return
         if isinstance(content, Event):

@@ -5,8 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from indexer.handler import Barrier, ConsumedRecord
+from indexer.handler import Barrier
 from shared.consuming.offsets import ContiguousOffsets
+from shared.consuming.record import ConsumedRecord
 
 Deliver = Callable[[ConsumedRecord, Barrier], Awaitable[None]]
 """Brings a record to its end, whatever that is; raises only what must stop the process."""

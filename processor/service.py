@@ -16,7 +16,7 @@ from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from processor.rendering.fair import FairRenderer
 from processor.rendering.pool import RenderPool
-from shared.consuming.dead_letters import DeadLetterLimit
+from shared.consuming.delivery import DeliveryPolicy
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import Producer
 from shared.kafka.topics import require_topics
@@ -55,7 +55,7 @@ class Processor:
         self._agent = self._make_agent()
         self._stream.feed(self._agent)
         # Longer than any single command may take: two attempts at the slowest image and one outage.
-        self._progress = Progress(2 * settings.render_timeout + settings.outage_patience + timedelta(seconds=60))
+        self._progress = Progress(2 * settings.render_timeout + settings.outage_retry_limit + timedelta(seconds=60))
         self._server = InternalServer(
             Service.PROCESSOR,
             settings.processor_internal_port,
@@ -76,21 +76,16 @@ class Processor:
             KafkaEventLog(self._producer, settings, SOURCE),
             settings.public_base_url,
         )
-        delivery = Delivery(
-            handler,
-            KafkaDeadLetters(self._producer, settings),
-            DeadLetterLimit(settings.dlq_limit_per_minute),
-            topic_name=settings.topic(Topic.COMMANDS),
-            patience=settings.outage_patience,
-            attempts=settings.unforeseen_attempts,
-        )
+        policy = DeliveryPolicy.from_settings(settings, KafkaDeadLetters(self._producer, settings))
         bounds = Bounds(
             images=settings.max_inflight_images,
             bytes=settings.max_inflight_bytes,
             pixels=settings.max_inflight_pixels,
             waiting=WAITING_PER_IMAGE * settings.max_inflight_images,
         )
-        return Agent(delivery, bounds, epoch=settings.epoch, commit=self._stream.commit, on_failure=self.fail)
+        return Agent(
+            Delivery(handler, policy), bounds, epoch=settings.epoch, commit=self._stream.commit, on_failure=self.fail
+        )
 
     async def _check_topics(self) -> None:
         await self._producer.check([self._settings.topic(topic) for topic in Topic])
@@ -152,8 +147,8 @@ class Processor:
     async def _stop(self, working: asyncio.Task[None]) -> None:
         log.info("processor_stops", reason=repr(self._error) if self._error else "signal")
         # During an outage what runs is stuck in it: nothing to wait for.
-        patience = 0.0 if isinstance(self._error, Unavailable) else DRAIN_SECONDS
-        await self._agent.close(patience)
+        drain = 0.0 if isinstance(self._error, Unavailable) else DRAIN_SECONDS
+        await self._agent.close(drain)
         working.cancel()
         await _within(6, "faust", self._app.stop())
         await _within(3, "pool", self._pool.close(1))

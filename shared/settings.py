@@ -298,12 +298,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Most pixels of an animation: frames times area. A larger one is reduced to its first frame.",
     )
-    outage_patience: Duration = Field(
+    outage_retry_limit: Duration = Field(
         timedelta(seconds=20),
         description="Retry deadline while an engine (Kafka, S3 or Cassandra) is unavailable. After it the process "
         "exits without committing the record, and its supervisor starts it again.",
     )
-    unforeseen_attempts: int = Field(
+    unexpected_error_attempts: int = Field(
         3,
         ge=1,
         description="Attempts to handle a record that fails with an unexpected error. After them the record goes to "

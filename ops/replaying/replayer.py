@@ -16,12 +16,12 @@ from processor.handler import Handler
 from processor.rendering.fair import FairRenderer
 from processor.rendering.pool import RenderPool
 from processor.rendering.render import Rendering
-from shared.consuming.retry import Patience
 from shared.contract.events import Deleted, ImageCommand
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import LoggedFence, LoggedImageCommand, read_command
 from shared.errors import PoisonRecord, Unavailable
+from shared.retry import retry_unavailable
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -128,7 +128,7 @@ class Replayer:
         self._handler = handler
         self._epoch = settings.epoch
         self._done = done
-        self._patience = settings.outage_patience
+        self._outage_retry_limit = settings.outage_retry_limit
         self._failure: BaseException | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -173,19 +173,16 @@ class Replayer:
         await self._lanes.close(0)
 
     async def _handle(self, record: Record, logged: LoggedImageCommand) -> None:
-        patience = Patience(self._patience)
-        while True:
-            try:
-                event = await self._handler.handle(logged)
-                self._done.answers[event.type if event else "none"] += 1
-                return
-            except Unavailable as error:
-                await patience.pause(error)
-            except Exception as error:
-                # Not a delivery: the live group has settled or dead-lettered it. Say so, and go on.
-                log.warning("replay_failed", image_id=str(logged.command.image_id), error=repr(error))
-                self._done.failures[f"{record.partition}:{record.offset}"] = f"{type(error).__name__}: {error}"
-                return
+        try:
+            event = await retry_unavailable(lambda: self._handler.handle(logged), self._outage_retry_limit)
+        except Unavailable:
+            raise
+        except Exception as error:
+            # Not a delivery: the live group has settled or dead-lettered it. Say so, and go on.
+            log.warning("replay_failed", image_id=str(logged.command.image_id), error=repr(error))
+            self._done.failures[f"{record.partition}:{record.offset}"] = f"{type(error).__name__}: {error}"
+        else:
+            self._done.answers[event.type if event else "none"] += 1
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from processor.consuming.acks import Acks, OffsetsMissing
-from processor.consuming.delivery import Delivery, Received, Task, parse
+from processor.consuming.delivery import Delivery, Task, parse
 from processor.consuming.lanes import Bounds, Cost, Lanes, Work
+from shared.consuming.record import ConsumedRecord
 from shared.contract.logged_command import LoggedDelete, LoggedFence
 from shared.errors import PoisonRecord
 from shared.observability import metrics
@@ -75,7 +76,7 @@ class Agent:
         """The offset of a partition from which a restart would read on; None before any record."""
         return self._assignment.acks.restart(partition)
 
-    async def accept(self, record: Received) -> None:
+    async def accept(self, record: ConsumedRecord) -> None:
         """Take a record in; returns when there is room for the next. Called in the order of each partition's log."""
         assignment = self._assignment
         if not self._reading:
@@ -100,23 +101,23 @@ class Agent:
 
         return Work(lane=_lane(task), owner=_owner(task), cost=_cost(task), run=run)
 
-    async def revoke(self, patience_seconds: float) -> None:
+    async def revoke(self, drain_seconds: float) -> None:
         """The partitions go to someone else: let running commands end, commit what is settled, forget the rest.
 
         What is not settled comes again, here or elsewhere, from the committed position.
         """
         self._reading = False
-        await self._let_go(self._assignment, patience_seconds)
+        await self._let_go(self._assignment, drain_seconds)
         self._assignment = _Assignment(self._bounds, self._on_failure)
         self._reading = not self._closed
 
-    async def close(self, patience_seconds: float) -> None:
-        """Take no more records, let running commands end within the patience, and commit what is settled."""
+    async def close(self, drain_seconds: float) -> None:
+        """Take no more records, let running commands end until the drain deadline, and commit what is settled."""
         self._closed, self._reading = True, False
-        await self._let_go(self._assignment, patience_seconds)
+        await self._let_go(self._assignment, drain_seconds)
 
-    async def _let_go(self, assignment: _Assignment, patience_seconds: float) -> None:
-        cancelled = await assignment.lanes.close(patience_seconds)
+    async def _let_go(self, assignment: _Assignment, drain_seconds: float) -> None:
+        cancelled = await assignment.lanes.close(drain_seconds)
         await self._commit(assignment.acks)
         log.info("commands_let_go", cancelled=cancelled, unsettled=assignment.acks.pending)
         self._measure()

@@ -13,7 +13,7 @@ from faust.types import TP, StreamT
 from mode.supervisors import CrashingSupervisor
 
 from processor.consuming.agent import Agent
-from processor.consuming.delivery import Received
+from shared.consuming.record import ConsumedRecord
 from shared.errors import Unavailable
 from shared.kafka.producer import METADATA_MAX_AGE_MS, POLL_INTERVAL
 from shared.observability import metrics
@@ -24,7 +24,7 @@ GROUP = "imagepipe-processor"
 BUFFERED_RECORDS = 32
 """Faust's default of 4096 would be dropped and read again at each rebalance."""
 REBALANCE_TIMEOUT_SECONDS = 60.0
-REVOKE_PATIENCE_SECONDS = 20.0
+REVOKE_DRAIN_SECONDS = 20.0
 """Heartbeats go on meanwhile; it must end well within the rebalance time-out, or the group goes on without us."""
 
 
@@ -72,7 +72,7 @@ class CommandStream:
 
         async def commands(stream: StreamT[bytes]) -> None:
             async for event in stream.events():
-                await agent.accept(_received(event.message))
+                await agent.accept(_consumed(event.message))
 
         # One actor: several would share one queue and lose the order.
         self._app.agent(topic, name="commands", concurrency=1, supervisor_strategy=CrashingSupervisor)(commands)
@@ -80,7 +80,7 @@ class CommandStream:
         async def revoked(*arguments: Any, **_: Any) -> None:
             if arguments[-1]:
                 metrics.REBALANCES.inc()
-            await agent.revoke(REVOKE_PATIENCE_SECONDS)
+            await agent.revoke(REVOKE_DRAIN_SECONDS)
 
         self._app.on_partitions_revoked.connect(revoked)
 
@@ -121,12 +121,13 @@ class CommandStream:
             raise Unavailable("kafka", "the consumer group is not joined yet")
 
 
-def _received(message: Any) -> Received:
-    return Received(
-        partition=message.partition,
-        offset=message.offset,
-        key=message.key,
-        value=message.value,
-        headers=list(message.headers or ()),
-        appended_at=message.timestamp,
+def _consumed(message: Any) -> ConsumedRecord:
+    return ConsumedRecord(
+        Topic.COMMANDS,
+        message.partition,
+        message.offset,
+        message.key,
+        message.value,
+        list(message.headers or ()),
+        message.timestamp,
     )

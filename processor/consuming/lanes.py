@@ -89,14 +89,14 @@ class Lanes:
         self._dispatch()
         return True
 
-    async def close(self, patience_seconds: float) -> int:
-        """Start nothing more, let what runs end within the patience, cancel the rest; returns how many that were.
+    async def close(self, drain_seconds: float) -> int:
+        """Start nothing more, give what runs `drain_seconds` to end, cancel the rest; returns how many that were.
 
         What was cancelled or never started is not settled: its records come again.
         """
         await self._shut()
-        if self._tasks and patience_seconds > 0:
-            await asyncio.wait(self._tasks, timeout=patience_seconds)
+        if self._tasks and drain_seconds > 0:
+            await asyncio.wait(self._tasks, timeout=drain_seconds)
         left = list(self._tasks)
         for task in left:
             task.cancel()

@@ -231,16 +231,16 @@ COMMITS = _counter(
 RETRIES = _counter(
     CONSUMERS,
     "imagepipe_consumer_retries_total",
-    "Failed attempts that the service repeats, by the unavailable dependency. unforeseen: an unexpected error.",
+    "Failed attempts that the service repeats, by the unavailable dependency. unexpected: an unexpected error.",
     "reason",
-    values=(*ENGINES, "render pool", "unforeseen"),
+    values=(*ENGINES, "render pool", "unexpected"),
 )
 DEAD_LETTERS = _counter(
     CONSUMERS,
     "imagepipe_consumer_dead_letters_total",
-    "Records written to the DLQ. unreadable: they cannot be parsed; unforeseen: every attempt failed unexpectedly.",
+    "Records written to the DLQ. unreadable: they cannot be parsed; unexpected: every attempt failed unexpectedly.",
     "reason",
-    values=("unreadable", "unforeseen"),
+    values=("unreadable", "unexpected"),
 )
 
 # Processor

@@ -24,7 +24,6 @@ from processor.consuming.delivery import Delivery
 from processor.consuming.faust_app import BUFFERED_RECORDS, GROUP, CommandStream, make_app
 from processor.consuming.lanes import Bounds
 from processor.handler import Handler
-from shared.consuming.dead_letters import DeadLetterLimit
 from shared.contract.encoding import encode
 from shared.contract.events import Event, OwnerCleared
 from shared.contract.headers import VERSION_HEADER, ReceivedHeaders
@@ -36,6 +35,7 @@ from shared.kafka.topics import require_topics
 from shared.observability.tracing import TRACEPARENT
 from shared.settings import Settings, Topic
 from tests.support import records
+from tests.support.delivery import policy_of
 from tests.support.isolation import isolated
 from tests.support.log import committed
 from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, MemoryStore
@@ -267,16 +267,18 @@ class Ours:
         self.dead_letters = MemoryDeadLetters()
         self.app = make_app(settings)
         self.stream = CommandStream(self.app, settings)
-        delivery = Delivery(
-            _Handled(handle),
-            self.dead_letters,
-            DeadLetterLimit(50),
-            topic_name=settings.topic(Topic.COMMANDS),
-            patience=settings.outage_patience,
-            attempts=attempts,
+        outage_seconds = settings.outage_retry_limit.total_seconds()
+        policy = policy_of(
+            self.dead_letters, outage_seconds=outage_seconds, attempts=attempts, limit=50, prefix=settings.topic_prefix
         )
         bounds = Bounds(images=8, bytes=1000, pixels=1000, waiting=8)
-        self.agent = Agent(delivery, bounds, epoch=1, commit=self.stream.commit, on_failure=self.failures.append)
+        self.agent = Agent(
+            Delivery(_Handled(handle), policy),
+            bounds,
+            epoch=1,
+            commit=self.stream.commit,
+            on_failure=self.failures.append,
+        )
         self.stream.feed(self.agent)
 
     async def __aenter__(self) -> "Ours":

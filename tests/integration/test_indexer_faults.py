@@ -45,7 +45,7 @@ def settings(keyspace: Settings) -> Iterator[Settings]:
         topics=True,
         topic_partitions=2,
         kafka_session_timeout=timedelta(seconds=6),
-        outage_patience=timedelta(seconds=3),
+        outage_retry_limit=timedelta(seconds=3),
     ) as found:
         yield found.model_copy(update={"cassandra_keyspace": name})
 

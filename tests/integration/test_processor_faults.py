@@ -133,7 +133,7 @@ async def test_an_outage_ends_the_process_unacked_and_the_next_one_finishes(
     uploads = await make_uploads(store, settings, 3)
     await append(settings, uploads)
     # Nothing answers there: every call to S3 fails at once.
-    processor.start(s3_endpoint_url="http://127.0.0.1:1", outage_patience=timedelta(seconds=1))
+    processor.start(s3_endpoint_url="http://127.0.0.1:1", outage_retry_limit=timedelta(seconds=1))
     assert processor.wait_ended(60) == 1
     assert await committed(settings, settings.topic_prefix + GROUP) == {}
     processor.start()

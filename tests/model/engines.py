@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from processor.consuming.delivery import Received
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Event
 from shared.contract.keys import Owner
@@ -14,6 +14,7 @@ from shared.errors import Unavailable, UnknownOutcome
 from shared.ports import Appended, ObjectInfo
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import Write
+from shared.settings import Topic
 from tests.support.memory.ports import MemoryIndex, MemoryStore
 
 PARTITIONS = 2
@@ -108,8 +109,8 @@ class StalledLog:
     """Both topics. Commands are partitioned by owner; acks get lost."""
 
     def __init__(self, stall: Stalls, rng: random.Random) -> None:
-        self.commands: list[list[Received]] = [[] for _ in range(PARTITIONS)]
-        self.events: list[Received] = []
+        self.commands: list[list[ConsumedRecord]] = [[] for _ in range(PARTITIONS)]
+        self.events: list[ConsumedRecord] = []
         self._stall = stall
         self._rng = rng
         self._news = asyncio.Event()
@@ -121,7 +122,9 @@ class StalledLog:
             raise UnknownOutcome("kafka", "not sent, but who knows")
         partition = int(command.owner.id) % PARTITIONS
         records = self.commands[partition]
-        records.append(Received(partition, len(records), command.owner.key.encode(), encode(command), []))
+        records.append(
+            ConsumedRecord(Topic.COMMANDS, partition, len(records), command.owner.key.encode(), encode(command), [])
+        )
         self._tell()
         if fate < 1:
             raise UnknownOutcome("kafka", "sent, and the ack is lost")
@@ -129,7 +132,7 @@ class StalledLog:
 
     async def publish(self, event: Event, *, traceparent: str | None = None) -> None:
         await self._stall()
-        self.events.append(Received(0, len(self.events), b"", encode(event), []))
+        self.events.append(ConsumedRecord(Topic.EVENTS, 0, len(self.events), b"", encode(event), []))
         self._tell()
 
     def _tell(self) -> None:

@@ -23,7 +23,6 @@ from gateway.writing.replacing import replace_set
 from gateway.writing.uploads import Accepted
 from indexer.delivery import Delivery as IndexerDelivery
 from indexer.fence import Fence
-from indexer.handler import ConsumedRecord
 from indexer.handler import Handler as IndexerHandler
 from indexer.partition import Partition
 from processor.consuming.agent import Agent
@@ -31,7 +30,6 @@ from processor.consuming.delivery import Delivery
 from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
-from shared.consuming.dead_letters import DeadLetterLimit
 from shared.contract.encoding import decode_command, decode_event
 from shared.contract.events import Event, Uploaded
 from shared.contract.image_header import inspect
@@ -43,6 +41,7 @@ from shared.read_model.tables import BY_OWNER, IMAGES, command_writes, event_wri
 from shared.settings import Topic
 from tests.model.engines import PARTITIONS, GatewayIndex, StalledIndex, StalledLog, StalledStore, Stalls
 from tests.support import images
+from tests.support.delivery import policy_of
 from tests.support.memory.gateway import MemoryClaimTable, memory_settings
 from tests.support.memory.ports import MemoryDeadLetters, MemoryIndex
 
@@ -80,15 +79,9 @@ class ProcessorProcess:
     def __init__(self, world: "Pipeline") -> None:
         self.failed = False
         self._world = world
+        handler = Handler(world.store, world.render, world.log, "https://img.example.org")
         self._agent = Agent(
-            Delivery(
-                Handler(world.store, world.render, world.log, "https://img.example.org"),
-                world.dead_letters,
-                DeadLetterLimit(60),
-                topic_name="images.commands",
-                patience=timedelta(0),
-                attempts=1,
-            ),
+            Delivery(handler, policy_of(world.dead_letters)),
             Bounds(images=4, bytes=10**9, pixels=10**9, waiting=6),
             epoch=EPOCH,
             commit=self._commit,
@@ -134,16 +127,8 @@ class IndexerProcess:
         self.failed = False
         self._world = world
         fence = Fence(world.index, world.log, epoch=EPOCH, shards=SHARDS, on_progress=lambda: None)
-        handler = IndexerHandler(world.index, epoch=EPOCH, shards=SHARDS, concurrency=4, fence=fence)
-        delivery = IndexerDelivery(
-            handler,
-            world.dead_letters,
-            DeadLetterLimit(60),
-            topic_names={topic: topic.value for topic in Topic},
-            epoch=EPOCH,
-            patience=timedelta(0),
-            attempts=1,
-        )
+        handler = IndexerHandler(world.index, shards=SHARDS, concurrency=4, fence=fence)
+        delivery = IndexerDelivery(handler, policy_of(world.dead_letters), epoch=EPOCH)
         self._partitions = {place: Partition(delivery.deliver, self._fail, 20) for place in world.indexed}
         self._feeds = [asyncio.create_task(self._feed(*item)) for item in world.indexed.items()]
 
@@ -154,9 +139,7 @@ class IndexerProcess:
             if len(records) <= position:
                 await self._world.log.more()
                 continue
-            found = records[position]
-            record = ConsumedRecord(topic, number, found.offset, found.key, found.value, [])
-            await self._partitions[place].admit(record)
+            await self._partitions[place].admit(records[position])
             position += 1
 
     def _fail(self, _error: BaseException) -> None:

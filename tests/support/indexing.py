@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from indexer.fence import Fence
-from indexer.handler import ConsumedRecord, Handler
+from indexer.handler import Content, Handler, parse
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Deleted, Event
+from shared.errors import PoisonRecord
 from shared.settings import Topic
 from tests.support.memory.ports import MemoryCommandLog, MemoryIndex
 
@@ -17,6 +19,13 @@ def consumed(record: Command | Event | bytes | None, offset: int, topic: Topic =
     return ConsumedRecord(topic, 0, offset, b"key", value, [("traceparent", b"00-1-2-01")])
 
 
+def content_of(record: Command | Event | None, offset: int, topic: Topic = Topic.COMMANDS) -> Content:
+    """What such a record says, in a log of the first epoch."""
+    content = parse(consumed(record, offset, topic), epoch=1)
+    assert not isinstance(content, PoisonRecord)
+    return content
+
+
 async def nothing_lower() -> None:
     """Every lower offset is settled."""
 
@@ -26,7 +35,7 @@ def fence_of(index: MemoryIndex, commands: MemoryCommandLog, progress: Callable[
 
 
 def handler_of(index: MemoryIndex, fence: Fence | None = None) -> Handler:
-    return Handler(index, epoch=1, shards=SHARDS, concurrency=4, fence=fence)
+    return Handler(index, shards=SHARDS, concurrency=4, fence=fence)
 
 
 def deletes(log: MemoryCommandLog) -> list[Deleted]:

@@ -7,7 +7,11 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
+from deploy.local.errors import Interrupted
 from deploy.local.state import PartPhase, Root, State
+from deploy.local.supervision import supervisor as supervisor_module
 from deploy.local.supervision.parts import Part
 from deploy.local.supervision.supervisor import Supervisor
 
@@ -62,3 +66,32 @@ async def test_a_part_that_ends_while_the_disk_is_full_is_started_again(tmp_path
         FullDisk.full = False
         await supervisor.stop_parts(["engine"])
     assert root.load() is not None
+
+
+@pytest.mark.parametrize(("ran_well", "pauses"), [(60.0, ["0.1", "0.2", "0.2"]), (0.0, ["0.1", "0.1", "0.1"])])
+async def test_pauses_grow_and_start_over_after_a_good_run(
+    ran_well: float, pauses: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "FIRST_RESTART_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor_module, "LONGEST_RESTART_PAUSE", 0.2)
+    monkeypatch.setattr(supervisor_module, "RAN_WELL", ran_well)
+    monkeypatch.setattr(supervisor_module, "FATAL_STARTS", 100)
+    lines: list[str] = []
+    root = Root(tmp_path / "root")
+    root.create()
+    supervisor = Supervisor(root, State(), lambda _name, line, _quiet: lines.append(line))
+
+    async def never() -> None:
+        raise OSError("not ready")
+
+    starting = asyncio.create_task(
+        supervisor.start(Part("engine", "Engine", (sys.executable, "-c", ""), dict(os.environ), never, ""))
+    )
+    async with asyncio.timeout(20):
+        while len(found := [line for line in lines if "started again" in line]) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    supervisor.stop.set()
+    with pytest.raises(Interrupted):
+        await starting
+    await supervisor.stop_parts(["engine"])
+    assert [line.rpartition(" in ")[2] for line in found[:3]] == [f"{pause} s" for pause in pauses]

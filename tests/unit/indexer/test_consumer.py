@@ -12,7 +12,8 @@ from aiokafka import TopicPartition
 
 from indexer import consumer as indexer_consumer
 from indexer.consumer import Consumer
-from indexer.handler import Barrier, ConsumedRecord
+from indexer.handler import Barrier
+from shared.consuming.record import ConsumedRecord
 from shared.errors import Unavailable
 from shared.observability.health import Progress
 from shared.settings import Topic

@@ -1,35 +1,38 @@
-"""How the indexer delivers a record: outages, unexpected errors and dead letters."""
-
-from datetime import timedelta
+"""What the indexer's delivery adds to the policy: what is skipped, the version in the DLQ, and the log's fields."""
 
 import pytest
 import structlog
 
-from indexer import delivery
 from indexer.delivery import Delivery
-from indexer.handler import Barrier, ConsumedRecord, Handler
-from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
+from indexer.handler import Barrier, Content, Handler
+from shared.consuming import delivery
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
-from shared.contract.headers import VERSION_HEADER, Headers
+from shared.contract.headers import VERSION_HEADER
 from shared.contract.keys import command_version, new_id
-from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
+from shared.errors import Unavailable
 from shared.observability import tracing
 from shared.observability.logs import with_trace
+from shared.observability.metrics import Service
 from shared.settings import Topic
 from tests.support import records
+from tests.support.delivery import policy_of
 from tests.support.indexing import SHARDS, consumed, handler_of, nothing_lower
 from tests.support.memory.ports import MemoryDeadLetters, MemoryIndex
+from tests.support.metric_samples import sample
+
+SKIPPED = 'imagepipe_indexer_records_total{result="skipped",topic="images.commands",type="unreadable"}'
 
 
 class Scripted(Handler):
     """Raises what it is told to, once each, and then succeeds."""
 
     def __init__(self, *errors: Exception) -> None:
-        super().__init__(MemoryIndex(), epoch=1, shards=SHARDS, concurrency=1, fence=None)
+        super().__init__(MemoryIndex(), shards=SHARDS, concurrency=1, fence=None)
         self.errors = list(errors)
         self.calls = 0
 
-    async def handle(self, record: ConsumedRecord, lower_settled: Barrier) -> None:
+    async def handle(self, content: Content, lower_settled: Barrier) -> None:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
@@ -38,23 +41,14 @@ class Scripted(Handler):
 class TestDelivery:
     @pytest.fixture(autouse=True)
     def _no_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(delivery, "SURPRISE_PAUSE_SECONDS", 0.001)
+        monkeypatch.setattr(delivery, "FIRST_PAUSE_SECONDS", 0.001)
 
     def setup_method(self) -> None:
         self.dead = MemoryDeadLetters()
 
-    async def deliver(self, handler: Handler, record: ConsumedRecord, patience: float = 5, limit: int = 10) -> None:
-        names = {topic: f"prefix.{topic}" for topic in Topic}
-        found = Delivery(
-            handler,
-            self.dead,
-            DeadLetterLimit(limit),
-            topic_names=names,
-            epoch=1,
-            patience=timedelta(seconds=patience),
-            attempts=3,
-        )
-        await found.deliver(record, nothing_lower)
+    async def deliver(self, handler: Handler, record: ConsumedRecord) -> None:
+        policy = policy_of(self.dead, outage_seconds=5, attempts=3, prefix="prefix.")
+        await Delivery(handler, policy, epoch=1).deliver(record, nothing_lower)
 
     async def test_each_line_of_the_log_names_the_image_and_its_trace(self) -> None:
         trace_id, answer = "0af7651916cd43dd8448eb211c80319c", records.ready(new_id(), new_id(), 8)
@@ -65,27 +59,18 @@ class TestDelivery:
         with structlog.testing.capture_logs(processors=processors) as lines:
             await self.deliver(Scripted(Unavailable("cassandra", "away")), record)
 
-        assert [line["event"] for line in lines] == ["engine_away", "record_done"]
+        assert [line["event"] for line in lines] == ["engine_unavailable", "record_done"]
         for line in lines:
             assert (line["image_id"], line["owner"]) == (str(answer.image_id), answer.owner.key)
             assert (line["type"], line["version"], line["trace_id"]) == ("image.ready", "8", trace_id)
             assert (line["topic"], line["partition"], line["offset"]) == ("images.events", 2, 5)
 
-    async def test_outage_is_waited_for(self) -> None:
-        handler = Scripted(*[Unavailable("cassandra", "away")] * 4, UnknownOutcome("kafka", "?"))
-        await self.deliver(handler, consumed(None, 1))
-        assert (handler.calls, self.dead.records) == (6, [])
-
-    @pytest.mark.parametrize("topic", [Topic.COMMANDS, Topic.EVENTS])
-    async def test_outage_beyond_patience_stops_and_is_never_dead_lettered(self, topic: Topic) -> None:
-        with pytest.raises(Unavailable, match="away"):
-            await self.deliver(Scripted(*[Unavailable("cassandra", "away")] * 500), consumed(None, 1, topic), 0.05)
-        assert self.dead.records == []
-
-    async def test_poison_command_is_skipped_for_the_processor_to_bury(self) -> None:
-        handler = Scripted(PoisonRecord("what"))
+    async def test_unreadable_command_is_skipped_for_the_processor_to_dead_letter(self) -> None:
+        before = sample(Service.INDEXER, SKIPPED)
+        handler = Scripted()
         await self.deliver(handler, consumed(b"{", 1))
-        assert (handler.calls, self.dead.records) == (1, [])
+        assert (handler.calls, self.dead.records) == (0, [])
+        assert sample(Service.INDEXER, SKIPPED) == before + 1
 
     @pytest.mark.parametrize("topic", [Topic.COMMANDS, Topic.EVENTS])
     @pytest.mark.parametrize("name", [VERSION_HEADER, tracing.TRACEPARENT])
@@ -94,14 +79,16 @@ class TestDelivery:
         await self.deliver(handler_of(MemoryIndex()), ConsumedRecord(topic, 0, 1, b"k", encode(record), [(name, None)]))
         assert self.dead.records == []
 
-    async def test_command_whose_version_is_none_is_skipped_for_the_processor_to_bury(self) -> None:
+    async def test_command_whose_version_is_invalid_is_skipped_for_the_processor_to_dead_letter(self) -> None:
         index, command = MemoryIndex(), records.uploaded()
         headers = [(VERSION_HEADER, b"9" * 5000)]
         await self.deliver(handler_of(index), ConsumedRecord(Topic.COMMANDS, 0, 1, b"k", encode(command), headers))
         assert (await index.image(command.image_id), self.dead.records) == (None, [])
 
-    async def test_poison_event_is_buried_at_once_and_untouched(self) -> None:
-        await self.deliver(Scripted(PoisonRecord("what")), consumed(b"{", 9, Topic.EVENTS))
+    async def test_unreadable_event_is_dead_lettered_at_once_and_untouched(self) -> None:
+        handler = Scripted()
+        await self.deliver(handler, consumed(b"{", 9, Topic.EVENTS))
+        assert handler.calls == 0
         [(key, value, headers)] = self.dead.records
         assert (key, value) == (b"key", b"{")
         found = {name: text.decode() for name, text in headers}
@@ -117,24 +104,11 @@ class TestDelivery:
         [(_, _, told)] = self.dead.records
         assert dict(told)["dlq-version"] == str(first).encode()
 
-    async def test_surprise_is_tried_again_and_then_buried(self) -> None:
+    async def test_unexpected_errors_are_retried_and_then_dead_lettered(self) -> None:
         handler = Scripted(KeyError("a"), KeyError("b"))
-        await self.deliver(handler, consumed(None, 1))
+        await self.deliver(handler, consumed(records.uploaded(), 1))
         assert (handler.calls, self.dead.records) == (3, [])
         handler = Scripted(*[KeyError("odd")] * 3)
-        await self.deliver(handler, consumed(b"v", 7))
+        await self.deliver(handler, consumed(records.uploaded(), 7))
         headers = {name: text.decode() for name, text in self.dead.records[0][2]}
         assert (headers["dlq-attempts"], headers["dlq-version"]) == ("3", str(command_version(1, 7)))
-
-    async def test_flood_stops(self) -> None:
-        with pytest.raises(TooManyDeadLetters):
-            await self.deliver(Scripted(PoisonRecord("what")), consumed(b"{", 9, Topic.EVENTS), limit=0)
-
-    async def test_dlq_that_is_away_stops(self) -> None:
-        class Away(MemoryDeadLetters):
-            async def send(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-                raise Unavailable("kafka", "the DLQ is away")
-
-        self.dead = Away()
-        with pytest.raises(Unavailable, match="DLQ"):
-            await self.deliver(Scripted(PoisonRecord("what")), consumed(b"{", 9, Topic.EVENTS), patience=0.02)

@@ -14,7 +14,7 @@ from shared.owner_images import PAGE
 from shared.ports import Appended
 from shared.read_model.tables import Write
 from tests.support import records
-from tests.support.indexing import consumed, deletes, fence_of, handler_of, nothing_lower
+from tests.support.indexing import content_of, deletes, fence_of, handler_of, nothing_lower
 from tests.support.memory.ports import MemoryCommandLog, MemoryIndex
 from tests.support.records import OWNER
 
@@ -41,7 +41,7 @@ class TestFence:
     async def index_with(self, versions: Sequence[int]) -> tuple[MemoryIndex, list[UUID]]:
         index, ids = MemoryIndex(), [new_id() for _ in versions]
         for image, version in zip(ids, versions, strict=True):
-            await handler_of(index).handle(consumed(records.uploaded(image), version), nothing_lower)
+            await handler_of(index).handle(content_of(records.uploaded(image), version), nothing_lower)
         return index, ids
 
     async def left(self, index: MemoryIndex) -> set[UUID]:
@@ -84,7 +84,7 @@ class TestFence:
         log = LateLog(offsets=False)
         assert await fence_of(index, log).clear(LoggedFence(records.cleared(), command_version(1, 9))) == 1
         assert await self.left(index) == set(ids)
-        await handler_of(index).handle(consumed(log.commands[0], 10), nothing_lower)
+        await handler_of(index).handle(content_of(log.commands[0], 10), nothing_lower)
         assert await self.left(index) == set()
 
     async def test_index_that_fails_is_told(self) -> None:

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from indexer.handler import Handler
+from indexer.handler import Handler, parse
 from shared.contract.keys import command_version, new_id
 from shared.errors import PoisonRecord
 from shared.settings import Topic
 from tests.support import records
-from tests.support.indexing import SHARDS, consumed, deletes, fence_of, handler_of, nothing_lower
+from tests.support.indexing import SHARDS, consumed, content_of, deletes, fence_of, handler_of, nothing_lower
 from tests.support.memory.ports import MemoryCommandLog, MemoryIndex
 
 
@@ -17,46 +17,48 @@ class TestHandler:
     async def test_command_and_answer_become_rows(self) -> None:
         index, image, revision = MemoryIndex(), new_id(), new_id()
         handler = handler_of(index)
-        await handler.handle(consumed(records.uploaded(image, revision), 5), nothing_lower)
+        await handler.handle(content_of(records.uploaded(image, revision), 5), nothing_lower)
         row = await index.image(image)
         assert row is not None
         assert (row.image_version, row.current) == (command_version(1, 5), None)
         answer = records.ready(image, revision, command_version(1, 5))
-        await handler.handle(consumed(answer, 0, Topic.EVENTS), nothing_lower)
+        await handler.handle(content_of(answer, 0, Topic.EVENTS), nothing_lower)
         row = await index.image(image)
         assert row is not None
         assert row.current == answer.current
 
     async def test_compaction_tombstone_says_nothing(self) -> None:
         index = MemoryIndex()
-        await handler_of(index).handle(consumed(None, 0, Topic.EVENTS), nothing_lower)
+        await handler_of(index).handle(content_of(None, 0, Topic.EVENTS), nothing_lower)
         assert list(await index.days()) == []
 
     @pytest.mark.parametrize("topic", [Topic.COMMANDS, Topic.EVENTS])
-    async def test_poison(self, topic: Topic) -> None:
-        with pytest.raises(PoisonRecord):
-            await handler_of(MemoryIndex()).handle(consumed(b"{}", 0, topic), nothing_lower)
+    def test_what_cannot_be_read_says_why(self, topic: Topic) -> None:
+        assert isinstance(parse(consumed(b"{}", 0, topic), 1), PoisonRecord)
+
+    def test_command_without_a_value_cannot_be_read(self) -> None:
+        assert isinstance(parse(consumed(None, 0), 1), PoisonRecord)
 
     async def test_without_a_fence_owner_cleared_has_no_effect(self) -> None:
         """As a replay or a rebuild applies it: what it deleted stands in the log as deletes."""
         index, image = MemoryIndex(), new_id()
         handler = handler_of(index)
-        await handler.handle(consumed(records.uploaded(image), 1), nothing_lower)
-        await handler.handle(consumed(records.cleared(), 2), nothing_lower)
+        await handler.handle(content_of(records.uploaded(image), 1), nothing_lower)
+        await handler.handle(content_of(records.cleared(), 2), nothing_lower)
         assert await index.image(image) is not None
 
     async def test_fence_waits_while_others_write(self) -> None:
         index, commands = MemoryIndex(), MemoryCommandLog()
-        handler = Handler(index, epoch=1, shards=SHARDS, concurrency=1, fence=fence_of(index, commands))
+        handler = Handler(index, shards=SHARDS, concurrency=1, fence=fence_of(index, commands))
         settled, image = asyncio.Event(), new_id()
 
         async def lower_settled() -> None:
             await settled.wait()
 
-        fence = asyncio.create_task(handler.handle(consumed(records.cleared(), 2), lower_settled))
+        fence = asyncio.create_task(handler.handle(content_of(records.cleared(), 2), lower_settled))
         await asyncio.sleep(0)
         # The one slot is free for the lower offset that the fence waits for.
-        await handler.handle(consumed(records.uploaded(image), 1), nothing_lower)
+        await handler.handle(content_of(records.uploaded(image), 1), nothing_lower)
         assert commands.commands == []
         settled.set()
         await fence

@@ -3,8 +3,9 @@
 import asyncio
 import time
 
-from indexer.handler import Barrier, ConsumedRecord
+from indexer.handler import Barrier
 from indexer.partition import Partition
+from shared.consuming.record import ConsumedRecord
 from shared.errors import Unavailable
 from shared.settings import Topic
 from tests.support.indexing import consumed

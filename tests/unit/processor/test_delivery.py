@@ -1,26 +1,27 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 
 import pytest
 
 from processor.consuming.agent import Agent
-from processor.consuming.delivery import Delivery, Received, Task, parse
+from processor.consuming.delivery import Delivery, Task, parse
 from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from processor.rendering.render import Rendering
-from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
 from shared.contract.events import Event, OwnerCleared
-from shared.contract.headers import VERSION_HEADER, Headers, ReceivedHeaders
+from shared.contract.headers import VERSION_HEADER, ReceivedHeaders
 from shared.contract.keys import Owner, command_version
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import LoggedCommand, versioned
 from shared.errors import PoisonRecord, Unavailable
 from shared.observability import tracing
 from shared.observability.metrics import Service
+from shared.settings import Topic
 from tests.support import records
+from tests.support.delivery import policy_of
 from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, MemoryStore
 from tests.support.metric_samples import sample
 
@@ -49,40 +50,17 @@ async def _no_render(owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
     raise AssertionError("nothing is rendered here")
 
 
-class AwayDeadLetters(MemoryDeadLetters):
-    async def send(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        raise Unavailable("kafka", "away")
+def delivery(handler: Handler, dead_letters: MemoryDeadLetters, outage_seconds: float = 0.3) -> Delivery:
+    return Delivery(handler, policy_of(dead_letters, outage_seconds=outage_seconds, attempts=2))
 
 
-def delivery(
-    handler: Handler, dead_letters: MemoryDeadLetters, patience: timedelta = timedelta(seconds=0.3), limit: int = 60
-) -> Delivery:
-    return Delivery(
-        handler, dead_letters, DeadLetterLimit(limit), topic_name="images.commands", patience=patience, attempts=2
+def received(value: bytes | None = None, offset: int = 5, headers: ReceivedHeaders | None = None) -> ConsumedRecord:
+    return ConsumedRecord(
+        Topic.COMMANDS, 3, offset, b"user:1", encode(records.uploaded()) if value is None else value, headers or []
     )
 
 
-def received(value: bytes | None = None, offset: int = 5, headers: ReceivedHeaders | None = None) -> Received:
-    return Received(3, offset, b"user:1", encode(records.uploaded()) if value is None else value, headers or [])
-
-
-async def test_an_outage_is_waited_for_and_never_dead_lettered() -> None:
-    dead_letters = MemoryDeadLetters()
-    handler = Scripted(Unavailable("s3", "away"), Unavailable("kafka", "away"))
-    await delivery(handler, dead_letters).deliver(parse(received(), 1))
-    assert len(handler.calls) == 3
-    assert dead_letters.records == []
-
-
-async def test_an_outage_beyond_patience_leaves_the_record() -> None:
-    dead_letters = MemoryDeadLetters()
-    handler = Scripted(*[Unavailable("s3", "away")] * 100)
-    with pytest.raises(Unavailable):
-        await delivery(handler, dead_letters).deliver(parse(received(), 1))
-    assert dead_letters.records == []
-
-
-async def test_a_surprise_is_tried_again_and_then_dead_lettered_untouched() -> None:
+async def test_a_command_that_fails_unexpectedly_is_dead_lettered_with_its_version() -> None:
     dead_letters = MemoryDeadLetters()
     record = received(headers=[("traceparent", TRACE.encode()), ("ce_id", b"1")])
     handler = Scripted(RuntimeError("one"), RuntimeError("two"))
@@ -105,12 +83,6 @@ async def test_a_command_whose_answer_no_topic_takes_goes_to_the_dlq_at_once() -
     await delivery(handler, dead_letters).deliver(parse(received(), 1))
     assert len(handler.calls) == 1
     assert b"too large" in dict(dead_letters.records[0][2])["dlq-error"]
-
-
-async def test_one_surprise_is_forgiven() -> None:
-    dead_letters = MemoryDeadLetters()
-    await delivery(Scripted(RuntimeError("once")), dead_letters).deliver(parse(received(), 1))
-    assert dead_letters.records == []
 
 
 @pytest.mark.parametrize("value", [b"not json", b"{}", b'{"type":"image.exploded"}'])
@@ -161,23 +133,9 @@ async def test_headers_without_a_value_count_as_absent() -> None:
 
 
 def test_a_record_without_a_value_cannot_be_read() -> None:
-    task = parse(Received(0, 1, b"k", None, []), 1)
+    task = parse(ConsumedRecord(Topic.COMMANDS, 0, 1, b"k", None, []), 1)
     assert isinstance(task.content, PoisonRecord)
     assert (task.kind, task.version) == ("poison", command_version(1, 1))
-
-
-async def test_a_dlq_that_is_away_leaves_the_record() -> None:
-    with pytest.raises(Unavailable):
-        await delivery(Scripted(), AwayDeadLetters()).deliver(parse(received(b"not json"), 1))
-
-
-async def test_a_flood_of_surprises_stops_the_process_instead() -> None:
-    dead_letters = MemoryDeadLetters()
-    under_test = delivery(Scripted(), dead_letters, limit=1)
-    await under_test.deliver(parse(received(b"not json"), 1))
-    with pytest.raises(TooManyDeadLetters):
-        await under_test.deliver(parse(received(b"not json"), 1))
-    assert len(dead_letters.records) == 1
 
 
 async def test_version_and_trace_reach_the_handler() -> None:
@@ -200,7 +158,7 @@ class Bench:
         self.committed: dict[int, int] = {}
         self.failures: list[BaseException] = []
         self.agent = Agent(
-            delivery(handler, MemoryDeadLetters(), timedelta()),
+            delivery(handler, MemoryDeadLetters(), 0),
             Bounds(images=4, bytes=10**9, pixels=10**9, waiting=4),
             epoch=1,
             commit=self._commit,
@@ -288,7 +246,7 @@ async def test_what_runs_is_measured_and_how_old_it_is() -> None:
     handler = Scripted()
     handler.gate = asyncio.Event()
     bench, upload = Bench(handler), records.uploaded()
-    await bench.agent.accept(Received(3, 5, b"user:1", encode(upload), [], time.time() - 60))
+    await bench.agent.accept(ConsumedRecord(Topic.COMMANDS, 3, 5, b"user:1", encode(upload), [], time.time() - 60))
     await bench.agent.commit()
     original = upload.original
     running, held_bytes, held_pixels, oldest = (sample(Service.PROCESSOR, name) for name in names)

@@ -10,11 +10,12 @@ import pytest
 
 from processor.consuming import agent
 from processor.consuming.agent import Agent
-from processor.consuming.delivery import Received
 from processor.service import Processor
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
 from shared.contract.events import OwnerCleared
 from shared.observability.health import Progress
+from shared.settings import Topic
 from tests.support import records
 from tests.support.clock import Clock
 from tests.support.memory.gateway import memory_settings
@@ -56,7 +57,7 @@ class ProcessorBench:
         """Commands that are settled at once."""
         for offset in range(count):
             value = encode(OwnerCleared(owner=records.OWNER))
-            await self.processor._agent.accept(Received(0, offset, b"user:1", value, []))
+            await self.processor._agent.accept(ConsumedRecord(Topic.COMMANDS, 0, offset, b"user:1", value, []))
             self.stream.end = offset + 1
         await asyncio.sleep(0.02)
 

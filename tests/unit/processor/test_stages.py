@@ -1,22 +1,23 @@
 """How long the parts of a command take, and from its upload until it is ready."""
 
 import time
-from datetime import timedelta
 
 import pytest
 
-from processor.consuming.delivery import Delivery, Received, parse
+from processor.consuming.delivery import Delivery, parse
 from processor.handler import Handler
 from processor.rendering.render import Rendering
 from processor.stages import collected, stage
-from shared.consuming.dead_letters import DeadLetterLimit
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Event
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import LoggedCommand
 from shared.observability.metrics import Service
+from shared.settings import Topic
 from tests.support import records
+from tests.support.delivery import policy_of
 from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, MemoryStore
 from tests.support.metric_samples import sample
 
@@ -67,17 +68,10 @@ async def _no_render(owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
 async def test_time_until_ready_is_that_of_what_was_uploaded_and_rendered_now(
     renders: bool, command: Command, observed: int
 ) -> None:
-    delivery = Delivery(
-        Answering(renders),
-        MemoryDeadLetters(),
-        DeadLetterLimit(60),
-        topic_name="images.commands",
-        patience=timedelta(0),
-        attempts=1,
-    )
+    delivery = Delivery(Answering(renders), policy_of(MemoryDeadLetters()))
     names = ("imagepipe_processor_ready_seconds_count", "imagepipe_processor_ready_seconds_sum")
     count, total = (sample(Service.PROCESSOR, name) for name in names)
-    await delivery.deliver(parse(Received(0, 1, b"k", encode(command), [], time.time() - 40), 1))
+    await delivery.deliver(parse(ConsumedRecord(Topic.COMMANDS, 0, 1, b"k", encode(command), [], time.time() - 40), 1))
 
     assert sample(Service.PROCESSOR, names[0]) == count + observed
     assert sample(Service.PROCESSOR, names[1]) == pytest.approx(total + 40 * observed, abs=2)
