@@ -19,19 +19,18 @@ import typer
 
 from bench.pipeline import one_megapixel, post, ready
 from ops.settings import load_settings
+from shared.concurrency import for_each
 
 AT_ONCE = 4
 
 
 async def fill(http: httpx.AsyncClient, count: int, owner: str) -> None:
     """Upload images and wait until all are ready."""
-    slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:
-        async with slots:
-            await ready(http, await post(http, one_megapixel(number), owner))
+        await ready(http, await post(http, one_megapixel(number), owner))
 
-    await asyncio.gather(*(one(number) for number in range(count)))
+    await for_each(range(count), one, AT_ONCE)
 
 
 async def sample(http: httpx.AsyncClient, number: int) -> float:

@@ -26,6 +26,7 @@ from gateway.services.changes import Changes
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect
+from shared.concurrency import for_each
 from shared.contract.events import Current, Original, Variant
 from shared.contract.keys import Owner, day_of, new_id, original_key, shard_of, uploaded_at, variant_key
 from shared.contract.ladder import Ladder
@@ -135,16 +136,16 @@ async def _try(index: CassandraIndex, statement: str, values: Sequence[object]) 
             return
 
 
-async def write(index: CassandraIndex, statement: str, rows: Iterable[Sequence[object]], at_once: int) -> None:
+async def write(index: CassandraIndex, statement: str, rows: Iterable[Sequence[object]], batch_size: int) -> None:
     """Run the statement with each row's values, in batches: single writes would take the driver minutes more."""
     source = iter(rows)
+    batches = iter(lambda: list(itertools.islice(source, batch_size)), [])
 
-    async def worker() -> None:
-        while batch := list(itertools.islice(source, at_once)):
-            values = list(itertools.chain.from_iterable(batch))
-            await _try(index, f"BEGIN UNLOGGED BATCH {statement * len(batch)} APPLY BATCH", values)
+    async def run_batch(batch: Sequence[Sequence[object]]) -> None:
+        values = list(itertools.chain.from_iterable(batch))
+        await _try(index, f"BEGIN UNLOGGED BATCH {statement * len(batch)} APPLY BATCH", values)
 
-    await asyncio.gather(*(worker() for _ in range(WRITES_IN_FLIGHT)))
+    await for_each(batches, run_batch, WRITES_IN_FLIGHT)
 
 
 @asynccontextmanager

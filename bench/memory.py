@@ -22,6 +22,7 @@ import psutil
 from PIL import Image
 
 from deploy.local.state import Root, State
+from shared.concurrency import map_ordered
 from shared.settings import MIB
 
 TWELVE_MEGAPIXELS = (4000, 3000)
@@ -105,13 +106,7 @@ async def post(http: httpx.AsyncClient, data: bytes) -> int:
 async def post_all(http: httpx.AsyncClient, make: Callable[[], bytes], count: int, at_once: int) -> int:
     """Upload the same file `count` times; how many answers were "later"."""
     data = make()
-    places = asyncio.Semaphore(at_once)
-
-    async def one() -> int:
-        async with places:
-            return await post(http, data)
-
-    return sum(await asyncio.gather(*(one() for _ in range(count))))
+    return sum(await map_ordered(range(count), lambda _: post(http, data), at_once))
 
 
 async def rendered(http: httpx.AsyncClient) -> int:

@@ -23,6 +23,7 @@ from PIL import Image
 from bench.render import WORKERS, plain
 from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
+from shared.concurrency import for_each
 from shared.settings import MIB
 
 UPLOADS_AT_ONCE = 4
@@ -66,14 +67,8 @@ async def all_ready(http: httpx.AsyncClient, owner: str, count: int) -> None:
 async def run_pipeline(http: httpx.AsyncClient, photos: list[bytes], number: int) -> float:
     """Seconds from the first POST until every photo is ready."""
     owner = f"{os.getpid()}-{number}"
-    slots = asyncio.Semaphore(UPLOADS_AT_ONCE)
-
-    async def upload(photo: bytes) -> None:
-        async with slots:
-            await post(http, photo, owner)
-
     started = time.perf_counter()
-    await asyncio.gather(*(upload(photo) for photo in photos))
+    await for_each(photos, lambda photo: post(http, photo, owner), UPLOADS_AT_ONCE)
     await all_ready(http, owner, len(photos))
     return time.perf_counter() - started
 

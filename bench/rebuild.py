@@ -14,12 +14,12 @@ from typing import Any
 import typer
 
 from ops.index.rebuild import Rebuild, compare
-from ops.parallel import in_parallel
 from ops.settings import load_settings
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect
+from shared.concurrency import for_each
 from shared.contract.events import Current, Original, Ready, Uploaded, Variant
 from shared.contract.keys import Owner, command_version, new_id, original_key, variant_key
 from shared.contract.logged_command import LoggedRenderCommand
@@ -91,7 +91,7 @@ async def fill(settings: Settings, images: int, output: Output) -> float:
                 await live.apply(event_writes(event, settings.day_shards))
                 advance()
 
-            await in_parallel(range(images), one, AT_ONCE)
+            await for_each(range(images), one, AT_ONCE)
     finally:
         await producer.close()
         await live.close()

@@ -1,12 +1,12 @@
 """Clearing an owner: what the fence still finds is deleted through the log, then from the index (invariant 9)."""
 
-import asyncio
 from collections.abc import Callable
 from uuid import UUID
 
 import structlog
 from opentelemetry.trace import SpanKind
 
+from shared.concurrency import for_each
 from shared.contract.events import Deleted
 from shared.contract.keys import Owner, command_version
 from shared.contract.logged_command import LoggedDelete, LoggedFence
@@ -51,13 +51,8 @@ class Fence:
         return deleted
 
     async def _delete_all(self, rows: list[ImageRow], owner: Owner) -> None:
-        # A task group: when one fails, none of the others is left running behind the retry's back.
-        try:
-            async with asyncio.TaskGroup() as group:
-                for row in rows:
-                    group.create_task(self._delete(row.image_id, owner))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        # When one fails, the others are cancelled before this returns: none of them runs beside the retry.
+        await for_each(rows, lambda row: self._delete(row.image_id, owner), at_once=len(rows))
 
     async def _delete(self, image_id: UUID, owner: Owner) -> None:
         command = Deleted(image_id=image_id, owner=owner)

@@ -1,13 +1,12 @@
 """What renders leave in the bucket: write-once variants and manifests, and the tombstones of deleted images."""
 
-import asyncio
 import hashlib
 import json
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 from uuid import UUID
 
 from processor.rendering.render import RenderedVariant
+from shared.concurrency import map_ordered
 from shared.contract.encoding import decode_manifest, encode
 from shared.contract.events import Manifest, Variant
 from shared.contract.image_header import inspect
@@ -18,10 +17,12 @@ from shared.errors import ImageRejected, NotFound, PoisonRecord, PreconditionFai
 from shared.ports import ObjectStore
 from shared.read_model.documents import media_url
 
-T = TypeVar("T")
 WEBP = "image/webp"
 WEBP_MAX_SIDE = 16383
 MANIFEST = "/manifest.json"
+MANIFESTS_AT_ONCE = 8
+"""Manifests of one image that are read at a time: half of the threads for S3, so that one image with thousands of
+revisions leaves room for the others."""
 
 
 async def read_tombstone(store: ObjectStore, image_id: UUID) -> int | None:
@@ -69,7 +70,7 @@ async def read_manifests(store: ObjectStore, image_id: UUID) -> list[Manifest]:
     """Every manifest of the image, failed renders included. Raises PoisonRecord, Unavailable."""
     listed = await store.list(image_prefix(image_id))
     keys = [item.key for item in listed if item.key.endswith(MANIFEST)]
-    found = await all_of(_read_manifest(store, key) for key in keys)
+    found = await map_ordered(keys, lambda key: _read_manifest(store, key), MANIFESTS_AT_ONCE)
     return [manifest for manifest in found if manifest is not None]
 
 
@@ -107,7 +108,7 @@ async def write_variants(
         path = variant_key(logged.command.image_id, logged.command.revision, logged.render, variant.name)
         return await _write_variant(store, variant, path, media_url(base_url, path))
 
-    return tuple(await all_of(write(variant) for variant in rendered))
+    return tuple(await map_ordered(rendered, write, len(rendered)))
 
 
 async def _write_variant(store: ObjectStore, variant: RenderedVariant, path: str, url: str) -> Variant:
@@ -145,12 +146,3 @@ def _dimensions(data: bytes, path: str) -> tuple[int, int]:
     except ImageRejected as error:
         raise PoisonRecord(f"{path} is stored and not a picture: {error}") from error
     return info.width, info.height
-
-
-async def all_of(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order. Waits for every step before raising the first error, so that none runs on unobserved."""
-    results = await asyncio.gather(*steps, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]

@@ -4,11 +4,10 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -25,6 +24,7 @@ from deploy.local.supervision.logs import Sink
 from deploy.local.supervision.parts import Part
 from deploy.local.supervision.supervisor import Supervisor
 from deploy.local.topology import Member, hosts, members
+from shared.concurrency import for_each
 
 DEFAULT_GATEWAY_PORT = 8000
 NODE_DISK = 500_000_000
@@ -195,7 +195,7 @@ async def _start(supervisor: Supervisor, options: Options, engines: list[Part], 
         await supervisor.start(part)
         reporter.done(f"{part.title} is ready at {part.url}", time.monotonic() - begin)
 
-    await _all(start(part) for part in engines)
+    await for_each(engines, start, at_once=len(engines))
     values = services.environment(supervisor.state, options.given)
     options.root.write_env(values)
     settings = services.settings_from(values)
@@ -203,19 +203,9 @@ async def _start(supervisor: Supervisor, options: Options, engines: list[Part], 
     if options.with_services:
         begin = time.monotonic()
         env = {**options.given, **values}
-        wanted = [member for member in options.parts if member.kind in services.NAMES]
-        await _all(start(services.part(member, supervisor.state, env)) for member in wanted)
+        wanted = [services.part(each, supervisor.state, env) for each in options.parts if each.kind in services.NAMES]
+        await for_each(wanted, start, at_once=len(wanted))
         await supervisor.start(services.sweep_part(env))
-
-
-async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run the starts at once; the first error ends the others' waiting."""
-    tasks = [asyncio.create_task(start) for start in starts]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _end(supervisor: Supervisor, engines: list[str], reporter: Reporter) -> None:

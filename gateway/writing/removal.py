@@ -1,6 +1,5 @@
 """Deletes one image, or all images of an owner behind a fence (invariant 9)."""
 
-import asyncio
 from collections.abc import Collection
 from uuid import UUID
 
@@ -8,6 +7,7 @@ import structlog
 
 from gateway.http.problems import Problem
 from gateway.writing.journal import Journal
+from shared.concurrency import for_each
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import Owner
 from shared.owner_images import owner_pages
@@ -48,18 +48,11 @@ async def clear_owner(
     version = await journal.append_and_apply(OwnerCleared(owner=owner, before=before, keep=tuple(keep)))
     below = version if before is None else before
     older = [row for row in await _newest(index, owner) if row.image_version < below and row.image_id not in keep]
-    slots = asyncio.Semaphore(CONCURRENT_DELETES)
 
     async def delete(row: ImageRow) -> None:
-        async with slots:
-            await journal.append_and_apply(Deleted(image_id=row.image_id, owner=owner))
+        await journal.append_and_apply(Deleted(image_id=row.image_id, owner=owner))
 
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for row in older:
-                tasks.create_task(delete(row))
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
+    await for_each(older, delete, CONCURRENT_DELETES)
 
 
 async def _newest(index: Index, owner: Owner) -> list[ImageRow]:

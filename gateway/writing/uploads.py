@@ -4,7 +4,6 @@ Uploads, batches, replacements, owner sets and incoming objects differ in the id
 them use this one write path.
 """
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from uuid import UUID
 from gateway.http.problems import Problem, unavailable
 from gateway.receiving.checking import CheckedFile
 from gateway.writing.journal import Journal, Journaled
+from shared.concurrency import map_ordered
 from shared.contract.events import Original, Replaced, Uploaded
 from shared.contract.keys import Ids, Owner, original_key, uploaded_at
 from shared.contract.ladder import Ladder
@@ -107,22 +107,21 @@ class Uploads:
     async def _store_batch(
         self, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids]
     ) -> list[CheckedFile | Problem]:
-        slots = asyncio.Semaphore(CONCURRENT_PUTS)
         outages: list[Unavailable] = []
 
-        async def store(file: CheckedFile | Problem, file_ids: Ids) -> CheckedFile | Problem:
+        async def store(pair: tuple[CheckedFile | Problem, Ids]) -> CheckedFile | Problem:
+            file, file_ids = pair
             if isinstance(file, Problem):
                 return file
-            async with slots:
-                if not outages:
-                    try:
-                        await self._store_original(file, file_ids)
-                        return file
-                    except Unavailable as error:
-                        outages.append(error)
-                return unavailable(outages[0], file_name=file.name)
+            if not outages:
+                try:
+                    await self._store_original(file, file_ids)
+                    return file
+                except Unavailable as error:
+                    outages.append(error)
+            return unavailable(outages[0], file_name=file.name)
 
-        return await asyncio.gather(*map(store, files, ids))
+        return await map_ordered(zip(files, ids, strict=True), store, CONCURRENT_PUTS)
 
     async def _store_original(self, file: CheckedFile, ids: Ids) -> None:
         content_type = file.info.content_type

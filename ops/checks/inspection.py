@@ -3,9 +3,8 @@
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 from uuid import UUID
 
 from ops.bucket.listing import IMAGES, BucketImage, image_in, read_manifest, sort_objects, tombstones, walk_images
@@ -27,12 +26,12 @@ from ops.log.reader import Offsets, Record, TopicReader, span
 from ops.terminal.output import Output
 from processor.results import read_tombstone
 from shared.cassandra.index import CassandraIndex
+from shared.concurrency import for_each
 from shared.contract.keys import image_prefix, tombstone_key
 from shared.errors import NotFound, PoisonRecord
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
-T = TypeVar("T")
 AT_ONCE = 32
 """Images whose objects are read at the same time: bounds memory to some 32 originals."""
 
@@ -174,12 +173,14 @@ class Inspection:
                 if state.image_id not in seen:
                     yield BucketImage(state.image_id)
 
+        async def check(image: BucketImage) -> None:
+            found.extend(await self._check_image(image))
+            advance()
+
         found: list[Difference] = []
         with self._output.progress("Compare the bucket", None) as advance:
             for images in (covered(), absent()):
-                async for differences in bounded(images, self._check_image, AT_ONCE):
-                    found += differences
-                    advance()
+                await for_each(images, check, AT_ONCE)
         return found
 
     async def _check_image(self, image: BucketImage) -> list[Difference]:
@@ -255,27 +256,6 @@ class Inspection:
         if state is not None:
             found += missing_rows(state, [row.table for row in rows if is_in_place(state, row, shards)])
         return found
-
-
-async def bounded(
-    items: AsyncIterator[T], work: Callable[[T], Awaitable[list[Difference]]], at_once: int
-) -> AsyncIterator[list[Difference]]:
-    """Results of `work` on each item, as they come, with at most `at_once` under way."""
-    running: set[asyncio.Future[list[Difference]]] = set()
-    try:
-        async for item in items:
-            running.add(asyncio.ensure_future(work(item)))
-            if len(running) >= at_once:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield task.result()
-        while running:
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                yield task.result()
-    finally:
-        for task in running:
-            task.cancel()
 
 
 def by_kind(differences: Iterable[Difference]) -> dict[str, int]:

@@ -11,9 +11,9 @@ from ops.bucket.listing import BucketImage, read_manifest, tombstones, walk_imag
 from ops.index.rows import IMAGE_TABLES, Rows, StoredRow, state_writes
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import Offsets, Record, TopicReader, span
-from ops.parallel import in_parallel
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
+from shared.concurrency import for_each
 from shared.contract.encoding import decode_event
 from shared.contract.logged_command import read_command
 from shared.errors import PoisonRecord
@@ -84,7 +84,7 @@ class Rebuild:
                     self.done.images += not state.is_removed
                 advance()
 
-            await in_parallel(fold, write, AT_ONCE)
+            await for_each(fold, write, AT_ONCE)
 
     async def from_bucket(self) -> None:
         """Write the rows of every manifest. What was never rendered has none, and is counted."""
@@ -103,7 +103,7 @@ class Rebuild:
                     yield image
                     advance()
 
-            await in_parallel(images(), write, AT_ONCE)
+            await for_each(images(), write, AT_ONCE)
 
     async def _write_manifests(self, image: BucketImage) -> None:
         writes: list[Write] = []
@@ -128,7 +128,7 @@ class Rebuild:
                 async for batch in reader.read(start, end):
                     writes = [write for record in batch for write in self._writes(topic, record)]
                     for target in writers:
-                        await in_parallel(writes, lambda write, to=target: to.apply([write]), 8 * AT_ONCE)  # type: ignore[misc]
+                        await for_each(([write] for write in writes), target.apply, 8 * AT_ONCE)
                     applied += len(batch)
                 self.done.positions[topic] = end
         self.done.records += applied

@@ -8,13 +8,13 @@
 4. Repetition is harmless: a copied record says all that decides, and its second copy has nothing to change.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
 from ops.log.reader import Record, TopicReader, headers_of
 from ops.terminal.output import Advance
+from shared.concurrency import for_each
 from shared.contract.encoding import encode
 from shared.contract.headers import VERSION_HEADER, Headers
 from shared.contract.keys import events_partition
@@ -55,12 +55,9 @@ class TopicCopy:
             partitions: dict[int, list[Record]] = {}
             for record in batch:
                 partitions.setdefault(record.partition, []).append(record)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for records in partitions.values():
-                        group.create_task(self._copy(records, topic, advance))
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from errors
+            await for_each(
+                partitions.values(), lambda records: self._copy(records, topic, advance), at_once=len(partitions)
+            )
 
     async def _copy(self, records: Sequence[Record], topic: Topic, advance: Advance) -> None:
         for record in records:

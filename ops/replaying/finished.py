@@ -8,8 +8,8 @@ from uuid import UUID
 
 from ops.bucket.listing import IMAGES, TOMBSTONES, pick
 from ops.log.reader import Record, TopicReader, span
-from ops.parallel import in_parallel
 from ops.terminal.output import Advance, Output
+from shared.concurrency import for_each
 from shared.contract.encoding import decode_event
 from shared.contract.events import answer_key
 from shared.contract.keys import manifest_key
@@ -88,7 +88,7 @@ async def _take_snapshot(settings: Settings, store: S3Store, asked: Collection[A
             await _note_objects(store, names, snapshot, advance)
 
         size = -(-len(names) // WALKS)
-        await in_parallel([names[first : first + size] for first in range(0, len(names), size)], look, WALKS)
+        await for_each([names[first : first + size] for first in range(0, len(names), size)], look, WALKS)
     since = datetime.fromtimestamp(min(each.time for each in asked) / 1000, UTC) - CLOCKS_APART
     answers = {answer_key(each.image_id, each.version) for each in asked}
     async with TopicReader(settings, settings.topic(Topic.EVENTS)) as reader:

@@ -22,6 +22,7 @@ from shared.cassandra.deployment import check_deployment, live_keyspace
 from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
 from shared.cassandra.slices import MAX_ID, MIN_ID, PAGE, Slices
 from shared.cassandra.speculative_retry import hedged
+from shared.concurrency import for_each
 from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
 from shared.read_model.documents import ImageRow
@@ -35,6 +36,8 @@ FOLLOW_SECONDS = 1.0
 """How often a process looks whether another keyspace has become the live one: one read of one row."""
 PREPARED_AT_ONCE = 24
 """Threads, each of which a node that hangs holds for 10 s: enough for all statements of a request at all nodes."""
+ROWS_AT_ONCE = 32
+"""Rows of one call that are written at a time. A record writes four; a rebuild lists thousands of days at once."""
 TOMBSTONES = 0x0001
 """Reason READ_TOO_MANY_TOMBSTONES in a replica's failure."""
 
@@ -121,7 +124,7 @@ class CassandraIndex:
         rows: dict[tuple[Any, ...], list[Write]] = {}
         for write in writes:
             rows.setdefault(place_of(write), []).append(write)
-        await asyncio.gather(*(self._write(of_one_row) for of_one_row in rows.values()))
+        await for_each(rows.values(), self._write, ROWS_AT_ONCE)
 
     async def _write(self, writes: Sequence[Write]) -> None:
         """Writes to one row, each at its own timestamp, as one mutation: half the requests, and nobody sees a part."""

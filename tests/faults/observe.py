@@ -16,6 +16,7 @@ from ops.log.consumer_groups import consumer_lag
 from ops.log.fold import Fold
 from ops.log.reader import TopicReader
 from ops.terminal.output import Output
+from shared.concurrency import map_ordered
 from shared.contract.keys import parse_media_path
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
@@ -62,8 +63,7 @@ async def final_state(base_url: str, settings: Settings, owners: Iterable[str]) 
     """What is there: every owner's list, the bucket, the DLQ, and whether what is served can be fetched."""
     async with httpx.AsyncClient(base_url=base_url, timeout=20, limits=ONE_REQUEST_EACH) as http:
         documents = [(owner, document) for owner in owners for document in await _list(http, owner)]
-        places = asyncio.Semaphore(AT_ONCE)
-        served = await asyncio.gather(*(_served(http, places, document) for _, document in documents))
+        served = await map_ordered(documents, lambda each: _served(http, each[1]), AT_ONCE)
         unreadable = {document["image_id"] for (_, document), fine in zip(documents, served, strict=True) if not fine}
     return FinalState(
         listed=tuple(_found(owner, document) for owner, document in documents),
@@ -133,12 +133,11 @@ async def _list(http: httpx.AsyncClient, owner: str) -> list[Document]:
         answer = await http.get(following["url"], headers={"Cache-Control": "no-cache"})
 
 
-async def _served(http: httpx.AsyncClient, places: asyncio.Semaphore, document: Document) -> bool:
-    async with places:
-        for item in (document["original"], *document["variants"]):
-            answer = await http.get(httpx.URL(item["url"]).path)
-            if answer.status_code != 200 or hashlib.sha256(answer.content).hexdigest() != item["sha256"]:
-                return False
+async def _served(http: httpx.AsyncClient, document: Document) -> bool:
+    for item in (document["original"], *document["variants"]):
+        answer = await http.get(httpx.URL(item["url"]).path)
+        if answer.status_code != 200 or hashlib.sha256(answer.content).hexdigest() != item["sha256"]:
+            return False
     return True
 
 

@@ -13,8 +13,8 @@ import pytest
 from gateway.reading.anchors import Anchors
 from gateway.reading.lists import ListQuery, Lists
 from gateway.services.changes import Changes
-from ops.parallel import in_parallel
 from shared.cassandra.index import CassandraIndex
+from shared.concurrency import for_each
 from shared.contract.keys import Owner, day_of, new_id
 from shared.contract.logged_command import versioned
 from shared.read_model.tables import Write, command_writes
@@ -116,7 +116,7 @@ async def test_a_hundred_thousand_deletions_do_not_end_a_list(index: CassandraIn
         values: list[Any] = [value for image_id in batch for value in (owner.type, owner.id, image_id)]
         await index.execute(f"BEGIN UNLOGGED BATCH {statement * len(batch)} APPLY BATCH", values)
 
-    await in_parallel(range(0, len(keys), 250), delete, 8)
+    await for_each(range(0, len(keys), 250), delete, 8)
 
     expected = [str(image_id) for image_id in sorted(live, reverse=True)]
     assert await walk(lists(index), owner, 25) == expected

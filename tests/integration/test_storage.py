@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from ops.bucket.listing import pick
-from ops.parallel import in_parallel
+from shared.concurrency import for_each
 from shared.contract.keys import new_id
 from shared.errors import ConfigurationError, NotFound, PreconditionFailed, RequestRefused, Unavailable
 from shared.ports import ObjectRange, ObjectStore
@@ -128,7 +128,7 @@ async def test_copy_needs_the_bytes_that_were_looked_at(store: ObjectStore, key:
 async def test_a_listing_begins_after_a_key_and_goes_on_page_by_page(bucket: Settings) -> None:
     store, prefix = S3Store.from_settings(bucket), f"{new_id()}/"
     keys = [f"{prefix}{image}/{part}" for image in "abcd" for part in range(3)]
-    await in_parallel(keys, lambda key: store.put(key, b"", "text/plain"), 8)
+    await for_each(keys, lambda key: store.put(key, b"", "text/plain"), 8)
     page, token = await store.page(prefix, after=f"{prefix}b", limit=4)
     assert [info.key for info in page] == keys[3:7]
     # `after` is for the first page only.
@@ -144,7 +144,7 @@ async def test_lists_and_deletes_more_than_a_page(store: ObjectStore) -> None:
     prefix = f"images/{new_id()}/"
     keys = [f"{prefix}{number:04}" for number in range(1050)]
     # The time that a call may take includes its wait for a thread.
-    await in_parallel([*keys, f"{prefix[:-1]}-other"], lambda name: store.put(name, b"x", "text/plain"), 32)
+    await for_each([*keys, f"{prefix[:-1]}-other"], lambda name: store.put(name, b"x", "text/plain"), 32)
     found = await store.list(prefix)
     assert [item.key for item in found] == keys
     assert {item.size for item in found} == {1}

@@ -3,7 +3,6 @@
 Pictures are a few bytes and rendering is free, so that what is measured is the pipeline around it.
 """
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from uuid import UUID
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.cassandra.index import CassandraIndex
+from shared.concurrency import map_ordered
 from shared.contract.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Uploaded
 from shared.contract.keys import Owner, command_version, new_id, original_key
 from shared.contract.ladder import Ladder
@@ -110,13 +110,11 @@ class Deployment:
 
     async def many(self, count: int, owners: int = 100) -> Sequence[tuple[Uploaded, int]]:
         """Ready images of several owners."""
-        slots = asyncio.Semaphore(AT_ONCE)
 
         async def one(number: int) -> tuple[Uploaded, int]:
-            async with slots:
-                return await self.ready(Owner(type="user", id=str(number % owners)))
+            return await self.ready(Owner(type="user", id=str(number % owners)))
 
-        return await asyncio.gather(*(one(number) for number in range(count)))
+        return await map_ordered(range(count), one, AT_ONCE)
 
 
 @asynccontextmanager
