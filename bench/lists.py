@@ -23,16 +23,17 @@ from rich.table import Table
 
 from gateway.reading.lists import GAP_MEMORY, ListQuery, Lists, Page
 from gateway.services.changes import Changes
+from shared.cassandra.cql import conditions
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect
 from shared.concurrency import for_each
 from shared.contract.events import Current, Original, Variant
-from shared.contract.keys import Owner, day_of, new_id, original_key, shard_of, uploaded_at, variant_key
+from shared.contract.keys import Owner, day_of, new_id, original_key, variant_key
 from shared.contract.ladder import Ladder
 from shared.errors import Unavailable
 from shared.read_model.documents import media_url
-from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, Insert
+from shared.read_model.tables import BY_DAY, BY_OWNER, day_insert, identity_columns, image_key
 from shared.settings import Settings
 
 OWNER = Owner(type="user", id="1")
@@ -82,45 +83,32 @@ def current(image_id: UUID) -> Current:
     )  # fmt: skip
 
 
-def place(table: str, image_id: UUID, shards: int) -> dict[str, object]:
-    """Primary key of an image in a table."""
-    if table == BY_OWNER:
-        return {"owner_type": OWNER.type, "owner_id": OWNER.id, "image_id": image_id}
-    return {"day": day_of(image_id), "shard": shard_of(image_id, shards), "image_id": image_id}
-
-
 def columns_of(image_id: UUID, shown: Current) -> dict[str, object]:
-    """Columns of a ready image, without its place."""
-    return {
-        "owner_type": OWNER.type, "owner_id": OWNER.id, "uploaded_at": uploaded_at(image_id),
-        "image_version": VERSION, "current": shown,
-    }  # fmt: skip
+    """Columns of a ready image, without those of its key that name a partition."""
+    return identity_columns(image_id, OWNER) | {"image_version": VERSION, "current": shown}
 
 
 async def insert(index: CassandraIndex, ids: Sequence[UUID], tables: Sequence[str], shards: int) -> None:
     """Write ready images. All show the same files, as making each anew would take longer than writing it."""
     shown = current(ids[0])
     for table in tables:
-        rows = (columns_of(image_id, shown) | place(table, image_id, shards) for image_id in ids)
-        names = ["day", "shard", "image_id", *columns_of(ids[0], shown)]
-        if table == BY_OWNER:
-            names = names[2:]
+        rows = (columns_of(image_id, shown) | image_key(table, image_id, OWNER, shards) for image_id in ids)
+        names = list(columns_of(ids[0], shown) | image_key(table, ids[0], OWNER, shards))
         statement = (
             f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
             f" USING TIMESTAMP {VERSION};"
         )
         await write(index, statement, ([row[name] for name in names] for row in rows), INSERTS_AT_ONCE)
     days = {day_of(image_id) for image_id in ids}
-    await index.apply([Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, VERSION) for day in days])
+    await index.apply([day_insert(day, VERSION) for day in days])
 
 
 async def delete(index: CassandraIndex, ids: Iterable[UUID], shards: int) -> None:
     """Leave the traces of deleted images."""
     ids = list(ids)
     for table in (BY_DAY, BY_OWNER):
-        keys = [place(table, image_id, shards) for image_id in ids]
-        where = " AND ".join(f"{name} = ?" for name in keys[0])
-        statement = f"DELETE FROM {table} USING TIMESTAMP {VERSION} WHERE {where};"
+        keys = [image_key(table, image_id, OWNER, shards) for image_id in ids]
+        statement = f"DELETE FROM {table} USING TIMESTAMP {VERSION} WHERE {conditions(keys[0])};"
         await write(index, statement, (list(key.values()) for key in keys), DELETIONS_AT_ONCE)
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import typer
 
-from ops.bucket.listing import IMAGES, pages
+from ops.bucket.listing import pages
 from ops.log.reader import TopicReader
 from ops.replaying.finished import unfinished
 from ops.replaying.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
 from ops.settings import load_settings
 from ops.terminal.output import Output
 from processor.handler import Handler
+from shared.contract.keys import IMAGES_PREFIX
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 from tests.support.isolation import isolated
@@ -47,7 +48,7 @@ async def replay(
 
 async def objects(store: S3Store) -> dict[str, tuple[str, datetime]]:
     """ETag and time of every object by key."""
-    return {info.key: (info.etag, info.modified) async for page in pages(store, IMAGES) for info in page}
+    return {info.key: (info.etag, info.modified) async for page in pages(store, IMAGES_PREFIX) for info in page}
 
 
 async def measure(settings: Settings, images: int, again_images: int) -> dict[str, Any]:

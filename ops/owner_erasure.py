@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from ops.bucket.listing import TOMBSTONES
 from ops.log.dead_letter_queue import DROPPED, DeadLetter, Filter, settle, unsettled
 from ops.log.reader import TopicReader, span
 from ops.log.unanswered import Unanswered
@@ -16,7 +15,7 @@ from shared.cassandra.deployment import Keyspaces
 from shared.cassandra.index import CassandraIndex
 from shared.contract.encoding import decode_command, decode_event
 from shared.contract.events import Deleted, OwnerCleared
-from shared.contract.keys import Owner, command_version, image_prefix, incoming_prefix
+from shared.contract.keys import TOMBSTONES_PREFIX, Owner, command_version, image_prefix, incoming_prefix
 from shared.contract.logged_command import LoggedDelete
 from shared.errors import PoisonRecord, Unavailable
 from shared.kafka.producer import Producer
@@ -158,7 +157,7 @@ class Eraser:
         waiting = set(images)
         while True:
             for image_id in sorted(waiting):
-                buried = await self._store.list(f"{TOMBSTONES}{image_id}")
+                buried = await self._store.list(f"{TOMBSTONES_PREFIX}{image_id}")
                 if buried and not await self._store.list(image_prefix(image_id)):
                     waiting.discard(image_id)
             missing = await unanswered.look()
@@ -191,7 +190,7 @@ class Eraser:
                 rows += await view.index.image(image_id) is not None
         for image_id in images:
             objects += len(await self._store.list(image_prefix(image_id)))
-            unburied += not await self._store.list(f"{TOMBSTONES}{image_id}")
+            unburied += not await self._store.list(f"{TOMBSTONES_PREFIX}{image_id}")
         traces = Traces()
         await self._find_events(traces)
         incoming = len(await self._store.list(incoming_prefix(self._owner)))

@@ -10,7 +10,14 @@ from shared.concurrency import map_ordered
 from shared.contract.encoding import decode_manifest, encode
 from shared.contract.events import Manifest, Variant
 from shared.contract.image_header import inspect
-from shared.contract.keys import image_prefix, manifest_key, revision_prefix, tombstone_key, variant_key
+from shared.contract.keys import (
+    image_prefix,
+    is_manifest,
+    manifest_key,
+    revision_prefix,
+    tombstone_key,
+    variant_key,
+)
 from shared.contract.logged_command import LoggedRenderCommand
 from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected, NotFound, PoisonRecord, PreconditionFailed, Unavailable
@@ -19,7 +26,6 @@ from shared.read_model.documents import media_url
 
 WEBP = "image/webp"
 WEBP_MAX_SIDE = 16383
-MANIFEST = "/manifest.json"
 MANIFESTS_AT_ONCE = 8
 """Manifests of one image that are read at a time: half of the threads for S3, so that one image with thousands of
 revisions leaves room for the others."""
@@ -69,7 +75,7 @@ async def _delete_prefix(store: ObjectStore, prefix: str) -> None:
 async def read_manifests(store: ObjectStore, image_id: UUID) -> list[Manifest]:
     """Every manifest of the image, failed renders included. Raises PoisonRecord, Unavailable."""
     listed = await store.list(image_prefix(image_id))
-    keys = [item.key for item in listed if item.key.endswith(MANIFEST)]
+    keys = [item.key for item in listed if is_manifest(item.key)]
     found = await map_ordered(keys, lambda key: _read_manifest(store, key), MANIFESTS_AT_ONCE)
     return [manifest for manifest in found if manifest is not None]
 

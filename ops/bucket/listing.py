@@ -1,25 +1,19 @@
 """The bucket image by image, in the order of its keys: what there is, sorted into revisions and renders."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from shared.contract.encoding import decode_manifest
 from shared.contract.events import Manifest
+from shared.contract.keys import IMAGES_PREFIX, MANIFEST_NAME, TOMBSTONES_PREFIX, parse_object_key
 from shared.errors import NotFound, PoisonRecord
 from shared.ports import ObjectInfo, ObjectStore
 from shared.s3.store import PAGE, S3Store
 
-IMAGES = "images/"
-TOMBSTONES = "tombstones/"
 SHORT_PAGE = 50
 """Objects that are listed where one name is looked for: an image has six, or six more for each revision."""
-_KEY = re.compile(
-    r"images/(?P<image>[0-9a-f-]{36})/(?P<revision>[0-9a-f-]{36})/"
-    r"(?:(?P<original>original\.(?:jpg|png|webp))|(?P<render>[0-9a-f]{16}(?:-[0-9]+)?)/(?P<name>[a-z0-9_.]+))"
-)
 
 
 @dataclass
@@ -74,16 +68,16 @@ def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
     image = BucketImage(image_id)
     for info in objects:
         image.sizes[info.key] = info.size
-        match = _KEY.fullmatch(info.key)
-        if match is None:
+        key = parse_object_key(info.key)
+        if key is None:
             image.strange.append(info)
             continue
-        revision = image.revisions.setdefault(UUID(match["revision"]), RevisionObjects())
-        if match["original"]:
+        revision = image.revisions.setdefault(key.revision, RevisionObjects())
+        if key.render is None:
             revision.originals.append(info)
             continue
-        folder = revision.renders.setdefault(match["render"], RenderObjects())
-        if match["name"] == "manifest.json":
+        folder = revision.renders.setdefault(key.render, RenderObjects())
+        if key.name == MANIFEST_NAME:
             folder.manifest = info
         else:
             folder.variants.append(info)
@@ -93,7 +87,7 @@ def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
 async def walk_images(store: S3Store) -> AsyncIterator[BucketImage]:
     """Every image in the bucket; holds two pages of the listing at most, and one image. Raises Unavailable."""
     prefix, held = "", list[ObjectInfo]()
-    async for page in pages(store, IMAGES):
+    async for page in pages(store, IMAGES_PREFIX):
         for info in page:
             parts = info.key.split("/", 2)
             if parts[1] != prefix:
@@ -180,9 +174,9 @@ async def read_manifest(store: ObjectStore, key: str) -> Manifest | None:
 async def tombstones(store: S3Store) -> set[UUID]:
     """Images that are deleted for good: 16 bytes of memory and some for each. Raises Unavailable."""
     found = set()
-    async for page in pages(store, TOMBSTONES):
+    async for page in pages(store, TOMBSTONES_PREFIX):
         for info in page:
-            image_id = _id(info.key.removeprefix(TOMBSTONES))
+            image_id = _id(info.key.removeprefix(TOMBSTONES_PREFIX))
             # Some tools store an object for the folder itself.
             if image_id is not None:
                 found.add(image_id)

@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from ops.bucket.listing import BucketImage
-from ops.index.rows import IMAGE_TABLES, StoredRow, key_in
+from ops.index.rows import StoredRow, key_in
 from ops.log.fold import Cell, ImageState, unpack
 from shared.contract.events import Current, Manifest, Original, OwnerCleared, Ready, Request
-from shared.contract.keys import manifest_key, parse_media_path, uploaded_at
+from shared.contract.keys import TOMBSTONES_PREFIX, manifest_key, parse_media_path, uploaded_at
 from shared.ports import ObjectInfo
+from shared.read_model.tables import IMAGE_TABLES
 
 LOG = "log"
 FENCE = "fence"
@@ -149,7 +150,7 @@ def check_objects(
         yield from extra("the image is deleted" if state else "the log does not know this image", image.objects)
         deleted_at = datetime.fromtimestamp(state.deleted_at / 1000, UTC) if state else now
         if state and not buried and now - deleted_at < tombstones_stay:
-            yield Difference(Kind.MISSING, "tombstones/", image.image_id, "the log says that the image is deleted")
+            yield Difference(Kind.MISSING, TOMBSTONES_PREFIX, image.image_id, "the log says that the image is deleted")
         return
     yield from extra("no key of ours", image.strange)
     for revision, folder in image.revisions.items():
@@ -158,7 +159,7 @@ def check_objects(
             yield from extra("the log does not know this revision", [*folder.originals, *unknown])
     yield from extra("the log does not know this object", disowned_objects(state, image))
     if buried:
-        yield Difference(Kind.EXTRA, "tombstones/", image.image_id, "the log does not know of a deletion")
+        yield Difference(Kind.EXTRA, TOMBSTONES_PREFIX, image.image_id, "the log does not know of a deletion")
     yield from _missing_objects(state, image)
 
 

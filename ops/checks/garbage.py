@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from ops.bucket.listing import TOMBSTONES, BucketImage, pages, read_manifest, tombstones, walk_images
+from ops.bucket.listing import BucketImage, pages, read_manifest, tombstones, walk_images
 from ops.checks.differences import Difference, Kind, check_objects, disowned_objects
 from ops.index.rows import Rows
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import TopicReader, span
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
+from shared.contract.keys import TOMBSTONES_PREFIX
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import IMAGES
 from shared.s3.store import S3Store
@@ -120,4 +121,6 @@ class Collector:
     async def _expired_tombstones(self) -> list[str]:
         """The bucket's lifecycle should have taken them; a store without one leaves them to us."""
         limit = self._now - self._settings.tombstone_retention - timedelta(days=1)
-        return [info.key async for page in pages(self._store, TOMBSTONES) for info in page if info.modified < limit]
+        return [
+            info.key async for page in pages(self._store, TOMBSTONES_PREFIX) for info in page if info.modified < limit
+        ]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from ops.bucket.listing import IMAGES, BucketImage, image_in, read_manifest, sort_objects, tombstones, walk_images
+from ops.bucket.listing import BucketImage, image_in, read_manifest, sort_objects, tombstones, walk_images
 from ops.checks.differences import (
     Difference,
     Kind,
@@ -19,7 +19,7 @@ from ops.checks.differences import (
     is_in_place,
     missing_rows,
 )
-from ops.index.rows import IMAGE_TABLES, Rows
+from ops.index.rows import Rows
 from ops.log.dead_letter_queue import DROPPED, dead_letter, settles
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import Offsets, Record, TopicReader, span
@@ -27,8 +27,9 @@ from ops.terminal.output import Output
 from processor.results import read_tombstone
 from shared.cassandra.index import CassandraIndex
 from shared.concurrency import for_each
-from shared.contract.keys import image_prefix, tombstone_key
+from shared.contract.keys import IMAGES_PREFIX, image_prefix, tombstone_key
 from shared.errors import NotFound, PoisonRecord
+from shared.read_model.tables import IMAGE_TABLES
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
@@ -239,8 +240,8 @@ class Inspection:
     async def _check_strange(self, known: Iterable[Difference]) -> list[Difference]:
         """What is in folders whose names are no ids."""
         found: list[Difference] = []
-        for folder in sorted({each.where.split("/")[1] for each in known if each.where.startswith(IMAGES)}):
-            stored = await self.store.list(f"{IMAGES}{folder}")
+        for folder in sorted({each.where.split("/")[1] for each in known if each.where.startswith(IMAGES_PREFIX)}):
+            stored = await self.store.list(f"{IMAGES_PREFIX}{folder}")
             image = image_in(folder, [info for info in stored if info.key.split("/")[1] == folder])
             found += await self._check_image(image)
         return found

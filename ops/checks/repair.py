@@ -4,17 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from ops.bucket.listing import TOMBSTONES, read_manifest
+from ops.bucket.listing import read_manifest
 from ops.checks.differences import DLQ, FENCE, LOG, Difference, Kind
 from ops.checks.inspection import Inspection
-from ops.index.rows import IMAGE_TABLES, state_writes
+from ops.index.rows import state_writes
 from ops.log.fold import ImageState
 from processor.results import delete_image, put_tombstone
-from shared.contract.keys import tombstone_key
+from shared.contract.keys import MANIFEST_NAME, TOMBSTONES_PREFIX, is_manifest, tombstone_key
 from shared.ports import EventLog, Index
-from shared.read_model.tables import DAYS, DAYS_BUCKET, Insert, Write, event_writes
+from shared.read_model.tables import DAYS, IMAGE_TABLES, Write, day_insert, event_writes
 
-MANIFEST = "/manifest.json"
 RENDER_AGAIN = "imagepipe reprocess --where all --image {image}"
 REBUILD = "imagepipe reindex --into NEW_KEYSPACE --compare --switch: a write of the log cannot win here"
 ADVICE = dict.fromkeys((*IMAGE_TABLES, DAYS), REBUILD) | {
@@ -44,7 +43,7 @@ async def repair(
             await index.apply(_row_writes(state, found, shards))
         elif image_id.int == 0:
             days = [day for day in inspection.fold.days if any(str(day) == each.detail for each in found)]
-            await index.apply([Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, 1) for day in days])
+            await index.apply([day_insert(day, 1) for day in days])
     await inspection.catch_up()
     return await inspection.look_again(each for found in by_image.values() for each in found)
 
@@ -65,7 +64,7 @@ async def _mend_answers(
 ) -> None:
     """A manifest is the answer, whole: tell the log what it should have been told, at the manifest's version."""
     for each in found:
-        if each.kind is Kind.UNANSWERED and each.where.endswith(MANIFEST):
+        if each.kind is Kind.UNANSWERED and is_manifest(each.where):
             manifest = await read_manifest(inspection.store, each.where)
             if manifest is not None:
                 await events.publish(manifest.event)
@@ -84,12 +83,12 @@ def advice(difference: Difference) -> str:
         text = ADVICE[where]
     elif kind is Kind.UNANSWERED:
         text = ADVICE[LOG]
-    elif where.startswith(TOMBSTONES):
+    elif where.startswith(TOMBSTONES_PREFIX):
         text = "delete this object, unless somebody has deleted the image: then DELETE /images/{image} once more"
     elif kind is Kind.EXTRA:
         text = "imagepipe gc shows what nothing knows, and removes it with --apply"
-    elif kind is Kind.WRONG and where.endswith(MANIFEST):
-        text = f"delete {where.removesuffix(MANIFEST)}/ with all that is in it, then {RENDER_AGAIN}"
+    elif kind is Kind.WRONG and is_manifest(where):
+        text = f"delete {where.removesuffix(MANIFEST_NAME)} with all that is in it, then {RENDER_AGAIN}"
     elif "original." in where:
         text = "put the object back from a copy of the bucket; nothing else has these bytes"
     else:

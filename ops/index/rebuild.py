@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ops.bucket.listing import BucketImage, read_manifest, tombstones, walk_images
-from ops.index.rows import IMAGE_TABLES, Rows, StoredRow, state_writes
+from ops.index.rows import Rows, StoredRow, state_writes
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import Offsets, Record, TopicReader, span
 from ops.terminal.output import Output
@@ -17,7 +17,7 @@ from shared.concurrency import for_each
 from shared.contract.encoding import decode_event
 from shared.contract.logged_command import read_command
 from shared.errors import PoisonRecord
-from shared.read_model.tables import DAYS, DAYS_BUCKET, Insert, Write, command_writes, event_writes
+from shared.read_model.tables import IMAGE_TABLES, Write, command_writes, day_insert, event_writes
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
@@ -72,7 +72,7 @@ class Rebuild:
                     self.done.records += len(batch)
 
     async def _write_fold(self, fold: Fold) -> None:
-        days = [Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, 1) for day in fold.days]
+        days = [day_insert(day, 1) for day in fold.days]
         await self.target.apply(days)
         with self._output.progress("Write images", len(fold.images)) as advance:
 

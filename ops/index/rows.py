@@ -12,14 +12,24 @@ from cassandra.query import SimpleStatement
 from pydantic import ValidationError
 
 from ops.log.fold import GROUPS, ImageState, pack, unpack
+from shared.cassandra.cql import conditions
 from shared.cassandra.deployment import live_keyspace
 from shared.cassandra.session import connect, engine_errors
 from shared.contract.events import Current, Request
-from shared.contract.keys import Owner, day_of, shard_of, uploaded_at
-from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, PRIMARY_KEYS, Delete, Insert, Outcome, Write
+from shared.contract.keys import Owner
+from shared.read_model.tables import (
+    BY_DAY,
+    IMAGE_TABLES,
+    PRIMARY_KEYS,
+    Delete,
+    Insert,
+    Outcome,
+    Write,
+    identity_columns,
+    image_key,
+)
 from shared.settings import Settings
 
-IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
 PAGE = 1000
 """Rows held at a time: about 3 MB."""
 Place = tuple[str, tuple[Any, ...]]
@@ -46,11 +56,7 @@ class StoredRow:
 
 def key_in(table: str, image_id: UUID, owner: Owner, shards: int) -> tuple[Any, ...]:
     """Primary key of an image's row in a table."""
-    if table == IMAGES:
-        return (image_id,)
-    if table == BY_OWNER:
-        return (owner.type, owner.id, image_id)
-    return (day_of(image_id), shard_of(image_id, shards), image_id)
+    return tuple(image_key(table, image_id, owner, shards).values())
 
 
 def state_writes(state: ImageState, shards: int, tables: Sequence[str] = IMAGE_TABLES) -> list[Write]:
@@ -58,20 +64,14 @@ def state_writes(state: ImageState, shards: int, tables: Sequence[str] = IMAGE_T
 
     An image that is gone is deleted at its version also where it never was: an answer that comes late must lose.
     """
-    keys = {
-        table: dict(zip(PRIMARY_KEYS[table], key_in(table, state.image_id, state.owner, shards), strict=True))
-        for table in tables
-    }
+    keys = {table: image_key(table, state.image_id, state.owner, shards) for table in tables}
     writes: list[Write] = []
     if state.deleted >= 0:
         writes += [Delete(table, key, state.deleted) for table, key in keys.items()]
     groups: dict[int, dict[str, Any]] = {}
     for name, cell in state.live().items():
         groups.setdefault(cell.version, {})[name] = unpack(name, cell.values[0])
-    common = {
-        "image_id": state.image_id, "owner_type": state.owner.type, "owner_id": state.owner.id,
-        "uploaded_at": uploaded_at(state.image_id),
-    }  # fmt: skip
+    common = identity_columns(state.image_id, state.owner)
     for version, columns in groups.items():
         writes += [Insert(table, {**common, **key, **columns}, version) for table, key in keys.items()]
     return writes
@@ -83,10 +83,7 @@ class Rows:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._by_key = {
-            table: session.prepare(
-                f"SELECT {_columns(table)} FROM {table} WHERE "
-                + " AND ".join(f"{name} = ?" for name in PRIMARY_KEYS[table])
-            )
+            table: session.prepare(f"SELECT {_columns(table)} FROM {table} WHERE {conditions(PRIMARY_KEYS[table])}")
             for table in IMAGE_TABLES
         }
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from ops.bucket.listing import IMAGES, TOMBSTONES, pick
+from ops.bucket.listing import pick
 from ops.log.reader import Record, TopicReader, span
 from ops.terminal.output import Advance, Output
 from shared.concurrency import for_each
 from shared.contract.encoding import decode_event
 from shared.contract.events import answer_key
-from shared.contract.keys import manifest_key
+from shared.contract.keys import IMAGES_PREFIX, TOMBSTONES_PREFIX, is_manifest, manifest_key
 from shared.contract.logged_command import LoggedImageCommand, LoggedRenderCommand
 from shared.errors import PoisonRecord
 from shared.s3.store import S3Store
@@ -103,16 +103,16 @@ async def _take_snapshot(settings: Settings, store: S3Store, asked: Collection[A
 
 
 async def _note_objects(store: S3Store, names: Sequence[str], snapshot: Snapshot, advance: Advance) -> None:
-    async for info in pick(store, TOMBSTONES, names):
-        snapshot.buried.add(UUID(info.key.removeprefix(TOMBSTONES)))
+    async for info in pick(store, TOMBSTONES_PREFIX, names):
+        snapshot.buried.add(UUID(info.key.removeprefix(TOMBSTONES_PREFIX)))
     image = ""
-    async for info in pick(store, IMAGES, names):
-        name = info.key.removeprefix(IMAGES).partition("/")[0]
+    async for info in pick(store, IMAGES_PREFIX, names):
+        name = info.key.removeprefix(IMAGES_PREFIX).partition("/")[0]
         if name != image:
             image = name
             snapshot.occupied.add(UUID(name))
             advance()
-        if info.key.endswith("/manifest.json"):
+        if is_manifest(info.key):
             snapshot.manifests.add(info.key)
 
 

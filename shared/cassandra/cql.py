@@ -1,5 +1,6 @@
 """What the index writes and reads, as CQL: writes to statements, result rows to `ImageRow`. Pure."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -30,15 +31,22 @@ def statement_of(write: Write) -> tuple[str, list[Any]]:
             cql = f"INSERT INTO {table} ({names}) VALUES ({marks}) USING TIMESTAMP ?"
             return cql, [*columns.values(), version]
         case Delete(table, key, version):
-            where = " AND ".join(f"{name} = ?" for name in key)
-            return f"DELETE FROM {table} USING TIMESTAMP ? WHERE {where}", [version, *key.values()]
+            return f"DELETE FROM {table} USING TIMESTAMP ? WHERE {conditions(key)}", [version, *key.values()]
+
+
+def conditions(names: Iterable[str]) -> str:
+    """The condition that these columns have the values that are bound."""
+    return " AND ".join(f"{name} = ?" for name in names)
 
 
 def partition_clause(partition: Partition) -> tuple[str, list[Any]]:
     """Table and condition that select one partition, and the condition's values."""
     if isinstance(partition, DayShard):
-        return f"{BY_DAY} WHERE day = ? AND shard = ?", [partition.day, partition.shard]
-    return f"{BY_OWNER} WHERE owner_type = ? AND owner_id = ?", [partition.type, partition.id]
+        table, values = BY_DAY, [*partition]
+    else:
+        table, values = BY_OWNER, [partition.type, partition.id]
+    # The last column of each key is the image's id, by which the rows of a partition are ordered.
+    return f"{table} WHERE {conditions(PRIMARY_KEYS[table][:-1])}", values
 
 
 def image_row(row: Any) -> ImageRow:

@@ -17,14 +17,27 @@ RESERVED_OWNER_TYPE = "image"
 MAX_OWNER_ID = 128
 """Characters, not bytes."""
 
+IMAGES_PREFIX = "images/"
+"""Prefix of every object of every image, but of tombstones."""
+TOMBSTONES_PREFIX = "tombstones/"
+INCOMING_PREFIX = "incoming/"
+MANIFEST_NAME = "manifest.json"
+"""Name of the manifest within a render's folder."""
+
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-_ORIGINAL = rf"images/({_UUID})/({_UUID})/original\.(?:jpg|png|webp)"
+_EXTENSION = "|".join(CONTENT_TYPES)
+_RENDER = "[0-9a-f]{16}(?:-[0-9]+)?"
+_ORIGINAL = rf"{IMAGES_PREFIX}({_UUID})/({_UUID})/original\.(?:{_EXTENSION})"
 ORIGINAL_KEY = rf"^{_ORIGINAL}$"
 """What `original_key` gives, as a pattern."""
 _ORIGINAL_PATH = re.compile(rf"(?:^|/){_ORIGINAL}$")
 _MEDIA_PATH = re.compile(
-    rf"images/(?P<image_id>{_UUID})/(?P<revision>{_UUID})/"
-    r"(?:original\.(?P<extension>jpg|png|webp)|(?P<render>[0-9a-f]{16}(?:-[0-9]+)?)/(?P<variant>[a-z][a-z0-9_]{0,31})\.webp)"
+    rf"{IMAGES_PREFIX}(?P<image_id>{_UUID})/(?P<revision>{_UUID})/"
+    rf"(?:original\.(?P<extension>{_EXTENSION})|(?P<render>{_RENDER})/(?P<variant>[a-z][a-z0-9_]{{0,31}})\.webp)"
+)
+_OBJECT_KEY = re.compile(
+    rf"{IMAGES_PREFIX}(?P<image_id>{_UUID})/(?P<revision>{_UUID})/"
+    rf"(?:original\.(?:{_EXTENSION})|(?P<render>{_RENDER})/(?P<name>[a-z0-9_.]+))"
 )
 
 
@@ -133,12 +146,12 @@ def answer_version(version: int) -> int:
 
 def image_prefix(image_id: UUID) -> str:
     """Prefix of every object of an image but its tombstone."""
-    return f"images/{image_id}/"
+    return f"{IMAGES_PREFIX}{image_id}/"
 
 
 def revision_prefix(image_id: UUID, revision: UUID) -> str:
     """Prefix of every object of one revision."""
-    return f"images/{image_id}/{revision}/"
+    return f"{image_prefix(image_id)}{revision}/"
 
 
 def original_key(image_id: UUID, revision: UUID, content_type: str) -> str:
@@ -158,17 +171,22 @@ def variant_key(image_id: UUID, revision: UUID, render: str, name: str) -> str:
 
 def manifest_key(image_id: UUID, revision: UUID, render: str) -> str:
     """Key of the write-once record of a render's result."""
-    return f"{render_prefix(image_id, revision, render)}manifest.json"
+    return f"{render_prefix(image_id, revision, render)}{MANIFEST_NAME}"
+
+
+def is_manifest(key: str) -> bool:
+    """Whether an object is a manifest, by its key."""
+    return key.endswith(f"/{MANIFEST_NAME}")
 
 
 def tombstone_key(image_id: UUID) -> str:
     """Key of the record that the image was deleted; outlives the image's prefix."""
-    return f"tombstones/{image_id}"
+    return f"{TOMBSTONES_PREFIX}{image_id}"
 
 
 def incoming_prefix(owner: Owner) -> str:
     """Prefix under which a temporary key of this owner may put objects."""
-    return f"incoming/{owner.digest}/"
+    return f"{INCOMING_PREFIX}{owner.digest}/"
 
 
 class MediaPath(NamedTuple):
@@ -192,6 +210,23 @@ def parse_media_path(path: str) -> MediaPath | None:
         path, UUID(match["image_id"]), UUID(match["revision"]), match["render"], match["variant"],
         CONTENT_TYPES[extension] if extension else "image/webp",
     )  # fmt: skip
+
+
+class ObjectKey(NamedTuple):
+    """A parsed key under `images/`. Of an original `render` and `name` are None; otherwise the file in that folder."""
+
+    image_id: UUID
+    revision: UUID
+    render: str | None
+    name: str | None
+
+
+def parse_object_key(key: str) -> ObjectKey | None:
+    """The parts of the key of an original, a manifest or any file beside it; None for any other key."""
+    match = _OBJECT_KEY.fullmatch(key)
+    if match is None:
+        return None
+    return ObjectKey(UUID(match["image_id"]), UUID(match["revision"]), match["render"], match["name"])
 
 
 def image_id_from_url(url: str) -> UUID | None:

@@ -5,6 +5,7 @@ same in whatever order and however often the records arrive (invariant 2). Where
 store's tie-break decides a column group, and `shared.read_model.documents` reads the same status out of either.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -38,6 +39,9 @@ PRIMARY_KEYS: dict[str, tuple[str, ...]] = {
     BY_DAY: ("day", "shard", "image_id"),
     DAYS: ("bucket", "day"),
 }
+"""Columns of each table's primary key, in its order; the migrations of `shared/cassandra` declare the same."""
+IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
+"""Tables that have a row of each image, with the same columns."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,32 @@ class Outcome:
     error_detail: str | None = None
 
 
+_KEY_VALUES: dict[str, Callable[[UUID, Owner, int], Any]] = {
+    "image_id": lambda image_id, _owner, _shards: image_id,
+    "owner_type": lambda _image_id, owner, _shards: owner.type,
+    "owner_id": lambda _image_id, owner, _shards: owner.id,
+    "day": lambda image_id, _owner, _shards: day_of(image_id),
+    "shard": lambda image_id, _owner, shards: shard_of(image_id, shards),
+}
+
+
+def image_key(table: str, image_id: UUID, owner: Owner, shards: int) -> dict[str, Any]:
+    """Primary key of an image's row in one of IMAGE_TABLES, in the key's order."""
+    return {name: _KEY_VALUES[name](image_id, owner, shards) for name in PRIMARY_KEYS[table]}
+
+
+def identity_columns(image_id: UUID, owner: Owner) -> dict[str, Any]:
+    """Columns that say which image a row is of; every insert writes them."""
+    return {
+        "image_id": image_id, "owner_type": owner.type, "owner_id": owner.id, "uploaded_at": uploaded_at(image_id),
+    }  # fmt: skip
+
+
+def day_insert(day: date, version: int) -> Insert:
+    """The write that lists a day as one with images."""
+    return Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, version)
+
+
 @dataclass(frozen=True)
 class _Row:
     """One image's place in each table."""
@@ -81,18 +111,13 @@ class _Row:
     common: dict[str, Any] = field(default_factory=dict)
 
     def keys(self) -> dict[str, dict[str, Any]]:
-        day: date = day_of(self.image_id)
-        return {
-            IMAGES: {"image_id": self.image_id},
-            BY_OWNER: {"owner_type": self.owner.type, "owner_id": self.owner.id, "image_id": self.image_id},
-            BY_DAY: {"day": day, "shard": shard_of(self.image_id, self.shards), "image_id": self.image_id},
-        }
+        return {table: image_key(table, self.image_id, self.owner, self.shards) for table in IMAGE_TABLES}
 
     def inserts(self, version: int, columns: dict[str, Any]) -> list[Write]:
         return [Insert(table, {**self.common, **key, **columns}, version) for table, key in self.keys().items()]
 
     def day(self, version: int) -> Write:
-        return Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day_of(self.image_id)}, version)
+        return day_insert(day_of(self.image_id), version)
 
     def deletes(self, version: int) -> list[Write]:
         return [Delete(table, key, version) for table, key in self.keys().items()]
@@ -132,13 +157,7 @@ def event_writes(event: Event, shards: int) -> list[Write]:
 
 
 def _row(record: RenderCommand | Answer, introduced: int, shards: int) -> _Row:
-    common = {
-        "image_id": record.image_id,
-        "owner_type": record.owner.type,
-        "owner_id": record.owner.id,
-        "uploaded_at": uploaded_at(record.image_id),
-        "image_version": introduced,
-    }
+    common = identity_columns(record.image_id, record.owner) | {"image_version": introduced}
     return _Row(record.image_id, record.owner, shards, common)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.contract.keys import INCOMING_PREFIX, TOMBSTONES_PREFIX
 from shared.errors import ConfigurationError
 from shared.s3.store import MISSING, s3_client
 from shared.security import explain_s3
@@ -30,8 +31,8 @@ def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: 
             Bucket=bucket,
             LifecycleConfiguration={
                 "Rules": [
-                    _expiry("incoming", "incoming/", timedelta(days=1)),
-                    _expiry("tombstones", "tombstones/", settings.tombstone_retention),
+                    _expiry("incoming", INCOMING_PREFIX, timedelta(days=1)),
+                    _expiry("tombstones", TOMBSTONES_PREFIX, settings.tombstone_retention),
                 ]
             },
         )

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from ops.index.rows import IMAGE_TABLES, Rows
+from ops.index.rows import Rows
 from ops.log.reader import Offsets, TopicReader
 from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
@@ -15,7 +15,7 @@ from shared.cassandra.session import connect
 from shared.contract.keys import Owner, image_prefix, incoming_prefix
 from shared.contract.logged_command import read_command, versioned
 from shared.kafka.producer import client_options
-from shared.read_model.tables import command_writes
+from shared.read_model.tables import IMAGE_TABLES, command_writes
 from shared.settings import Settings, Topic
 from tests.support.api import Api
 from tests.support.engines.stack import Stack

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from shared.contract.keys import (
     CONTENT_TYPES,
+    ObjectKey,
     Owner,
     answer_version,
     command_version,
@@ -17,10 +18,12 @@ from shared.contract.keys import (
     events_partition,
     image_id_from_url,
     incoming_prefix,
+    is_manifest,
     manifest_key,
     new_id,
     original_key,
     parse_media_path,
+    parse_object_key,
     shard_of,
     tombstone_key,
     uploaded_at,
@@ -138,6 +141,31 @@ def test_variant_paths_are_parsed(render: str) -> None:
 )
 def test_nothing_else_is_media(path: str) -> None:
     assert parse_media_path(path) is None
+
+
+@pytest.mark.parametrize("render", [DIGEST, f"{DIGEST}-4503599627370510"])
+def test_object_keys_are_parsed(render: str) -> None:
+    manifest, variant = manifest_key(IMAGE, REVISION, render), variant_key(IMAGE, REVISION, render, "small")
+    assert parse_object_key(original_key(IMAGE, REVISION, "image/png")) == ObjectKey(IMAGE, REVISION, None, None)
+    assert parse_object_key(manifest) == ObjectKey(IMAGE, REVISION, render, "manifest.json")
+    assert parse_object_key(variant) == ObjectKey(IMAGE, REVISION, render, "small.webp")
+    assert is_manifest(manifest)
+    assert not is_manifest(variant)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        tombstone_key(IMAGE),
+        f"images/{IMAGE}/{REVISION}/original.gif",
+        f"images/{IMAGE}/{REVISION}/manifest.json",
+        f"images/{IMAGE}/{RANDOM}/original.png",
+        f"images/{'-' * 36}/{REVISION}/original.png",
+        f"images/{IMAGE}/{REVISION}/{DIGEST}/",
+    ],
+)
+def test_keys_of_other_shapes_are_not_parsed(key: str) -> None:
+    assert parse_object_key(key) is None
 
 
 @pytest.mark.parametrize(

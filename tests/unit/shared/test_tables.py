@@ -1,10 +1,12 @@
 """Log to rows: what each record writes, where, and at which version."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from shared.cassandra.schema import MIGRATIONS
 from shared.contract.events import Answer, Command, Event, RenderCommand, Superseded, SupersededBy
 from shared.contract.keys import shard_of
 from shared.contract.logged_command import LoggedRenderCommand, versioned
@@ -154,3 +156,13 @@ def test_rows_are_the_same_from_either_topic() -> None:
     from_command = [write for write in command_writes(versioned(command, 10), SHARDS) if write.table != DAYS]
     assert all(write in event_writes(event, SHARDS) for write in from_command)
     assert event.owner == OWNER
+
+
+@pytest.mark.parametrize("table", PRIMARY_KEYS)
+def test_the_migrations_declare_the_primary_keys(table: str) -> None:
+    migrations = "".join(path.read_text() for path in sorted(MIGRATIONS.glob("*.cql")))
+    declared = re.search(rf"CREATE TABLE IF NOT EXISTS {table} \((.*?)\n\)", migrations, re.DOTALL)
+    assert declared is not None
+    key = re.search(r"PRIMARY KEY \((.*)\)", declared[1]) or re.search(r"(\w+) \w+ PRIMARY KEY", declared[1])
+    assert key is not None
+    assert tuple(re.findall(r"\w+", key[1])) == PRIMARY_KEYS[table]
