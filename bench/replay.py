@@ -36,7 +36,7 @@ async def replay(
     started = time.monotonic()
     async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
         start, end = await reader.beginnings(), await reader.ends()
-        asked = await scan(reader, start, end, Scope(), settings.epoch, done, lambda count=1: None)
+        asked = await scan(reader, start, end, Scope(), settings.epoch, done, output)
         todo = asked[:limit] if again else await unfinished(settings, store, asked, output)
         await handle_again(settings, reader, handler, todo, done, lambda count=1: None)
     seconds, commands = time.monotonic() - started, len(todo) if again else len(asked)

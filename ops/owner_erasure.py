@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ops.log.dead_letter_queue import DROPPED, DeadLetter, Filter, settle, unsettled
-from ops.log.reader import TopicReader, span
+from ops.log.reader import Record, read_topic
 from ops.log.unanswered import Unanswered
 from ops.terminal.output import Output
 from shared.cassandra.deployment import Keyspaces
@@ -87,39 +87,36 @@ class Eraser:
         return traces
 
     async def _find_commands(self, traces: Traces) -> None:
-        async for value, _key, _partition in self._records(Topic.COMMANDS):
-            try:
-                command = decode_command(value)
-            except PoisonRecord:
-                continue
-            if command.owner == self._owner:
-                traces.commands += 1
-                if not isinstance(command, OwnerCleared):
-                    traces.images.add(command.image_id)
+        def take(records: Sequence[Record]) -> None:
+            for record in records:
+                try:
+                    command = decode_command(record.value)
+                except PoisonRecord:
+                    continue
+                if command.owner == self._owner:
+                    traces.commands += 1
+                    if not isinstance(command, OwnerCleared):
+                        traces.images.add(command.image_id)
+
+        await read_topic(self._settings, Topic.COMMANDS, take, self._output)
 
     async def _find_events(self, traces: Traces) -> None:
-        async for value, key, partition in self._records(Topic.EVENTS):
-            if key is None:
-                continue
-            if value is None:
-                traces.event_keys.pop(key, None)
-                continue
-            try:
-                event = decode_event(value)
-            except PoisonRecord:
-                continue
-            if event.owner == self._owner:
-                traces.images.add(event.image_id)
-                traces.event_keys[key] = partition
+        def take(records: Sequence[Record]) -> None:
+            for record in records:
+                if record.key is None:
+                    continue
+                if record.value is None:
+                    traces.event_keys.pop(record.key, None)
+                    continue
+                try:
+                    event = decode_event(record.value)
+                except PoisonRecord:
+                    continue
+                if event.owner == self._owner:
+                    traces.images.add(event.image_id)
+                    traces.event_keys[record.key] = record.partition
 
-    async def _records(self, topic: Topic) -> Any:
-        async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
-            start, end = await reader.beginnings(), await reader.ends()
-            with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
-                async for batch in reader.read(start, end):
-                    for record in batch:
-                        yield record.value, record.key, record.partition
-                    advance(len(batch))
+        await read_topic(self._settings, Topic.EVENTS, take, self._output)
 
     async def _rows(self, view: View) -> set[UUID]:
         found: set[UUID] = set()

@@ -8,7 +8,7 @@ from ops.bucket.listing import BucketImage, pages, read_manifest, tombstones, wa
 from ops.checks.differences import Difference, Kind, check_objects, disowned_objects
 from ops.index.rows import Rows
 from ops.log.fold import Fold, ImageState
-from ops.log.reader import TopicReader, span
+from ops.log.reader import read_topic
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.contract.keys import TOMBSTONES_PREFIX
@@ -97,13 +97,8 @@ class Collector:
 
     async def _fold(self) -> Fold:
         fold = Fold(self._settings.epoch)
-        for topic, add in ((Topic.COMMANDS, fold.add_commands), (Topic.EVENTS, fold.add_events)):
-            async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
-                start, end = await reader.beginnings(), await reader.ends()
-                with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
-                    async for batch in reader.read(start, end):
-                        add(batch)
-                        advance(len(batch))
+        await read_topic(self._settings, Topic.COMMANDS, fold.add_commands, self._output)
+        await read_topic(self._settings, Topic.EVENTS, fold.add_events, self._output)
         return fold
 
     async def _rows_without_objects(self, seen: set[UUID]) -> list[UUID]:

@@ -22,7 +22,7 @@ from ops.checks.differences import (
 from ops.index.rows import Rows
 from ops.log.dead_letter_queue import DROPPED, dead_letter, settles
 from ops.log.fold import Fold, ImageState
-from ops.log.reader import Offsets, Record, TopicReader, span
+from ops.log.reader import Offsets, Record, read_topic
 from ops.terminal.output import Output
 from processor.results import read_tombstone
 from shared.cassandra.index import CassandraIndex
@@ -87,20 +87,14 @@ class Inspection:
 
     async def catch_up(self) -> None:
         """Fold whatever was not folded yet: commands, then answers, then what is in the DLQ; list the tombstones."""
-        await self._fold_topic(Topic.COMMANDS, self.fold.add_commands)
-        await self._fold_topic(Topic.EVENTS, self.fold.add_events)
-        await self._fold_topic(Topic.DLQ, self._add_dead_letters)
+        await self._read_on(Topic.COMMANDS, self.fold.add_commands)
+        await self._read_on(Topic.EVENTS, self.fold.add_events)
+        await self._read_on(Topic.DLQ, self._add_dead_letters)
         self._buried = await tombstones(self.store)
 
-    async def _fold_topic(self, topic: Topic, add: Callable[[Sequence[Record]], None]) -> None:
-        async with TopicReader(self.settings, self.settings.topic(topic)) as reader:
-            start, end = self._read.get(topic) or await reader.beginnings(), await reader.ends()
-            if span(start, end):
-                with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
-                    async for batch in reader.read(start, end):
-                        add(batch)
-                        advance(len(batch))
-            self._read[topic] = end
+    async def _read_on(self, topic: Topic, take: Callable[[Sequence[Record]], None]) -> None:
+        start = self._read.get(topic)
+        self._read[topic] = await read_topic(self.settings, topic, take, self._output, start=start)
 
     def _add_dead_letters(self, records: Sequence[Record]) -> None:
         for record in records:

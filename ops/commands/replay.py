@@ -9,7 +9,7 @@ import typer
 
 from ops.connections import producer, run, store
 from ops.log.positions import HELP, start_offsets
-from ops.log.reader import TopicReader, span
+from ops.log.reader import TopicReader
 from ops.replaying.finished import Asked, unfinished
 from ops.replaying.replayer import PoolRenderer, Replayed, Scope, handle_again, scan
 from ops.settings import load_settings
@@ -62,8 +62,7 @@ async def _replay(
     done = Replayed()
     async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader, store(settings) as bucket:
         start, end = await start_offsets(reader, *place), await reader.ends()
-        with output.progress(f"Read {reader.topic}", span(start, end)) as advance:
-            todo = await scan(reader, start, end, scope, settings.epoch, done, advance)
+        todo = await scan(reader, start, end, scope, settings.epoch, done, output)
         if not again:
             todo = await unfinished(settings, bucket, todo, output)
         done.finished = done.commands - len(todo)

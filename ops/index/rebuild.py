@@ -1,7 +1,7 @@
 """Rebuilds the index in a keyspace of its own: from the log, or from the manifests where even the log is gone."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from uuid import UUID
 from ops.bucket.listing import BucketImage, read_manifest, tombstones, walk_images
 from ops.index.rows import Rows, StoredRow, state_writes
 from ops.log.fold import Fold, ImageState
-from ops.log.reader import Offsets, Record, TopicReader, span
+from ops.log.reader import Offsets, Record, TopicReader, read_topic
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.concurrency import for_each
@@ -60,16 +60,14 @@ class Rebuild:
             await self._read(Topic.EVENTS, fold.add_events)
             await self._write_fold(fold)
 
-    async def _read(self, topic: Topic, add: Callable[[Iterable[Record]], None]) -> None:
-        async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
-            start, end = await reader.beginnings(), await reader.ends()
-            # Later slices stop where the first did, so that following begins at one place for all.
-            end = self.done.positions.setdefault(topic, end)  # type: ignore[assignment]
-            with self._output.progress(f"Read {reader.topic}", span(start, end)) as advance:
-                async for batch in reader.read(start, end):
-                    add(batch)
-                    advance(len(batch))
-                    self.done.records += len(batch)
+    async def _read(self, topic: Topic, add: Callable[[Sequence[Record]], None]) -> None:
+        def take(records: Sequence[Record]) -> None:
+            add(records)
+            self.done.records += len(records)
+
+        # Later slices stop where the first did, so that following begins at one place for all.
+        end = self.done.positions.get(topic)
+        self.done.positions[topic] = await read_topic(self._settings, topic, take, self._output, end=end)
 
     async def _write_fold(self, fold: Fold) -> None:
         days = [day_insert(day, 1) for day in fold.days]

@@ -4,12 +4,12 @@ A record of a log cannot be taken out. So what is settled gets a marker in the s
 whose header names the entry; it ages out after the entry that it settles.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.log.reader import Record, TopicReader, span
+from ops.log.reader import Record, read_topic
 from ops.log.summary import summary
 from shared.contract.encoding import decode_command, encode
 from shared.contract.events import Deleted, OwnerCleared
@@ -92,23 +92,18 @@ class Filter:
 async def unsettled(settings: Settings, chosen: Filter) -> list[DeadLetter]:
     """Entries that were neither redriven nor dropped, oldest first. Raises Unavailable."""
     found: dict[tuple[int, int], DeadLetter] = {}
-    async for record in _records(settings):
-        if (settled := settles(record)) is not None:
-            found.pop((record.partition, settled[0]), None)
-            continue
-        letter = dead_letter(record)
-        if chosen(letter):
-            found[(letter.partition, letter.offset)] = letter
+
+    def take(records: Sequence[Record]) -> None:
+        for record in records:
+            if (settled := settles(record)) is not None:
+                found.pop((record.partition, settled[0]), None)
+                continue
+            letter = dead_letter(record)
+            if chosen(letter):
+                found[(letter.partition, letter.offset)] = letter
+
+    await read_topic(settings, Topic.DLQ, take)
     return sorted(found.values(), key=lambda letter: letter.time)
-
-
-async def _records(settings: Settings) -> AsyncIterator[Record]:
-    async with TopicReader(settings, settings.topic(Topic.DLQ)) as reader:
-        start, end = await reader.beginnings(), await reader.ends()
-        if span(start, end):
-            async for batch in reader.read(start, end):
-                for record in batch:
-                    yield record
 
 
 def settles(record: Record) -> tuple[int, str] | None:

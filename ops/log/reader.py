@@ -1,18 +1,20 @@
 """Reads a topic from given offsets to its end with assigned partitions: no group, so live consumers never notice."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from ops.terminal.output import Output
 from shared.contract.headers import Headers
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import client_options
 from shared.security import explain_kafka
-from shared.settings import Settings
+from shared.settings import Settings, Topic
 
 Offsets = Mapping[int, int]
 """Partition to offset."""
@@ -129,6 +131,48 @@ def _by_partition(offsets: Mapping[Any, int]) -> dict[int, int]:
 def headers_of(record: Record) -> Headers:
     """The record's headers as a list, for `shared.contract.events`."""
     return list(record.headers)
+
+
+async def read_through(
+    reader: TopicReader,
+    start: Offsets,
+    end: Offsets,
+    take: Callable[[Sequence[Record]], None],
+    output: Output | None = None,
+) -> None:
+    """Pass each batch from `start` up to `end` to `take`, and show progress on the `output`. Raises Unavailable."""
+    title, total = f"Read {reader.topic}", span(start, end)
+    with output.progress(title, total) if output and total else nullcontext(_ignore) as advance:
+        async for batch in reader.read(start, end):
+            take(batch)
+            advance(len(batch))
+
+
+async def read_topic(
+    settings: Settings,
+    topic: Topic,
+    take: Callable[[Sequence[Record]], None],
+    output: Output | None = None,
+    *,
+    start: Offsets | datetime | None = None,
+    end: Offsets | None = None,
+) -> Offsets:
+    """Read a topic from `start` (by default its beginning) to `end` (by default its end now), as `read_through`.
+
+    Returns the end, from which a later call goes on. Raises Unavailable, and ConfigurationError without the topic.
+    """
+    async with TopicReader(settings, settings.topic(topic)) as reader:
+        if start is None:
+            start = await reader.beginnings()
+        elif isinstance(start, datetime):
+            start = await reader.at(start)
+        end = end or await reader.ends()
+        await read_through(reader, start, end, take, output)
+        return end
+
+
+def _ignore(_count: int = 1) -> None:
+    return None
 
 
 def span(start: Offsets, end: Offsets) -> int:

@@ -1,12 +1,12 @@
 """Which of an owner's commands the processors have not answered yet, or may answer once more."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from aiokafka import TopicPartition
 
 from ops.log.consumer_groups import committed_offsets
-from ops.log.reader import Offsets, Record, TopicReader
+from ops.log.reader import Offsets, Record, TopicReader, read_topic
 from shared.contract.events import answer_key
 from shared.contract.keys import Owner
 from shared.contract.logged_command import LoggedFence, read_command
@@ -47,8 +47,14 @@ class Unanswered:
     async def look(self) -> int:
         """How many there are now."""
         # Events first: what they answer is then among the commands that are read.
-        answered = {record.key async for record in self._news(Topic.EVENTS)}
-        async for record in self._news(Topic.COMMANDS):
+        answered: set[bytes | None] = set()
+        await self._read_on(Topic.EVENTS, lambda records: answered.update(record.key for record in records))
+        await self._read_on(Topic.COMMANDS, self._add_commands)
+        self._keys -= answered
+        return len(self._keys) or await self._uncommitted()
+
+    def _add_commands(self, records: Sequence[Record]) -> None:
+        for record in records:
             try:
                 logged = read_command(record, self._settings.epoch)
             except PoisonRecord:
@@ -56,8 +62,6 @@ class Unanswered:
             if logged.command.owner == self._owner and not isinstance(logged, LoggedFence):
                 self._keys.add(answer_key(logged.command.image_id, logged.version))
                 self._places.setdefault(TopicPartition(record.topic, record.partition), []).append(record.offset)
-        self._keys -= answered
-        return len(self._keys) or await self._uncommitted()
 
     async def _uncommitted(self) -> int:
         if not self._places:
@@ -65,10 +69,5 @@ class Unanswered:
         committed = (await committed_offsets(self._settings)).get(self._group, {})
         return sum(offset >= committed.get(place, 0) for place, offsets in self._places.items() for offset in offsets)
 
-    async def _news(self, topic: Topic) -> AsyncIterator[Record]:
-        async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
-            start, end = self._positions[topic], await reader.ends()
-            async for batch in reader.read(start, end):
-                for record in batch:
-                    yield record
-            self._positions[topic] = end
+    async def _read_on(self, topic: Topic, take: Callable[[Sequence[Record]], None]) -> None:
+        self._positions[topic] = await read_topic(self._settings, topic, take, start=self._positions[topic])

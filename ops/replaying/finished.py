@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ops.bucket.listing import pick
-from ops.log.reader import Record, TopicReader, span
+from ops.log.reader import Record, read_topic
 from ops.terminal.output import Advance, Output
 from shared.concurrency import for_each
 from shared.contract.encoding import decode_event
@@ -91,14 +91,13 @@ async def _take_snapshot(settings: Settings, store: S3Store, asked: Collection[A
         await for_each([names[first : first + size] for first in range(0, len(names), size)], look, WALKS)
     since = datetime.fromtimestamp(min(each.time for each in asked) / 1000, UTC) - CLOCKS_APART
     answers = {answer_key(each.image_id, each.version) for each in asked}
-    async with TopicReader(settings, settings.topic(Topic.EVENTS)) as reader:
-        start, end = await reader.at(since), await reader.ends()
-        with output.progress(f"Read {reader.topic}", span(start, end)) as advance:
-            async for batch in reader.read(start, end):
-                for record in batch:
-                    if record.key in answers and record.value is not None:
-                        _note_answer(snapshot, record.value)
-                advance(len(batch))
+
+    def note(records: Sequence[Record]) -> None:
+        for record in records:
+            if record.key in answers and record.value is not None:
+                _note_answer(snapshot, record.value)
+
+    await read_topic(settings, Topic.EVENTS, note, output, start=since)
     return snapshot
 
 

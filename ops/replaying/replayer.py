@@ -8,9 +8,9 @@ from uuid import UUID
 
 import structlog
 
-from ops.log.reader import Offsets, Record, TopicReader
+from ops.log.reader import Offsets, Record, TopicReader, read_through
 from ops.replaying.finished import Asked
-from ops.terminal.output import Advance
+from ops.terminal.output import Advance, Output
 from processor.consuming.lanes import Bounds, Cost, Lanes, Work
 from processor.handler import Handler
 from processor.rendering.fair import FairRenderer
@@ -81,12 +81,13 @@ class PoolRenderer:
 
 
 async def scan(
-    reader: TopicReader, start: Offsets, end: Offsets, scope: Scope, epoch: int, done: Replayed, advance: Advance
+    reader: TopicReader, start: Offsets, end: Offsets, scope: Scope, epoch: int, done: Replayed, output: Output
 ) -> list[Asked]:
     """What the commands in scope ask for. Counts everything that is passed by."""
     found = []
-    async for batch in reader.read(start, end):
-        for record in batch:
+
+    def take(records: Sequence[Record]) -> None:
+        for record in records:
             try:
                 logged = read_command(record, epoch)
             except PoisonRecord:
@@ -97,7 +98,8 @@ async def scan(
                 done.fences += 1
             elif scope(logged.command):
                 found.append(Asked.by(record, logged))
-        advance(len(batch))
+
+    await read_through(reader, start, end, take, output)
     done.commands += len(found)
     return found
 

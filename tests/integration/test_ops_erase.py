@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from ops.index.rows import Rows
-from ops.log.reader import Offsets, TopicReader
+from ops.log.reader import Offsets, TopicReader, read_topic
 from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.session import connect
@@ -121,10 +121,10 @@ async def test_nothing_is_certified_before_the_deletes_are_answered(world: Deplo
         done = await asyncio.to_thread(imagepipe_json, world.settings, *arguments)
     assert done["complete"]
     assert done["removed"]["event_keys_nulled"] == 5  # `ready`, and four deletes
-    async with TopicReader(world.settings, world.settings.topic(Topic.EVENTS)) as reader:
-        values: dict[bytes | None, bytes | None] = {}
-        async for batch in reader.read(await reader.beginnings(), await reader.ends()):
-            values |= {record.key: record.value for record in batch}
+    values: dict[bytes | None, bytes | None] = {}
+    await read_topic(
+        world.settings, Topic.EVENTS, lambda records: values.update({each.key: each.value for each in records})
+    )
     assert set(values.values()) == {None}
 
 

@@ -9,11 +9,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from ops.log.dead_letter_queue import Filter, unsettled
+from ops.log.reader import Record, headers_of, read_topic
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Failed, Uploaded
 from shared.contract.headers import VERSION_HEADER, cloud_event_headers
 from shared.contract.keys import Owner, command_version, tombstone_key
+from shared.contract.logged_command import LoggedFence, read_command
 from shared.kafka.producer import Producer, client_options
 from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog
 from shared.ports import Appended
@@ -217,17 +219,14 @@ async def _dead_letter(settings: Settings, producer: Producer, command: Command,
 
 async def _last_commands(settings: Settings, owner: Owner) -> dict[UUID, tuple[int, int, int]]:
     """Partition, offset and version of the last command for each of the owner's images."""
-    from ops.log.reader import TopicReader, headers_of
-    from shared.contract.logged_command import LoggedFence, read_command
-
+    records: list[Record] = []
+    await read_topic(settings, Topic.COMMANDS, records.extend)
     found: dict[UUID, tuple[int, int, int]] = {}
-    async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
-        async for batch in reader.read(await reader.beginnings(), await reader.ends()):
-            for record in batch:
-                logged = read_command(record, settings.epoch)
-                if logged.command.owner == owner and not isinstance(logged, LoggedFence):
-                    headers = headers_of(record)
-                    assert all(not name.startswith("dlq-") for name, _ in headers)
-                    assert sum(name == VERSION_HEADER for name, _ in headers) <= 1
-                    found[logged.command.image_id] = (record.partition, record.offset, logged.version)
+    for record in records:
+        logged = read_command(record, settings.epoch)
+        if logged.command.owner == owner and not isinstance(logged, LoggedFence):
+            headers = headers_of(record)
+            assert all(not name.startswith("dlq-") for name, _ in headers)
+            assert sum(name == VERSION_HEADER for name, _ in headers) <= 1
+            found[logged.command.image_id] = (record.partition, record.offset, logged.version)
     return found

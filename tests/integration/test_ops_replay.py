@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ops.log.reader import TopicReader
+from ops.log.reader import Record, TopicReader, read_topic
 from shared.contract.encoding import decode_command
 from shared.contract.events import Failed, Ready, Reprocess
 from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
@@ -36,14 +36,10 @@ async def _objects(world: Deployment) -> dict[str, tuple[str, object]]:
 
 async def _reprocesses(world: Deployment) -> list[tuple[Reprocess, int]]:
     """Every command of `imagepipe reprocess` in the log, with its version."""
-    found = []
-    async with TopicReader(world.settings, world.settings.topic(Topic.COMMANDS)) as reader:
-        async for batch in reader.read(await reader.beginnings(), await reader.ends()):
-            for record in batch:
-                command = decode_command(record.value)
-                if isinstance(command, Reprocess):
-                    found.append((command, command_version(world.settings.epoch, record.offset)))
-    return found
+    records: list[Record] = []
+    await read_topic(world.settings, Topic.COMMANDS, records.extend)
+    commands = [(decode_command(each.value), command_version(world.settings.epoch, each.offset)) for each in records]
+    return [(command, version) for command, version in commands if isinstance(command, Reprocess)]
 
 
 async def test_finished_commands_are_passed_by_and_nothing_is_touched(world: Deployment) -> None:
