@@ -1,12 +1,12 @@
 """The per-user cache of what is downloaded or built once: whole or not there, and made by one process at a time."""
 
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 from deploy.local.errors import StackError
 
@@ -26,7 +26,8 @@ class Cache:
         target = self.path / name
         if target.exists():
             return target
-        with self._locked(name):
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / f"{name}.lock"):
             if target.exists():
                 return target
             self._sweep(name)
@@ -38,13 +39,6 @@ class Cache:
             finally:
                 remove_tree(draft)
         return target
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / f"{name}.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _sweep(self, name: str) -> None:
         # Under the lock nobody else is at work on this name: any draft was left by a process that was killed.

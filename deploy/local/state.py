@@ -167,7 +167,12 @@ class Root:
         write_private(self.state_file, state.model_dump_json(indent=2) + "\n")
 
     def try_lock(self) -> IO[str] | None:
-        """The supervisor's lock, held as long as the returned file is open; None if a supervisor runs."""
+        """The supervisor's lock, held as long as the returned file is open; None if a supervisor runs.
+
+        This is the one lock that is not a `filelock.FileLock`. `imagepipe up --detach` hands it to the supervisor as an
+        open file, and closes its own copy. FileLock keeps its descriptor to itself, and it unlocks before it closes:
+        that would end the lock for the supervisor as well, because both have the same open file.
+        """
         file = self.lock_file.open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
