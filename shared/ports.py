@@ -102,11 +102,6 @@ class Index(Protocol):
     ) -> Sequence[ImageRow]:
         """Up to `limit` images of an owner, newest first, with ids strictly between the bounds."""
 
-    async def of_day(
-        self, day: date, shard: int, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
-    ) -> Sequence[ImageRow]:
-        """Up to `limit` images of one shard of a day, newest first, with ids strictly between the bounds."""
-
     async def ids(
         self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[UUID]:

@@ -16,8 +16,6 @@ from ops.terminal.options import AsJson, DeploymentRoot
 from ops.terminal.output import Output
 from shared.settings import Settings, Topic
 
-Committed = Mapping[str, Mapping[TopicPartition, int]]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""

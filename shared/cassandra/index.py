@@ -23,7 +23,7 @@ from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, co
 from shared.cassandra.slices import MAX_ID, MIN_ID, PAGE, Slices
 from shared.cassandra.speculative_retry import hedged
 from shared.concurrency import for_each
-from shared.contract.keys import DayShard, Owner, Partition
+from shared.contract.keys import Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Write
@@ -150,12 +150,6 @@ class CassandraIndex:
     ) -> Sequence[ImageRow]:
         """See Index.of_owner."""
         return await self._newest(owner, COLUMNS, image_row, below, above, limit)
-
-    async def of_day(
-        self, day: date, shard: int, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
-    ) -> Sequence[ImageRow]:
-        """See Index.of_day."""
-        return await self._newest(DayShard(day, shard), COLUMNS, image_row, below, above, limit)
 
     async def ids(
         self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50

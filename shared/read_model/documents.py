@@ -50,13 +50,6 @@ def served_original(row: ImageRow) -> Original | None:
     return row.request
 
 
-def served_revision(row: ImageRow) -> UUID | None:
-    """Revision that is served."""
-    if row.current:
-        return row.current.revision
-    return row.request.revision if row.request else None
-
-
 def _error(row: ImageRow) -> dict[str, str] | None:
     if status(row) == "failed" and row.outcome:
         return {"type": row.outcome.error_type or "unknown", "detail": row.outcome.error_detail or ""}

@@ -193,11 +193,6 @@ class MemoryIndex:
     ) -> Sequence[ImageRow]:
         return self._slice(BY_OWNER, (owner.type, owner.id), below, above, limit)
 
-    async def of_day(
-        self, day: date, shard: int, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
-    ) -> Sequence[ImageRow]:
-        return self._slice(BY_DAY, (day, shard), below, above, limit)
-
     async def ids(
         self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[UUID]:
