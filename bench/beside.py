@@ -18,7 +18,9 @@ import httpx
 import typer
 
 from bench.pipeline import one_megapixel, post, ready
+from bench.stack import run, running_stack
 from ops.settings import load_settings
+from ops.terminal.options import DEFAULT_ROOT
 from shared.concurrency import for_each
 
 AT_ONCE = 4
@@ -76,6 +78,7 @@ def summary(seconds: list[float]) -> dict[str, Any]:
 
 async def measure(root: Path, images: int, samples: int) -> dict[str, Any]:
     """All three, one after the other."""
+    running_stack(root)
     settings = load_settings(root)
     owner = uuid.uuid4().hex
     async with httpx.AsyncClient(base_url=settings.public_base_url, timeout=120, trust_env=False) as http:
@@ -89,10 +92,10 @@ async def measure(root: Path, images: int, samples: int) -> dict[str, Any]:
     return found
 
 
-def main(root: Path = Path(".imagepipe"), images: int = 100, samples: int = 60) -> None:
+def main(root: Path = DEFAULT_ROOT, images: int = 100, samples: int = 60) -> None:
     """Measure live uploads beside other work."""
     print(json.dumps(asyncio.run(measure(root, images, samples)), indent=2))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main))

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from bench.pipeline import one_megapixel, post, ready
+from bench.stack import run, running_stack
 from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    running_stack(arguments.root)
     print(f"{arguments.rate:g} uploads a second, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     asyncio.run(
         measure(load_settings(arguments.root).public_base_url, arguments.rate, arguments.seconds, arguments.rounds)
@@ -84,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
+from bench import stack
 from gateway.reading.lists import GAP_MEMORY, ListQuery, Lists, Page
 from gateway.services.changes import Changes
 from shared.cassandra.cql import conditions
@@ -226,6 +227,7 @@ async def run(images: int) -> None:
     table = Table("page", "cold ms", "warm ms", "images")
     table.add_column("scenario", no_wrap=True)
     settings = Settings()
+    stack.require_engines(settings, "cassandra")
     console = Console()
     scenarios: list[tuple[str, Callable[[], Awaitable[None]]]] = [
         (f"{images:,} images over 30 days", lambda: live(settings, table, images, 30)),
@@ -248,4 +250,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stack.run(main)

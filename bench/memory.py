@@ -21,8 +21,11 @@ import httpx
 import psutil
 from PIL import Image
 
-from deploy.local.state import Root, State
+from bench.stack import run, running_stack
+from deploy.local.state import State
+from ops.terminal.options import DEFAULT_ROOT
 from shared.concurrency import map_ordered
+from shared.errors import Unavailable
 from shared.settings import MIB
 
 TWELVE_MEGAPIXELS = (4000, 3000)
@@ -147,24 +150,22 @@ async def measure(state: State, images: int, seconds: float, uploads: int) -> No
 def _pid(state: State, name: str) -> int:
     part = state.parts.get(name)
     if part is None or part.process is None:
-        raise SystemExit(f"{name} does not run here: start the stack with `make up`")
+        raise Unavailable(name, "it does not run: start the stack with its services, `imagepipe up`")
     return part.process.pid
 
 
 def main() -> None:
     """Parse arguments and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--root", type=Path, default=Path(".imagepipe"))
+    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=300, help="how long to watch the queue being rendered")
     parser.add_argument("--uploads", type=int, default=64)
     arguments = parser.parse_args()
-    state = Root(arguments.root).load()
-    if state is None:
-        raise SystemExit(f"no stack runs under {arguments.root}: start it with `make up`")
+    state = running_stack(arguments.root)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     asyncio.run(measure(state, arguments.images, arguments.seconds, arguments.uploads))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ import httpx
 from PIL import Image
 
 from bench.render import WORKERS, plain
+from bench.stack import run, running_stack
 from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 from shared.concurrency import for_each
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="directory of the running stack")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    running_stack(arguments.root)
     files = sorted(file for file in arguments.photos.iterdir() if file.suffix in {".jpg", ".jpeg", ".png", ".webp"})
     photos = [file.read_bytes() for file in files if file.stat().st_size <= 5 * MIB]
     print(f"{len(photos)} photos, {WORKERS} processes, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -134,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from bench.stack import require_engines, run
 from ops.index.rebuild import Rebuild, compare
 from ops.settings import load_settings
 from ops.terminal.output import Output
@@ -137,9 +138,11 @@ def _drop(settings: Settings, keyspace: str) -> None:
 
 def main(images: int = 20_000, root: Path | None = None) -> None:
     """Measure a rebuild of this many images."""
-    with isolated(load_settings(root), topics=True, keyspace=True, bucket=True) as settings:
+    admin = load_settings(root)
+    require_engines(admin, "kafka", "cassandra", "s3")
+    with isolated(admin, topics=True, keyspace=True, bucket=True) as settings:
         print(json.dumps(asyncio.run(measure(settings, images)), indent=2))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main))

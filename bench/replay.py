@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from bench.stack import require_engines, run
 from ops.bucket.listing import pages
 from ops.log.reader import TopicReader
 from ops.replaying.finished import unfinished
@@ -73,9 +74,11 @@ async def measure(settings: Settings, images: int, again_images: int) -> dict[st
 
 def main(images: int = 5_000, again_images: int = 500, root: Path | None = None) -> None:
     """Measure a replay of this many finished commands."""
-    with isolated(load_settings(root), topics=True, keyspace=True, bucket=True) as settings:
+    admin = load_settings(root)
+    require_engines(admin, "kafka", "cassandra", "s3")
+    with isolated(admin, topics=True, keyspace=True, bucket=True) as settings:
         print(json.dumps(asyncio.run(measure(settings, images, again_images)), indent=2))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main))
