@@ -19,7 +19,6 @@ from ops.settings import load_settings
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
-from shared.cassandra.session import connect
 from shared.concurrency import for_each
 from shared.contract.events import Current, Original, Ready, Uploaded, Variant
 from shared.contract.keys import Owner, command_version, new_id, original_key, variant_key
@@ -117,7 +116,6 @@ async def measure(settings: Settings, images: int) -> dict[str, Any]:
     finally:
         await target.close()
         await store.close()
-        await asyncio.to_thread(_drop, settings, fresh)
     return {
         "images": rebuild.done.images,
         "records": rebuild.done.records,
@@ -128,12 +126,6 @@ async def measure(settings: Settings, images: int) -> dict[str, Any]:
         "rows_that_differ": len(found),
         "one_by_one_seconds": round(filled, 1),
     }
-
-
-def _drop(settings: Settings, keyspace: str) -> None:
-    session = connect(settings)
-    session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
-    session.cluster.shutdown()
 
 
 def main(images: int = 20_000, root: Path | None = None) -> None:

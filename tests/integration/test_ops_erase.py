@@ -1,17 +1,15 @@
 """`imagepipe erase` leaves nothing of an owner that a replay or a rebuild could bring back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from ops.index.rows import Rows
 from ops.log.reader import Offsets, TopicReader, read_topic
 from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
-from shared.cassandra.session import connect
 from shared.contract.keys import Owner, image_prefix, incoming_prefix
 from shared.contract.logged_command import read_command, versioned
 from shared.kafka.producer import client_options
@@ -19,27 +17,11 @@ from shared.read_model.tables import IMAGE_TABLES, command_writes
 from shared.settings import Settings, Topic
 from tests.support.api import Api
 from tests.support.engines.stack import Stack
-from tests.support.isolation import isolated_deployment
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
 from tests.support.records import uploaded
-from tests.support.synthetic import Deployment, deployment
+from tests.support.synthetic import Deployment
 
 OWNER, OTHER = Owner(type="erase", id="1"), Owner(type="erase", id="2")
-
-
-@pytest.fixture
-def place(engines: Settings) -> Iterator[Settings]:
-    with isolated_deployment(engines, topic_partitions=2) as settings:
-        yield settings
-        session = connect(settings)
-        session.execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}_b", timeout=30)
-        session.cluster.shutdown()
-
-
-@pytest.fixture
-async def world(place: Settings) -> AsyncIterator[Deployment]:
-    async with deployment(place) as made:
-        yield made
 
 
 async def _process(world: Deployment, reader: TopicReader, start: Offsets, group: AIOKafkaConsumer | None) -> None:

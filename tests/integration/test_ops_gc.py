@@ -1,7 +1,7 @@
 """`imagepipe gc` on real engines: what is superseded goes, what nothing knows is reported, everything else stays."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -14,7 +14,7 @@ from shared.s3.store import S3Store
 from shared.settings import Settings
 from tests.support.isolation import isolated_deployment
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
-from tests.support.synthetic import Deployment, deployment
+from tests.support.synthetic import Deployment
 
 OWNER = Owner(type="gc", id="1")
 
@@ -24,12 +24,6 @@ def place(engines: Settings) -> Iterator[Settings]:
     changes = {"topic_partitions": 2, "sweep_delay": timedelta(0)}
     with isolated_deployment(engines, **changes) as settings:
         yield settings
-
-
-@pytest.fixture
-async def world(place: Settings) -> AsyncIterator[Deployment]:
-    async with deployment(place) as made:
-        yield made
 
 
 async def _keys(store: S3Store, prefix: str) -> set[str]:

@@ -1,54 +1,33 @@
 """`imagepipe reindex`: from the log or from manifests, compared with the live index, switched to without a restart."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
 
 from shared.cassandra.index import CassandraIndex
-from shared.cassandra.session import connect
-from shared.contract.events import Reprocess
 from shared.contract.keys import Owner, new_id
 from shared.read_model.documents import document, status
 from shared.read_model.tables import IMAGES, Insert, Outcome
 from shared.settings import Settings
 from tests.support.isolation import isolated
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
-from tests.support.synthetic import Deployment, deployment
+from tests.support.synthetic import Deployment
 
 OWNER = Owner(type="reindex", id="1")
 
 
 @pytest.fixture
 def place(engines: Settings) -> Iterator[Settings]:
+    # With the time-out of a deployment: an index closes the keyspace that it has left after two of them.
     with isolated(engines, topics=True, keyspace=True, bucket=True, topic_partitions=2) as settings:
         yield settings
-        session = connect(settings)
-        for suffix in ("b", "c"):
-            session.execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}_{suffix}", timeout=30)
-        session.cluster.shutdown()
-
-
-@pytest.fixture
-async def world(place: Settings) -> AsyncIterator[Deployment]:
-    async with deployment(place) as made:
-        yield made
 
 
 async def _histories(world: Deployment) -> None:
     await world.many(20, owners=3)
-    image, version = await world.ready(OWNER)
-    replaced, version2 = await world.replace(image, version)
-    await world.answer(replaced, version2)
-    again = Reprocess(
-        image_id=image.image_id, owner=OWNER, image_version=version, revision=replaced.revision,
-        revision_version=version2, original=replaced.original,
-        ladder=world.ladder.model_copy(update={"full_quality": 50}),
-    )  # fmt: skip
-    await world.answer(again, await world.append(again))
-    gone, _ = await world.ready(OWNER)
-    await world.delete(gone)
+    await world.replaced_and_deleted(OWNER)
     await world.upload(OWNER)
 
 

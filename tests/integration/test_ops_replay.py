@@ -1,7 +1,6 @@
 """`imagepipe replay` and `reprocess` on real engines, beside a log that goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -10,24 +9,11 @@ from shared.contract.encoding import decode_command
 from shared.contract.events import Failed, Ready, Reprocess
 from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
 from shared.read_model.documents import document, status
-from shared.settings import Settings, Topic
-from tests.support.isolation import isolated_deployment
+from shared.settings import Topic
 from tests.support.processes.imagepipe import imagepipe_json
-from tests.support.synthetic import Deployment, deployment
+from tests.support.synthetic import Deployment
 
 OWNER = Owner(type="replay", id="1")
-
-
-@pytest.fixture
-def place(engines: Settings) -> Iterator[Settings]:
-    with isolated_deployment(engines, topic_partitions=2) as settings:
-        yield settings
-
-
-@pytest.fixture
-async def world(place: Settings) -> AsyncIterator[Deployment]:
-    async with deployment(place) as made:
-        yield made
 
 
 async def _objects(world: Deployment) -> dict[str, tuple[str, object]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -30,7 +30,7 @@ from shared.settings import Settings, Topic
 from tests.support.isolation import isolated_deployment
 from tests.support.memory.ports import MemoryEventLog
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
-from tests.support.synthetic import Deployment, deployment, render
+from tests.support.synthetic import Deployment, render
 
 OWNER = Owner(type="verify", id="1")
 
@@ -39,12 +39,6 @@ OWNER = Owner(type="verify", id="1")
 def place(engines: Settings) -> Iterator[Settings]:
     with isolated_deployment(engines, topic_partitions=2) as settings:
         yield settings
-
-
-@pytest.fixture
-async def world(place: Settings) -> AsyncIterator[Deployment]:
-    async with deployment(place) as made:
-        yield made
 
 
 async def look(world: Deployment, mend: bool = False) -> list[Difference]:
@@ -62,21 +56,11 @@ async def look(world: Deployment, mend: bool = False) -> list[Difference]:
 
 
 async def test_every_history_that_ended_well_is_clean(world: Deployment) -> None:
-    first, version = await world.ready(OWNER)
-    second, version2 = await world.replace(first, version)
-    await world.answer(second, version2)
-    again = Reprocess(
-        image_id=first.image_id, owner=OWNER, image_version=version, revision=second.revision,
-        revision_version=version2, original=second.original,
-        ladder=world.ladder.model_copy(update={"full_quality": 50}),
-    )  # fmt: skip
-    await world.answer(again, await world.append(again))
-    gone, _ = await world.ready(OWNER)
-    await world.delete(gone)
-    unserved, version3 = await world.upload(OWNER)
-    later, version4 = await world.replace(unserved, version3)
-    await world.answer(later, version4)
-    await world.answer(unserved, version3)
+    await world.replaced_and_deleted(OWNER)
+    unserved, version = await world.upload(OWNER)
+    later, version2 = await world.replace(unserved, version)
+    await world.answer(later, version2)
+    await world.answer(unserved, version)
     assert await look(world) == []
     document = await asyncio.to_thread(imagepipe_json, world.settings, "verify", "--pause", "0", "--slices", "2")
     assert document == {"images": 2, "clean": True, "differences": []}

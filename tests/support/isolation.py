@@ -49,7 +49,7 @@ def isolated(
         if topics:
             in_own_loop(lambda: _drop_topics(settings))
         if keyspace:
-            _drop_keyspace(settings)
+            _drop_keyspaces(settings)
         if bucket:
             _drop_bucket(settings)
 
@@ -74,10 +74,15 @@ async def _drop_topics(settings: Settings) -> None:
         await admin.close()
 
 
-def _drop_keyspace(settings: Settings) -> None:
+def _drop_keyspaces(settings: Settings) -> None:
+    """Drop the keyspace, and those that a test has rebuilt beside it under names that begin with its name and `_`."""
+    own = settings.cassandra_keyspace
     cluster = Cluster(list(settings.cassandra_contact_points), port=settings.cassandra_port)
     try:
-        cluster.connect().execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}", timeout=30)
+        session = cluster.connect()
+        for row in session.execute("SELECT keyspace_name FROM system_schema.keyspaces"):
+            if row.keyspace_name == own or row.keyspace_name.startswith(f"{own}_"):
+                session.execute(f"DROP KEYSPACE IF EXISTS {row.keyspace_name}", timeout=30)
     finally:
         cluster.shutdown()
 

@@ -13,7 +13,7 @@ from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.cassandra.index import CassandraIndex
 from shared.concurrency import map_ordered
-from shared.contract.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Uploaded
+from shared.contract.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Reprocess, Uploaded
 from shared.contract.keys import Owner, command_version, new_id, original_key
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import versioned
@@ -107,6 +107,20 @@ class Deployment:
         version = await self.append(command)
         await self.answer(command, version)
         return version
+
+    async def replaced_and_deleted(self, owner: Owner) -> None:
+        """An image that was replaced and then rendered with another ladder, and one that was deleted; all answered."""
+        image, version = await self.ready(owner)
+        replaced, version2 = await self.replace(image, version)
+        await self.answer(replaced, version2)
+        again = Reprocess(
+            image_id=image.image_id, owner=owner, image_version=version, revision=replaced.revision,
+            revision_version=version2, original=replaced.original,
+            ladder=self.ladder.model_copy(update={"full_quality": 50}),
+        )  # fmt: skip
+        await self.answer(again, await self.append(again))
+        gone, _ = await self.ready(owner)
+        await self.delete(gone)
 
     async def many(self, count: int, owners: int = 100) -> Sequence[tuple[Uploaded, int]]:
         """Ready images of several owners."""
