@@ -1,11 +1,11 @@
-"""What one command means: the bucket as it is and the command's version to exactly one answer (invariants 3, 5-7)."""
+"""Carries out one command: decides, does what was decided, and publishes the one answer (invariants 3, 5-7)."""
 
 import hashlib
 from typing import Protocol
-from uuid import UUID
 
 from opentelemetry.trace import SpanKind
 
+from processor.decision import Decision, GiveUp, Remove, Render, Repeat, Supersede, decide
 from processor.rendering.render import Rendering
 from processor.results import (
     delete_image,
@@ -55,7 +55,8 @@ class Handler:
         """Do what the command asks and publish its one answer, which is returned; None for a fence, which has none.
 
         1. Whatever is stored is stored before the answer is published: an answer never points at nothing.
-        2. The answer is a pure function of the manifest and the version: a repetition says the same.
+        2. The answer is a pure function of the manifests and the logged command (see `decide`): a repetition gives the
+           same answer.
         3. When this returns, all in-sync replicas have the answer: the command may be settled.
 
         Raises Unavailable or UnknownOutcome (try again), PoisonRecord where the bucket holds what no one can read.
@@ -72,56 +73,51 @@ class Handler:
         return event
 
     async def _delete(self, logged: LoggedDelete) -> Removed:
-        """The tombstone goes first, so that whoever writes from now on sees it and cleans up (invariant 6)."""
+        """The tombstone goes first: whoever writes for the image from now on sees it and cleans up (invariant 6)."""
         with stage("delete"):
-            buried = await put_tombstone(self._store, logged.command.image_id, logged.answer_version)
+            tombstone = await put_tombstone(self._store, logged.command.image_id, logged.answer_version)
             await delete_image(self._store, logged.command.image_id)
-        return logged.removed(buried)
+        return logged.removed(tombstone)
 
     async def _resolve(self, logged: LoggedRenderCommand) -> Event:
-        with stage("look_up"):
-            buried = await read_tombstone(self._store, logged.command.image_id)
-            manifests = [] if buried is not None else await read_manifests(self._store, logged.command.image_id)
-        if buried is not None:
-            return await self._remove(logged, buried)
-        own = _own(manifests, logged)
-        mine = own.precedence if own else logged.precedence
-        later = _later(manifests, logged.command.revision, mine)
-        if later is not None:
-            return logged.superseded(later)
-        manifest = own
-        if manifest is None:
+        """Decide, render if that is the decision, and decide again on what the bucket holds then."""
+        decision = await self._decide(logged)
+        while isinstance(decision, Render):
             made = await self._make(logged)
-            manifest = None if made is None else await self._keep(made)
-            outrun = await self._answered(logged) if made is None else manifest is not made
-            if outrun:
-                # Another worker was faster. It may have won the race for the manifest, and be superseded since; or the
-                # sweep has taken the original behind it. Look again, now that there is a manifest.
-                return await self._resolve(logged)
-        # Looked at after the manifest was written: if the delete came in between, it may not have seen our objects.
-        buried = await read_tombstone(self._store, logged.command.image_id)
-        if buried is not None:
-            return await self._remove(logged, buried)
-        if manifest is None:
-            # No manifest: should the original come back, a redriven command may still succeed.
-            return logged.failed(Failure(type="original_lost", detail="The original is not in the bucket."))
-        return logged.answered(manifest)
+            if made is None:
+                # The sweep may have taken the original behind a later render.
+                decision = await self._decide(logged, original_lost=True)
+            elif await self._keep(made) is made:
+                # A deletion that came in between may not have seen these objects.
+                decision = decide(logged, await read_tombstone(self._store, logged.command.image_id), [made])
+            else:
+                # Another worker won the race for the manifest. Its render may be superseded since.
+                decision = await self._decide(logged)
+        return await self._carry_out(decision, logged)
 
-    async def _answered(self, logged: LoggedRenderCommand) -> bool:
-        """Whether the bucket has a manifest now that answers this command."""
-        manifests = await read_manifests(self._store, logged.command.image_id)
-        mine = logged.precedence
-        return bool(_own(manifests, logged) or _later(manifests, logged.command.revision, mine))
+    async def _decide(self, logged: LoggedRenderCommand, *, original_lost: bool = False) -> Decision:
+        with stage("look_up"):
+            manifests = await read_manifests(self._store, logged.command.image_id)
+            tombstone = await read_tombstone(self._store, logged.command.image_id)
+        return decide(logged, tombstone, manifests, original_lost=original_lost)
+
+    async def _carry_out(self, decision: Remove | Supersede | Repeat | GiveUp, logged: LoggedRenderCommand) -> Event:
+        match decision:
+            case Remove(tombstone):
+                with stage("delete"):
+                    await delete_revision(self._store, logged.command.image_id, logged.command.revision)
+                return logged.removed(tombstone)
+            case Supersede(later):
+                return logged.superseded(later)
+            case Repeat(own):
+                return logged.answered(own)
+            case GiveUp():
+                return logged.failed(Failure(type="original_lost", detail="The original is not in the bucket."))
 
     async def _keep(self, made: Manifest) -> Manifest:
-        """Write the manifest; the one that is there, which is the winner's of a race."""
+        """Write the manifest; returns the one that is there: another worker's where that one was faster."""
         with stage("manifest"):
             return await write_manifest(self._store, made)
-
-    async def _remove(self, logged: LoggedRenderCommand, buried: int) -> Removed:
-        with stage("delete"):
-            await delete_revision(self._store, logged.command.image_id, logged.command.revision)
-        return logged.removed(buried)
 
     async def _make(self, logged: LoggedRenderCommand) -> Manifest | None:
         """Render, and write the variants; the manifest is returned, not written. None where the original is gone."""
@@ -153,28 +149,3 @@ class Handler:
             notes=rendering.notes,
         )
         return logged.ready(current)
-
-
-def _own(manifests: list[Manifest], logged: LoggedRenderCommand) -> Manifest | None:
-    """The manifest that this command, or an earlier one for the same revision and ladder, has left."""
-    name = logged.render
-    for manifest in manifests:
-        if manifest.render == name and manifest.event.request.revision == logged.command.revision:
-            return manifest
-    return None
-
-
-def _later(manifests: list[Manifest], revision: UUID, mine: tuple[int, int]) -> Manifest | None:
-    """The latest ready render that comes after `mine`, if there is one; failures supersede nothing (invariant 5).
-
-    Within one revision the rendering command decides alone: a command that was sent twice introduces its revision
-    twice, and what was copied from the first is not older than what was copied from the second.
-    """
-
-    def comes_after(found: Manifest) -> bool:
-        if found.event.request.revision == revision:
-            return found.event.version > mine[1]
-        return found.precedence > mine
-
-    ready = [found for found in manifests if isinstance(found.event, Ready) and comes_after(found)]
-    return max(ready, key=lambda found: found.precedence, default=None)

@@ -11,10 +11,11 @@ from uuid import UUID
 
 import pytest
 
-from processor import handler, results
-from processor.handler import Handler
+from processor import decision, handler, results
+from processor.decision import Decision, decide
 from shared.contract import logged_command
 from shared.contract.events import Manifest, Variant
+from shared.contract.logged_command import LoggedRenderCommand
 from shared.errors import PreconditionFailed
 from shared.read_model import tables
 from tests.model.world import StallingStore, World, verdict
@@ -108,7 +109,7 @@ def let_failures_supersede(patch: pytest.MonkeyPatch) -> None:
     def later(manifests: Sequence[Manifest], _: UUID, mine: tuple[int, int]) -> Manifest | None:
         return max((m for m in manifests if m.precedence > mine), key=lambda m: m.precedence, default=None)
 
-    patch.setattr(handler, "_later", later)
+    patch.setattr(decision, "_later", later)
 
 
 def supersede_by_command_only(patch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,7 @@ def supersede_by_command_only(patch: pytest.MonkeyPatch) -> None:
         ready = [m for m in manifests if m.event.type == "image.ready" and m.precedence[1] > mine[1]]
         return max(ready, key=lambda m: m.precedence[1], default=None)
 
-    patch.setattr(handler, "_later", later)
+    patch.setattr(decision, "_later", later)
 
 
 def keep_what_comes_after_a_delete(patch: pytest.MonkeyPatch) -> None:
@@ -129,10 +130,18 @@ def keep_what_comes_after_a_delete(patch: pytest.MonkeyPatch) -> None:
 
 
 def call_what_is_swept_lost(patch: pytest.MonkeyPatch) -> None:
-    async def never(*_: Any) -> bool:
-        return False
+    """Do not look at the manifests again once the original is missed."""
 
-    patch.setattr(Handler, "_answered", never)
+    def hasty(
+        logged: LoggedRenderCommand,
+        tombstone: int | None,
+        manifests: Sequence[Manifest],
+        *,
+        original_lost: bool = False,
+    ) -> Decision:
+        return decide(logged, tombstone, [] if original_lost else manifests, original_lost=original_lost)
+
+    patch.setattr(handler, "decide", hasty)
 
 
 def answer_at_the_commands_own_version(patch: pytest.MonkeyPatch) -> None:

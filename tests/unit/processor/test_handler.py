@@ -1,6 +1,6 @@
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
@@ -33,6 +33,7 @@ from shared.contract.keys import (
 from shared.contract.ladder import Ladder, Rung
 from shared.contract.logged_command import LoggedRenderCommand, versioned
 from shared.errors import ImageRejected, PoisonRecord, Unavailable, UnknownOutcome
+from shared.ports import ObjectInfo
 from tests.support import images, records
 from tests.support.memory.ports import MemoryEventLog, MemoryStore
 
@@ -229,6 +230,25 @@ async def test_an_original_that_was_swept_behind_another_worker_is_not_lost(benc
     bench.store.get = overtaken  # type: ignore[method-assign]
     answer = await bench.handle(upload, 0)
     assert isinstance(answer, Superseded)
+
+
+async def test_a_deletion_between_two_looks_is_not_a_lost_original(bench: Bench, upload: Uploaded) -> None:
+    """The sweep has taken the original, and the deletion takes the manifests while they are listed again."""
+    await bench.store.delete([upload.original.path])
+    listed, count = bench.store.list, 0
+
+    async def overtaken(prefix: str) -> Sequence[ObjectInfo]:
+        nonlocal count
+        count += 1
+        found = await listed(prefix)
+        if count == 2:
+            await bench.handle(Deleted(image_id=upload.image_id, owner=upload.owner), 4)
+        return found
+
+    bench.store.list = overtaken  # type: ignore[method-assign]
+    answer = await bench.handle(upload, 0)
+    assert isinstance(answer, Removed)
+    assert answer.removed_version == version(4) | 1
 
 
 async def test_a_delete_leaves_a_tombstone_and_nothing_else(bench: Bench, upload: Uploaded) -> None:
