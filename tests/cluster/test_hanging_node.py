@@ -26,7 +26,7 @@ async def index(stack: Stack) -> AsyncIterator[CassandraIndex]:
     await found.close()
 
 
-async def test_a_new_statement_is_prepared_by_another_node(stack: Stack, index: CassandraIndex) -> None:
+async def test_statement_is_prepared_by_another_node(stack: Stack, index: CassandraIndex) -> None:
     # Its preparation and its execution each pass by all nodes but the last.
     longest = 2 * (NODES_ASKED - 1) * HANGS_AFTER * stack.settings.cassandra_timeout.total_seconds() + 1
     seconds = []
@@ -38,7 +38,7 @@ async def test_a_new_statement_is_prepared_by_another_node(stack: Stack, index: 
     assert max(seconds) < longest, seconds
 
 
-async def test_a_service_that_starts_meanwhile_connects(stack: Stack) -> None:
+async def test_service_that_starts_beside_a_hanging_node_connects(stack: Stack) -> None:
     wait_whole(stack.settings)
     with stopped(stack.pid(HANGS)):
         index = await CassandraIndex.open(stack.settings)

@@ -67,7 +67,7 @@ async def until(settings: Settings, partition: TopicPartition, wanted: Callable[
             await asyncio.sleep(0.5)
 
 
-async def test_where_a_partition_begins_is_asked_of_its_new_leader(stack: Stack, partition: TopicPartition) -> None:
+async def test_beginning_of_a_partition_is_read_from_its_new_leader(stack: Stack, partition: TopicPartition) -> None:
     # Without a committed position, as in a new group. aiokafka keeps asking the leader that it knows, and asks nobody
     # who leads now, until METADATA_MAX_AGE_MS.
     consumer = AIOKafkaConsumer(

@@ -113,7 +113,7 @@ AWAY: list[tuple[Callable[[Stack, str], None], str]] = [
 
 @pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize(("away", "name"), AWAY, ids=[f"{name}-{away.__name__}" for away, name in AWAY])
-def test_uploads_go_on_without(
+def test_uploads_are_acknowledged_without(
     stack: Stack, away: Callable[[Stack, str], None], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Traffic(stack.gateways) as traffic:

@@ -75,7 +75,7 @@ async def test_histories_converge(session: Session) -> None:
         assert len(seen) == 1, seed
 
 
-async def test_compaction_is_not_told(session: Session) -> None:
+async def test_compaction_changes_no_document(session: Session) -> None:
     """Everything; the commands with a compacted events topic; that alone: one document."""
     index = CassandraIndex(session)
     rng = random.Random(1)

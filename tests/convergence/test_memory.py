@@ -88,7 +88,7 @@ def events(draw: st.DrawFn) -> Event:
 @given(
     st.lists(commands(), max_size=8), st.lists(events(), max_size=12), SEEDS, st.sampled_from([higher_wins, lower_wins])
 )
-def test_any_records_converge(log, answers, seed, wins_tie) -> None:  # type: ignore[no-untyped-def]
+def test_random_records_converge(log, answers, seed, wins_tie) -> None:  # type: ignore[no-untyped-def]
     writes = writes_of(log, answers)
     expected = rows(fold(writes, wins_tie))
     rng = random.Random(seed)

@@ -63,7 +63,7 @@ async def read(consumer: AIOKafkaConsumer, count: int) -> list[int]:
     return found
 
 
-async def test_bare_commit_covers_what_was_read_and_not_done(settings: Settings, topic: str) -> None:
+async def test_bare_commit_covers_records_that_were_not_handled(settings: Settings, topic: str) -> None:
     """The indexer commits explicit positions, of what is settled."""
     place, group = TopicPartition(topic, 0), str(new_id())
     async with member(settings, topic, group) as consumer:
@@ -77,7 +77,7 @@ async def test_bare_commit_covers_what_was_read_and_not_done(settings: Settings,
         assert await read(consumer, 1) == [2]
 
 
-async def test_auto_commit_on_leaving_covers_what_was_read_and_not_done(settings: Settings, topic: str) -> None:
+async def test_auto_commit_on_leaving_covers_records_that_were_not_handled(settings: Settings, topic: str) -> None:
     """The indexer has `enable_auto_commit=False`."""
     group = str(new_id())
     consumer = AIOKafkaConsumer(topic, **client_options(settings), group_id=group, auto_offset_reset="earliest")

@@ -54,7 +54,7 @@ async def test_only_an_idempotent_batch_never_expires(running: Stack, settings: 
         assert (await asyncio.wait_for(waiting, 30)).offset > 0
 
 
-async def test_flush_does_not_tell_of_a_refused_record(settings: Settings) -> None:
+async def test_flush_does_not_raise_for_a_refused_record(settings: Settings) -> None:
     # The events topic is compacted: a record without a key is refused.
     async with producing(settings) as producer:
         sent = await producer.send(settings.topic(Topic.EVENTS), b"x")

@@ -73,7 +73,7 @@ def cache(response: httpx.Response) -> str:
     return response.headers["X-Cache-Status"]
 
 
-def test_the_second_request_is_a_hit_whatever_its_query(cdn: Cdn, image: dict[str, Any]) -> None:
+def test_second_request_is_a_cache_hit_with_any_query(cdn: Cdn, image: dict[str, Any]) -> None:
     url = image["variants"][0]["url"]
 
     first, second = cdn.get(url), cdn.get(url)
@@ -102,7 +102,7 @@ def test_a_range_is_served_from_the_cache_and_fills_it(cdn: Cdn, image: dict[str
     assert second.content == whole.content[-5:]
 
 
-def test_an_expired_entry_is_revalidated_and_not_sent_again(cdn: Cdn, image: dict[str, Any]) -> None:
+def test_expired_entry_is_revalidated_without_a_new_transfer(cdn: Cdn, image: dict[str, Any]) -> None:
     url = image["variants"][2]["url"]
     assert cdn.get(url).status_code == 200
     time.sleep(LIFETIME + EXPIRY_GRAIN)
@@ -116,7 +116,7 @@ def test_an_expired_entry_is_revalidated_and_not_sent_again(cdn: Cdn, image: dic
     assert wait_for(revalidated, 10, "the entry is fresh again")
 
 
-def test_a_missing_file_is_asked_for_again_after_a_second(cdn: Cdn, image: dict[str, Any]) -> None:
+def test_missing_file_is_requested_again_after_a_second(cdn: Cdn, image: dict[str, Any]) -> None:
     path = urlsplit(image["original"]["url"]).path.replace(image["image_id"][-6:], "000000")
 
     first = cdn.media.get(path)
@@ -143,7 +143,7 @@ def test_a_replaced_image_has_a_new_url(cdn: Cdn) -> None:
     assert new.content == files["image"][1] != old.content
 
 
-def test_a_deleted_image_fades(cdn: Cdn) -> None:
+def test_deleted_image_expires_from_the_cache(cdn: Cdn) -> None:
     image = cdn.upload(150)
     url = image["variants"][0]["url"]
     assert cdn.get(url).status_code == 200
@@ -152,7 +152,7 @@ def test_a_deleted_image_fades(cdn: Cdn) -> None:
     assert wait_for(lambda: cdn.get(url).status_code == 404, LIFETIME + 15, "the CDN forgets a deleted image")
 
 
-def test_what_is_cached_is_served_while_the_origin_is_away(cdn: Cdn, image: dict[str, Any]) -> None:
+def test_cached_media_is_served_while_the_origin_is_unavailable(cdn: Cdn, image: dict[str, Any]) -> None:
     cached, other = image["variants"][3]["url"], image["original"]["url"]
     content = cdn.get(cached).content
     time.sleep(LIFETIME + EXPIRY_GRAIN)
@@ -169,16 +169,16 @@ def test_what_is_cached_is_served_while_the_origin_is_away(cdn: Cdn, image: dict
 
 
 @pytest.mark.parametrize("path", ["/", "/images", "/images?limit=1", "/metrics", "/readyz", "/media/../images"])
-def test_nothing_but_media_passes(cdn: Cdn, path: str) -> None:
+def test_paths_other_than_media_are_404(cdn: Cdn, path: str) -> None:
     assert cdn.media.get(path).status_code == 404
 
 
-def test_only_reading_passes(cdn: Cdn, image: dict[str, Any]) -> None:
+def test_methods_other_than_get_and_head_are_403(cdn: Cdn, image: dict[str, Any]) -> None:
     path = urlsplit(image["original"]["url"]).path
     assert {cdn.media.request(method, path).status_code for method in ("POST", "PUT", "DELETE", "PATCH")} == {403}
 
 
-def test_manifests_and_tombstones_are_not_there(cdn: Cdn, image: dict[str, Any]) -> None:
+def test_manifests_and_tombstones_are_404(cdn: Cdn, image: dict[str, Any]) -> None:
     directory = urlsplit(image["variants"][0]["url"]).path.rpartition("/")[0]
     assert cdn.media.get(f"{directory}/manifest.json").status_code == 404
     assert cdn.media.get(f"/media/tombstones/{image['image_id']}").status_code == 404
@@ -186,7 +186,7 @@ def test_manifests_and_tombstones_are_not_there(cdn: Cdn, image: dict[str, Any])
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
 @pytest.mark.parametrize("value", [*UNSIGNED.values(), "streaming-unsigned-payload-trailer"])
-def test_unsigned_trailers_never_pass(cdn: Cdn, image: dict[str, Any], method: str, value: str) -> None:
+def test_requests_with_unsigned_trailers_are_403(cdn: Cdn, image: dict[str, Any], method: str, value: str) -> None:
     for path in (urlsplit(image["original"]["url"]).path, "/media/x", "/imagepipe/images/x", "/"):
         answer = cdn.media.request(method, path, headers={"X-Amz-Content-Sha256": value})
         assert answer.status_code == 403
@@ -197,7 +197,7 @@ def test_a_line_break_in_the_path_reaches_the_origin_encoded(cdn: Cdn) -> None:
     assert answer.status_code == 404
 
 
-def test_the_bucket_itself_stays_closed(stack: Stack, image: dict[str, Any]) -> None:
+def test_bucket_is_403_without_the_cdn(stack: Stack, image: dict[str, Any]) -> None:
     bucket = f"{stack.settings.s3_endpoint_url}/{stack.settings.s3_bucket}"
     for url in (bucket, f"{bucket}/{image['original']['path']}", f"{bucket}/{image['variants'][0]['path']}"):
         assert httpx.get(url, trust_env=False).status_code == 403

@@ -33,7 +33,7 @@ def documents(stack: Stack, *arguments: str | Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_whole_life_of_an_image(stack: Stack, photo: Path, tmp_path: Path) -> None:
+def test_client_uploads_reads_replaces_and_deletes_an_image(stack: Stack, photo: Path, tmp_path: Path) -> None:
     owner = f"user:{secrets.token_hex(6)}"
     [uploaded] = documents(stack, "upload", photo, "--owner", owner)
     image_id = uploaded["image_id"]
@@ -54,7 +54,7 @@ def test_the_whole_life_of_an_image(stack: Stack, photo: Path, tmp_path: Path) -
     assert documents(stack, "list", "--owner", owner) == []
 
 
-def test_what_the_gateway_refuses_is_said_in_its_words(stack: Stack, tmp_path: Path) -> None:
+def test_client_shows_the_gateways_error(stack: Stack, tmp_path: Path) -> None:
     text = tmp_path / "notes.jpg"
     text.write_text("no picture")
 

@@ -45,7 +45,7 @@ def interpolated(text: str) -> str:
     return re.sub(r"\$\{(\w+):([-?])([^}]*)\}", lambda match: match[3] if match[2] == "-" else "given", text)
 
 
-def test_the_file_is_what_the_specification_allows(schema: Any) -> None:
+def test_compose_file_follows_the_specification(schema: Any) -> None:
     compose = yaml.safe_load(interpolated((ROOT / "docker-compose.yml").read_text()))
 
     assert [f"{error.instance_path}: {error.message}" for error in schema.iter_errors(compose)] == []
@@ -59,7 +59,7 @@ def test_the_file_is_what_the_specification_allows(schema: Any) -> None:
         ("profiles: [dev]", "profiles: dev"),
     ],
 )
-def test_the_schema_finds_mistakes(schema: Any, right: str, wrong: str) -> None:
+def test_schema_of_the_specification_finds_mistakes(schema: Any, right: str, wrong: str) -> None:
     text = interpolated((ROOT / "docker-compose.yml").read_text())
     assert right in text
 

@@ -77,7 +77,7 @@ def test_an_object_put_with_a_temporary_key_becomes_an_image(api: Api, owner: di
     assert api.ids_of(**owner) == [found["image_id"]]
 
 
-def test_ingesting_twice_gives_the_first_answer_and_new_bytes_a_new_image(api: Api, owner: dict[str, str]) -> None:
+def test_second_ingest_returns_the_first_answer_and_new_bytes_make_a_new_image(api: Api, owner: dict[str, str]) -> None:
     found, key = put(api, owner, JPEG)
     first, second = (ingest(api, key, owner) for _ in range(2))
     client_of(found).put_object(Bucket=found["bucket"], Key=key, Body=PNG)
@@ -97,7 +97,7 @@ def test_ingesting_twice_gives_the_first_answer_and_new_bytes_a_new_image(api: A
         (JPEG + b"\0" * 5_242_880, 413, "file_too_large"),
     ],
 )
-def test_what_was_put_is_checked_as_every_upload(
+def test_ingested_object_is_checked_as_an_upload(
     api: Api, owner: dict[str, str], data: bytes, status: int, code: str
 ) -> None:
     _, key = put(api, owner, data)
@@ -116,7 +116,7 @@ def test_an_object_of_another_owner_is_refused(api: Api, owner: dict[str, str]) 
     assert (answer.status_code, answer.json()["code"]) == (400, "incoming_mismatch")
 
 
-def test_a_key_may_put_under_its_prefix_and_nothing_else(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+def test_temporary_key_may_only_put_under_its_prefix(api: Api, stack: Stack, owner: dict[str, str]) -> None:
     found, key = put(api, owner, JPEG)
     other = keys_for(api, user_id=owner["user_id"] + "x")["prefix"]
     image = api.upload(JPEG, **owner)
@@ -132,7 +132,7 @@ def test_a_key_may_put_under_its_prefix_and_nothing_else(api: Api, stack: Stack,
 
 
 @pytest.mark.parametrize("owner_id", HOSTILE)
-def test_an_owners_name_is_no_wildcard(api: Api, owner: dict[str, str], owner_id: str) -> None:
+def test_wildcards_in_an_owner_name_are_literal(api: Api, owner: dict[str, str], owner_id: str) -> None:
     found = keys_for(api, user_id=owner_id)
     victim = keys_for(api, **owner)["prefix"]
     client = client_of(found)
@@ -141,7 +141,7 @@ def test_an_owners_name_is_no_wildcard(api: Api, owner: dict[str, str], owner_id
     assert denied(client.put_object, Bucket=found["bucket"], Key=f"{victim}a.jpg", Body=b"x") == "AccessDenied"
 
 
-def test_a_changed_token_is_worth_nothing(api: Api, owner: dict[str, str]) -> None:
+def test_changed_token_is_refused(api: Api, owner: dict[str, str]) -> None:
     found = keys_for(api, **owner)
     token = found["credentials"]["session_token"]
     middle = len(token) // 2
@@ -154,7 +154,7 @@ def test_a_changed_token_is_worth_nothing(api: Api, owner: dict[str, str]) -> No
     assert code in ("AccessDenied", "InvalidTokenId", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 
 
-def test_the_stores_own_limits_are_told(api: Api, owner: dict[str, str]) -> None:
+def test_credentials_state_the_limits_of_the_store(api: Api, owner: dict[str, str]) -> None:
     short = api.post("/credentials", params=owner | {"duration": "60"})
     allowed = api.post("/credentials", params=owner | {"duration": "900"})
 
@@ -163,7 +163,7 @@ def test_the_stores_own_limits_are_told(api: Api, owner: dict[str, str]) -> None
     assert allowed.status_code == 201
 
 
-def test_the_bucket_is_closed_to_strangers(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+def test_bucket_refuses_requests_without_keys(api: Api, stack: Stack, owner: dict[str, str]) -> None:
     image = api.settled(api.upload(JPEG, **owner)["image_id"])
     base = f"{stack.settings.s3_public_endpoint_url}/{stack.settings.s3_bucket}"
 

@@ -79,7 +79,7 @@ def chunked(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-def test_a_sender_who_falls_silent_is_cut_off(gateway: GatewayProcess) -> None:
+def test_silent_upload_is_ended_with_408(gateway: GatewayProcess) -> None:
     raw, watch = Raw(gateway, b"Content-Length: 1000"), Stopwatch()
     raw.send(PART)
 
@@ -90,7 +90,7 @@ def test_a_sender_who_falls_silent_is_cut_off(gateway: GatewayProcess) -> None:
     assert b"connection: close" in head.lower()
 
 
-def test_a_sender_who_drips_is_cut_off(gateway: GatewayProcess) -> None:
+def test_slow_upload_is_ended(gateway: GatewayProcess) -> None:
     raw, watch = Raw(gateway, b"Content-Length: 1000000"), Stopwatch()
 
     def drip() -> None:
@@ -103,7 +103,7 @@ def test_a_sender_who_drips_is_cut_off(gateway: GatewayProcess) -> None:
     assert watch.seconds() < 15
 
 
-def test_a_length_that_promises_more_than_comes_ends_with_the_connection(gateway: GatewayProcess, api: Api) -> None:
+def test_upload_shorter_than_its_content_length_ends_with_the_connection(gateway: GatewayProcess, api: Api) -> None:
     raw = Raw(gateway, b"Content-Length: 100000")
     raw.send(PART + JPEG[:100])
     raw.close()
@@ -111,7 +111,7 @@ def test_a_length_that_promises_more_than_comes_ends_with_the_connection(gateway
     assert api.post("/upload", files=form(("a.jpg", JPEG))).status_code == 201
 
 
-def test_a_length_that_promises_less_than_comes_is_what_counts(gateway: GatewayProcess) -> None:
+def test_content_length_bounds_the_upload(gateway: GatewayProcess) -> None:
     body = PART + JPEG + END
     raw = Raw(gateway, f"Content-Length: {len(body) - 20}".encode(), b"Connection: close")
     raw.send(body)
@@ -121,7 +121,7 @@ def test_a_length_that_promises_less_than_comes_is_what_counts(gateway: GatewayP
     assert (status, problem["code"]) == (400, "malformed_form")
 
 
-def test_a_length_beyond_all_limits_is_refused_unread(gateway: GatewayProcess) -> None:
+def test_content_length_beyond_the_limit_is_refused_unread(gateway: GatewayProcess) -> None:
     raw = Raw(gateway, b"Content-Length: 99999999999")
 
     status, problem, _ = raw.answer()
@@ -181,7 +181,7 @@ def test_ten_thousand_fields_are_refused_early(gateway: GatewayProcess) -> None:
         ({"files": form(("a.jpg", JPEG)), "headers": {"Idempotency-Key": "x" * 256}}, 400, "bad_request"),
     ],
 )
-def test_bad_uploads_have_their_problem(api: Api, options: dict[str, Any], status: int, code: str) -> None:
+def test_invalid_uploads_have_their_problem(api: Api, options: dict[str, Any], status: int, code: str) -> None:
     answer = api.post("/upload", **options)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
@@ -229,7 +229,7 @@ def test_every_request_is_one_json_line(gateway: GatewayProcess, api: Api) -> No
         ("cassandra", {"cassandra_port": "{port}"}),
     ],
 )
-def test_a_gateway_starts_without_an_engine_and_says_which(
+def test_gateway_starts_without_an_engine_and_names_it(
     stack: Stack, tmp_path: Path, engine: str, changes: dict[str, Any]
 ) -> None:
     port = free_port()
@@ -255,7 +255,7 @@ def test_a_gateway_starts_without_an_engine_and_says_which(
             assert "127.0.0.1" not in refused.json()["detail"]
 
 
-def test_requests_under_way_end_before_the_process_does(stack: Stack, tmp_path: Path) -> None:
+def test_gateway_finishes_open_requests_before_it_ends(stack: Stack, tmp_path: Path) -> None:
     with own_gateway(stack.settings, tmp_path / "log") as gateway:
         gateway.wait_connected()
         body = PART + JPEG + END

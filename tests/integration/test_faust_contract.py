@@ -119,7 +119,7 @@ async def test_faust_acks_the_event_of_an_exception_that_leaves_the_agent(settin
     assert await position(settings) == RECORDS, "the record that was not handled counts as done"
 
 
-async def test_a_crashing_supervisor_does_not_change_that(settings: Settings) -> None:
+async def test_faust_acks_the_event_of_an_exception_under_a_crashing_supervisor(settings: Settings) -> None:
     await produce(settings, [b"0"])
     messages = []
 
@@ -216,7 +216,7 @@ async def test_faust_starts_on_a_missing_topic_and_the_processor_does_not(settin
         assert app.consumer.assignment() == set()
 
 
-async def test_faust_never_comes_back_after_the_poll_interval(settings: Settings) -> None:
+async def test_faust_never_rejoins_after_the_poll_interval(settings: Settings) -> None:
     """Busy for too long, it leaves the group; then aiokafka waits for it to poll, and it waits for aiokafka to join."""
     await produce(settings, [b"%d" % number for number in range(BUFFERED_RECORDS + RECORDS)])
     busy, handled = asyncio.Event(), list[bytes]()
@@ -236,7 +236,7 @@ async def test_faust_never_comes_back_after_the_poll_interval(settings: Settings
     assert make_app(settings).conf.broker_max_poll_interval >= timedelta(days=1).total_seconds()
 
 
-async def test_faust_hands_on_how_old_the_knowledge_of_leaders_may_be(settings: Settings) -> None:
+async def test_faust_passes_the_maximum_metadata_age_to_its_client(settings: Settings) -> None:
     async with running(settings, _ignore) as app:
         client = app.consumer._thread._consumer._client  # type: ignore[attr-defined]
         assert client._metadata_max_age_ms == METADATA_MAX_AGE_MS
@@ -310,7 +310,7 @@ def fences(count: int) -> list[bytes]:
     return [encode(OwnerCleared(owner=Owner(type="user", id=str(number)))) for number in range(count)]
 
 
-async def test_ours_commits_nothing_above_a_record_that_is_not_settled(settings: Settings) -> None:
+async def test_agent_commits_nothing_above_an_unsettled_record(settings: Settings) -> None:
     await produce(settings, fences(6))
     gate, ended = asyncio.Event(), []
 
@@ -329,7 +329,7 @@ async def test_ours_commits_nothing_above_a_record_that_is_not_settled(settings:
         assert await position(settings) == 6
 
 
-async def test_ours_dead_letters_what_it_cannot_read_or_handle_and_only_then_commits(settings: Settings) -> None:
+async def test_agent_dead_letters_invalid_and_failing_records_and_only_then_commits(settings: Settings) -> None:
     values = [*fences(1), *POISON, *fences(2)[1:]]
     await produce(settings, values, [b"user:1"] * len(values))
     unversioned = encode(records.uploaded())
@@ -354,7 +354,7 @@ async def test_ours_dead_letters_what_it_cannot_read_or_handle_and_only_then_com
         assert dict(headers)["dlq-attempts"] == b"1"
 
 
-async def test_ours_leaves_what_it_could_not_finish_to_the_next_worker(settings: Settings) -> None:
+async def test_agent_leaves_unfinished_records_to_the_next_worker(settings: Settings) -> None:
     """A second worker joins while records are under way: nothing is lost, and nothing unsettled was committed."""
     await produce(settings, fences(12))
     ended: list[int] = []

@@ -86,7 +86,7 @@ def stored_images(stack: Stack) -> set[str]:
     return {prefix["Prefix"].split("/")[1] for page in found for prefix in page.get("CommonPrefixes", [])}
 
 
-def test_what_a_killed_gateway_had_begun_is_finished_under_the_same_ids(
+def test_upload_of_a_killed_gateway_is_finished_under_the_same_ids(
     api: Api, stack: Stack, owner: dict[str, str], tmp_path: Path
 ) -> None:
     headers, lease, before = key(), timedelta(seconds=8), stored_images(stack)
@@ -143,7 +143,7 @@ async def test_claims_on_cassandra_follow_the_rules(space: Settings) -> None:
         await index.close()
 
 
-async def test_a_statement_that_the_driver_sends_twice_says_the_same(space: Settings) -> None:
+async def test_claim_statement_sent_twice_has_the_same_result(space: Settings) -> None:
     index = await CassandraIndex.open(space)
     try:
         table, scope = CassandraClaimTable(index), secrets.token_hex(16)

@@ -41,7 +41,7 @@ def run(stage: Stage, *argv: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SERVICES)
-def test_an_image_holds_what_its_command_needs_and_no_tools(stages: dict[str, Stage], name: str) -> None:
+def test_image_has_the_modules_of_its_command_and_no_build_tools(stages: dict[str, Stage], name: str) -> None:
     stage = stages[name]
     assert stage.command == ["python", "-m", SERVICES[name]]
     python = str(stage.inside("/app/.venv/bin/python"))
@@ -71,7 +71,7 @@ def test_an_image_holds_what_its_command_needs_and_no_tools(stages: dict[str, St
         ("RUN test -f pyproject.toml", "non-zero exit status"),
     ],
 )
-def test_a_wrong_step_is_found(tmp_path: Path, step: str, complaint: str) -> None:
+def test_invalid_build_step_is_found(tmp_path: Path, step: str, complaint: str) -> None:
     dockerfile = tmp_path / "Dockerfile.broken"
     dockerfile.write_text(f"FROM debian:12-slim\nWORKDIR /app\nCOPY shared shared\nRUN test -d shared\n{step}\n")
 

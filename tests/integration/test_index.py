@@ -55,7 +55,7 @@ def owner() -> Owner:
     return Owner(type="user", id=str(new_id()))
 
 
-async def test_every_column_comes_back_as_it_was_written(index: Index, owner: Owner) -> None:
+async def test_every_column_is_read_as_it_was_written(index: Index, owner: Owner) -> None:
     image, revision = new_id(), new_id()
     event = records.ready(image, revision, 10, owner=owner)
     event = event.model_copy(update={"current": event.current.model_copy(update={"notes": ("first_frame",)})})
@@ -88,7 +88,7 @@ async def test_unset_columns_stay_unset(index: Index, owner: Owner) -> None:
     assert again.outcome.error_type == "truncated"
 
 
-async def test_any_order_of_writes_gives_one_row(index: Index, owner: Owner) -> None:
+async def test_writes_in_any_order_give_one_row(index: Index, owner: Owner) -> None:
     """Upload, replacement, late answers, deletion and a replacement after it, in every order of the records."""
     rng = random.Random(5)
     orders = list(itertools.permutations(range(5)))
@@ -164,7 +164,7 @@ async def test_days_are_newest_first(index: Index, owner: Owner) -> None:
     assert {moment.date() for moment in moments} <= set(found)
 
 
-async def test_many_writes_at_once(index: Index, owner: Owner) -> None:
+async def test_many_concurrent_writes_are_stored(index: Index, owner: Owner) -> None:
     writes = [
         write for _ in range(300) for write in command_writes(versioned(records.uploaded(owner=owner), 10), SHARDS)
     ]
@@ -178,7 +178,7 @@ async def test_schema_is_applied_once_and_guards_its_fixed_settings(keyspace: Se
         check_deployment(session, keyspace.model_copy(update={"day_shards": 5}))
 
 
-async def test_away_is_unavailable(engines: Settings) -> None:
+async def test_unreachable_cassandra_is_unavailable(engines: Settings) -> None:
     nowhere = engines.model_copy(update={"cassandra_port": 1, "cassandra_contact_points": ("127.0.0.1",)})
     with pytest.raises(Unavailable, match="cassandra"):
         await CassandraIndex.open(nowhere)
@@ -186,7 +186,7 @@ async def test_away_is_unavailable(engines: Settings) -> None:
         await CassandraIndex().check()
 
 
-async def test_values_that_cassandra_never_takes_are_no_outage(session: Session) -> None:
+async def test_values_that_cassandra_refuses_are_no_outage(session: Session) -> None:
     """Waiting for them would hold up a partition for ever: as any surprise, the record ends in the DLQ."""
     out_of_bounds = -(2**63)
     upload, answer = records.uploaded(), records.ready(new_id(), new_id(), 10)
@@ -198,7 +198,7 @@ async def test_values_that_cassandra_never_takes_are_no_outage(session: Session)
         await CassandraIndex(session).apply(writes)
 
 
-async def test_a_table_that_is_gone_is_an_outage_and_no_records_fault(engines: Settings) -> None:
+async def test_missing_table_is_an_outage(engines: Settings) -> None:
     with isolated(engines, keyspace=True) as settings:
         session = connect(settings, settings.cassandra_keyspace)
         index = CassandraIndex(session)
@@ -212,6 +212,6 @@ async def test_a_table_that_is_gone_is_an_outage_and_no_records_fault(engines: S
         await index.close()
 
 
-async def test_missing_keyspace_says_what_to_do(engines: Settings) -> None:
+async def test_missing_keyspace_reports_what_to_do(engines: Settings) -> None:
     with pytest.raises(ConfigurationError, match="keyspace not_there does not exist"):
         await CassandraIndex.open(engines.model_copy(update={"cassandra_keyspace": "not_there"}))

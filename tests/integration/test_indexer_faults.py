@@ -98,7 +98,7 @@ async def check_all_ready(index: CassandraIndex, owner: Owner, uploads: list[tup
     assert all(row.image_version == versions[row.image_id] for row in rows)
 
 
-def test_killed_in_the_middle_of_uploads_everything_is_listed_once(stack: Stack) -> None:
+def test_indexer_killed_during_uploads_lists_every_image_once(stack: Stack) -> None:
     """The whole way: gateway, processor, and the indexer that the supervisor starts again."""
     user = str(new_id())
     with Api(stack.base_url) as api:
@@ -113,7 +113,7 @@ def test_killed_in_the_middle_of_uploads_everything_is_listed_once(stack: Stack)
     assert [image["image_id"] for image in listed] == ids[::-1]
 
 
-async def test_killed_with_a_backlog_loses_nothing(
+async def test_indexer_killed_with_a_backlog_loses_nothing(
     settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
 ) -> None:
     owner = Owner(type="user", id=str(new_id()))
@@ -131,7 +131,7 @@ async def test_killed_with_a_backlog_loses_nothing(
     await check_all_ready(index, owner, uploads)
 
 
-async def test_sigterm_ends_in_seconds_and_commits_what_is_done(
+async def test_sigterm_ends_the_indexer_in_seconds_and_commits_settled_records(
     settings: Settings, log: Publisher, indexer: ServiceProcess
 ) -> None:
     indexer.start()
@@ -163,7 +163,7 @@ async def test_second_worker_takes_over_and_nothing_is_lost(
         second.end()
 
 
-async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
+async def test_invalid_records_are_dead_lettered_or_skipped_and_stop_no_other(
     settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
 ) -> None:
     owner = Owner(type="user", id=str(new_id()))
@@ -195,7 +195,7 @@ async def test_poison_is_buried_or_skipped_and_does_not_stop_the_rest(
     assert 'result="skipped",topic="images.commands",type="unreadable"} 4.0' in indexer.get("metrics")[1]
 
 
-async def test_a_flood_of_poison_stops_the_process_instead(settings: Settings, log: Publisher, tmp_path: Path) -> None:
+async def test_too_many_dead_letters_stop_the_indexer(settings: Settings, log: Publisher, tmp_path: Path) -> None:
     limited = ServiceProcess(
         Service.INDEXER, settings.model_copy(update={"dlq_limit_per_minute": 3}), tmp_path / "limited.log"
     )
@@ -211,7 +211,7 @@ async def test_a_flood_of_poison_stops_the_process_instead(settings: Settings, l
         limited.end()
 
 
-async def test_missing_topics_are_said(settings: Settings, tmp_path: Path) -> None:
+async def test_missing_topics_are_reported(settings: Settings, tmp_path: Path) -> None:
     lost = ServiceProcess(
         Service.INDEXER, settings.model_copy(update={"topic_prefix": "nowhere."}), tmp_path / "lost.log"
     )
@@ -226,9 +226,7 @@ async def test_missing_topics_are_said(settings: Settings, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "away", [{"cassandra_port": 1}, {"kafka_bootstrap_servers": "127.0.0.1:1"}], ids=["cassandra", "kafka"]
 )
-async def test_engine_that_is_away_ends_the_process_for_its_supervisor(
-    settings: Settings, tmp_path: Path, away: dict[str, object]
-) -> None:
+async def test_unavailable_engine_ends_the_indexer(settings: Settings, tmp_path: Path, away: dict[str, object]) -> None:
     alone = ServiceProcess(Service.INDEXER, settings.model_copy(update=away), tmp_path / "alone.log")
     alone.start()
     try:
@@ -251,7 +249,7 @@ class TestFence:
         commands = [decode_command(record.value) for record in await read_records(settings, Topic.COMMANDS, count)]
         return {command.image_id for command in commands if isinstance(command, Deleted)}
 
-    async def test_what_is_left_below_the_fence_is_deleted_through_the_log(
+    async def test_images_below_the_fence_are_deleted_through_the_log(
         self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
     ) -> None:
         owner, other = (Owner(type="user", id=str(new_id())) for _ in range(2))
@@ -271,7 +269,7 @@ class TestFence:
         assert await self.deletes(settings) == {up.image_id for up, _ in old}
         assert [entry["version"] for entry in indexer.logged("owner_cleared")] == [str(fence)]
 
-    async def test_without_before_everything_below_itself_goes(
+    async def test_fence_without_before_deletes_everything_below_itself(
         self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
     ) -> None:
         owner = Owner(type="user", id=str(new_id()))
@@ -283,7 +281,7 @@ class TestFence:
         # Answers are in the other topic, and may be read after the fence: deletions shadow them.
         assert list(await index.of_owner(owner)) == []
 
-    async def test_killed_at_the_fence_it_is_finished_later(
+    async def test_fence_of_a_killed_indexer_is_finished_later(
         self, settings: Settings, index: CassandraIndex, log: Publisher, indexer: ServiceProcess
     ) -> None:
         owner = Owner(type="user", id=str(new_id()))

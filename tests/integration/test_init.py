@@ -13,7 +13,7 @@ from tests.support.engines.stack import Stack
 from tests.support.isolation import isolated
 
 
-async def test_it_makes_everything_once(engines: Settings) -> None:
+async def test_init_creates_topics_tables_and_bucket_once(engines: Settings) -> None:
     with isolated(engines, bucket=True, keyspace=True, topics=True) as names:
         fresh = names.model_copy(
             update={
@@ -37,7 +37,7 @@ async def test_it_makes_everything_once(engines: Settings) -> None:
         assert await init(fresh) == []
 
 
-async def test_it_leaves_the_bucket_alone_or_says_what_it_lacks(engines: Settings, running: Stack) -> None:
+async def test_init_leaves_the_bucket_alone_or_reports_what_it_lacks(engines: Settings, running: Stack) -> None:
     if not running.runs("s3"):
         pytest.skip("the S3 server is not this stack's own")
     services = running.settings

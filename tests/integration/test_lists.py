@@ -155,7 +155,7 @@ async def test_a_deep_offset_is_exact_for_own_writes(index: CassandraIndex, monk
         assert await ids_of(source, ListQuery(who, 5, len(now) - 2)) == [str(i) for i in now[-2:]]
 
 
-def test_pages_over_http(stack: Stack) -> None:
+def test_lists_are_paged_over_http(stack: Stack) -> None:
     with Api(stack.base_url) as api:
         owner = {"user_id": f"pages/{new_id()}"}
         ids = [api.upload(PNG, "a.png", **owner)["image_id"] for _ in range(7)][::-1]
@@ -180,7 +180,7 @@ def test_pages_over_http(stack: Stack) -> None:
      "cursor=x", "cursor=" + "A" * 32, "cursor=%00", "offset=0&cursor=x", "user_id=1&product_id=2", "owner_type=user",
      "user_id=", "user_id=%00", "limit=1&limit=2"],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_a_problem(stack: Stack, query: str) -> None:
+def test_invalid_list_request_is_a_problem(stack: Stack, query: str) -> None:
     with Api(stack.base_url) as api:
         answer = api.get(f"/images?{query}")
         assert answer.headers["Content-Type"] == "application/problem+json"

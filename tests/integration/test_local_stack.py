@@ -149,7 +149,7 @@ def test_object_survives_kill_of_s3(running: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", ["gateway", "processor", "indexer"])
-def test_killed_service_comes_back(stack: Stack, service: str) -> None:
+def test_killed_service_is_restarted(stack: Stack, service: str) -> None:
     before = stack.part(service)
     old = stack.kill(service)
     assert stack.wait_restarted(service, old) != old
@@ -213,7 +213,7 @@ def test_two_stacks_live_side_by_side(tmp_path: Path, small: dict[str, str]) -> 
         assert services_client(one, small).list_objects_v2(Bucket=small["S3_BUCKET"])["KeyCount"] == 1
 
 
-def test_taken_gateway_port_is_said(tmp_path: Path, small: dict[str, str]) -> None:
+def test_taken_gateway_port_is_reported(tmp_path: Path, small: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = up(Root(tmp_path / "s"), small, "--gateway-port", str(port))

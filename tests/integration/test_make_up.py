@@ -40,7 +40,7 @@ def make_up(root: Root, output: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.slow
-def test_a_photo_comes_back_and_ctrl_c_ends_everything(tmp_path: Path) -> None:
+def test_make_up_serves_a_sample_photo_and_ctrl_c_ends_every_process(tmp_path: Path) -> None:
     root, output = Root(tmp_path / "stack"), tmp_path / "output"
     with make_up(root, output) as made:
 

@@ -38,7 +38,7 @@ def test_media_is_streamed_whole_with_its_headers(api: Api, ready: dict[str, Any
     assert answer.headers["Content-Disposition"].endswith("filename*=UTF-8''" + quote("Dünen & so.png", safe=""))
 
 
-def test_head_tells_the_same_without_the_bytes(api: Api, ready: dict[str, Any]) -> None:
+def test_head_has_the_same_headers_without_the_bytes(api: Api, ready: dict[str, Any]) -> None:
     url = ready["variants"][0]["url"]
     whole, head = api.get(url), api.head(url)
     assert (head.status_code, head.content) == (200, b"")
@@ -50,21 +50,21 @@ def test_head_tells_the_same_without_the_bytes(api: Api, ready: dict[str, Any]) 
     ("span", "start", "stop"),
     [("0-0", 0, 1), ("100-299999", 100, 300_000), ("5-", 5, None), ("-9", -9, None), ("0-99999999", 0, None)],
 )
-def test_ranges(api: Api, ready: dict[str, Any], span: str, start: int, stop: int | None) -> None:
+def test_ranges_are_served(api: Api, ready: dict[str, Any], span: str, start: int, stop: int | None) -> None:
     answer = api.get(ready["original"]["url"], headers={"Range": f"bytes={span}"})
     assert (answer.status_code, answer.content) == (206, LARGE[start:stop])
     first = start % len(LARGE)
     assert answer.headers["Content-Range"] == f"bytes {first}-{first + len(answer.content) - 1}/{len(LARGE)}"
 
 
-def test_a_range_beyond_the_end_and_several_ranges(api: Api, ready: dict[str, Any]) -> None:
+def test_range_beyond_the_end_is_416_and_several_ranges_get_the_file(api: Api, ready: dict[str, Any]) -> None:
     beyond = api.get(ready["original"]["url"], headers={"Range": f"bytes={len(LARGE)}-"})
     assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{len(LARGE)}")
     several = api.get(ready["original"]["url"], headers={"Range": "bytes=0-1,5-6"})
     assert (several.status_code, several.content) == (200, LARGE)
 
 
-def test_a_download_is_resumed_only_of_the_same_file(api: Api, ready: dict[str, Any]) -> None:
+def test_download_resumes_only_the_same_file(api: Api, ready: dict[str, Any]) -> None:
     url = ready["original"]["url"]
     first = api.get(url)
     for validator in (first.headers["ETag"], first.headers["Last-Modified"]):
@@ -74,7 +74,7 @@ def test_a_download_is_resumed_only_of_the_same_file(api: Api, ready: dict[str, 
     assert (changed.status_code, changed.content) == (200, LARGE)
 
 
-def test_what_the_client_has_is_not_sent_again(api: Api, ready: dict[str, Any]) -> None:
+def test_unchanged_media_is_304(api: Api, ready: dict[str, Any]) -> None:
     url = ready["original"]["url"]
     first = api.get(url)
     for condition in (
@@ -105,7 +105,7 @@ def test_nothing_but_originals_and_variants_is_served(api: Api, ready: dict[str,
     "name",
     ["../../etc/passwd", 'a"; filename="b.exe', "a\r\nSet-Cookie: x=1", "<script>.svg", "\u202egpj.exe", "x" * 400],
 )
-def test_hostile_file_names_do_no_harm(api: Api, name: str) -> None:
+def test_hostile_file_names_are_encoded_in_the_header(api: Api, name: str) -> None:
     found = api.upload(JPEG, name)
     answer = api.get(found["original"]["url"])
     disposition = answer.headers["Content-Disposition"]

@@ -74,7 +74,7 @@ def log_lines(stack: Stack, service: str, image_id: str) -> list[dict[str, Any]]
     return [entry for entry in map(json.loads, found) if entry.get("image_id") == image_id]
 
 
-def test_an_image_is_followed_by_its_id_through_three_logs(stack: Stack, traced: Mapping[str, str]) -> None:
+def test_image_id_is_in_the_logs_of_all_services(stack: Stack, traced: Mapping[str, str]) -> None:
     def found() -> dict[str, list[dict[str, Any]]]:
         return {service: log_lines(stack, service, traced["image_id"]) for service in Service}
 
@@ -168,7 +168,7 @@ def test_an_upload_moves_the_metrics_of_every_service(stack: Stack, api: Api, tr
         assert set(up.values()) == {len(stack.parts(service))}, (service, up)
 
 
-def test_a_collector_that_is_away_does_no_harm(stack: Stack, tmp_path: Path) -> None:
+def test_unavailable_collector_does_not_disturb_requests(stack: Stack, tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:9"
     with own_gateway(stack.settings, tmp_path / "log", otel_exporter_otlp_endpoint=nowhere) as gateway:
         gateway.wait_connected()

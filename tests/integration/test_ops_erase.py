@@ -62,7 +62,7 @@ async def _ends(settings: Settings) -> Offsets:
         return await reader.ends()
 
 
-async def test_an_erased_owner_does_not_come_back(world: Deployment) -> None:
+async def test_erased_owner_stays_erased_after_replay_and_rebuild(world: Deployment) -> None:
     images = [(await world.ready(OWNER))[0] for _ in range(3)]
     kept, _ = await world.ready(OTHER)
     async with _processor(world):
@@ -91,7 +91,7 @@ async def test_an_erased_owner_does_not_come_back(world: Deployment) -> None:
         await index.close()
 
 
-async def test_nothing_is_certified_before_the_deletes_are_answered(world: Deployment) -> None:
+async def test_erase_is_certified_after_every_delete_is_answered(world: Deployment) -> None:
     """Images that were deleted before have their tombstones; what is answered later has the owner's key."""
     image, _ = await world.ready(OWNER)
     await world.delete(image)
@@ -110,7 +110,7 @@ async def test_nothing_is_certified_before_the_deletes_are_answered(world: Deplo
     assert set(values.values()) == {None}
 
 
-async def test_nothing_is_left_in_keyspaces_that_were_live_and_among_incoming_objects(world: Deployment) -> None:
+async def test_erase_removes_rows_of_former_keyspaces_and_incoming_objects(world: Deployment) -> None:
     settings, old = world.settings, world.settings.cassandra_keyspace
     image, _ = await world.ready(OWNER)
     kept, _ = await world.ready(OTHER)

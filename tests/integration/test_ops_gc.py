@@ -30,7 +30,7 @@ async def _keys(store: S3Store, prefix: str) -> set[str]:
     return {info.key for info in await store.list(prefix)}
 
 
-async def test_the_sweep_takes_what_is_superseded_and_nothing_else(world: Deployment) -> None:
+async def test_sweep_deletes_superseded_objects_only(world: Deployment) -> None:
     image, version = await world.ready(OWNER)
     never_rendered, version2 = await world.replace(image, version)
     last, version3 = await world.replace(image, version)
@@ -54,7 +54,7 @@ async def test_the_sweep_takes_what_is_superseded_and_nothing_else(world: Deploy
     assert (await Sweeper(world.settings, world.store, Output(True)).run(apply=True)).objects == 0
 
 
-async def test_what_nothing_knows_is_reported_and_what_a_row_or_manifest_knows_is_not(world: Deployment) -> None:
+async def test_gc_reports_objects_that_no_row_or_manifest_names(world: Deployment) -> None:
     nobody, revision = new_id(), new_id()
     orphan = original_key(nobody, revision, "image/png")
     await world.store.put(orphan, b"never acknowledged", "image/png")

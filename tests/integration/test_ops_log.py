@@ -160,7 +160,7 @@ async def test_dropped_entries_are_gone_from_the_list_and_others_stay(space: Set
     assert [letter.reason for letter in left] == ["ValueError: second"]
 
 
-async def test_what_nobody_can_read_is_shown_redriven_and_dropped(engines: Settings) -> None:
+async def test_invalid_record_is_shown_redriven_and_dropped(engines: Settings) -> None:
     with isolated(engines, topics=True, bucket=True, topic_partitions=1) as settings:
         producer = Producer(settings)
         await producer.start()
@@ -185,7 +185,7 @@ async def test_what_nobody_can_read_is_shown_redriven_and_dropped(engines: Setti
         assert await asyncio.to_thread(imagepipe_json, settings, "dlq", "list") == []
 
 
-async def test_tail_goes_past_what_nobody_can_read(engines: Settings) -> None:
+async def test_tail_skips_invalid_records(engines: Settings) -> None:
     with isolated(engines, topics=True, topic_partitions=1) as settings:
         producer = Producer(settings)
         await producer.start()

@@ -31,7 +31,7 @@ async def _histories(world: Deployment) -> None:
     await world.upload(OWNER)
 
 
-async def test_a_rebuilt_index_is_the_live_one_and_is_switched_to_while_it_is_used(world: Deployment) -> None:
+async def test_rebuilt_index_equals_the_live_one_and_is_switched_to_in_use(world: Deployment) -> None:
     await _histories(world)
     settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_b"
     assert (await asyncio.to_thread(imagepipe_json, settings, "reindex", "--into", fresh, "--dry-run"))["done"] is False
@@ -84,7 +84,7 @@ async def test_a_damaged_row_is_named_and_needs_consent_to_be_replaced(world: De
     await asyncio.to_thread(imagepipe, settings, "verify", "--pause", "0")
 
 
-async def test_manifests_alone_bring_back_what_is_served(world: Deployment) -> None:
+async def test_manifests_alone_restore_the_served_images(world: Deployment) -> None:
     await _histories(world)
     settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_c"
     done = await asyncio.to_thread(imagepipe_json, settings, "reindex", "--from-bucket", "--into", fresh, "--yes")

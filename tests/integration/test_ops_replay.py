@@ -28,7 +28,7 @@ async def _reprocesses(world: Deployment) -> list[tuple[Reprocess, int]]:
     return [(command, version) for command, version in commands if isinstance(command, Reprocess)]
 
 
-async def test_finished_commands_are_passed_by_and_nothing_is_touched(world: Deployment) -> None:
+async def test_finished_commands_are_skipped_and_no_object_changes(world: Deployment) -> None:
     await world.many(10, owners=2)
     gone, _ = await world.ready(OWNER)
     await world.delete(gone)
@@ -42,7 +42,7 @@ async def test_finished_commands_are_passed_by_and_nothing_is_touched(world: Dep
     assert await _objects(world) == before
 
 
-async def test_what_is_not_finished_is_handled_and_deleted_images_stay_deleted(world: Deployment) -> None:
+async def test_unfinished_commands_are_handled_and_deleted_images_stay_deleted(world: Deployment) -> None:
     waiting, _ = await world.upload(OWNER)  # no picture in truth: the answer is a failure
     other, _ = await world.upload(Owner(type="replay", id="2"))
     gone, _ = await world.upload(OWNER)
@@ -77,7 +77,7 @@ async def test_a_reprocess_is_published_for_each_image_of_another_ladder_and_pac
 
 
 @pytest.mark.parametrize("where", ["ladder!=current", "all"])
-async def test_what_is_served_beside_a_failed_replacement_gets_the_new_ladder(world: Deployment, where: str) -> None:
+async def test_served_revision_below_a_failed_replacement_gets_the_new_ladder(world: Deployment, where: str) -> None:
     first, version = await world.ready(OWNER)
     failed, failed_version = await world.replace(first, version)
     await world.store.put(failed.original.path, b"something else", "image/png")
@@ -113,7 +113,7 @@ async def test_what_is_served_beside_a_failed_replacement_gets_the_new_ladder(wo
     assert (last.current.revision, status(last)) == (failed.revision, "ready")
 
 
-async def test_a_replacement_whose_original_may_come_back_is_not_overtaken(world: Deployment) -> None:
+async def test_replacement_with_a_lost_original_is_not_overtaken(world: Deployment) -> None:
     first, version = await world.ready(OWNER)
     lost, lost_version = await world.replace(first, version)
     await world.store.delete([lost.original.path])

@@ -55,7 +55,7 @@ async def look(world: Deployment, mend: bool = False) -> list[Difference]:
         await rows.close()
 
 
-async def test_every_history_that_ended_well_is_clean(world: Deployment) -> None:
+async def test_complete_histories_have_no_difference(world: Deployment) -> None:
     await world.replaced_and_deleted(OWNER)
     unserved, version = await world.upload(OWNER)
     later, version2 = await world.replace(unserved, version)
@@ -71,7 +71,7 @@ async def of_image(world: Deployment, image: Uploaded, mend: bool = False) -> se
     return {(each.kind.value, each.where) for each in await look(world, mend) if each.image_id == image.image_id}
 
 
-async def test_rows_that_missed_a_record_are_found_and_mended(world: Deployment) -> None:
+async def test_rows_that_missed_a_record_are_found_and_repaired(world: Deployment) -> None:
     stale, version = await world.upload(OWNER)
     await world.handler.handle(versioned(stale, version))  # the answer never reached the index
     assert await of_image(world, stale) == {("stale", table) for table in (IMAGES, BY_OWNER, BY_DAY)}
@@ -101,7 +101,7 @@ async def test_a_row_that_no_record_knows_is_found_and_left_to_a_rebuild(
     assert all("reindex" in advice(each) for each in found)
 
 
-async def test_a_row_where_no_reader_looks_is_found(world: Deployment) -> None:
+async def test_row_in_an_unread_partition_is_found(world: Deployment) -> None:
     image, version = await world.ready(OWNER)
     shards = world.settings.day_shards
     [by_owner, by_day] = [
@@ -119,7 +119,7 @@ async def test_a_row_where_no_reader_looks_is_found(world: Deployment) -> None:
     assert await of_image(world, image) == {("extra", BY_OWNER), ("extra", BY_DAY)}
 
 
-async def test_columns_written_by_hand_are_found_whatever_they_hold(place: Settings, world: Deployment) -> None:
+async def test_columns_written_by_hand_are_found(place: Settings, world: Deployment) -> None:
     image, _ = await world.ready(OWNER)
     by_hand = f"UPDATE images USING TIMESTAMP {1 << 60} SET {{}} WHERE image_id = {image.image_id}"
     session = await asyncio.to_thread(connect, place, place.cassandra_keyspace)
@@ -136,7 +136,7 @@ async def test_columns_written_by_hand_are_found_whatever_they_hold(place: Setti
         await asyncio.to_thread(session.cluster.shutdown)
 
 
-async def test_a_deleted_image_that_came_back_is_found_and_removed(world: Deployment) -> None:
+async def test_restored_row_of_a_deleted_image_is_found_and_removed(world: Deployment) -> None:
     image, _ = await world.ready(OWNER)
     removal = Deleted(image_id=image.image_id, owner=OWNER)
     appended = await world.commands.append(removal)
@@ -152,7 +152,7 @@ async def test_a_deleted_image_that_came_back_is_found_and_removed(world: Deploy
     assert (await world.store.head(tombstone_key(image.image_id))).size > 0
 
 
-async def test_a_row_written_with_a_clock_is_found_and_left_to_a_rebuild(world: Deployment) -> None:
+async def test_row_with_a_timestamp_from_the_clock_is_found_and_left_to_a_rebuild(world: Deployment) -> None:
     image, _ = await world.ready(OWNER)
     columns = {"image_id": image.image_id, "outcome": Outcome(image.revision, "failed", "by_hand", "")}
     await world.index.apply([Insert(IMAGES, columns, int(time.time() * 1e6) << 8)])
@@ -187,7 +187,7 @@ async def test_damage_in_the_bucket_is_found(world: Deployment) -> None:
     assert {("missing", manifest), ("missing", image.original.path)} <= await of_image(world, image)
 
 
-async def test_objects_that_nothing_names_are_found_and_taken_by_gc(world: Deployment) -> None:
+async def test_unnamed_objects_are_found_and_deleted_by_gc(world: Deployment) -> None:
     image, _ = await world.ready(OWNER)
     unnamed = variant_key(image.image_id, image.revision, image.ladder.digest, "huge")
     unasked = variant_key(image.image_id, image.revision, "f" * 16, "small")
@@ -207,7 +207,7 @@ async def test_objects_that_nothing_names_are_found_and_taken_by_gc(world: Deplo
     assert await of_image(world, image) == set()
 
 
-async def test_what_is_advised_for_a_manifest_mends_it(world: Deployment) -> None:
+async def test_advice_for_a_damaged_manifest_repairs_it(world: Deployment) -> None:
     image, version = await world.ready(OWNER)
     manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
     kept = decode_manifest(await world.store.get(manifest))
@@ -226,7 +226,7 @@ async def test_what_is_advised_for_a_manifest_mends_it(world: Deployment) -> Non
     assert await of_image(world, image) == set()
 
 
-async def test_a_tombstone_that_nobody_can_read_is_found_and_mended(world: Deployment) -> None:
+async def test_unreadable_tombstone_is_found_and_repaired(world: Deployment) -> None:
     image, _ = await world.ready(OWNER)
     await world.delete(image)
     key = tombstone_key(image.image_id)
@@ -266,7 +266,7 @@ async def test_a_command_in_the_dlq_counts_until_it_is_answered_or_dropped(world
         await sender.close()
 
 
-async def test_objects_of_nobody_are_extra_once_they_are_old_enough(world: Deployment) -> None:
+async def test_old_objects_of_unknown_images_are_extra(world: Deployment) -> None:
     nobody = await _command(world)
     assert await of_image(world, nobody) == {("extra", nobody.original.path)}
     document = await asyncio.to_thread(imagepipe_json, world.settings, "verify", "--pause", "0", code=1)
@@ -287,7 +287,7 @@ async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(wor
     assert row.current is not None
 
 
-async def test_the_command_repairs_and_says_what_is_left(world: Deployment) -> None:
+async def test_verify_repairs_and_reports_the_rest(world: Deployment) -> None:
     image, version = await world.upload(OWNER)
     await world.handler.handle(versioned(image, version))
     arguments = ["verify", "--pause", "0", "--repair"]

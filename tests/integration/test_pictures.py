@@ -21,7 +21,7 @@ def words(picture: Path) -> str:
     return html.unescape(re.sub(r"<[^>]+>", " ", picture.read_text())).replace("\xa0", " ")
 
 
-def test_the_pictures_show_contents_and_policy(stack: Stack, tmp_path: Path) -> None:
+def test_pictures_show_contents_and_policy(stack: Stack, tmp_path: Path) -> None:
     if not stack.runs("s3"):
         pytest.skip("the S3 server is not this stack's own")
     with httpx.Client(base_url=stack.base_url, trust_env=False, timeout=60) as client:

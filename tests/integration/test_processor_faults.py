@@ -103,7 +103,7 @@ async def check_all_ready(settings: Settings, store: S3Store, uploads: list[Uplo
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_ended_in_the_middle_of_uploads_loses_nothing(
+async def test_processor_ended_during_uploads_loses_nothing(
     settings: Settings, store: S3Store, processor: ServiceProcess, number: signal.Signals
 ) -> None:
     uploads = await make_uploads(store, settings)
@@ -127,7 +127,7 @@ async def test_ended_in_the_middle_of_uploads_loses_nothing(
         )
 
 
-async def test_an_outage_ends_the_process_unacked_and_the_next_one_finishes(
+async def test_outage_ends_the_processor_uncommitted_and_the_next_one_finishes(
     settings: Settings, store: S3Store, processor: ServiceProcess
 ) -> None:
     uploads = await make_uploads(store, settings, 3)
@@ -140,7 +140,7 @@ async def test_an_outage_ends_the_process_unacked_and_the_next_one_finishes(
     await check_all_ready(settings, store, uploads)
 
 
-def test_it_does_not_start_without_topics(settings: Settings, processor: ServiceProcess) -> None:
+def test_processor_does_not_start_without_topics(settings: Settings, processor: ServiceProcess) -> None:
     processor.start(topic_prefix="nobody-made-these.")
     assert processor.wait_ended() == 2
     assert "imagepipe topics apply" in processor.log.read_text()

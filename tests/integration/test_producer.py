@@ -57,7 +57,7 @@ async def send(producer: Producer, topic: str, size: int = 10) -> Appended:
     return await producer.send(topic, b"x" * size, key=b"k", headers=[])
 
 
-async def test_offsets_of_commands_are_told(producer: Producer, settings: Settings) -> None:
+async def test_append_returns_the_offset_of_a_command(producer: Producer, settings: Settings) -> None:
     log = KafkaCommandLog(producer, settings, "imagepipe/test")
     command = records.uploaded()
     answers = [await log.append(command) for _ in range(3)]
@@ -93,7 +93,7 @@ class _Forgetful:
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-async def test_ack_without_an_offset_is_told_as_such(settings: Settings, position: int) -> None:
+async def test_ack_without_an_offset_has_none(settings: Settings, position: int) -> None:
     producer = Producer(settings)
     producer._producer = _Forgetful()
     assert await producer.send("t", b"%d" % position, key=None, headers=[]) == Appended(0, None)
@@ -123,7 +123,7 @@ async def test_an_answer_larger_than_its_topic_takes_is_poison(producer: Produce
     await log.publish(answer)
 
 
-async def test_largest_record_fits_into_the_dlq(producer: Producer, settings: Settings) -> None:
+async def test_largest_record_fits_into_the_dlq_topic(producer: Producer, settings: Settings) -> None:
     try:
         raise PoisonRecord("x" * 10_000)
     except PoisonRecord as error:
@@ -137,7 +137,7 @@ async def test_largest_record_fits_into_the_dlq(producer: Producer, settings: Se
     assert dead.value == value
 
 
-async def test_missing_topic_is_said(producer: Producer, settings: Settings) -> None:
+async def test_missing_topic_is_reported(producer: Producer, settings: Settings) -> None:
     with pytest.raises(Unavailable, match="no such topics: nowhere"):
         await producer.check(["nowhere"])
     await producer.check([settings.topic(topic) for topic in Topic])
@@ -150,7 +150,7 @@ async def test_no_broker_is_unavailable(settings: Settings) -> None:
     await away.close()
 
 
-async def test_stopped_broker_is_an_unknown_outcome_in_time_and_over_when_it_goes_on(
+async def test_stopped_broker_is_an_unknown_outcome_in_time_and_writes_work_again_after_it(
     running: Stack, settings: Settings
 ) -> None:
     """aiokafka alone never gives up an idempotent batch."""
@@ -198,7 +198,7 @@ async def door(behind: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
         server.close()
 
 
-async def test_broker_that_answers_nobody_holds_each_write_up_once(settings: Settings) -> None:
+async def test_broker_without_answers_delays_each_write_once(settings: Settings) -> None:
     limit = 2.0
     async with door(settings.kafka_bootstrap_servers) as (address, opened):
         changes = {"kafka_bootstrap_servers": address, "kafka_send_timeout": timedelta(seconds=limit)}
@@ -214,7 +214,7 @@ async def test_broker_that_answers_nobody_holds_each_write_up_once(settings: Set
         await producer.close()
 
 
-async def test_closing_waits_a_while_for_a_broker_that_hangs(running: Stack, settings: Settings) -> None:
+async def test_close_waits_a_bounded_time_for_a_hanging_broker(running: Stack, settings: Settings) -> None:
     if not running.runs("kafka"):
         pytest.skip("the broker is not ours to stop")
     producer = Producer(settings)

@@ -30,7 +30,7 @@ def here(command: str, stack: Stack) -> list[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_does_what_it_says(stack: Stack, command: str) -> None:
+def test_readme_command_has_its_documented_result(stack: Stack, command: str) -> None:
     done = subprocess.run(here(command, stack), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     expected = {"make up": "imagepipe up --sample", "make test": "pytest tests"}.get(command, "image_id")
@@ -39,5 +39,5 @@ def test_the_command_does_what_it_says(stack: Stack, command: str) -> None:
     assert expected in done.stdout
 
 
-def test_the_readme_has_commands() -> None:
+def test_readme_commands_are_found() -> None:
     assert len(COMMANDS) >= 5

@@ -23,7 +23,7 @@ def test_an_upload_is_listed_and_served_directly_after_the_answer(api: Api, owne
     assert len(api.get("/images", params=owner).json()) == 10
 
 
-def test_a_list_has_what_its_readers_need(api: Api, owner: dict[str, str]) -> None:
+def test_list_has_the_documented_fields(api: Api, owner: dict[str, str]) -> None:
     image_id = api.upload(JPEG, "dune.jpg", **owner)["image_id"]
     api.settled(image_id)
     [item] = api.get("/images", params=owner, headers={"Cache-Control": "no-cache"}).json()

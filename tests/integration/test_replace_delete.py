@@ -41,7 +41,7 @@ def test_the_old_variants_are_served_until_the_new_ones_are_ready(api: Api, owne
     assert api.ids_of(**owner) == [old["image_id"]]
 
 
-def test_a_failed_replacement_keeps_the_old_image_and_says_why(api: Api, owner: dict[str, str]) -> None:
+def test_failed_replacement_keeps_the_old_image_and_reports_its_error(api: Api, owner: dict[str, str]) -> None:
     old = api.settled(api.upload(JPEG, **owner)["image_id"])
 
     answer = api.put(
@@ -80,7 +80,7 @@ def test_a_deleted_image_is_gone_everywhere(api: Api, stack: Stack, owner: dict[
     wait_for(lambda: objects(stack, old["image_id"]) == [], 60, "the bucket has none of its objects")
 
 
-def test_deleting_while_it_is_being_processed_wins(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+def test_delete_wins_over_a_running_render(api: Api, stack: Stack, owner: dict[str, str]) -> None:
     ids = [api.upload(OTHER, **owner)["image_id"] for _ in range(6)]
     for image_id in ids:
         assert api.delete(f"/images/{image_id}").status_code == 204
@@ -107,7 +107,7 @@ def test_deleting_by_the_url_of_the_original(api: Api, owner: dict[str, str], ba
     assert api.ids_of(**owner) == []
 
 
-def test_clearing_an_owner_spares_the_others(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+def test_clearing_an_owner_keeps_the_images_of_others(api: Api, stack: Stack, owner: dict[str, str]) -> None:
     ids = [api.upload(PNG, **owner)["image_id"] for _ in range(5)]
     other = api.upload(PNG, user_id=owner["user_id"] + "x")["image_id"]
 
@@ -160,7 +160,7 @@ def test_a_set_with_one_bad_file_changes_nothing(api: Api, owner: dict[str, str]
     assert api.ids_of(**owner) == [old]
 
 
-def test_two_sets_at_once_keep_at_least_one_of_them_whole(api: Api, owner: dict[str, str]) -> None:
+def test_two_concurrent_sets_keep_at_least_one_of_them_complete(api: Api, owner: dict[str, str]) -> None:
     old = {api.upload(PNG, **owner)["image_id"] for _ in range(2)}
 
     def put(names: tuple[str, str]) -> set[str]:

@@ -71,11 +71,11 @@ async def round_trip(settings: Settings) -> None:
         await consumer.stop()
 
 
-async def test_kafka_by_scram_over_tls(secured: Secured) -> None:
+async def test_kafka_accepts_scram_over_tls(secured: Secured) -> None:
     await round_trip(secured.settings())
 
 
-async def test_kafka_by_a_client_certificate(secured: Secured) -> None:
+async def test_kafka_accepts_a_client_certificate(secured: Secured) -> None:
     certificate, key = secured.authority.issue("client")
     await round_trip(mutual(secured, kafka_client_cert_file=certificate, kafka_client_key_file=key))
 
@@ -84,7 +84,7 @@ def mutual(secured: Secured, **changes: object) -> Settings:
     return secured.settings(kafka_bootstrap_servers=secured.mutual, kafka_security_protocol="SSL", **changes)
 
 
-async def test_kafka_says_what_a_refusal_is_about(secured: Secured) -> None:
+async def test_refused_kafka_connection_names_the_setting(secured: Secured) -> None:
     wrong_password = await refusal(secured.settings(kafka_sasl_password=SecretStr("wrong")))
     assert "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD" in wrong_password
     assert "wrong" not in wrong_password
@@ -102,12 +102,12 @@ async def test_kafka_says_what_a_refusal_is_about(secured: Secured) -> None:
     assert "KAFKA_BOOTSTRAP_SERVERS" in nobody
 
 
-async def test_the_topics_command_explains_too(secured: Secured) -> None:
+async def test_topics_command_names_the_setting_of_a_refused_connection(secured: Secured) -> None:
     with pytest.raises(ConfigurationError, match="set KAFKA_CA_FILE"):
         await apply_topics(secured.settings(kafka_ca_file=None))
 
 
-def test_files_that_are_no_certificates_are_named(secured: Secured, tmp_path: Path) -> None:
+def test_invalid_certificate_files_are_named(secured: Secured, tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     with pytest.raises(ConfigurationError, match=r"KAFKA_CA_FILE=.*holds no PEM certificate"):
@@ -118,7 +118,7 @@ def test_files_that_are_no_certificates_are_named(secured: Secured, tmp_path: Pa
         connect(secured.settings(cassandra_ca_file=empty))
 
 
-def test_cassandra_over_tls_with_a_password(secured: Secured) -> None:
+def test_cassandra_accepts_a_password_over_tls(secured: Secured) -> None:
     session = connect(secured.settings())
     assert session.execute("SELECT release_version FROM system.local").one() is not None
     session.cluster.shutdown()
@@ -133,14 +133,14 @@ def test_cassandra_over_tls_with_a_password(secured: Secured) -> None:
         ({"cassandra_tls": False}, "CASSANDRA_TLS is off"),
     ],
 )
-def test_cassandra_says_what_a_refusal_is_about(secured: Secured, changes: dict[str, Any], advice: str) -> None:
+def test_refused_cassandra_connection_names_the_setting(secured: Secured, changes: dict[str, Any], advice: str) -> None:
     with pytest.raises(Unavailable) as caught:
         connect(secured.settings(**changes))
     assert advice in str(caught.value)
 
 
 @pytest.mark.parametrize("checked", [True, False])
-def test_a_node_whose_certificate_names_another_address(secured: Secured, checked: bool) -> None:
+def test_certificate_for_another_address_is_refused_unless_unchecked(secured: Secured, checked: bool) -> None:
     """The driver asks by IP address, whatever CASSANDRA_CONTACT_POINTS says. This server can do no more than TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*secured.authority.issue("elsewhere", "127.0.0.9"))
@@ -164,7 +164,7 @@ def test_a_node_whose_certificate_names_another_address(secured: Secured, checke
     assert any(handshakes) is not checked
 
 
-async def test_s3_over_tls_with_an_own_authority(secured: Secured) -> None:
+async def test_s3_accepts_tls_with_a_private_authority(secured: Secured) -> None:
     apply_bucket(secured.settings())
     store = S3Store.from_settings(secured.settings())
     await store.put("a", b"b", "text/plain")
@@ -172,7 +172,7 @@ async def test_s3_over_tls_with_an_own_authority(secured: Secured) -> None:
     await store.close()
 
 
-async def test_s3_says_what_a_refusal_is_about(secured: Secured) -> None:
+async def test_refused_s3_connection_names_the_setting(secured: Secured) -> None:
     for ca_file in (None, secured.other_authority.ca_file):
         settings = secured.settings(s3_ca_file=ca_file)
         store = S3Store.from_settings(settings)

@@ -101,7 +101,7 @@ async def test_a_full_store_is_unavailable(running: Stack, bucket: Settings) -> 
     await store.close()
 
 
-def test_a_gateway_whose_store_hangs_says_so_in_time(stack: Stack, tmp_path: Path) -> None:
+def test_gateway_whose_store_hangs_answers_503_in_time(stack: Stack, tmp_path: Path) -> None:
     assert stack.settings.s3_endpoint_url is not None
     with (
         proxy_to(stack.settings.s3_endpoint_url) as (proxy, url),

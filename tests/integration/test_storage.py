@@ -49,7 +49,7 @@ async def body_of(found: ObjectRange) -> bytes:
     return b"".join([chunk async for chunk in found.body])
 
 
-async def test_what_is_put_comes_back(store: ObjectStore, key: str) -> None:
+async def test_get_returns_the_bytes_that_were_put(store: ObjectStore, key: str) -> None:
     etag = await store.put(key, DATA, "image/jpeg")
     assert await store.get(key) == DATA
     info = await store.head(key)
@@ -59,7 +59,7 @@ async def test_what_is_put_comes_back(store: ObjectStore, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "images/../x", "images/./x", "x" * 1025], ids=["empty", "up", "dot", "long"])
-async def test_a_key_that_no_object_can_have_is_no_outage(store: ObjectStore, key: str) -> None:
+async def test_invalid_key_is_not_an_outage(store: ObjectStore, key: str) -> None:
     with pytest.raises(RequestRefused):
         await store.get(key)
     with pytest.raises(RequestRefused):
@@ -68,14 +68,14 @@ async def test_a_key_that_no_object_can_have_is_no_outage(store: ObjectStore, ke
         await store.put(key, b"x", "image/png")
 
 
-async def test_an_empty_object_is_one(store: ObjectStore, key: str) -> None:
+async def test_empty_object_is_stored(store: ObjectStore, key: str) -> None:
     await store.put(key, b"", "image/png")
     assert await store.get(key) == b""
     found = await store.open(key)
     assert (await body_of(found), found.info.size) == (b"", 0)
 
 
-async def test_what_is_missing_is_not_found(store: ObjectStore, key: str) -> None:
+async def test_missing_object_is_not_found(store: ObjectStore, key: str) -> None:
     with pytest.raises(NotFound):
         await store.get(key)
     with pytest.raises(NotFound):
@@ -114,7 +114,7 @@ async def test_ranges_are_inclusive(store: ObjectStore, key: str, start: int, en
     assert await body_of(found) == DATA[start : last + 1]
 
 
-async def test_copy_needs_the_bytes_that_were_looked_at(store: ObjectStore, key: str) -> None:
+async def test_copy_needs_the_expected_etag(store: ObjectStore, key: str) -> None:
     etag = await store.put(key, DATA, "application/octet-stream")
     await store.copy(key, key + ".copy", "image/png", if_etag=etag)
     info = await store.head(key + ".copy")
@@ -154,7 +154,7 @@ async def test_lists_and_deletes_more_than_a_page(store: ObjectStore) -> None:
     await store.delete([])
 
 
-async def test_bucket_is_private_and_forgets_in_time(bucket: Settings) -> None:
+async def test_bucket_is_private_and_has_its_lifecycle_rules(bucket: Settings) -> None:
     apply_bucket(bucket)
     client = s3_client(bucket)
     rules = client.get_bucket_lifecycle_configuration(Bucket=bucket.s3_bucket)["Rules"]
@@ -179,7 +179,7 @@ async def test_bucket_is_private_and_forgets_in_time(bucket: Settings) -> None:
     ],
     ids=["bucket", "key", "secret", "endpoint"],
 )
-async def test_what_cannot_be_used_is_unavailable(bucket: Settings, changes: dict[str, object]) -> None:
+async def test_unusable_store_is_unavailable(bucket: Settings, changes: dict[str, object]) -> None:
     """An outage or a wrong setting, and never "not found": that would be told as a lost original."""
     store = S3Store.from_settings(bucket.model_copy(update=changes))
     with pytest.raises(Unavailable, match="s3"):

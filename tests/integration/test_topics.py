@@ -38,7 +38,7 @@ async def configs(settings: Settings) -> dict[Topic, dict[str, str]]:
     }
 
 
-async def test_topics_are_as_the_design_says(settings: Settings) -> None:
+async def test_topics_have_the_documented_settings(settings: Settings) -> None:
     found = await configs(settings)
     commands, events, dead = (found[topic] for topic in (Topic.COMMANDS, Topic.EVENTS, Topic.DLQ))
     assert (commands["cleanup.policy"], commands["retention.ms"]) == ("delete", str(30 * DAY_MS))
@@ -78,6 +78,6 @@ async def test_more_replicas_than_brokers_are_refused(engines: Settings) -> None
         await apply_topics(many)
 
 
-async def test_no_broker_is_said(engines: Settings) -> None:
+async def test_missing_broker_is_reported(engines: Settings) -> None:
     with pytest.raises(ConfigurationError, match=r"127\.0\.0\.1:1"):
         await apply_topics(engines.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))

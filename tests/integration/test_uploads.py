@@ -39,7 +39,7 @@ def test_every_format_becomes_webp_in_four_sizes(api: Api, owner: dict[str, str]
         assert hashlib.sha256(fetched.content).hexdigest() == variant["sha256"]
 
 
-def test_the_uploader_sees_its_image_at_once(api: Api, owner: dict[str, str]) -> None:
+def test_image_is_visible_to_its_uploader_at_once(api: Api, owner: dict[str, str]) -> None:
     assert api.get("/images", params=owner).json() == []
 
     image_id = api.upload(JPEG, **owner)["image_id"]
@@ -60,7 +60,7 @@ def test_waiting_gives_the_finished_document(api: Api, owner: dict[str, str]) ->
     assert [image["status"] for image in api.get("/images", params=owner).json()] == ["ready"]
 
 
-def test_a_batch_is_taken_in_file_by_file(api: Api, owner: dict[str, str]) -> None:
+def test_batch_is_accepted_file_by_file(api: Api, owner: dict[str, str]) -> None:
     files = [("1.jpg", JPEG), ("2.txt", b"text"), ("3.png", PNG), ("4.jpg", JPEG + b"\0" * FIVE_MIB), ("5.webp", WEBP)]
     answer = api.post("/images", data=owner, files=form(*files), headers={"Prefer": "wait=30"})
 
@@ -73,7 +73,7 @@ def test_a_batch_is_taken_in_file_by_file(api: Api, owner: dict[str, str]) -> No
     assert api.ids_of(**owner) == [images[4]["image_id"], images[2]["image_id"], images[0]["image_id"]]
 
 
-def test_exactly_five_mebibytes_are_taken(api: Api) -> None:
+def test_five_mebibytes_are_accepted_and_one_byte_more_is_refused(api: Api) -> None:
     padded = JPEG + b"\0" * (FIVE_MIB - len(JPEG))
 
     assert api.post("/upload", files=form(("a.jpg", padded))).status_code == 201
@@ -92,7 +92,7 @@ def test_exactly_five_mebibytes_are_taken(api: Api) -> None:
         {"user_id": "00" + "7"},
     ],
 )
-def test_any_owner_works_everywhere(api: Api, selector: dict[str, str]) -> None:
+def test_any_owner_key_is_accepted_by_every_route(api: Api, selector: dict[str, str]) -> None:
     salt = secrets.token_hex(4)
     key = "owner_id" if "owner_id" in selector else next(iter(selector))
     owner = selector | {key: selector[key] + salt}
@@ -124,7 +124,7 @@ def test_owners_that_look_alike_are_different(api: Api) -> None:
         ("\u202egnp.exe", "gnp.exe"),
     ],
 )
-def test_hostile_names_do_no_harm(api: Api, owner: dict[str, str], sent: str, kept: str | None) -> None:
+def test_hostile_file_names_are_stored_safely(api: Api, owner: dict[str, str], sent: str, kept: str | None) -> None:
     found = api.upload(PNG, sent, **owner)
 
     fetched = api.get(f"/images/{found['image_id']}")
@@ -134,7 +134,7 @@ def test_hostile_names_do_no_harm(api: Api, owner: dict[str, str], sent: str, ke
     assert fetched.content == PNG
 
 
-def test_a_picture_that_only_decoding_finds_broken_is_failed(api: Api, owner: dict[str, str]) -> None:
+def test_picture_that_fails_to_decode_is_failed(api: Api, owner: dict[str, str]) -> None:
     broken = bytearray(encode(photo(200, 150), "PNG"))
     middle = len(broken) // 2
     broken[middle : middle + 40] = bytes(40)

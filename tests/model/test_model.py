@@ -37,7 +37,7 @@ async def first_broken(seeds: range, *, duplicates: bool, bugs: frozenset[str] =
 
 
 @pytest.mark.parametrize("duplicates", [False, True], ids=["each once", "some sent twice"])
-def test_random_histories_end_as_they_should(duplicates: bool) -> None:
+def test_random_histories_keep_every_rule(duplicates: bool) -> None:
     assert asyncio.run(first_broken(range(HISTORIES), duplicates=duplicates)) is None
 
 
@@ -163,11 +163,11 @@ PATCHED: list[Callable[[pytest.MonkeyPatch], None]] = [
 
 
 @pytest.mark.parametrize("bug", PATCHED, ids=lambda bug: str(bug.__name__))
-def test_a_bug_in_the_handler_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: Any) -> None:
+def test_deliberate_bug_in_the_handler_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: Any) -> None:
     bug(monkeypatch)
     assert asyncio.run(first_broken(range(SEARCH), duplicates=False)) is not None
 
 
 @pytest.mark.parametrize("bug", ["sweep_guess", "outcome"])
-def test_a_bug_around_the_handler_is_found(bug: str) -> None:
+def test_deliberate_bug_around_the_handler_is_found(bug: str) -> None:
     assert asyncio.run(first_broken(range(SEARCH), duplicates=False, bugs=frozenset({bug}))) is not None

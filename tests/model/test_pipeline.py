@@ -50,7 +50,7 @@ async def first_broken(seeds: range) -> str | None:
     return None
 
 
-def test_random_requests_end_as_they_should() -> None:
+def test_random_requests_keep_every_rule() -> None:
     assert asyncio.run(first_broken(range(HISTORIES))) is None
 
 
@@ -158,6 +158,6 @@ BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: str(bug.__name__))
-def test_a_bug_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deliberate_bug_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     bug(monkeypatch)
     assert asyncio.run(first_broken(range(SEARCH))) is not None

@@ -35,7 +35,7 @@ def test_cache_builds_once_and_forgets_interrupted_builds(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "thing").iterdir()] == ["whole"]
 
 
-def test_full_disk_and_small_memory_are_said(tmp_path: Path) -> None:
+def test_full_disk_and_small_memory_are_reported(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="make room"):
         check_disk(tmp_path, 10**18)
     with pytest.raises(StackError, match="close other programs"):

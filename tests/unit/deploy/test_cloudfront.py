@@ -42,7 +42,7 @@ def blocks(kind: str) -> dict[tuple[str, str], dict[str, Any]]:
     return found
 
 
-def test_the_bucket_is_closed_but_for_the_distribution() -> None:
+def test_bucket_is_readable_by_the_distribution_only() -> None:
     resources = blocks("resource")
     block = resources["aws_s3_bucket_public_access_block", "images"]
     assert {name: value for name, value in block.items() if name.startswith(("block_", "ignore_", "restrict_"))} == {
@@ -58,7 +58,7 @@ def test_the_bucket_is_closed_but_for_the_distribution() -> None:
     assert text.count('effect    = "Deny"') == 1
 
 
-def test_every_reference_of_the_module_leads_somewhere() -> None:
+def test_every_reference_of_the_module_is_defined() -> None:
     text = "".join(path.read_text() for path in MODULE.glob("*.tf"))
     declared = {f"{kind}.{name}" for kind, name in blocks("resource")}
     used = set(re.findall(r"\b(aws_\w+\.\w+)\.\w+", text))
@@ -68,7 +68,7 @@ def test_every_reference_of_the_module_leads_somewhere() -> None:
     assert variables == set(re.findall(r'^variable "(\w+)"', text, re.MULTILINE))
 
 
-def test_defaults_are_those_of_the_settings() -> None:
+def test_defaults_equal_those_of_the_settings() -> None:
     text = (MODULE / "variables.tf").read_text()
     defaults = dict(re.findall(r'variable "(\w+)" \{[^}]*?default\s*= (\S+)', text))
     fields = Settings.model_fields
@@ -78,7 +78,7 @@ def test_defaults_are_those_of_the_settings() -> None:
 
 
 @pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
-def test_terraform_would_format_it_no_other_way() -> None:
+def test_module_is_formatted_as_terraform_fmt_does() -> None:
     answer = subprocess.run(
         ["terraform", f"-chdir={MODULE}", "fmt", "-check", "-diff"], capture_output=True, text=True, check=False
     )
@@ -87,7 +87,7 @@ def test_terraform_would_format_it_no_other_way() -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 @pytest.mark.parametrize("originals", [True, False])
-def test_the_function_lets_through_what_the_gateway_would(originals: bool) -> None:
+def test_function_accepts_the_paths_that_the_gateway_serves(originals: bool) -> None:
     script = (MODULE / "media.js.tftpl").read_text().replace("${originals}", str(originals).lower())
     uris = [*(f"/media/{path}" for path in PATHS), *(f"/{path}" for path in PATHS), "/media/../images/x"]
     script += f"\nconsole.log(JSON.stringify({json.dumps(uris)}.map(uri => handler({{request: {{uri}}}}))));"

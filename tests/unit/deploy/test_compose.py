@@ -47,11 +47,11 @@ def test_every_setting_in_the_users_env_file_reaches_our_services(service: str) 
 
 
 @pytest.mark.parametrize("name", ["EPOCH", "TOPIC_PREFIX", "TOPIC_PARTITIONS", "LADDER", "COMMANDS_RETENTION"])
-def test_what_the_runbooks_change_is_the_users(name: str) -> None:
+def test_settings_named_in_runbooks_are_open_to_the_user(name: str) -> None:
     assert name not in CONTAINERS_OWN
 
 
-def test_what_is_not_given_is_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_are_not_given_have_their_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     given = {name: _resolved(value) for name, value in SERVICES["init"]["environment"].items()}
@@ -60,7 +60,7 @@ def test_what_is_not_given_is_at_its_default(monkeypatch: pytest.MonkeyPatch) ->
     assert Settings(_env_file=None) == Settings.model_construct()
 
 
-def test_every_variable_that_is_asked_of_the_user_is_a_setting() -> None:
+def test_every_variable_required_of_the_user_is_a_setting() -> None:
     names = {match["name"] for match in REFERENCE.finditer((ROOT / "docker-compose.yml").read_text())}
     assert names - COMPOSE_ONLY <= SETTINGS
 
@@ -111,7 +111,7 @@ def test_ports_are_published_on_the_loopback_interface_only() -> None:
 
 
 @pytest.mark.parametrize("service", [*OURS, "cdn", *DEV_ONLY])
-def test_containers_of_ours_are_hardened(service: str) -> None:
+def test_containers_of_the_services_are_hardened(service: str) -> None:
     given = SERVICES[service]
     assert given["read_only"] is True
     assert given["cap_drop"] == ["ALL"]
@@ -129,7 +129,7 @@ def test_services_start_after_topics_tables_and_bucket(service: str) -> None:
     assert SERVICES[service]["healthcheck"]["test"][-1] == str(port)
 
 
-def test_the_s3_server_of_development_is_in_its_profile_and_nobody_needs_it() -> None:
+def test_s3_server_of_development_is_in_its_profile_and_no_service_depends_on_it() -> None:
     assert all(SERVICES[name]["profiles"] == ["dev"] for name in DEV_ONLY)
     for name, service in SERVICES.items():
         for needed, condition in service.get("depends_on", {}).items():
@@ -143,7 +143,7 @@ def test_data_is_in_named_volumes_and_mounted_files_exist() -> None:
     assert all((ROOT / source).exists() for source, *_ in mounts if source.startswith("."))
 
 
-def test_prometheus_looks_for_every_service_where_it_listens() -> None:
+def test_prometheus_scrapes_every_service_at_its_internal_port() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     found = {
         names: discovery["port"]
@@ -156,7 +156,7 @@ def test_prometheus_looks_for_every_service_where_it_listens() -> None:
     }
 
 
-def test_networks_volumes_and_services_that_are_named_are_there() -> None:
+def test_named_networks_volumes_and_services_exist() -> None:
     for service in SERVICES.values():
         assert set(service.get("networks", [])) <= set(COMPOSE["networks"])
         assert set(service.get("depends_on", {})) <= set(SERVICES)

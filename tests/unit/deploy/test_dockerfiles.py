@@ -11,7 +11,7 @@ DOCKERFILES = ("Dockerfile.gateway", "Dockerfile.processor", "deploy/images/mini
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_hadolint_has_nothing_to_say(name: str) -> None:
+def test_hadolint_reports_nothing(name: str) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     answer = subprocess.run([hadolint, ROOT / name], capture_output=True, text=True, check=False)
     assert (answer.stdout + answer.stderr, answer.returncode) == ("", 0)
@@ -34,7 +34,7 @@ def test_everything_is_installed_from_the_lock_file() -> None:
         assert all("--no-default-groups" in line or "--only-group" in line for line in syncs)
 
 
-def test_the_s3_server_is_the_one_of_the_local_stack() -> None:
+def test_s3_server_has_the_version_of_the_local_stack() -> None:
     from deploy.local.engines.s3 import MODULE, VERSION
 
     assert f'go install -trimpath -ldflags="-s -w" {MODULE}@{VERSION}' in (ROOT / DOCKERFILES[2]).read_text()

@@ -30,14 +30,14 @@ def server(program: Path) -> Path:
     return program.parent.parent / "lib" / "server"
 
 
-def test_it_is_made_once(runtime: Path) -> None:
+def test_class_archive_is_made_once(runtime: Path) -> None:
     archive_classes(runtime)
     archive_classes(runtime)
     assert [(each.name, each.read_text()) for each in server(runtime).iterdir()] == [("classes.jsa", "classes\n")]
     assert Path(f"{runtime}.runs").read_text() == "run\n"
 
 
-def test_that_of_an_earlier_runtime_is_replaced(runtime: Path) -> None:
+def test_class_archive_of_an_earlier_runtime_is_replaced(runtime: Path) -> None:
     archive = server(runtime) / "classes.jsa"
     archive.write_text("old")
     os.utime(archive, (1, 1))
@@ -45,13 +45,13 @@ def test_that_of_an_earlier_runtime_is_replaced(runtime: Path) -> None:
     assert archive.read_text() == "classes\n"
 
 
-def test_a_failure_leaves_nothing(runtime: Path) -> None:
+def test_failed_class_archive_leaves_no_file(runtime: Path) -> None:
     say(runtime, 'echo half > "${2#*=}"; exit 1')
     archive_classes(runtime)
     assert list(server(runtime).iterdir()) == []
 
 
-def test_a_runtime_of_somebody_else_is_left_alone(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_outside_the_wheel_gets_no_class_archive(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java_runtime, "_wheel", lambda: None)
     archive_classes(runtime)
     assert list(server(runtime).iterdir()) == []

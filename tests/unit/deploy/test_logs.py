@@ -34,5 +34,5 @@ def test_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("line", "shown"),
     [("12:00:01 INFO  started", False), ("12:00:01 WARN  slow", True), ("java.io.IOException: no", True)],
 )
-def test_quiet_parts_show_what_is_alarming(line: str, shown: bool) -> None:
+def test_quiet_parts_show_warnings_and_errors(line: str, shown: bool) -> None:
     assert bool(ALARMING.search(line)) is shown

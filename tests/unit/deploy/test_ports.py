@@ -22,7 +22,7 @@ def test_kept_port_is_used_again_and_a_taken_one_replaced() -> None:
     assert len(set(chosen.values())) == 3
 
 
-def test_taken_gateway_port_names_port_and_way_out() -> None:
+def test_taken_gateway_port_is_reported_with_the_option_to_change_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
         with pytest.raises(StackError, match=f"Port {taken} is taken by .*pid {os.getpid()}.*--gateway-port N"):
@@ -44,7 +44,7 @@ def test_a_port_must_be_free_on_every_address(monkeypatch: pytest.MonkeyPatch) -
     assert ports.is_free(20_000, hosts(cluster=False))
 
 
-def test_a_missing_loopback_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_loopback_address_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def bind(_socket: socket.socket, address: tuple[str, int]) -> None:
         if address[0] != ports.LOOPBACK:
             raise OSError(errno.EADDRNOTAVAIL, "Can't assign requested address")

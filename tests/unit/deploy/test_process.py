@@ -12,7 +12,7 @@ from deploy.local.supervision import process
 from tests.support.waiting import wait_for
 
 
-def test_process_reference_is_not_fooled_by_a_reused_pid() -> None:
+def test_process_reference_does_not_match_a_reused_pid() -> None:
     me = process.reference(os.getpid())
     assert me is not None
     assert process.find(me) is not None
@@ -20,7 +20,7 @@ def test_process_reference_is_not_fooled_by_a_reused_pid() -> None:
     assert process.find(None) is None
 
 
-def test_leftovers_are_found_by_stack_and_ended() -> None:
+def test_leftover_processes_are_found_by_stack_and_ended() -> None:
     env = {**os.environ, process.STACK_ID: "test-leftovers"}
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], env=env)
     try:

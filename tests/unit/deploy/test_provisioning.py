@@ -9,7 +9,7 @@ from shared.errors import Unavailable
 from shared.settings import Settings
 
 
-async def test_a_node_that_times_out_on_its_first_writes_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_schema_is_applied_again_after_a_write_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Exception | None] = [Unavailable("cassandra", "WriteTimeout"), None]
 
     def apply_schema(_settings: Settings) -> None:

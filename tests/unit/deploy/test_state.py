@@ -10,14 +10,14 @@ from deploy.local.errors import StackError
 from deploy.local.state import Root, State
 
 
-def test_state_is_private_and_comes_back_as_it_was(root: Root, state: State) -> None:
+def test_state_is_private_and_loads_as_it_was_saved(root: Root, state: State) -> None:
     root.save(state)
     assert stat.S_IMODE(root.state_file.stat().st_mode) == 0o600
     assert root.load() == state
     assert [path.name for path in root.path.iterdir() if path.name.startswith(".state")] == []
 
 
-def test_spoilt_state_says_what_to_do(root: Root) -> None:
+def test_invalid_state_file_reports_what_to_do(root: Root) -> None:
     root.state_file.write_text("{")
     with pytest.raises(StackError, match="down --delete-data"):
         root.load()
@@ -33,7 +33,7 @@ def test_lock_is_held_by_one_and_freed_with_its_file(root: Root) -> None:
     assert not root.is_supervised()
 
 
-def test_delete_keeps_what_is_not_the_stacks(root: Root) -> None:
+def test_delete_keeps_other_files(root: Root) -> None:
     root.save(State())
     (root.path / "mine.txt").write_text("kept")
     root.delete()

@@ -25,7 +25,7 @@ COMMANDS = sorted(
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
-def test_the_command_exists(page: str, command: str) -> None:
+def test_documented_command_and_its_options_exist(page: str, command: str) -> None:
     found = IMAGEPIPE
     words = shlex.split(command)[1:]
     while words and isinstance(found, TyperGroup):
@@ -39,5 +39,5 @@ def test_the_command_exists(page: str, command: str) -> None:
     assert given <= options | {"--help"}, f"{page}: {command}"
 
 
-def test_there_are_commands() -> None:
+def test_commands_are_found_in_the_documentation() -> None:
     assert len(COMMANDS) > 40

@@ -15,14 +15,14 @@ def page() -> str:
     return configuration.page()
 
 
-def test_the_page_is_not_stale(page: str) -> None:
+def test_configuration_page_is_current(page: str) -> None:
     assert (DOCS / "configuration.md").read_text() == page, "run: make docs"
 
 
-def test_every_setting_is_on_it_once(page: str) -> None:
+def test_configuration_page_has_every_setting_once(page: str) -> None:
     rows = [line.split("|")[1].strip(" `") for line in page.splitlines() if line.startswith("| `")]
     assert sorted(rows) == sorted(name.upper() for name in Settings.model_fields)
 
 
-def test_every_setting_says_why() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -39,7 +39,7 @@ def test_recorded_series_are_made_of_metrics_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_an_alert_names_metrics_and_labels_that_exist_and_a_runbook(alert: dict[str, Any]) -> None:
+def test_alert_names_existing_metrics_labels_and_a_runbook(alert: dict[str, Any]) -> None:
     found = labels_of(alert["expr"], RECORDED)
 
     assert label_names(alert["annotations"]["summary"]) <= found
@@ -68,12 +68,12 @@ def test_a_panel_names_metrics_and_labels_that_exist(panel: make_dashboard.Panel
         "imagepipe_consumer_lag unless on (route) imagepipe_consumer_lag",
     ],
 )
-def test_a_wrong_query_is_found(query: str) -> None:
+def test_invalid_query_is_found(query: str) -> None:
     with pytest.raises(WrongQueryError):
         labels_of(query)
 
 
-def test_the_dashboard_is_not_stale() -> None:
+def test_dashboard_is_current() -> None:
     assert make_dashboard.TARGET.read_text() == make_dashboard.text(), "run: make docs"
 
 
@@ -95,7 +95,7 @@ def test_the_dashboard_is_provisioned_with_its_data_source() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus' promtool is not installed")
-def test_alerts_come_when_they_should() -> None:
+def test_alerts_fire_as_their_test_file_states() -> None:
     argv = ["promtool", "test", "rules", str(PROMETHEUS / "alerts_test.yml")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -105,7 +105,7 @@ def test_prometheus_reads_the_rules() -> None:
     assert yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["rule_files"] == ["rules.yml", "alerts.yml"]
 
 
-def test_the_page_is_not_stale_and_has_every_metric_and_alert() -> None:
+def test_observability_page_is_current_and_has_every_metric_and_alert() -> None:
     page = observability.TARGET.read_text()
 
     assert page == observability.filled(page), "run: make docs"

@@ -16,16 +16,16 @@ SECTIONS = [
 ]
 
 
-def test_the_sections_are_in_the_order_that_was_asked() -> None:
+def test_readme_has_its_sections_in_the_required_order() -> None:
     assert re.findall(r"^## (.+)$", README, re.MULTILINE) == SECTIONS
 
 
-def test_the_first_screen_runs_and_tests() -> None:
+def test_readme_starts_with_the_commands_to_run_and_test() -> None:
     first = README.split("\n## ")[0]
     assert "make up" in first
     assert "make test" in first
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
-def test_every_link_leads_somewhere(link: str) -> None:
+def test_every_link_of_the_readme_has_a_target(link: str) -> None:
     assert (ROOT / link).exists(), link

@@ -98,14 +98,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexer_consumer, "COMMIT_SECONDS", 0.01)
 
 
-async def test_an_indexer_that_settles_nothing_is_not_alive() -> None:
+async def test_indexer_that_settles_nothing_is_not_alive() -> None:
     bench = IndexerBench(3)
     async with bench.running():
         await bench.consumer.on_partitions_assigned([PLACE])
         assert await bench.later() == "3 records wait and nothing advanced for 120 s"
 
 
-async def test_an_indexer_that_commits_is_alive() -> None:
+async def test_indexer_that_commits_is_alive() -> None:
     bench = IndexerBench(3)
     bench.done.set()
     async with bench.running():
@@ -114,7 +114,7 @@ async def test_an_indexer_that_commits_is_alive() -> None:
     assert bench.client.commits == [{PLACE: 3}]
 
 
-async def test_an_indexer_whose_commits_hang_ends() -> None:
+async def test_indexer_whose_commits_hang_ends() -> None:
     bench = IndexerBench(3)
     bench.done.set()
     bench.client.broker_answers = False
@@ -125,7 +125,7 @@ async def test_an_indexer_whose_commits_hang_ends() -> None:
         await running
 
 
-async def test_an_indexer_too_many_is_ready_and_alive_without_partitions() -> None:
+async def test_indexer_without_partitions_is_ready_and_alive() -> None:
     bench = IndexerBench(0)
     async with bench.running():
         with pytest.raises(Unavailable, match="not joined"):
@@ -135,7 +135,7 @@ async def test_an_indexer_too_many_is_ready_and_alive_without_partitions() -> No
         assert await bench.later() is None
 
 
-async def test_an_indexer_in_an_endless_rebalance_is_neither() -> None:
+async def test_indexer_in_an_endless_rebalance_is_neither_ready_nor_alive() -> None:
     bench = IndexerBench(0)
     async with bench.running():
         await bench.consumer.on_partitions_assigned([PLACE])

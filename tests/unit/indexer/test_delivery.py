@@ -50,7 +50,7 @@ class TestDelivery:
         policy = policy_of(self.dead, outage_seconds=5, attempts=3, prefix="prefix.")
         await Delivery(handler, policy, epoch=1).deliver(record, nothing_lower)
 
-    async def test_each_line_of_the_log_names_the_image_and_its_trace(self) -> None:
+    async def test_each_log_entry_names_the_image_and_its_trace(self) -> None:
         trace_id, answer = "0af7651916cd43dd8448eb211c80319c", records.ready(new_id(), new_id(), 8)
         header = f"00-{trace_id}-b7ad6b7169203331-01".encode()
         record = ConsumedRecord(Topic.EVENTS, 2, 5, b"k", encode(answer), [("traceparent", header)])

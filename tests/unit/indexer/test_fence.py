@@ -47,7 +47,7 @@ class TestFence:
     async def left(self, index: MemoryIndex) -> set[UUID]:
         return {row.image_id for row in await index.of_owner(OWNER, limit=10_000)}
 
-    async def test_only_what_is_below_and_not_kept_goes(self) -> None:
+    async def test_fence_deletes_images_below_it_except_the_kept_ones(self) -> None:
         index, ids = await self.index_with([1, 2, 3, 4])
         log = LateLog()
         fence = records.cleared(command_version(1, 4), (ids[1],))
@@ -55,12 +55,12 @@ class TestFence:
         assert {command.image_id for command in deletes(log)} == {ids[0], ids[2]}
         assert await self.left(index) == {ids[1], ids[3]}
 
-    async def test_before_itself_by_default(self) -> None:
+    async def test_fence_without_a_bound_deletes_everything_below_itself(self) -> None:
         index, ids = await self.index_with([1, 8, 10])
         assert await fence_of(index, LateLog()).clear(LoggedFence(records.cleared(), command_version(1, 9))) == 2
         assert await self.left(index) == {ids[2]}
 
-    async def test_thousands_are_paged(self) -> None:
+    async def test_fence_deletes_thousands_in_pages(self) -> None:
         index, _ = await self.index_with(range(2 * PAGE + 30))
         log, pages = LateLog(), list[int]()
         fence = fence_of(index, log, lambda: pages.append(len(log.commands)))
@@ -79,7 +79,7 @@ class TestFence:
         assert await self.left(index) == set()
         assert {command.image_id for command in deletes(log)} == set(ids)
 
-    async def test_ack_without_an_offset_leaves_the_row_to_the_record(self) -> None:
+    async def test_ack_without_an_offset_leaves_the_row_until_its_record_is_applied(self) -> None:
         index, ids = await self.index_with([1])
         log = LateLog(offsets=False)
         assert await fence_of(index, log).clear(LoggedFence(records.cleared(), command_version(1, 9))) == 1
@@ -87,7 +87,7 @@ class TestFence:
         await handler_of(index).handle(content_of(log.commands[0], 10), nothing_lower)
         assert await self.left(index) == set()
 
-    async def test_index_that_fails_is_told(self) -> None:
+    async def test_fence_raises_the_failure_of_the_index(self) -> None:
         index, _ = await self.index_with([1])
 
         async def away(writes: Sequence[Write]) -> Any:

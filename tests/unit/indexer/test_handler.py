@@ -27,7 +27,7 @@ class TestHandler:
         assert row is not None
         assert row.current == answer.current
 
-    async def test_compaction_tombstone_says_nothing(self) -> None:
+    async def test_compaction_tombstone_writes_nothing(self) -> None:
         index = MemoryIndex()
         await handler_of(index).handle(content_of(None, 0, Topic.EVENTS), nothing_lower)
         assert list(await index.days()) == []
@@ -47,7 +47,7 @@ class TestHandler:
         await handler.handle(content_of(records.cleared(), 2), nothing_lower)
         assert await index.image(image) is not None
 
-    async def test_fence_waits_while_others_write(self) -> None:
+    async def test_fence_waits_for_lower_offsets_without_taking_a_slot(self) -> None:
         index, commands = MemoryIndex(), MemoryCommandLog()
         handler = Handler(index, shards=SHARDS, concurrency=1, fence=fence_of(index, commands))
         settled, image = asyncio.Event(), new_id()

@@ -45,7 +45,7 @@ class TestPartition:
         await self.open(4)
         assert (partition.position, partition.pending) == (8, 0)
 
-    async def test_age_is_that_of_the_oldest_record_that_is_not_done_with(self) -> None:
+    async def test_age_is_that_of_the_oldest_unsettled_record(self) -> None:
         partition, now = self.partition(), time.time()
         for offset, age in ((1, 90), (2, 30)):
             await partition.admit(ConsumedRecord(Topic.COMMANDS, 0, offset, b"k", None, [], now - age))
@@ -55,7 +55,7 @@ class TestPartition:
         await self.open(2)
         assert (partition.running, partition.oldest_seconds()) == (0, 0)
 
-    async def test_fence_waits_for_lower_offsets_and_holds_up_nobody(self) -> None:
+    async def test_fence_waits_for_lower_offsets_and_blocks_no_other_record(self) -> None:
         partition = self.partition()
         await partition.admit(consumed(None, 1))
         await partition.admit(ConsumedRecord(Topic.COMMANDS, 0, 2, b"fence", None, []))
@@ -86,7 +86,7 @@ class TestPartition:
         await self.open(3, 4)
         assert partition.position == 5
 
-    async def test_failure_is_reported_and_never_passed(self) -> None:
+    async def test_failure_is_reported_and_the_position_stays_below_it(self) -> None:
         partition = self.partition()
         await partition.admit(ConsumedRecord(Topic.COMMANDS, 0, 1, b"broken", None, []))
         await partition.admit(consumed(None, 2))

@@ -11,14 +11,14 @@ IMAGEPIPE: Any = typer.main.get_command(app)
 CONTEXT = typer.Context(IMAGEPIPE)
 
 
-def test_the_help_shows_every_command() -> None:
+def test_help_shows_every_command() -> None:
     answer = CliRunner().invoke(app, ["--help"])
     assert answer.exit_code == 0
     for name in IMAGEPIPE.list_commands(CONTEXT):
         assert f" {name} " in answer.output
 
 
-def test_an_unknown_command_is_said() -> None:
+def test_unknown_command_is_reported() -> None:
     answer = CliRunner().invoke(app, ["verfy"])
     assert answer.exit_code == 2
     assert "No such command 'verfy'" in answer.output

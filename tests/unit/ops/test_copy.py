@@ -29,7 +29,7 @@ def copied(command: Command, offset: int, *headers: tuple[str, bytes]) -> Simple
     return SimpleNamespace(value=value, offset=99, headers=kept)
 
 
-def test_an_upload_keeps_its_version_wherever_its_copy_lies() -> None:
+def test_upload_keeps_its_version_at_any_offset_of_its_copy() -> None:
     copy = copied(UPLOAD, 7, ("ce_type", b"image.uploaded"))
     assert read_command(copy, 2) == versioned(UPLOAD, command_version(1, 7))
     assert ("ce_type", b"image.uploaded") in copy.headers
@@ -58,21 +58,21 @@ def test_a_fence_with_a_bound_keeps_it() -> None:
     assert read_command(copied(fence, 7), 2).command == fence
 
 
-def test_what_nobody_can_read_has_no_copy() -> None:
+def test_invalid_record_has_no_copy() -> None:
     record: Any = SimpleNamespace(value=b"?", offset=1, headers=[])
     with pytest.raises(PoisonRecord):
         copied_command(record, 1)
 
 
 @pytest.mark.parametrize(("prefix", "epoch", "complaint"), [("new.", 1, "TOPIC_PREFIX"), ("old.", 2, "EPOCH is 2")])
-def test_topics_that_could_not_be_told_apart_are_refused(prefix: str, epoch: int, complaint: str) -> None:
+def test_source_with_the_same_topics_is_refused(prefix: str, epoch: int, complaint: str) -> None:
     settings = Settings(_env_file=None, topic_prefix="new.", epoch=2)
     assert source_settings(settings, "old.", 1).topic_prefix == "old."
     with pytest.raises(ConfigurationError, match=complaint):
         source_settings(settings, prefix, epoch)
 
 
-async def test_an_outage_is_said_as_one() -> None:
+async def test_outage_of_the_source_is_unavailable() -> None:
     """Of several partitions that fail at once."""
     records = [
         SimpleNamespace(partition=number, value=encode(UPLOAD), offset=1, headers=[], key=b"") for number in (0, 1)

@@ -74,7 +74,7 @@ def kinds(found: Iterator[Difference]) -> list[tuple[Kind, str]]:
     return [(each.kind, each.where) for each in found]
 
 
-def test_a_row_is_compared_whole(world: World) -> None:
+def test_every_column_of_a_row_is_compared(world: World) -> None:
     row = world.row()
     assert kinds(check_row(world.state, row, SHARDS)) == []
     changes: dict[str, Any] = {
@@ -87,7 +87,7 @@ def test_a_row_is_compared_whole(world: World) -> None:
 
 
 @pytest.mark.parametrize("table", [BY_OWNER, BY_DAY])
-def test_a_row_where_no_reader_looks_is_extra_and_says_where(world: World, table: str) -> None:
+def test_row_in_an_unread_partition_is_extra_and_names_the_partition(world: World, table: str) -> None:
     row = world.row(table)
     elsewhere = replace(row, key=("another", *row.key[1:]))
     [found] = check_row(world.state, elsewhere, SHARDS)
@@ -95,7 +95,7 @@ def test_a_row_where_no_reader_looks_is_extra_and_says_where(world: World, table
     assert "another" in found.detail
 
 
-def test_what_the_bucket_must_have_is_no_difference(world: World) -> None:
+def test_wanted_objects_are_no_difference(world: World) -> None:
     assert world.extra() == set()
 
 
@@ -115,14 +115,14 @@ def test_objects_that_the_log_does_not_name_are_extra(world: World) -> None:
     assert world.extra(*wrong) == wrong
 
 
-def test_objects_of_a_render_that_may_be_under_way_are_none(world: World) -> None:
+def test_objects_of_a_render_that_may_still_run_are_no_difference(world: World) -> None:
     asked = variant_key(world.image_id, world.command.revision, world.command.ladder.digest, "small")
     superseded = variant_key(world.image_id, world.command.revision, BOGUS, "small")
     its_manifest = manifest_key(world.image_id, world.command.revision, BOGUS)
     assert world.extra(asked, superseded, its_manifest) == set()
 
 
-def test_a_tombstone_is_missed_until_its_time_is_over(world: World) -> None:
+def test_tombstone_is_missing_until_it_may_have_expired(world: World) -> None:
     def missing(age: timedelta) -> bool:
         state = World()
         state.fold.add_command(versioned(deleted(state.image_id), 30), int((NOW - age).timestamp() * 1000))
@@ -134,7 +134,7 @@ def test_a_tombstone_is_missed_until_its_time_is_over(world: World) -> None:
     assert not missing(STAY + timedelta(days=1))
 
 
-def test_another_way_to_write_an_id_is_no_image_of_ours() -> None:
+def test_id_in_another_notation_is_not_an_image() -> None:
     image_id = new_id()
     for folder in (image_id.hex, str(image_id).upper(), "notes"):
         key = f"images/{folder}/a.txt"
@@ -143,7 +143,7 @@ def test_another_way_to_write_an_id_is_no_image_of_ours() -> None:
         assert [info.key for info in image.strange] == [key]
 
 
-def test_the_served_manifest_must_tell_of_the_same_answer(world: World) -> None:
+def test_served_manifest_must_contain_the_same_answer(world: World) -> None:
     render = world.event.current.render
     other = failed(world.image_id, world.command.revision, 10)
     good = {world.manifest: Manifest(render=render, event=world.event)}
@@ -160,7 +160,7 @@ def test_the_served_manifest_must_tell_of_the_same_answer(world: World) -> None:
         (OwnerCleared(owner=OWNER, before=10), False),
     ],
 )
-def test_a_fence_that_was_not_carried_out_is_found(world: World, fence: OwnerCleared, takes: bool) -> None:
+def test_fence_that_was_not_carried_out_is_found(world: World, fence: OwnerCleared, takes: bool) -> None:
     expected = [(Kind.UNANSWERED, "fence")] if takes else []
     assert kinds(check_unanswered(world.state, {20: fence}, {})) == expected
     kept = fence.model_copy(update={"keep": (world.image_id,)})
@@ -169,11 +169,11 @@ def test_a_fence_that_was_not_carried_out_is_found(world: World, fence: OwnerCle
     assert kinds(check_unanswered(world.state, {20: fence}, {})) == []
 
 
-def test_an_upload_is_not_taken_by_an_earlier_fence(world: World) -> None:
+def test_upload_after_a_fence_is_not_deleted_by_it(world: World) -> None:
     assert kinds(check_unanswered(world.state, {9: OwnerCleared(owner=OWNER)}, {})) == []
 
 
-def test_what_waits_in_the_dlq_says_so() -> None:
+def test_unanswered_command_in_the_dlq_is_marked() -> None:
     fold, command = Fold(1), uploaded()
     fold.add_command(versioned(command, 10))
     fold.add_command(versioned(OwnerCleared(owner=OWNER), 20))
@@ -205,7 +205,7 @@ def test_what_waits_in_the_dlq_says_so() -> None:
         ((Kind.EXTRA, BY_OWNER), "reindex"),
     ],
 )
-def test_each_difference_has_advice_that_fits(world: World, difference: tuple[Kind, str], words: str) -> None:
+def test_each_kind_of_difference_has_advice(world: World, difference: tuple[Kind, str], words: str) -> None:
     places = {
         "variant": world.event.current.variants[0].path,
         "manifest": world.manifest,

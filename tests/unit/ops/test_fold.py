@@ -42,7 +42,7 @@ def _history() -> tuple[list[LoggedRenderCommand], list[Event]]:
     return commands, events
 
 
-def test_the_order_of_records_makes_no_difference() -> None:
+def test_order_of_records_makes_no_difference() -> None:
     commands, events = _history()
     states = []
     for seed in range(20):
@@ -104,7 +104,7 @@ def test_a_row_is_clean_stale_missing_wrong_or_extra() -> None:
     assert [each.kind for each in check_row(state, row, SHARDS)] == [Kind.EXTRA]
 
 
-def test_a_living_image_must_have_what_is_served_and_what_was_asked_for() -> None:
+def test_wanted_objects_are_the_served_render_and_the_requested_original() -> None:
     commands, events = _history()
     fold = Fold(1)
     for logged in commands:
@@ -118,7 +118,7 @@ def test_a_living_image_must_have_what_is_served_and_what_was_asked_for() -> Non
     assert any(key.endswith("/manifest.json") for key in wanted)
 
 
-def test_what_is_finished_is_certain() -> None:
+def test_finished_commands_have_an_answer_in_log_and_bucket() -> None:
     command = uploaded()
     image, own = command.image_id, manifest_key(command.image_id, command.revision, command.ladder.digest)
     asked = Asked((0, 10), 0, command.type, image, 10, own)

@@ -39,7 +39,7 @@ async def picked(listing: Listing, names: Sequence[str]) -> list[str]:
     st.sets(st.tuples(NAMES, st.sampled_from(["", "/1", "/2", "/3/x"])), max_size=60).map(sorted),
     st.sets(NAMES, max_size=12),
 )
-async def test_it_finds_what_is_there(objects: Sequence[tuple[str, str]], names: set[str]) -> None:
+async def test_pick_finds_every_object_of_the_names(objects: Sequence[tuple[str, str]], names: set[str]) -> None:
     keys = [f"{PREFIX}{name}{rest}" for name, rest in objects]
     listing = Listing([*keys, "a", "zz/b"])
     wanted = {f"{PREFIX}{name}{rest}" for name, rest in objects if name in names}
@@ -50,20 +50,20 @@ def many(images: int) -> list[str]:
     return [f"{PREFIX}{number:06}/{part}" for number in range(images) for part in range(6)]
 
 
-async def test_neighbours_are_listed_by_whole_pages() -> None:
+async def test_pick_lists_neighbours_by_full_pages() -> None:
     listing = Listing(many(2_000))
     assert len(await picked(listing, [f"{number:06}" for number in range(2_000)])) == 12_000
     assert len(listing.pages) <= 12_000 / 1000 + 4
     assert max(listing.pages) == 1000
 
 
-async def test_what_lies_far_apart_costs_a_short_page_each() -> None:
+async def test_pick_reads_one_short_page_for_each_distant_name() -> None:
     listing = Listing(many(2_000))
     found = await picked(listing, ["000007", "000900", "001999", "nobody"])
     assert [key.split("/")[1] for key in found] == ["000007"] * 6 + ["000900"] * 6 + ["001999"] * 6
     assert listing.pages == [SHORT_PAGE] * 4
 
 
-async def test_an_image_with_more_objects_than_a_page_is_found_whole() -> None:
+async def test_pick_finds_all_objects_of_an_image_with_more_than_a_page() -> None:
     listing = Listing([f"{PREFIX}b/{number:04}" for number in range(3_000)] + [f"{PREFIX}a/1", f"{PREFIX}c/1"])
     assert len(await picked(listing, ["b"])) == 3_000

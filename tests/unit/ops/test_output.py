@@ -10,7 +10,7 @@ from ops.terminal.output import Output
 ROWS: list[dict[str, Any]] = [{"group": "a-group-with-a-long-name" * 5, "lag": 12_000}, {"group": None, "lag": 3}]
 
 
-def test_no_cell_of_a_table_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_cells_are_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     Output().table(["group", "lag"], ROWS)
     header, first, second = (line.split() for line in capsys.readouterr().out.splitlines())
     assert header == ["group", "lag"]

@@ -19,13 +19,13 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
         ("5s", timedelta(seconds=5)),
     ],
 )
-def test_ages(text: str, age: timedelta) -> None:
+def test_ages_are_parsed(text: str, age: timedelta) -> None:
     assert parse_age(text) == age
     assert parse_time(text, NOW) == NOW - age
 
 
 @pytest.mark.parametrize("text", ["", "h", "12", "1.5h", "-3d", "3 d"])
-def test_what_is_no_age_is_refused(text: str) -> None:
+def test_invalid_age_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         parse_age(text)
 

@@ -57,7 +57,7 @@ class Bucket:
         return {info.key for info in superseded(self.image, self.manifests, now=NOW, delay=HOUR)}
 
 
-def test_a_replaced_revision_goes_whole_and_the_current_one_stays() -> None:
+def test_replaced_revision_is_superseded_completely_and_the_current_one_stays() -> None:
     bucket = Bucket()
     old = {bucket.original(1)} | bucket.render(1, 10)
     bucket.original(2)
@@ -65,7 +65,7 @@ def test_a_replaced_revision_goes_whole_and_the_current_one_stays() -> None:
     assert bucket.swept() == old
 
 
-def test_nothing_goes_before_the_delay_has_passed() -> None:
+def test_nothing_is_superseded_before_the_delay() -> None:
     bucket = Bucket()
     bucket.original(1)
     bucket.render(1, 10)
@@ -74,7 +74,7 @@ def test_nothing_goes_before_the_delay_has_passed() -> None:
     assert bucket.swept() == set()
 
 
-def test_what_an_older_ready_render_superseded_does_not_wait_for_the_newest() -> None:
+def test_object_superseded_by_an_older_render_does_not_wait_for_the_newest() -> None:
     bucket = Bucket()
     first = {bucket.original(1)} | bucket.render(1, 10)
     bucket.original(2)
@@ -110,7 +110,7 @@ def test_an_original_without_a_manifest_stays() -> None:
     assert bucket.swept() == set()
 
 
-def test_a_folder_without_a_manifest_is_left_alone() -> None:
+def test_folder_without_a_manifest_stays() -> None:
     bucket = Bucket()
     bucket.original(1)
     bucket.render(1, 10, ok=False)
@@ -121,7 +121,7 @@ def test_a_folder_without_a_manifest_is_left_alone() -> None:
     assert bucket.swept() == {original_key(bucket.image_id, bucket.revisions[1], "image/png")}
 
 
-def test_one_revision_with_one_render_is_not_worth_a_read() -> None:
+def test_image_with_one_render_needs_no_read() -> None:
     bucket = Bucket()
     bucket.original(1)
     bucket.render(1, 10)

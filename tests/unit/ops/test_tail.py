@@ -25,9 +25,7 @@ def shown(value: bytes | None, capsys: pytest.CaptureFixture[str], *, as_json: b
 
 
 @pytest.mark.parametrize("value", POISON, ids=lambda value: str(value)[:40])
-def test_what_is_no_record_of_ours_is_one_line_all_the_same(
-    value: bytes | None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_record_is_shown_in_one_line(value: bytes | None, capsys: pytest.CaptureFixture[str]) -> None:
     line = shown(value, capsys)
     assert (line.count("\n"), "3:17" in line, "\x1b" in line) == (1, True, False)
     document: dict[str, Any] = json.loads(shown(value, capsys, as_json=True))
@@ -35,7 +33,7 @@ def test_what_is_no_record_of_ours_is_one_line_all_the_same(
     assert all(document[name] is None or isinstance(document[name], str) for name in ("type", "owner"))
 
 
-def test_a_record_of_ours_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_is_shown_with_type_and_image(capsys: pytest.CaptureFixture[str]) -> None:
     command = uploaded()
     event = failed(command.image_id, command.revision, 42)
     line = shown(encode(event), capsys)
@@ -45,7 +43,7 @@ def test_a_record_of_ours_says_what_it_is(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("text", ["{%s}", "urn:uuid:%s"])
-def test_an_id_is_named_as_our_keys_name_it(text: str) -> None:
+def test_id_is_shown_as_in_object_keys(text: str) -> None:
     image_id = UUID("0199aaaa-bbbb-7ccc-8ddd-eeeeffff0000")
     content = json.dumps({"image_id": text % str(image_id).upper()}).encode()
     assert summary(record(content))["image_id"] == str(image_id)

@@ -63,7 +63,7 @@ def test_down_ends_an_up_that_still_downloads(
 
 
 @pytest.mark.parametrize("delete_data", [False, True])
-def test_down_refuses_where_nobody_says_who_holds_the_lock(tmp_path: Path, delete_data: bool) -> None:
+def test_down_refuses_if_the_holder_of_the_lock_is_unknown(tmp_path: Path, delete_data: bool) -> None:
     root = Root(tmp_path)
     with locked(root):
         with pytest.raises(StackError, match="try again in a moment"):
@@ -72,7 +72,7 @@ def test_down_refuses_where_nobody_says_who_holds_the_lock(tmp_path: Path, delet
     down(root.path, delete_data)
 
 
-def test_the_root_is_never_free_while_its_lock_goes_over_to_the_background(
+def test_root_stays_locked_while_the_background_process_takes_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = Root(tmp_path / "s")

@@ -18,7 +18,7 @@ def test_nothing_is_committable_above_an_unsettled_record() -> None:
             assert acks.committable() == ({0: lowest} if lowest > 5 else {})
 
 
-def test_partitions_are_apart() -> None:
+def test_partitions_are_independent() -> None:
     acks = Acks()
     acks.start(0, 1)
     acks.start(1, 7)
@@ -26,7 +26,7 @@ def test_partitions_are_apart() -> None:
     assert acks.committable() == {1: 8}
 
 
-def test_a_restart_reads_on_from_what_is_committed_and_not_from_what_is_settled() -> None:
+def test_restart_reads_from_the_committed_position() -> None:
     acks = Acks()
     assert acks.restart(0) is None
     acks.start(0, 7)
@@ -36,7 +36,7 @@ def test_a_restart_reads_on_from_what_is_committed_and_not_from_what_is_settled(
     assert acks.restart(0) == 8
 
 
-def test_what_was_committed_is_not_committed_again() -> None:
+def test_committed_position_is_not_committed_again() -> None:
     acks = Acks()
     acks.start(0, 0)
     acks.start(0, 1)
@@ -51,7 +51,7 @@ def test_what_was_committed_is_not_committed_again() -> None:
     assert acks.pending == 0
 
 
-def test_a_record_read_again_is_not_started_again() -> None:
+def test_record_read_again_is_not_started_again() -> None:
     acks = Acks()
     assert acks.start(0, 3)
     assert acks.start(0, 4)
@@ -62,7 +62,7 @@ def test_a_record_read_again_is_not_started_again() -> None:
 
 
 @pytest.mark.parametrize("offset", [2, 6])
-def test_a_jump_within_an_assignment_is_refused(offset: int) -> None:
+def test_jump_within_an_assignment_is_refused(offset: int) -> None:
     acks = Acks()
     acks.start(0, 3)
     acks.start(0, 4)
@@ -70,7 +70,7 @@ def test_a_jump_within_an_assignment_is_refused(offset: int) -> None:
         acks.start(0, offset)
 
 
-def test_settling_what_is_not_under_way_is_refused() -> None:
+def test_settling_a_record_that_is_not_in_progress_is_refused() -> None:
     acks = Acks()
     acks.start(0, 3)
     acks.settle(0, 3)

@@ -77,7 +77,7 @@ async def test_a_command_that_fails_unexpectedly_is_dead_lettered_with_its_versi
     assert added["dlq-attempts"] == b"2"
 
 
-async def test_a_command_whose_answer_no_topic_takes_goes_to_the_dlq_at_once() -> None:
+async def test_command_with_an_answer_too_large_for_its_topic_is_dead_lettered_at_once() -> None:
     """Trying again would make the same answer: a pure function of manifest and version."""
     dead_letters, handler = MemoryDeadLetters(), Scripted(PoisonRecord("record for images.events is too large"))
     await delivery(handler, dead_letters).deliver(parse(received(), 1))
@@ -86,7 +86,7 @@ async def test_a_command_whose_answer_no_topic_takes_goes_to_the_dlq_at_once() -
 
 
 @pytest.mark.parametrize("value", [b"not json", b"{}", b'{"type":"image.exploded"}'])
-async def test_what_nobody_can_read_goes_to_the_dlq_at_once(value: bytes) -> None:
+async def test_invalid_record_is_dead_lettered_at_once(value: bytes) -> None:
     dead_letters, handler = MemoryDeadLetters(), Scripted()
     await delivery(handler, dead_letters).deliver(parse(received(value), 1))
     assert handler.calls == []
@@ -97,7 +97,7 @@ IMPOSSIBLE_PATHS = ["", "../x", "x" * 2000, "images/a/b/original.jpg", "incoming
 
 
 @pytest.mark.parametrize("path", IMPOSSIBLE_PATHS)
-async def test_an_original_that_is_under_no_key_of_ours_goes_to_the_dlq_at_once(path: str) -> None:
+async def test_original_under_an_invalid_key_is_dead_lettered_at_once(path: str) -> None:
     upload = records.uploaded()
     value = encode(upload.model_copy(update={"original": upload.original.model_copy(update={"path": path})}))
     dead_letters, handler = MemoryDeadLetters(), Scripted()
@@ -106,7 +106,7 @@ async def test_an_original_that_is_under_no_key_of_ours_goes_to_the_dlq_at_once(
     assert dead_letters.records[0][1] == value
 
 
-async def test_a_request_that_the_bucket_never_takes_is_no_outage() -> None:
+async def test_request_that_the_bucket_refuses_is_not_an_outage() -> None:
     """The contract leaves no such path; a handler that met one all the same would stop its partition for ever."""
     upload = records.uploaded()
     command = upload.model_copy(update={"original": upload.original.model_copy(update={"path": "images/../x"})})
@@ -116,7 +116,7 @@ async def test_a_request_that_the_bucket_never_takes_is_no_outage() -> None:
     assert b"RequestRefused" in dict(dead_letters.records[0][2])["dlq-error"]
 
 
-async def test_a_version_that_is_none_goes_to_the_dlq_at_once() -> None:
+async def test_invalid_version_header_is_dead_lettered_at_once() -> None:
     dead_letters, handler = MemoryDeadLetters(), Scripted()
     await delivery(handler, dead_letters).deliver(parse(received(headers=[(VERSION_HEADER, b"9" * 5000)]), 1))
     assert handler.calls == []
@@ -132,7 +132,7 @@ async def test_headers_without_a_value_count_as_absent() -> None:
     assert len(dead_letters.records) == 1
 
 
-def test_a_record_without_a_value_cannot_be_read() -> None:
+def test_record_without_a_value_is_invalid() -> None:
     task = parse(ConsumedRecord(Topic.COMMANDS, 0, 1, b"k", None, []), 1)
     assert isinstance(task.content, PoisonRecord)
     assert (task.kind, task.version) == ("poison", command_version(1, 1))
@@ -186,7 +186,7 @@ async def test_settled_records_are_committed_once() -> None:
     assert not await bench.agent.commit(), "nothing moved since"
 
 
-async def test_a_revoke_waits_for_what_runs_commits_it_and_reads_on_afresh() -> None:
+async def test_revoke_waits_for_running_records_commits_them_and_starts_afresh() -> None:
     handler = Scripted()
     bench = Bench(handler)
     handler.gate = asyncio.Event()
@@ -203,7 +203,7 @@ async def test_a_revoke_waits_for_what_runs_commits_it_and_reads_on_afresh() -> 
     assert bench.committed == {3: 7}
 
 
-async def test_a_revoke_does_not_wait_for_ever_and_commits_nothing_unsettled() -> None:
+async def test_revoke_waits_to_its_deadline_and_commits_nothing_unsettled() -> None:
     handler = Scripted()
     bench = Bench(handler)
     handler.gate = asyncio.Event()
@@ -216,7 +216,7 @@ async def test_a_revoke_does_not_wait_for_ever_and_commits_nothing_unsettled() -
     assert bench.committed == {3: 6}
 
 
-async def test_an_outage_stops_the_agent_with_the_record_uncommitted() -> None:
+async def test_outage_stops_the_agent_with_the_record_uncommitted() -> None:
     handler = Scripted(Unavailable("s3", "away"), Unavailable("s3", "away"))
     bench = Bench(handler)
     await bench.accept(5, 6)
@@ -227,7 +227,7 @@ async def test_an_outage_stops_the_agent_with_the_record_uncommitted() -> None:
     assert bench.committed == {}
 
 
-async def test_a_jump_in_the_log_stops_the_agent() -> None:
+async def test_jump_in_the_offsets_stops_the_agent() -> None:
     bench = Bench(Scripted())
     await bench.accept(5, 7)
     assert len(bench.failures) == 1
@@ -236,7 +236,7 @@ async def test_a_jump_in_the_log_stops_the_agent() -> None:
     assert bench.committed == {3: 6}
 
 
-async def test_what_runs_is_measured_and_how_old_it_is() -> None:
+async def test_number_and_age_of_running_records_are_measured() -> None:
     names = [
         "imagepipe_processor_running",
         "imagepipe_processor_held_bytes",

@@ -49,7 +49,7 @@ async def test_animations_are_decoded_together_as_far_as_all_their_frames_fit(
     assert pool.most == most
 
 
-async def test_stills_share_the_processes_as_before() -> None:
+async def test_stills_are_rendered_in_every_process() -> None:
     pool = CountingPool()
     renderer = FairRenderer(pool, settings_of(4 * FRAME))
     still = images.encode(images.photo(64, 48), "PNG")
@@ -57,7 +57,7 @@ async def test_stills_share_the_processes_as_before() -> None:
     assert pool.most == 4
 
 
-def test_pixels_are_those_of_the_frames_that_are_decoded() -> None:
+def test_decoded_pixels_count_every_decoded_frame() -> None:
     animation = images.animation("WEBP", frames=10)
     few = RenderLimits(max_pixels=10**6, max_side=1000, max_frames=9, max_animation_pixels=10**6)
     small = RenderLimits(max_pixels=10**6, max_side=1000, max_frames=100, max_animation_pixels=10 * FRAME - 1)

@@ -8,7 +8,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_turns_go_round() -> None:
+def test_turns_rotate_between_owners() -> None:
     turns: Turns[str] = Turns()
     for key, item in (("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3"), ("c", "c1")):
         turns.push(key, item)
@@ -76,7 +76,7 @@ async def test_slots_bound_the_pixels_together_and_a_larger_picture_runs_alone()
     assert decoding.running == ["last"]
 
 
-async def test_a_cancelled_waiter_for_many_pixels_holds_up_nobody() -> None:
+async def test_cancelled_waiter_for_many_pixels_blocks_no_other() -> None:
     decoding = Decoding(3, 100)
     for name, pixels in (("first", 60), ("large", 90), ("small", 10)):
         await decoding.start(name, pixels)

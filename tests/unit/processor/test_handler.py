@@ -213,7 +213,7 @@ async def test_a_lost_original_fails_without_a_manifest(bench: Bench, upload: Up
     assert isinstance(await bench.handle(upload, 0), Ready)
 
 
-async def test_an_original_that_was_swept_behind_another_worker_is_not_lost(bench: Bench, upload: Uploaded) -> None:
+async def test_original_that_was_swept_after_another_workers_render_is_not_lost(bench: Bench, upload: Uploaded) -> None:
     """Thought dead before it reads the original, which is superseded and swept before it goes on."""
     other = Handler(bench.store, bench._render, bench.events, records.BASE)
     newer = await replacement(bench, upload)
@@ -282,7 +282,7 @@ async def test_an_earlier_delete_that_comes_late_does_not_lower_the_tombstone(be
     assert answer.removed_version == version(8) | 1
 
 
-async def test_a_delete_during_the_render_wins(bench: Bench, upload: Uploaded) -> None:
+async def test_delete_during_the_render_wins(bench: Bench, upload: Uploaded) -> None:
     def delete() -> None:
         bench.store.objects.clear()
         data = json.dumps({"version": str(version(4) | 1)}).encode()
@@ -296,7 +296,7 @@ async def test_a_delete_during_the_render_wins(bench: Bench, upload: Uploaded) -
     assert bench.keys(upload.image_id) == []
 
 
-async def test_who_loses_the_race_for_the_manifest_answers_with_the_winners(bench: Bench, upload: Uploaded) -> None:
+async def test_worker_that_loses_the_manifest_race_returns_the_winners_answer(bench: Bench, upload: Uploaded) -> None:
     other = Bench()
     await other.put_original(upload)
     winner = await other.handle(upload, 0)
@@ -310,7 +310,7 @@ async def test_who_loses_the_race_for_the_manifest_answers_with_the_winners(benc
     assert await bench.handle(upload, 0) == winner
 
 
-async def test_what_is_stored_is_recorded_where_another_encoding_was_first(bench: Bench, upload: Uploaded) -> None:
+async def test_manifest_records_the_stored_bytes_if_another_encoding_was_first(bench: Bench, upload: Uploaded) -> None:
     stored = images.encode(images.solid((1, 2, 3), size=(21, 13)), "WEBP")
     path = variant_key(upload.image_id, upload.revision, upload.ladder.digest, "small")
     await bench.store.put(path, stored, WEBP)
@@ -344,7 +344,7 @@ async def test_an_unpublished_answer_is_published_at_the_next_try_without_render
     assert bench.rendered == 1
 
 
-async def test_an_outage_while_variants_are_written_is_no_answer(
+async def test_outage_while_variants_are_written_publishes_no_answer(
     bench: Bench, upload: Uploaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = MemoryStore.put
@@ -361,7 +361,7 @@ async def test_an_outage_while_variants_are_written_is_no_answer(
     assert not [key for key in bench.keys(upload.image_id) if key.endswith("manifest.json")]
 
 
-async def test_a_manifest_nobody_can_read_is_a_surprise_not_an_answer(bench: Bench, upload: Uploaded) -> None:
+async def test_unreadable_manifest_is_an_unexpected_error(bench: Bench, upload: Uploaded) -> None:
     key = f"{revision_prefix(upload.image_id, upload.revision)}{'0' * 16}/manifest.json"
     await bench.store.put(key, b"{}", "application/json")
     with pytest.raises(PoisonRecord):
@@ -369,7 +369,7 @@ async def test_a_manifest_nobody_can_read_is_a_surprise_not_an_answer(bench: Ben
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[" * 10_000, b'{"version":[]}', b'{"version":1e999}'])
-async def test_nor_is_a_tombstone_nobody_can_read(bench: Bench, upload: Uploaded, data: bytes) -> None:
+async def test_unreadable_tombstone_is_an_unexpected_error(bench: Bench, upload: Uploaded, data: bytes) -> None:
     await bench.store.put(tombstone_key(upload.image_id), data, "application/json")
     with pytest.raises(PoisonRecord, match="is not a tombstone"):
         await bench.handler.handle(versioned(upload, version(0)))

@@ -71,7 +71,7 @@ async def test_lanes_run_side_by_side_up_to_the_bound() -> None:
     assert bench.started[-1] == "w4"
 
 
-async def test_what_waits_in_its_lane_holds_no_place() -> None:
+async def test_work_that_waits_in_its_lane_takes_no_place() -> None:
     bench = Bench()
     for number in range(10):
         await bench.submit(f"hot{number}", lane="hot")
@@ -81,7 +81,7 @@ async def test_what_waits_in_its_lane_holds_no_place() -> None:
 
 
 @pytest.mark.parametrize("bound", ["bytes", "pixels"])
-async def test_bounds_on_bytes_and_pixels(bound: str) -> None:
+async def test_bytes_and_pixels_are_bounded(bound: str) -> None:
     bench = Bench()
     for number in range(3):
         await bench.submit(f"w{number}", cost=Cost(**{bound: 400}))
@@ -117,7 +117,7 @@ async def test_a_hot_owner_delays_another_owners_first_by_one() -> None:
     assert bench.started == ["hot0", "hot1", "cold"]
 
 
-async def test_reading_stops_while_there_is_no_room() -> None:
+async def test_submit_waits_while_there_is_no_room() -> None:
     bench = Bench(Bounds(images=1, bytes=1000, pixels=1000, waiting=2))
     for number in range(3):
         await bench.submit(f"w{number}")
@@ -128,7 +128,7 @@ async def test_reading_stops_while_there_is_no_room() -> None:
     assert await blocked
 
 
-async def test_close_lets_running_work_end_and_forgets_the_rest() -> None:
+async def test_close_waits_for_running_work_and_drops_the_rest() -> None:
     bench = Bench(Bounds(images=1, bytes=1000, pixels=1000, waiting=1))
     await bench.submit("running")
     await bench.submit("waiting")
@@ -144,7 +144,7 @@ async def test_close_lets_running_work_end_and_forgets_the_rest() -> None:
     assert bench.started == ["running"]
 
 
-async def test_close_cancels_what_does_not_end_in_time() -> None:
+async def test_close_cancels_work_at_its_deadline() -> None:
     bench = Bench()
     await bench.submit("stuck")
     assert await bench.lanes.close(0.01) == 1

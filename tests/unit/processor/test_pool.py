@@ -52,13 +52,13 @@ async def _busy(pid: int) -> None:
     await wait_for_async(lambda: process.cpu_times().user > before + 0.1, 60, "the process computes")
 
 
-async def test_result_is_that_of_the_pure_function() -> None:
+async def test_result_equals_that_of_the_pure_function() -> None:
     async with pool_of(2) as pool:
         results = await asyncio.gather(*(pool.render(EASY, LADDER, LIMITS) for _ in range(6)))
     assert set(results) == {render(EASY, LADDER, LIMITS)}
 
 
-async def test_rejection_comes_back_typed_and_keeps_the_worker() -> None:
+async def test_rejection_keeps_its_type_and_the_worker() -> None:
     async with pool_of(1) as pool:
         before = pool.pids
         with pytest.raises(ImageRejected) as caught:
@@ -69,7 +69,7 @@ async def test_rejection_comes_back_typed_and_keeps_the_worker() -> None:
         assert pool.pids == before
 
 
-async def test_large_answers_cross_whole() -> None:
+async def test_large_answer_is_transferred_completely() -> None:
     noisy = Image.effect_noise((1500, 1500), 200)
     data = images.encode(noisy, "JPEG", quality=90)
     async with pool_of(1) as pool:
@@ -90,7 +90,7 @@ async def test_killed_worker_is_replaced_and_the_image_tried_again() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-async def test_second_crash_is_the_images_fault_and_hurts_no_other(number: signal.Signals) -> None:
+async def test_second_crash_rejects_the_image_and_no_other(number: signal.Signals) -> None:
     async with pool_of(2) as pool:
         # The first worker takes the first image.
         pid, other = pool.pids
@@ -120,7 +120,7 @@ async def _successor(pool: RenderPool, known: set[int]) -> int:
     return pid
 
 
-async def test_slow_image_times_out_twice() -> None:
+async def test_slow_image_is_rejected_after_two_timeouts() -> None:
     async with pool_of(1, timeout_seconds=2) as pool:
         started = time.monotonic()
         with pytest.raises(ImageRejected) as caught:
@@ -140,7 +140,7 @@ async def test_stuck_worker_is_replaced() -> None:
         assert not _alive(pid)
 
 
-async def test_worker_killed_between_images_is_no_ones_fault() -> None:
+async def test_worker_killed_between_images_rejects_no_image() -> None:
     async with pool_of(1) as pool:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGKILL)
@@ -159,7 +159,7 @@ async def test_cancelling_frees_the_worker_at_once() -> None:
         assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
 
 
-async def test_cancelling_while_waiting_for_a_worker() -> None:
+async def test_cancelling_while_waiting_for_a_worker_keeps_the_pool_usable() -> None:
     async with pool_of(1) as pool:
         first = asyncio.create_task(pool.render(EASY, LADDER, LIMITS))
         second = asyncio.create_task(pool.render(EASY, LADDER, LIMITS))
@@ -169,7 +169,7 @@ async def test_cancelling_while_waiting_for_a_worker() -> None:
         assert (await pool.render(EASY, LADDER, LIMITS)).width == 64
 
 
-async def test_close_waits_for_images_in_work() -> None:
+async def test_close_waits_for_running_renders() -> None:
     pool = RenderPool(1, 60)
     await pool.start()
     task = asyncio.create_task(pool.render(images.scan_bomb(2048, 50), LADDER, LIMITS))
@@ -184,7 +184,7 @@ async def test_close_waits_for_images_in_work() -> None:
     assert pool.pids == ()
 
 
-async def test_close_ends_what_is_not_done_by_its_deadline() -> None:
+async def test_close_ends_renders_at_its_deadline() -> None:
     pool = RenderPool(1, 60)
     await pool.start()
     task = asyncio.create_task(pool.render(SLOW, LADDER, LIMITS))
@@ -209,7 +209,7 @@ async def test_workers_ignore_the_terminals_signals() -> None:
         assert pool.pids == (pid,)
 
 
-async def test_workers_step_back() -> None:
+async def test_workers_have_a_lower_priority() -> None:
     async with pool_of(1) as pool:
         assert psutil.Process(pool.pids[0]).nice() == psutil.Process().nice() + 5
 
@@ -244,7 +244,7 @@ async def test_no_orphans_after_kill_9_of_the_parent() -> None:
 # The protocol: a worker that was taken over can say anything
 
 
-def test_answers_survive_the_wire() -> None:
+def test_answer_is_equal_after_transfer() -> None:
     rendering = render(EASY, LADDER, LIMITS)
     parts = rendered_answer(rendering)
     assert parse_answer(parts[0][8:], b"".join(parts[1:]), LADDER, LIMITS) == rendering
@@ -259,6 +259,6 @@ def test_answers_survive_the_wire() -> None:
      b'{"kind": "rendered", "variants": [{"name": "full", "size": 99, "width": 1, "height": 1, "sha256": ""}]}',
      b'{"kind": "rendered", "variants": [{"name": "full", "size": -1, "width": 1, "height": 1, "sha256": ""}]}'],
 )  # fmt: skip
-def test_nonsense_from_a_worker_is_recognised(header: bytes) -> None:
+def test_invalid_answer_of_a_worker_is_refused(header: bytes) -> None:
     with pytest.raises(BadAnswerError):
         parse_answer(header, b"body", LADDER, LIMITS)

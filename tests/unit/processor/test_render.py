@@ -69,7 +69,7 @@ def test_variants_have_the_sizes_of_the_ladder() -> None:
     assert rendering.notes == ()
 
 
-def test_rungs_in_any_order_come_back_in_theirs() -> None:
+def test_variants_are_in_the_order_of_their_rungs() -> None:
     small, large = (
         Rung(name=name, width=width, fraction=0.9, quality=80) for name, width in (("tiny", 8), ("big", 48))
     )
@@ -77,12 +77,12 @@ def test_rungs_in_any_order_come_back_in_theirs() -> None:
     assert [(item.name, item.width) for item in rendering.variants] == [("full", 64), ("tiny", 8), ("big", 48)]
 
 
-def test_ladder_without_rungs() -> None:
+def test_ladder_without_rungs_gives_the_full_variant_only() -> None:
     assert [item.name for item in run(images.encode(images.quadrants(), "PNG"), Ladder(rungs=())).variants] == ["full"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 2), (16_383, 1), (1, 16_383)])
-def test_extreme_shapes(size: tuple[int, int]) -> None:
+def test_extreme_shapes_keep_at_least_one_pixel(size: tuple[int, int]) -> None:
     rendering = run(images.encode(Image.new("RGB", size, (10, 200, 30)), "PNG"))
     assert (rendering.width, rendering.height) == size
     for item in rendering.variants[1:]:
@@ -160,7 +160,7 @@ SAMPLES: dict[str, tuple[Callable[[], bytes], Color]] = {
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_samples(name: str) -> None:
+def test_pixels_of_every_sample_format_are_right(name: str) -> None:
     make, expected = SAMPLES[name]
     rendering = run(make())
     for item in rendering.variants:
@@ -176,7 +176,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     assert near(pixel(shown, 0.5, 0.8), (64, 64, 64))
 
 
-def test_interlaced_png() -> None:
+def test_interlaced_png_is_decoded() -> None:
     shown = variant(run(images.interlaced_png()))
     assert near(pixel(shown, 0.0, 0.5), (255, 0, 0), 25)
     assert near(pixel(shown, 0.9, 0.5), (0, 0, 255), 25)
@@ -221,7 +221,7 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", TRANSPARENT)
-def test_transparency_keys(name: str) -> None:
+def test_transparency_keys_become_alpha(name: str) -> None:
     shown = variant(run(TRANSPARENT[name]()))
     assert shown.mode == "RGBA"
     assert pixel(shown, 0.2, 0.5)[3] == 0
@@ -280,7 +280,7 @@ def test_srgb_profile_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])
-def test_grey_profile(mode: str) -> None:
+def test_grey_profile_is_converted(mode: str) -> None:
     image = images.solid((128, 99)[: len(mode)], mode) if mode == "LA" else Image.new("L", (32, 24), 128)
     shown = pixel(variant(run(images.encode(image, "PNG", icc_profile=images.grey_gamma(1.0)))), 0.5, 0.5)
     # Half of the light is 188 in sRGB.
@@ -288,7 +288,7 @@ def test_grey_profile(mode: str) -> None:
 
 
 @pytest.mark.parametrize("ink", range(4))
-def test_press_profile(ink: int) -> None:
+def test_press_profile_is_converted(ink: int) -> None:
     color = tuple(255 if index == ink else 0 for index in range(4))
     data = images.encode(images.solid(color, "CMYK"), "JPEG", quality=100, icc_profile=images.press())
     assert near(pixel(variant(run(data)), 0.5, 0.5), images.INKS[ink])
@@ -338,12 +338,12 @@ def test_scan_bomb_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_truncated_is_never_a_grey_half(kind: str, share: float) -> None:
+def test_truncated_image_is_refused_not_half_grey(kind: str, share: float) -> None:
     file = images.encode(images.photo(), kind)
     assert refusal(file[: int(len(file) * share)]).reason == "truncated"
 
 
-def test_image_data_cut_inside_a_whole_png() -> None:
+def test_png_with_cut_image_data_is_refused() -> None:
     row = b"\0" + bytes(range(64)) * 3
     packed = zlib.compress(row * 64)
     file = (
@@ -352,14 +352,14 @@ def test_image_data_cut_inside_a_whole_png() -> None:
     assert refusal(file).reason == "truncated"
 
 
-def test_image_data_cut_inside_a_whole_webp() -> None:
+def test_webp_with_cut_image_data_is_refused() -> None:
     file = images.encode(images.photo(), "WEBP")
     body = file[20 : len(file) // 2 & ~1]
     cut = b"RIFF" + struct.pack("<I", len(body) + 12) + b"WEBPVP8 " + struct.pack("<I", len(body)) + body
     assert refusal(cut).reason == "undecodable"
 
 
-def test_details_are_the_same_each_time() -> None:
+def test_details_of_a_refusal_are_deterministic() -> None:
     file = images.PNG_SIGNATURE + images.ihdr(8, 8, 8, 2) + images.chunk(b"IDAT", b"no zlib") + images.chunk(b"IEND")
     first, second = refusal(file), refusal(file)
     assert first.reason == "undecodable"
@@ -368,7 +368,7 @@ def test_details_are_the_same_each_time() -> None:
 
 
 @pytest.mark.parametrize(("code", "raised"), [(1, MemoryError), (2, MemoryError), (6, ImageRejected)])
-def test_failures_of_the_encoder(monkeypatch: pytest.MonkeyPatch, code: int, raised: type[Exception]) -> None:
+def test_encoder_failure_has_its_reason(monkeypatch: pytest.MonkeyPatch, code: int, raised: type[Exception]) -> None:
     """A failed allocation is not an answer about the image; anything else is."""
 
     def fail(*_: object, **__: object) -> None:
@@ -394,7 +394,7 @@ SEEDS = [
 @given(
     seed=st.sampled_from(SEEDS), changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=6)
 )  # fmt: skip
-def test_any_damage_is_an_answer(seed: bytes, changes: list[tuple[int, int]]) -> None:
+def test_damaged_file_is_rendered_or_refused(seed: bytes, changes: list[tuple[int, int]]) -> None:
     """Damaged files are rendered or refused with a typed reason; no other exception leaves the renderer."""
     damaged = bytearray(seed)
     for position, value in changes:
@@ -415,7 +415,7 @@ def _verdict(data: bytes, limits: RenderLimits) -> str:
 
 
 @pytest.mark.parametrize("color", [(200, 30, 30), (10, 10, 10), (250, 240, 230)])
-def test_placeholders_of_one_color(color: Color) -> None:
+def test_placeholders_of_an_image_of_one_color_are_exact(color: Color) -> None:
     rendering = run(images.encode(images.solid(color), "PNG"))
     dominant = tuple(bytes.fromhex(rendering.dominant_color.removeprefix("#")))
     assert near(dominant, color)
@@ -432,7 +432,7 @@ def test_dominant_color_is_that_of_the_largest_visible_part() -> None:
     assert near(tuple(bytes.fromhex(rendering.dominant_color.removeprefix("#"))), (200, 30, 30), 12)
 
 
-def test_wholly_transparent_image() -> None:
+def test_wholly_transparent_image_has_placeholders() -> None:
     rendering = run(images.encode(images.solid((1, 2, 3, 0), "RGBA"), "PNG"))
     assert rendering.dominant_color == "#ffffff"
     assert len(base64.b64decode(rendering.thumbhash)) >= 6

@@ -57,7 +57,7 @@ def test_animation_over_its_budget_becomes_its_first_frame(kind: str, frames: in
     assert near(pixel(variant(rendering), 0.5, 0.5), (*images.FRAMES[0], 255), 25)
 
 
-def test_animation_exactly_at_its_budget() -> None:
+def test_animation_exactly_at_its_budget_stays_animated() -> None:
     limits = RenderLimits(max_pixels=64 * 48, max_side=64, max_frames=3, max_animation_pixels=64 * 48 * 3)
     assert run(images.animation("WEBP"), limits=limits).notes == ()
 

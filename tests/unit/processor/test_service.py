@@ -68,7 +68,7 @@ class ProcessorBench:
         return self.processor._progress.stalled()
 
 
-async def test_a_processor_whose_parts_all_hang_ends_within_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_processor_whose_parts_all_hang_ends_within_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orchestrators kill after 30 s. The waits are added up here, and shortened."""
     bench, waits, wait = ProcessorBench(monkeypatch), list[float](), asyncio.wait
     processor, commit_seconds = bench.processor, agent.COMMIT_TIMEOUT_SECONDS
@@ -114,14 +114,14 @@ def nothing_is_read(bench: ProcessorBench) -> None:
     bench.stream.end = 100
 
 
-async def test_a_processor_that_commits_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_processor_that_commits_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = ProcessorBench(monkeypatch)
     await bench.take_fences(3)
     assert await bench.later() is None
 
 
 @pytest.mark.parametrize("hurt", [commits_fail, rebalance_for_ever, measuring_hangs, nothing_is_read])
-async def test_a_processor_that_does_not_is_not(hurt: Hurt, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_processor_that_does_not_commit_is_not_alive(hurt: Hurt, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = ProcessorBench(monkeypatch)
     await bench.take_fences(3)
     hurt(bench)

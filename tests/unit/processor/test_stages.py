@@ -22,7 +22,7 @@ from tests.support.memory.ports import MemoryDeadLetters, MemoryEventLog, Memory
 from tests.support.metric_samples import sample
 
 
-def test_stages_are_collected_where_they_were_asked_for_failed_ones_too() -> None:
+def test_stages_are_collected_inside_the_block_including_failed_ones() -> None:
     before = sample(Service.PROCESSOR, 'imagepipe_processor_stage_seconds_count{stage="upload"}')
     with collected() as seconds:
         with stage("upload"):
@@ -65,7 +65,7 @@ async def _no_render(owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
     ],
     ids=["rendered now", "told once more", "reprocessed"],
 )
-async def test_time_until_ready_is_that_of_what_was_uploaded_and_rendered_now(
+async def test_time_until_ready_counts_uploads_that_were_rendered_now(
     renders: bool, command: Command, observed: int
 ) -> None:
     delivery = Delivery(Answering(renders), policy_of(MemoryDeadLetters()))

@@ -36,7 +36,7 @@ def test_headers_without_a_value_are_left_out() -> None:
     assert [name for name, _ in found][:2] == ["ce_type", "dlq-source-topic"]
 
 
-def test_what_is_added_is_bounded() -> None:
+def test_added_headers_are_bounded() -> None:
     error = raised("ü" * 100_000 + "\ud800")
     found = dead_letter_headers([], topic="t", partition=0, offset=0, version=None, error=error, attempts=1)
     assert "dlq-version" not in dict(found)
@@ -45,7 +45,7 @@ def test_what_is_added_is_bounded() -> None:
     assert dict(found)["dlq-stack"].decode()
 
 
-def test_limit_is_per_any_minute() -> None:
+def test_limit_counts_every_window_of_a_minute() -> None:
     now = [0.0]
     limit = DeadLetterLimit(2, lambda: now[0])
     limit.take()

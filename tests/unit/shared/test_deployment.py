@@ -41,23 +41,23 @@ def check(answer: Rows | Exception) -> None:
     check_deployment(cast(Session, Answering(answer)), SETTINGS)
 
 
-def test_the_same_shards_are_fine() -> None:
+def test_same_number_of_shards_is_accepted() -> None:
     check(Rows(str(SETTINGS.day_shards)))
 
 
 @pytest.mark.parametrize("rows", [Rows(), Rows(str(SETTINGS.day_shards + 1))], ids=["none", "other"])
-def test_other_shards_are_a_mistake(rows: Rows) -> None:
+def test_other_number_of_shards_is_a_configuration_error(rows: Rows) -> None:
     with pytest.raises(ConfigurationError, match="It is fixed for ever"):
         check(rows)
 
 
-def test_no_tables_are_a_mistake() -> None:
+def test_missing_tables_are_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="apply the schema"):
         check(InvalidRequest("unconfigured table deployment"))
 
 
 @pytest.mark.parametrize("error", [OperationTimedOut(), NoHostAvailable("none", {})], ids=["slow", "away"])
-def test_no_answer_is_an_outage(error: Exception) -> None:
+def test_node_without_an_answer_is_an_outage(error: Exception) -> None:
     with pytest.raises(Unavailable):
         check(error)
 
@@ -79,7 +79,7 @@ class Cluster:
         return [SimpleNamespace(name=name, value=value) for name, value in records.items()]
 
 
-def test_only_what_is_recorded_counts_as_own() -> None:
+def test_only_recorded_keyspaces_belong_to_the_deployment() -> None:
     own = SETTINGS.cassandra_keyspace
     tables = {name: set(TABLES) for name in (own, "live", "built", "begun", "theirs")}
     built = {f"built:{name}": name for name in ("built", "dropped", "begun")}

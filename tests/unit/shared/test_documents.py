@@ -82,7 +82,7 @@ def test_document_of_a_ready_image() -> None:
     assert told["pending"] is None
 
 
-def test_failed_replacement_says_why_and_serves_the_old_one() -> None:
+def test_failed_replacement_reports_its_error_and_serves_the_previous_revision() -> None:
     told: dict[str, Any] = document(row(REQUEST_NEW, FAILED_NEW, CURRENT_OLD), BASE)
     error = {"type": "truncated", "detail": "It ends early."}
     assert told["pending"] == {"revision": str(NEW), "file_name": "dog.jpg", "status": "failed", "error": error}

@@ -72,7 +72,7 @@ def test_fields_of_later_versions_are_ignored(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_schema_version_is_poison(name: str) -> None:
+def test_unknown_schema_version_is_poison(name: str) -> None:
     found = example(name)
     found["value"]["schema_version"] = 2
     with pytest.raises(PoisonRecord, match="schema_version"):
@@ -82,7 +82,7 @@ def test_another_schema_version_is_poison(name: str) -> None:
 @pytest.mark.parametrize(
     "value", [None, b"", b"{", b"[]", b'{"type":"image.unheard"}', b"\xff", b'{"type":"image.ready"}', b"[" * 1_000_000]
 )
-def test_anything_else_is_poison(value: bytes | None) -> None:
+def test_invalid_record_is_poison(value: bytes | None) -> None:
     with pytest.raises(PoisonRecord):
         decode_command(value)
     with pytest.raises(PoisonRecord):
@@ -92,7 +92,7 @@ def test_anything_else_is_poison(value: bytes | None) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "request" in example(name)["value"]])
-def test_an_event_about_no_key_of_ours_is_poison(name: str) -> None:
+def test_event_with_an_invalid_object_key_is_poison(name: str) -> None:
     found = example(name)
     found["value"]["request"]["path"] += "\n"
     with pytest.raises(PoisonRecord, match="path"):

@@ -31,7 +31,7 @@ def megabytes_kept(how: str) -> float:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such threshold")
-def test_what_files_took_is_given_back() -> None:
+def test_memory_of_freed_files_returns_to_the_system() -> None:
     assert megabytes_kept("ours") < 20
     # What it is there for: once glibc itself gives them back, this module can go.
     assert megabytes_kept("glibc's own") > 100

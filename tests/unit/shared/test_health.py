@@ -61,14 +61,14 @@ async def get(client: httpx.AsyncClient, route: str) -> tuple[int, Any]:
     return answer.status_code, answer.json()
 
 
-async def test_ready_when_every_check_returns(client: httpx.AsyncClient, service: Service) -> None:
+async def test_readyz_is_200_when_every_check_returns(client: httpx.AsyncClient, service: Service) -> None:
     assert await get(client, "/readyz") == (200, {"ready": True, "checks": {"kafka": "ok", "s3": "ok"}})
     service.error = RuntimeError("away")
     expected = {"ready": False, "checks": {"kafka": "RuntimeError: away", "s3": "ok"}}
     assert await get(client, "/readyz") == (503, expected)
 
 
-async def test_check_that_hangs_is_named(
+async def test_readyz_names_a_check_that_hangs(
     client: httpx.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "CHECK_TIMEOUT_SECONDS", 0.05)
@@ -78,13 +78,13 @@ async def test_check_that_hangs_is_named(
     assert told["checks"] == {"kafka": "no answer within 0.05 s", "s3": "ok"}
 
 
-async def test_alive_unless_there_is_a_reason(client: httpx.AsyncClient, service: Service) -> None:
+async def test_healthz_is_200_unless_there_is_a_reason(client: httpx.AsyncClient, service: Service) -> None:
     assert await get(client, "/healthz") == (200, {"alive": True, "reason": None})
     service.reason = "stuck"
     assert await get(client, "/healthz") == (503, {"alive": False, "reason": "stuck"})
 
 
-def test_a_hung_event_loop_ends_the_process() -> None:
+def test_hung_event_loop_ends_the_process() -> None:
     code = (
         "import asyncio, time\n"
         "from shared.observability import health, metrics\n"
@@ -100,7 +100,7 @@ def test_a_hung_event_loop_ends_the_process() -> None:
     assert "line 7 in main" in ended.stderr
 
 
-async def test_what_stays_dead_ends_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_service_that_stays_dead_ends_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, ended = Clock(0.0), asyncio.Event()
     monkeypatch.setattr(health, "WATCH_SECONDS", 0.001)
     monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=clock))
@@ -124,9 +124,7 @@ async def test_what_stays_dead_ends_itself(service: Service, monkeypatch: pytest
         await server.stop()
 
 
-async def test_dependencies_are_watched_whether_anybody_asks_or_not(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_dependencies_are_checked_without_requests(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "WATCH_SECONDS", 0.01)
     metrics.DEPENDENCY_UP.clear()
 
@@ -156,7 +154,7 @@ async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:
     assert "python_info" in answer.text
 
 
-async def test_taken_port_is_said_and_stop_is_safe(service: Service) -> None:
+async def test_taken_port_is_reported_and_stop_is_safe(service: Service) -> None:
     first = InternalServer(metrics.Service.GATEWAY, 0, {}, service.alive)
     await first.start()
     second = InternalServer(metrics.Service.GATEWAY, first.port, {}, service.alive)
@@ -167,7 +165,7 @@ async def test_taken_port_is_said_and_stop_is_safe(service: Service) -> None:
 
 
 class TestProgress:
-    def test_idle_is_never_stalled(self) -> None:
+    def test_progress_without_work_is_never_stalled(self) -> None:
         clock = Clock(100.0)
         progress = Progress(timedelta(seconds=60), clock)
         for _ in range(5):
@@ -176,7 +174,7 @@ class TestProgress:
         clock.now += 500
         assert progress.stalled() is None
 
-    def test_work_without_advance_is(self) -> None:
+    def test_progress_is_stalled_by_work_that_does_not_advance(self) -> None:
         clock = Clock(100.0)
         progress = Progress(timedelta(seconds=60), clock)
         clock.now += 500

@@ -60,7 +60,7 @@ ACCEPTED: dict[str, tuple[Callable[[], bytes], str, int, int, int]] = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_accepts(name: str) -> None:
+def test_supported_formats_are_accepted(name: str) -> None:
     make, extension, width, height, frames = ACCEPTED[name]
     info = look(make())
     assert (info.extension, info.width, info.height, info.frames) == (extension, width, height, frames)
@@ -69,7 +69,7 @@ def test_accepts(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_size_is_the_displayed_one(kind: str, orientation: int) -> None:
+def test_size_is_the_displayed_size(kind: str, orientation: int) -> None:
     info = look(images.encode(PHOTO, kind, exif=images.exif(orientation)))
     assert (info.width, info.height) == ((40, 60) if orientation >= 5 else (60, 40))
     assert info.stored_size == (60, 40)
@@ -80,7 +80,7 @@ def test_bytes_behind_the_end_are_ignored(kind: str) -> None:
     assert look(images.encode(PHOTO, kind) + b"trailing junk").width == 60
 
 
-def test_jpeg_padding_and_junk_between_segments() -> None:
+def test_jpeg_padding_and_junk_between_segments_are_ignored() -> None:
     file = images.encode(PHOTO, "JPEG")
     assert look(file[:2] + b"\xff" * 1000 + b"\0junk" + file[2:]).width == 60
 
@@ -151,7 +151,7 @@ def test_refuses_corrupt(name: str) -> None:
 @pytest.mark.parametrize(
     ("offset", "value", "said"), [(4, 12, "12 bits"), (9, 2, "2 components"), (1, 0xC3, "frame type 3")]
 )
-def test_refuses_rare_jpeg(offset: int, value: int, said: str) -> None:
+def test_refuses_rare_kinds_of_jpeg(offset: int, value: int, said: str) -> None:
     error = refusal(JPEG[: SOF + offset] + bytes((value,)) + JPEG[SOF + offset + 1 :])
     assert error.reason == "unsupported_format"
     assert said in error.detail
@@ -183,7 +183,7 @@ def test_limits_count_exactly() -> None:
         inspect(file, max_pixels=2400, max_side=59)
 
 
-def test_animation_announces_more_frames_than_it_has() -> None:
+def test_refuses_an_animation_with_fewer_frames_than_announced() -> None:
     file = images.animation("PNG")
     start = file.find(b"acTL") + 4
     lie = images.chunk(b"acTL", struct.pack(">II", 1_000_000, 0))
@@ -220,7 +220,7 @@ SEEDS = [
     seed=st.sampled_from(SEEDS), changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),
     cut=st.integers(0, 3000),
 )  # fmt: skip
-def test_any_damage_is_an_answer(seed: bytes, changes: list[tuple[int, int]], cut: int) -> None:
+def test_damaged_file_is_accepted_or_refused(seed: bytes, changes: list[tuple[int, int]], cut: int) -> None:
     """Damaged files are accepted or refused; nothing else is ever raised."""
     damaged = bytearray(seed)
     for position, value in changes:

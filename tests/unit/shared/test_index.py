@@ -57,7 +57,7 @@ async def asking(index: CassandraIndex, session: Preparing) -> list[asyncio.Task
     return tasks
 
 
-async def test_those_who_need_it_at_once_share_it() -> None:
+async def test_concurrent_queries_share_one_preparation() -> None:
     session = Preparing()
     index = index_on(session)
     tasks = await asking(index, session)
@@ -67,7 +67,7 @@ async def test_those_who_need_it_at_once_share_it() -> None:
     assert session.prepared == [CQL]
 
 
-async def test_one_who_gives_up_takes_it_from_nobody() -> None:
+async def test_cancelled_query_does_not_cancel_the_shared_preparation() -> None:
     session = Preparing()
     index = index_on(session)
     first, *others = await asking(index, session)
@@ -79,7 +79,7 @@ async def test_one_who_gives_up_takes_it_from_nobody() -> None:
     assert session.prepared == [CQL]
 
 
-async def test_a_failure_is_told_to_all_and_not_kept() -> None:
+async def test_failed_preparation_fails_every_waiting_query_and_is_not_cached() -> None:
     session = Preparing(OperationTimedOut())
     index = index_on(session)
     tasks = await asking(index, session)
@@ -91,7 +91,7 @@ async def test_a_failure_is_told_to_all_and_not_kept() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-async def test_a_failure_nobody_waits_for_is_silent() -> None:
+async def test_failed_preparation_without_waiting_queries_logs_nothing() -> None:
     session = Preparing(OperationTimedOut())
     index = index_on(session)
     tasks = await asking(index, session)
@@ -126,7 +126,7 @@ class Failing:
         return self._result
 
 
-def test_a_live_keyspace_that_is_gone_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_live_keyspace_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_keyspace: str) -> None:
         raise InvalidRequest("Keyspace 'gone' does not exist")
 
@@ -139,7 +139,7 @@ def test_a_live_keyspace_that_is_gone_is_a_mistake(monkeypatch: pytest.MonkeyPat
         cassandra._connection(SETTINGS, None)
 
 
-async def test_a_switch_is_followed_after_a_surprise(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
     monkeypatch.setattr(cassandra, "live_keyspace", lambda *_: "new")
     monkeypatch.setattr(cassandra, "_connection", lambda *_: cassandra._Connection(session("old"), "old"))

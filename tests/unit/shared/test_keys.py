@@ -49,7 +49,7 @@ def test_versions_order_as_the_log_does(epoch: int, low: int, high: int) -> None
     assert answer_version(command_version(2047, 2**51 - 1)) < 2**63
 
 
-def test_ids_ascend_and_tell_their_time() -> None:
+def test_ids_ascend_and_contain_their_time() -> None:
     before = datetime.now(UTC)
     ids = [new_id() for _ in range(1000)]
     assert ids == sorted(ids)
@@ -85,7 +85,7 @@ def test_shards_and_partitions_are_stable_and_spread() -> None:
     ("kind", "name"),
     [("user", "1"), ("product", "a:b:c"), ("a", "x" * 128), ("user", "Zoë 🙂"), ("user", "*"), ("user", "../..")],
 )
-def test_owners(kind: str, name: str) -> None:
+def test_owner_keys_are_parsed(kind: str, name: str) -> None:
     owner = Owner(type=kind, id=name)
     assert owner.key == f"{kind}:{name}"
     prefix = incoming_prefix(owner)
@@ -99,7 +99,7 @@ def test_owners(kind: str, name: str) -> None:
     [("", "1"), ("User", "1"), ("1a", "1"), ("a:b", "1"), ("a" * 33, "1"), ("user", ""), ("user", "x" * 129),
      ("user", "a\nb"), ("user", "\x00"), ("user", "\ud800"), ("user\n", "1")],
 )  # fmt: skip
-def test_what_is_no_owner(kind: str, name: str) -> None:
+def test_invalid_owner_keys_are_refused(kind: str, name: str) -> None:
     with pytest.raises(ValidationError):
         Owner(type=kind, id=name)
 
@@ -139,7 +139,7 @@ def test_variant_paths_are_parsed(render: str) -> None:
         "",
     ],
 )
-def test_nothing_else_is_media(path: str) -> None:
+def test_other_paths_are_not_media_paths(path: str) -> None:
     assert parse_media_path(path) is None
 
 
@@ -187,5 +187,5 @@ def test_id_is_read_off_the_url_of_an_original(url: str) -> None:
     ["", "https://example.org/cat.jpg", "http://[broken", f"https://e.org/ximages/{IMAGE}/{REVISION}/original.jpg",
      f"https://e.org/?u=images/{IMAGE}/{REVISION}/original.jpg", f"https://e.org/images/{IMAGE}/{REVISION}/x.webp"],
 )  # fmt: skip
-def test_other_urls_have_no_id(url: str) -> None:
+def test_other_urls_have_no_image_id(url: str) -> None:
     assert image_id_from_url(url) is None

@@ -26,13 +26,13 @@ def test_position_moves_only_when_the_lowest_settles() -> None:
     assert (offsets.pending, offsets.lowest) == (0, None)
 
 
-def test_gaps_of_the_log_are_not_waited_for() -> None:
+def test_position_passes_gaps_of_the_log() -> None:
     offsets = started(3, 10, 11)
     assert offsets.settle(3) == 4
     assert offsets.settle(10) == 11
 
 
-def test_offsets_ascend() -> None:
+def test_offset_below_an_earlier_one_is_refused() -> None:
     with pytest.raises(ValueError, match="started after"):
         started(5, 5)
     with pytest.raises(ValueError, match="started after"):
@@ -40,7 +40,7 @@ def test_offsets_ascend() -> None:
 
 
 @pytest.mark.parametrize("offset", [4, 5, 7, 100])
-def test_what_is_not_under_way_cannot_settle(offset: int) -> None:
+def test_offset_that_is_not_in_progress_cannot_settle(offset: int) -> None:
     offsets = started(5, 6, 8)
     offsets.settle(5)
     with pytest.raises(ValueError, match="not under way"):
@@ -48,7 +48,7 @@ def test_what_is_not_under_way_cannot_settle(offset: int) -> None:
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=60, unique=True).map(sorted), st.randoms())
-def test_any_order_of_settling(offsets: list[int], rng: random.Random) -> None:
+def test_position_is_right_for_any_order_of_settling(offsets: list[int], rng: random.Random) -> None:
     tracked = started(*offsets)
     order = offsets[:]
     rng.shuffle(order)

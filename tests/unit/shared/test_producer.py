@@ -72,7 +72,7 @@ async def sending(producer: Producer) -> list[asyncio.Task[Appended]]:
     return tasks
 
 
-async def test_all_who_wait_in_vain_are_told_in_time(client: type[Client]) -> None:
+async def test_every_write_fails_in_time_without_a_connection(client: type[Client]) -> None:
     producer = Producer(SETTINGS)
     watch = Stopwatch()
     told = await asyncio.gather(*(send(producer) for _ in range(TOGETHER)), return_exceptions=True)
@@ -81,7 +81,7 @@ async def test_all_who_wait_in_vain_are_told_in_time(client: type[Client]) -> No
     assert [type(each) for each in told] == [Unavailable] * TOGETHER
 
 
-async def test_those_who_write_at_once_share_a_connection(client: type[Client]) -> None:
+async def test_concurrent_writes_share_one_connection(client: type[Client]) -> None:
     producer = Producer(SETTINGS)
     tasks = await sending(producer)
     client.there.set()
@@ -90,7 +90,7 @@ async def test_those_who_write_at_once_share_a_connection(client: type[Client]) 
     assert len(client.made) == 1
 
 
-async def test_one_who_gives_up_takes_it_from_nobody(client: type[Client]) -> None:
+async def test_cancelled_write_does_not_cancel_the_shared_connection(client: type[Client]) -> None:
     producer = Producer(SETTINGS)
     first, *others = await sending(producer)
     first.cancel()
@@ -101,7 +101,7 @@ async def test_one_who_gives_up_takes_it_from_nobody(client: type[Client]) -> No
     assert len(client.made) == 1
 
 
-async def test_a_failure_is_told_to_all_and_not_kept(client: type[Client]) -> None:
+async def test_failed_connection_fails_every_waiting_write_and_is_not_cached(client: type[Client]) -> None:
     producer = Producer(SETTINGS)
     client.failures.append(OSError("refused"))
     tasks = await sending(producer)
@@ -113,7 +113,7 @@ async def test_a_failure_is_told_to_all_and_not_kept(client: type[Client]) -> No
 
 
 @pytest.mark.filterwarnings("error")
-async def test_a_failure_nobody_waits_for_is_silent(client: type[Client]) -> None:
+async def test_failed_connection_without_waiting_writes_logs_nothing(client: type[Client]) -> None:
     producer = Producer(SETTINGS)
     client.failures.append(OSError("refused"))
     tasks = await sending(producer)
@@ -126,7 +126,7 @@ async def test_a_failure_nobody_waits_for_is_silent(client: type[Client]) -> Non
 
 
 @pytest.mark.parametrize("connected", [False, True], ids=["while it connects", "as it has connected"])
-async def test_closing_leaves_no_connection(client: type[Client], connected: bool) -> None:
+async def test_close_leaves_no_connection(client: type[Client], connected: bool) -> None:
     producer = Producer(SETTINGS)
     tasks = await sending(producer)
     if connected:
@@ -137,7 +137,7 @@ async def test_closing_leaves_no_connection(client: type[Client], connected: boo
     assert [made.stopped for made in client.made] == [True]
 
 
-async def test_a_slow_connection_leaves_the_record_the_rest_of_the_time(
+async def test_slow_connection_leaves_the_write_the_rest_of_its_time(
     client: type[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*_: Any, **__: Any) -> "asyncio.Future[Any]":
@@ -155,7 +155,9 @@ async def test_a_slow_connection_leaves_the_record_the_rest_of_the_time(
 
 
 @pytest.mark.parametrize("hangs", ["stop", "disconnect"])
-async def test_closing_ends(client: type[Client], monkeypatch: pytest.MonkeyPatch, hangs: str) -> None:
+async def test_close_ends_beside_a_hanging_broker(
+    client: type[Client], monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
     """What cannot be flushed, and then what cannot be disconnected, is left."""
     ended = []
 

@@ -7,7 +7,7 @@ from shared.errors import Unavailable
 from shared.settings import Settings
 
 
-def test_a_host_without_an_address_is_an_outage() -> None:
+def test_connect_reports_a_host_without_an_address_as_an_outage() -> None:
     nowhere = Settings(_env_file=None, cassandra_contact_points=("no-such-host.invalid",))
     with pytest.raises(Unavailable, match=r"no address for no-such-host\.invalid: check CASSANDRA_CONTACT_POINTS"):
         connect(nowhere)

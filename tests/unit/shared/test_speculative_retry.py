@@ -37,20 +37,20 @@ async def fails() -> str:
     raise OSError("away")
 
 
-async def test_a_node_that_answers_is_the_only_one_asked() -> None:
+async def test_node_that_answers_gets_the_only_request() -> None:
     nodes = Nodes(answers)
     assert await hedged(nodes, pause=SOON, attempts=3) == "here"
     assert (nodes.asked, nodes.cancelled) == (1, 0)
 
 
-async def test_a_node_that_hangs_is_passed_by_and_let_go() -> None:
+async def test_node_that_hangs_is_retried_elsewhere_and_cancelled() -> None:
     nodes = Nodes(hangs, hangs, answers)
     assert await hedged(nodes, pause=SOON, attempts=3) == "here"
     await asyncio.sleep(0)
     assert (nodes.asked, nodes.cancelled) == (3, 2)
 
 
-async def test_no_more_are_asked_than_said() -> None:
+async def test_attempts_are_bounded() -> None:
     nodes = Nodes(hangs, hangs)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(hedged(nodes, pause=SOON, attempts=2), 20 * SOON)
@@ -58,7 +58,7 @@ async def test_no_more_are_asked_than_said() -> None:
     assert (nodes.asked, nodes.cancelled) == (2, 2)
 
 
-async def test_an_error_is_an_answer() -> None:
+async def test_error_ends_the_retries() -> None:
     nodes = Nodes(hangs, fails)
     with pytest.raises(OSError, match="away"):
         await hedged(nodes, pause=SOON, attempts=3)

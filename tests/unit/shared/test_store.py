@@ -60,7 +60,7 @@ async def store(server: RefusingServer) -> AsyncIterator[S3Store]:
     [(507, "XMinioStorageFull"), (503, "SlowDown"), (400, "QuotaExceeded"), (500, "InternalError")],
 )
 @pytest.mark.parametrize("if_absent", [True, False])
-async def test_no_room_is_an_outage(
+async def test_store_without_room_is_an_outage(
     store: S3Store, server: RefusingServer, status: int, code: str, if_absent: bool
 ) -> None:
     server.status, server.code = status, code
@@ -70,14 +70,14 @@ async def test_no_room_is_an_outage(
 
 
 @pytest.mark.parametrize("code", ["KeyTooLongError", "XMinioInvalidResourceName", "InvalidURI"])
-async def test_an_impossible_key_is_no_outage(store: S3Store, server: RefusingServer, code: str) -> None:
+async def test_invalid_key_is_a_refused_request(store: S3Store, server: RefusingServer, code: str) -> None:
     server.status, server.code = 400, code
     with pytest.raises(RequestRefused, match=code):
         await store.get("images/../x")
     assert server.requests == 1
 
 
-async def test_a_key_that_the_client_does_not_even_send_is_no_outage(store: S3Store, server: RefusingServer) -> None:
+async def test_key_that_the_client_does_not_send_is_a_refused_request(store: S3Store, server: RefusingServer) -> None:
     with pytest.raises(RequestRefused):
         await store.get("")
     assert server.requests == 0
@@ -87,7 +87,7 @@ async def test_a_key_that_the_client_does_not_even_send_is_no_outage(store: S3St
     ("status", "code"),
     [(400, "RequestTimeout"), (400, "ExpiredToken"), (403, "RequestTimeTooSkewed"), (400, "InvalidRequest")],
 )
-async def test_what_may_pass_or_concerns_every_request_is_an_outage(
+async def test_temporary_or_general_error_is_an_outage(
     store: S3Store, server: RefusingServer, status: int, code: str
 ) -> None:
     server.status, server.code = status, code
@@ -107,11 +107,11 @@ async def test_what_may_pass_or_concerns_every_request_is_an_outage(
         "2026-11-22T13:50:50+02:00",
     ],
 )
-def test_every_form_means_what_it_meant(text: Any) -> None:
+def test_read_time_equals_botocore_for_every_form(text: Any) -> None:
     assert read_time(text) == parse_timestamp(text)
     assert read_time(text).tzinfo is not None
 
 
-def test_what_is_no_time_is_refused() -> None:
+def test_read_time_refuses_other_text() -> None:
     with pytest.raises(ValueError, match="Invalid timestamp"):
         read_time("yesterdayZ")

@@ -66,7 +66,7 @@ def rules(history: list[Operation], state: FinalState) -> set[str]:
         ([UPLOAD, replace(REPLACE, renderable=False)], FinalState((replace(FAILED, variants=4),), OBJECTS)),
     ],
 )
-def test_kept_promises_pass(history: list[Operation], state: FinalState) -> None:
+def test_history_without_violations_passes(history: list[Operation], state: FinalState) -> None:
     assert check(history, state) == []
 
 
@@ -109,7 +109,7 @@ def test_kept_promises_pass(history: list[Operation], state: FinalState) -> None
         (checker.DEAD_LETTER, [UPLOAD], FinalState((FOUND,), OBJECTS, dead_letters=1)),
     ],
 )
-def test_each_broken_promise_is_seen(rule: str, history: list[Operation], state: FinalState) -> None:
+def test_each_violated_rule_is_found(rule: str, history: list[Operation], state: FinalState) -> None:
     assert rule in rules(history, state)
 
 
@@ -129,7 +129,7 @@ def unexplained_keys(fold: Fold, image_id: UUID, keys: list[str]) -> list[str]:
     return [each.where for each in unexplained(fold, list(found)) if each.where.startswith(image_prefix(image_id))]
 
 
-def test_young_objects_of_a_deleted_image_are_damage() -> None:
+def test_young_objects_of_a_deleted_image_are_unexplained() -> None:
     fold, upload = Fold(1), uploaded()
     image_id, revision = upload.image_id, upload.revision
     keys = [

@@ -17,7 +17,7 @@ def test_five_minutes_of_five_seeds_have_every_kind() -> None:
     assert {card.action for card in cards} == set(Action) - {Action.OUTAGE}
 
 
-def test_a_deck_has_every_kind_whatever_the_seed() -> None:
+def test_deck_of_any_seed_has_every_kind() -> None:
     for seed in range(20):
         cards = full_deck(seed, outages=True)
         assert shown(cards) >= SINGLE
@@ -25,10 +25,10 @@ def test_a_deck_has_every_kind_whatever_the_seed() -> None:
         assert {card.kinds[0] for card in cards if card.action is Action.OUTAGE} == set(ENGINES)
 
 
-def test_every_pair_comes_within_a_few_seeds() -> None:
+def test_few_seeds_contain_every_pair() -> None:
     drawn = {card.kinds for seed in range(1, 6) for card in full_deck(seed, outages=False) if len(card.kinds) == 2}
     assert drawn == set(combinations(KINDS, 2))
 
 
-def test_a_seed_deals_the_same_again() -> None:
+def test_seed_determines_the_deck() -> None:
     assert list(islice(deal(3), 80)) == list(islice(deal(3), 80))

@@ -8,7 +8,7 @@ from deploy.local.state import Root
 from tests.support.engines import stack
 
 
-def test_only_old_roots_without_a_supervisor_are_removed(tmp_path: Path) -> None:
+def test_remove_abandoned_keeps_young_and_supervised_roots(tmp_path: Path) -> None:
     kinds = {name: Root(tmp_path / f"{stack.PREFIX}{name}") for name in ("abandoned", "running", "starting")}
     stranger = Root(tmp_path / "something-else")
     for root in (*kinds.values(), stranger):

@@ -19,33 +19,33 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return told
 
 
-def test_it_counts_seconds(clock: SimpleNamespace) -> None:
+def test_stopwatch_counts_seconds(clock: SimpleNamespace) -> None:
     watch = Stopwatch()
     clock.now += 3
     assert watch.seconds() == 3
 
 
-def test_what_the_poorest_cpu_lost_does_not_count(clock: SimpleNamespace) -> None:
+def test_stopwatch_leaves_out_the_largest_steal_of_a_cpu(clock: SimpleNamespace) -> None:
     watch = Stopwatch()
     clock.now += 10
     clock.stolen = [5.0 + 8, 7.0 + 1]
     assert watch.seconds() == 2
 
 
-def test_a_system_that_tells_no_steal_counts_all(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
+def test_stopwatch_counts_all_seconds_without_steal(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [SimpleNamespace(user=1.0)])
     watch = Stopwatch()
     clock.now += 10
     assert watch.seconds() == 10
 
 
-async def test_a_limit_ends_what_takes_too_long() -> None:
+async def test_within_ends_a_block_at_its_limit() -> None:
     with pytest.raises(TimeoutError):
         async with within(0.05):
             await asyncio.Event().wait()
 
 
-async def test_a_limit_leaves_what_is_in_time_alone() -> None:
+async def test_within_leaves_a_block_that_is_in_time_alone() -> None:
     async with within(0.05):
         await asyncio.sleep(0)
     await asyncio.sleep(0.2)
