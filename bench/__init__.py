@@ -1,1 +1,1 @@
-"""Benchmarks; each says what it measures and prints its figures."""
+"""Benchmarks. Each module's docstring states what it measures; each prints its figures."""

@@ -1,8 +1,9 @@
 """How long live uploads take beside a replay and beside a reprocess, against an idle stack.
 
 Run: `python -m bench.beside --root DIR [--images 100] [--samples 60]` on a running stack. It uploads images of a
-megapixel, handles all their commands again (`imagepipe replay --again`), renders all anew (`imagepipe reprocess --where
-all`), and uploads one live image after the other meanwhile. Prints one JSON document: seconds from POST to ready.
+megapixel, handles all their commands again (`imagepipe replay --again`), renders all again (`imagepipe reprocess
+--where all`), and uploads one live image after the other at the same time. Prints one JSON document: seconds from POST
+to ready.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ async def sample(http: httpx.AsyncClient, number: int) -> float:
 
 
 async def beside(http: httpx.AsyncClient, root: Path, samples: int, *arguments: str) -> dict[str, Any]:
-    """Samples while the command runs, again and again; at last it is interrupted, as it may be."""
+    """Samples while the command runs. The command is repeated until there are enough, and then interrupted."""
     argv = [sys.executable, "-m", "ops.cli", *arguments, "--root", str(root), "--yes"]
 
     async def work() -> None:

@@ -2,7 +2,7 @@
 
     python -m bench.hot_owner [--root DIR] [--rate 2] [--seconds 40] [--rounds 3]
 
-Three loads in turn, so that a slow moment of the machine hits all: the others alone, with a tenth of the rate; the
+Three loads in turn, so that a slow moment of the machine affects all: the others alone, with a tenth of the rate; the
 whole rate spread over many owners; the whole rate with one owner sending the other nine tenths. Uploads come at fixed
 times, whether earlier ones are ready or not. What a hot owner costs is the third against the second: both are as busy.
 """
@@ -28,7 +28,7 @@ QUIET, SPREAD, HOT = "others alone", "spread over many owners", "nine tenths by 
 
 
 def owners_of(load: str, number: int) -> str | None:
-    """Who sends the upload with this number, or None where this load leaves it out."""
+    """The owner of the upload with this number, or None if this load leaves it out."""
     if number % (HOT_SHARE + 1) == 0:
         return f"other-{number // (HOT_SHARE + 1) % OTHERS}"
     return {QUIET: None, SPREAD: f"crowd-{number % 97}", HOT: "hot"}[load]

@@ -40,7 +40,7 @@ from shared.settings import Settings
 OWNER = Owner(type="user", id="1")
 WRITES_IN_FLIGHT = 16
 WRITE_TRIES = 10
-"""A small engine that compacts times out now and then; every write here may be repeated."""
+"""A small engine sometimes times out while it compacts; every write here may be repeated."""
 INSERTS_AT_ONCE = 12
 """Rows of one batch: with 2 to 3 kB each well below the 50 kB that Cassandra refuses."""
 DELETIONS_AT_ONCE = 100
@@ -90,7 +90,7 @@ def columns_of(image_id: UUID, shown: Current) -> dict[str, object]:
 
 
 async def insert(index: CassandraIndex, ids: Sequence[UUID], tables: Sequence[str], shards: int) -> None:
-    """Write ready images. All show the same files, as making each anew would take longer than writing it."""
+    """Write ready images. All name the same files, because making files for each would take longer than the writes."""
     shown = current(ids[0])
     for table in tables:
         rows = (columns_of(image_id, shown) | image_key(table, image_id, OWNER, shards) for image_id in ids)
@@ -105,7 +105,7 @@ async def insert(index: CassandraIndex, ids: Sequence[UUID], tables: Sequence[st
 
 
 async def delete(index: CassandraIndex, ids: Iterable[UUID], shards: int) -> None:
-    """Leave the traces of deleted images."""
+    """Write and delete images, which leaves Cassandra's tombstones."""
     ids = list(ids)
     for table in (BY_DAY, BY_OWNER):
         keys = [image_key(table, image_id, OWNER, shards) for image_id in ids]
@@ -176,7 +176,7 @@ class Measures:
             times.append(1000 * (time.perf_counter() - started))
         cells = [f"{times[0]:.0f}", f"{statistics.median(times[1:]):.0f}", str(page.body.count(b'"image_id"'))]
         self._table.add_row(what, *cells, self._scenario)
-        # The whole takes minutes: show what is known already.
+        # All scenarios take minutes, so each figure is shown as soon as it is known.
         print(f"{what}: {cells[0]} ms, then {cells[1]} ms", flush=True)
         return page
 

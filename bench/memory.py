@@ -3,8 +3,8 @@
     python -m bench.memory [--root DIR] [--images 500] [--seconds 300] [--uploads 64]
 
 Twelve-megapixel photos are queued and rendered for a while, with the memory of the processor and its render processes
-summed; then as many 5 MiB uploads as asked for are sent at once, with the memory of the gateway. RSS counts what
-processes share once for each, PSS once in all: the kernel would get back the latter.
+summed; then the given number of 5 MiB uploads is sent at once, with the memory of the gateway. RSS counts what
+processes share once for each process, PSS once in total, which is what the kernel would get back.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Peak:
     processes: int = 0
 
     def take(self, pid: int) -> None:
-        """Look once."""
+        """Take one sample."""
         rss = pss = processes = 0
         parent = psutil.Process(pid)
         for process in (parent, *parent.children(recursive=True)):
@@ -83,7 +83,7 @@ def photo() -> bytes:
 
 
 def large_file() -> bytes:
-    """A PNG of noise, which nothing compresses, just below the largest file that is taken."""
+    """A PNG of noise, which cannot be compressed, just below the largest accepted file."""
     side = int((LARGEST / 3) ** 0.5) - 8
     return _encoded(Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)), "PNG")
 
@@ -95,7 +95,7 @@ def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
 
 
 async def post(http: httpx.AsyncClient, data: bytes) -> int:
-    """Upload until it is taken; how often it was told to come back later."""
+    """Upload until it is accepted; returns how often the gateway answered 429 or 503."""
     refused = 0
     while True:
         answer = await http.post("/images", params=OWNER, files={"image": data})
@@ -107,7 +107,7 @@ async def post(http: httpx.AsyncClient, data: bytes) -> int:
 
 
 async def post_all(http: httpx.AsyncClient, make: Callable[[], bytes], count: int, at_once: int) -> int:
-    """Upload the same file `count` times; how many answers were "later"."""
+    """Upload the same file `count` times; returns how many answers were 429 or 503."""
     data = make()
     return sum(await map_ordered(range(count), lambda _: post(http, data), at_once))
 

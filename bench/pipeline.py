@@ -3,7 +3,8 @@
     python -m bench.pipeline PHOTOS [--root DIR] [--rounds N]
 
 A round posts every photo at once and ends when the last is ready. Rounds alternate, so that a slow moment of the
-machine hits both; files over 5 MiB are skipped. Then, on the idle stack: the time from POST to ready of a small JPEG.
+machine affects both; files over 5 MiB are skipped. Then, on the idle stack: the time from POST to ready of a small
+JPEG.
 """
 
 import argparse
@@ -53,7 +54,7 @@ async def ready(http: httpx.AsyncClient, image_id: str) -> None:
 
 
 async def all_ready(http: httpx.AsyncClient, owner: str, count: int) -> None:
-    """Wait until all images of an owner are ready; one request a look, so that looking costs little."""
+    """Wait until all images of an owner are ready. Each poll is one request, so that polling costs little."""
     while True:
         answer = await http.get(
             "/images",

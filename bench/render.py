@@ -2,8 +2,8 @@
 
     python -m bench.render PHOTOS [--rounds N]
 
-Rounds alternate, so that a slow moment of the machine hits both; files over 5 MiB are skipped. The ratio of processor
-seconds is given besides that of the clock, for on a shared machine it is the steadier one.
+Rounds alternate, so that a slow moment of the machine affects both; files over 5 MiB are skipped. The ratio of CPU
+seconds is printed beside that of wall time, because it varies less on a shared machine.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LIMITS = RenderLimits(max_pixels=64_000_000, max_side=16_383, max_frames=120, ma
 
 @dataclass
 class Round:
-    """Seconds by the clock and of the processor that one pass over all photos took."""
+    """Wall time and CPU time of one pass over all photos, in seconds."""
 
     seconds: float
     processor_seconds: float

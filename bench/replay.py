@@ -1,8 +1,8 @@
 """How fast finished commands are replayed, and that no object is touched.
 
 Run: `python -m bench.replay [--images 5000] [--again-images 500] [--root DIR]`, with keys that may create buckets.
-Makes topics, keyspace and bucket of its own and removes them. Two rates: of commands that are passed by because log and
-bucket say that they are finished, and of commands that go through the handler once more (`--again`).
+Makes topics, keyspace and bucket of its own and removes them. Two rates: of commands that are skipped because log and
+bucket show that they are finished, and of commands that go through the handler once more (`--again`).
 """
 
 import asyncio

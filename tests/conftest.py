@@ -1,4 +1,4 @@
-"""Fixtures that start real engines, lazily and once per worker of a run: unit tests need nothing."""
+"""Fixtures that start real engines on demand, once per worker of a run. Unit tests need none of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Fetch what the engines need before the workers start: what a worker prints while it waits is not seen."""
+    """Download the engines before the workers start, because the progress that a worker prints is not shown."""
     if not all("unit" in Path(argument).parts for argument in config.args):
         fetch_engines()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a cluster, tests without engines of the run would only be repeated; other runs have no cluster to test."""
+    """With --cluster run only the tests that use the run's engines; without it leave out those that need a cluster."""
     cluster = config.getoption("--cluster")
 
     def applies(item: pytest.Item) -> bool:
@@ -37,26 +37,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # One start for the whole run: with the services only if some selected test wants them.
+    # The stack is started once for the whole run, with the services only if a selected test uses them.
     wanted = any("stack" in getattr(item, "fixturenames", ()) for item in session.items)
     session.config.stash[NEEDS_SERVICES] = wanted
 
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[Collector]:
-    """Takes the traces of the stack's services whose caller asks for it."""
+    """Collects the traces of the stack's services for requests with a `traceparent`."""
     with running_collector() as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def running(request: pytest.FixtureRequest, collector: Collector) -> Iterator[Stack]:
-    """What this run started; use `engines` or `stack`."""
+    """The stack of this run. Tests use `engines` or `stack`."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     context = running_stack(
         request.config.stash[NEEDS_SERVICES], request.config.getoption("--cluster"), collector.environment
     )
-    # A start takes seconds, the very first one minutes: show what it is doing.
+    # A start takes seconds, and the very first one minutes, so its progress is shown.
     with capture.global_and_fixture_disabled():
         print()
         started = context.__enter__()
@@ -74,7 +74,7 @@ def engines(running: Stack) -> Settings:
 
 @pytest.fixture(scope="session")
 def stack(running: Stack) -> Stack:
-    """Engines and services: base URL, settings, and ways to kill a part and to see it come back."""
+    """Engines and services: base URL, settings, and methods that kill a part and wait for its restart."""
     return running
 
 

@@ -1,4 +1,4 @@
-"""A Cassandra node that hangs keeps its connections: whoever asks it must pass it by."""
+"""A Cassandra node that hangs keeps its connections open, so its clients must retry on another node."""
 
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from tests.support.processes.halt import stopped
 
 HANGS = "cassandra-2"
 STATEMENTS = 6
-"""Nodes are taken in turn: at least one statement comes to the node that hangs first."""
+"""The driver uses the nodes in turn, so at least one statement is sent to the hanging node first."""
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def index(stack: Stack) -> AsyncIterator[CassandraIndex]:
 
 
 async def test_statement_is_prepared_by_another_node(stack: Stack, index: CassandraIndex) -> None:
-    # Its preparation and its execution each pass by all nodes but the last.
+    # Preparation and execution may each try all other nodes before the last one.
     longest = 2 * (NODES_ASKED - 1) * HANGS_AFTER * stack.settings.cassandra_timeout.total_seconds() + 1
     seconds = []
     with stopped(stack.pid(HANGS)):

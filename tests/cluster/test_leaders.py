@@ -1,4 +1,4 @@
-"""What aiokafka does when a partition gets another leader behind its back."""
+"""What aiokafka does when a partition gets another leader without an error that it could notice."""
 
 import asyncio
 import secrets
@@ -22,7 +22,7 @@ FETCH_SECONDS = 0.5
 """How long a broker waits for records, by default."""
 ELECTION_SECONDS = 60.0
 LOOK_UP_SECONDS = 60.0
-"""The metadata request under way may be with the broker that hung; its time-out is 40 s."""
+"""The open metadata request may be at the broker that hung; its time-out is 40 s."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def partition(stack: Stack) -> AsyncIterator[TopicPartition]:
 
 async def described(settings: Settings, partition: TopicPartition) -> tuple[int, int]:
     """Number of the broker that leads, and how many replicas are in sync."""
-    # A new client each time: an old one may have asked the broker that hangs.
+    # A new client each time, because an old one may wait for the broker that hangs.
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=3000)
     try:
         await admin.start()
@@ -68,8 +68,8 @@ async def until(settings: Settings, partition: TopicPartition, wanted: Callable[
 
 
 async def test_beginning_of_a_partition_is_read_from_its_new_leader(stack: Stack, partition: TopicPartition) -> None:
-    # Without a committed position, as in a new group. aiokafka keeps asking the leader that it knows, and asks nobody
-    # who leads now, until METADATA_MAX_AGE_MS.
+    # Without a committed position, as in a new group. aiokafka sends requests to the leader that it knows, and does not
+    # look for a new leader until METADATA_MAX_AGE_MS.
     consumer = AIOKafkaConsumer(
         **client_options(stack.settings), auto_offset_reset="earliest", enable_auto_commit=False
     )
@@ -77,13 +77,13 @@ async def test_beginning_of_a_partition_is_read_from_its_new_leader(stack: Stack
     try:
         consumer.assign([partition])
         assert (await consumer.getone()).value == b"first"
-        # Nothing tells it of the change: no fetch is under way any more, and none is begun.
+        # It has no fetch open and starts none, so no response can report the change.
         consumer.pause(partition)
         await asyncio.sleep(2 * FETCH_SECONDS)
         old, _ = await described(stack.settings, partition)
         with stopped(stack.pid(f"kafka-{old}")):
             await until(stack.settings, partition, lambda leader, _: leader not in (old, -1))
-        # Before it is in sync it does not know either that it leads no longer, and answers.
+        # Until it is in sync again, the old leader does not know about the change and answers requests.
         await until(stack.settings, partition, lambda _, in_sync: in_sync == REPLICAS)
         async with within(LOOK_UP_SECONDS):
             await consumer.seek_to_beginning(partition)

@@ -1,4 +1,4 @@
-"""With any one broker, node or service away uploads go on to be acknowledged, and nothing acknowledged is lost."""
+"""While any one broker, node or service is unavailable, uploads are acknowledged and nothing acknowledged is lost."""
 
 import itertools
 import secrets
@@ -19,9 +19,9 @@ from tests.support.processes.halt import stopped
 
 CLIENTS = 4
 PATIENCE = 100.0
-"""Longer than the lease of an Idempotency-Key, after which a try that was given up may be repeated for certain."""
+"""Longer than the lease of an Idempotency-Key, after which an abandoned request can certainly be repeated."""
 AWAY_SECONDS = 15.0
-"""Longer than the brokers' session time-out (6 s) and the consumers' (10 s): all that is to be moved is moved."""
+"""Longer than the session time-outs of brokers (6 s) and consumers (10 s), so leaders and partitions have moved."""
 OWNER_TYPE = "cluster"
 
 
@@ -38,7 +38,7 @@ class Sent:
 
 
 class Traffic:
-    """Uploads without a pause by several clients, each of which takes the gateways in turn when one fails it."""
+    """Uploads without a pause by several clients. After a failed request a client goes to the next gateway."""
 
     def __init__(self, gateways: tuple[str, ...]) -> None:
         self.sent: list[Sent] = []
@@ -72,13 +72,13 @@ class Traffic:
 
 
 def upload(gateway: str, owner: str) -> tuple[str | None, str]:
-    """The new image's id, None where it was not acknowledged; and what was said."""
+    """The new image's id, or None if it was not acknowledged; and the answer."""
     try:
         answer = httpx.post(
             f"{gateway}/images",
             params={"owner_type": OWNER_TYPE, "owner_id": owner},
             files=form((f"{owner}.png", PNG)),
-            # The owner has one image only: the same request under the same key.
+            # The owner has one image only, so each retry is the same request under the same key.
             headers={"Idempotency-Key": owner},
             timeout=30,
         )
@@ -105,7 +105,7 @@ def whole(stack: Stack) -> Iterator[None]:
 
 AWAY: list[tuple[Callable[[Stack, str], None], str]] = [
     (killed, "kafka-2"), (killed, "cassandra-2"),
-    # The first is the one that new clients ask first.
+    # The first node is the one to which new clients connect first.
     (frozen, "kafka-1"), (frozen, "cassandra-1"),
     (killed, "gateway-1"), (killed, "processor-1"), (killed, "indexer-1"),
 ]  # fmt: skip
@@ -131,7 +131,7 @@ def test_uploads_are_acknowledged_without(
         )
     assert [sent for sent in traffic.sent if sent.image_id is None] == []
     finished = [sent for sent in meanwhile if sent.began > began and sent.began + sent.seconds < ended]
-    assert len(finished) >= CLIENTS, "nobody was acknowledged while it was away"
+    assert len(finished) >= CLIENTS, "no upload was acknowledged while it was unavailable"
     check_all_there(stack, traffic.sent)
 
 

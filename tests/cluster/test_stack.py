@@ -1,4 +1,4 @@
-"""What `imagepipe` says of a running cluster, and how much memory it holds."""
+"""What `imagepipe` reports about a running cluster, and how much memory the cluster uses."""
 
 import json
 import subprocess

@@ -1,7 +1,7 @@
-"""Random histories of one image, answered by the real processor's handler: the logs that can come about.
+"""Random histories of one image, answered by the real processor's handler: the logs that are possible.
 
-One worker takes the commands in log order, as lanes and ordered acks make it. Beside it, at random: workers thought
-dead that wake up late in the middle of any command up to the live one, redelivery, replays, and the sweep of
+One worker handles the commands in log order, as lanes and ordered acks do. Beside it, at random: workers that the group
+has removed and that continue late in the middle of any command up to the live one, redelivery, replays, the sweep of
 superseded renders. Each call to the bucket may stall, so that effects interleave.
 """
 
@@ -55,7 +55,7 @@ def plan(rng: random.Random) -> list[LoggedCommand]:
                 introducing.append((replacement, version))
                 command: Command = replacement
             case "reprocess":
-                # Planned from a row that may be older than the log is now.
+                # Planned from a row that may be older than the end of the log.
                 source, introduced = rng.choice(introducing)
                 ladder = rng.choice(LADDERS)
                 command = records.reprocess(image_id, image_version, source.revision, introduced, owner, ladder)
@@ -75,7 +75,7 @@ def _new_id(rng: random.Random) -> UUID:
 
 
 class _StallingStore(MemoryStore):
-    """Every call may let others go first, for short or for very long."""
+    """Every call may let other tasks run first, for a short or a very long time."""
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
@@ -127,12 +127,12 @@ class _World:
     async def play(self) -> list[Event]:
         await self._upload()
         for position in range(len(self.log)):
-            # The worker before this one was thought dead: it woke up, and its partition was already ours.
+            # The group removed the worker before this one. It continues, although its partition has another worker.
             if self.rng.random() < 0.3:
                 self._start(position)
             await self._handle(position)
             if self.rng.random() < 0.4:
-                # Redelivery and replay: anything up to here may be handled again, and again at its own pace.
+                # Redelivery and replay: any command up to here may be handled again, at its own pace.
                 self._start(self.rng.randint(0, position))
             if self.rng.random() < 0.2:
                 await self._sweep()
@@ -155,7 +155,7 @@ class _World:
                 await self.handler.handle(self.log[position])
                 return
             except Unavailable:
-                # What a worker sees when the sweep or a delete gets in between: it looks at the command afresh.
+                # A worker that the sweep or a delete interrupts handles the command from its beginning.
                 continue
 
     async def _sweep(self) -> None:

@@ -1,4 +1,4 @@
-"""The same on the real Cassandra: thirty logs, each in three orders, and the three tables against each other.
+"""Convergence on the real Cassandra: thirty logs, each in three orders, and the three tables against each other.
 
 Cassandra breaks ties by the greater bytes, so ties are the same in each order, too. A row that was written once is
 there, so each order writes another image: the same log with the image's id exchanged.
@@ -69,7 +69,7 @@ async def test_histories_converge(session: Session) -> None:
             order = renamed(found, id_at(DAY, rng.getrandbits(62)))
             await apply(index, shuffled(writes_of(order.commands, order.events), rng))
             seen |= await rows_of(index, order)
-            # A client is told what the index in memory tells.
+            # A client gets the document that the index in memory gives.
             expected = await fold(writes_of(order.commands, order.events)).image(image_id(order))
             assert view(await index.image(image_id(order))) == view(expected), seed
         assert len(seen) == 1, seed

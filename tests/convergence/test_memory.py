@@ -3,7 +3,7 @@
 What is guaranteed, and tested here:
 
 1. Rows are a function of the *set* of records: any order, any repetition. This holds for any records at all, also for
-   those that no processor would write (`test_any_records_converge`).
+   those that no processor would write (`test_random_records_converge`).
 2. Where two answers differ at one version, the store's tie-break decides a column group. It is the same for all
    orders, so the rows still converge; and once every command has been answered the document does not depend on which
    way ties go: status and what is served are the same (`test_histories_converge`).
@@ -11,10 +11,10 @@ What is guaranteed, and tested here:
    been answered, the document is the same from the whole topic, from a compacted one with the commands, and from a
    compacted one alone (`test_histories_converge`).
 
-What is not: before a command's answer is in the log, two histories of one set of commands may be told differently. For
-instance a late worker says that revision 1 is superseded by the render of revision 2, dies, and compaction drops the
-answer that revision 1 was ready before revision 2's answer is published. That state ends with the answer, which comes,
-because the command is not acked without it; and compaction waits for seven days.
+What is not: before a command's answer is in the log, two histories of one set of commands may give different documents.
+For instance a late worker answers that revision 1 is superseded by the render of revision 2, dies, and compaction drops
+the answer that revision 1 was ready before revision 2's answer is published. That state ends with the answer, which
+comes, because the command is not acked without it; and compaction waits for seven days.
 """
 
 import random
@@ -126,7 +126,7 @@ async def test_histories_converge(seed: int, share: float) -> None:
 
 
 def assert_ends_well(found: History, expected: dict[str, Any] | None) -> None:
-    """A deleted image is gone, whatever came later; any other is ready or failed, and never processing for ever."""
+    """A deleted image has no document, even after later commands; any other is ready or failed, never processing."""
     if any(isinstance(logged, LoggedDelete) for logged in found.commands):
         assert expected is None
     else:

@@ -1,4 +1,4 @@
-"""What is compared: rows of all tables, and what a client is told."""
+"""What is compared: the rows of all tables, and the document that a client gets."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ def higher_wins(new: str, old: str) -> bool:
 
 
 def lower_wins(new: str, old: str) -> bool:
-    """The other way: nothing that a client is told may depend on it."""
+    """The opposite way to break ties. No document may depend on it."""
     return new < old
 
 
@@ -65,7 +65,7 @@ def compacted(events: Sequence[Event], upto: int) -> list[Event]:
 
 
 async def told(index: MemoryIndex, history: History) -> dict[str, Any] | None:
-    """What a client is told about the history's image; None where there is none."""
+    """The document of the history's image; None if there is none."""
     return view(await index.image(image_id(history)))
 
 
@@ -75,7 +75,7 @@ def image_id(history: History) -> UUID:
 
 
 def view(row: ImageRow | None) -> dict[str, Any] | None:
-    """The document without the wording of errors: two attempts may fail in two ways, and either may be told."""
+    """The document without the text of errors, because two attempts may fail in two ways."""
     if row is None:
         return None
     found = document(row, BASE)

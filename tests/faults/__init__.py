@@ -1,1 +1,1 @@
-"""Nothing acknowledged is lost, nothing happens twice visibly, delete is final: workload, nemesis and checker."""
+"""The fault suite: nothing acknowledged is lost, nothing happens twice visibly, and delete is final."""

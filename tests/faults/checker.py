@@ -1,7 +1,7 @@
-"""Judges a history against the final state. Knows the promise, and nothing of how it is kept.
+"""Checks a history against the final state. It knows the guarantees, not the implementation.
 
-An operation of unknown outcome may have taken effect at any time after it was sent, or never: a producer that was given
-up may still deliver. Each image is changed by one client only, one operation after the other.
+An operation of unknown outcome may have taken effect at any time after it was sent, or never, because a producer may
+still deliver after its time-out. Each image is changed by one client only, one operation after the other.
 """
 
 from collections import Counter, defaultdict
@@ -13,7 +13,7 @@ from tests.faults.history import FinalState, FoundImage, Kind, Operation, Result
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken promise. `rule` is one of the names below; `detail` says which image and why."""
+    """A violated guarantee. `rule` is one of the names below; `detail` names the image and the reason."""
 
     rule: str
     detail: str
@@ -63,7 +63,7 @@ class _Image:
 
 
 def check(history: Iterable[Operation], state: FinalState) -> list[Violation]:
-    """Every broken promise; empty when all were kept."""
+    """Every violation; empty if there is none."""
     operations = sorted(history, key=lambda op: op.started)
     images = _images(operations)
     clears = [op for op in operations if op.kind is Kind.CLEAR and op.result is not Result.REFUSED]
@@ -137,7 +137,7 @@ def _leftovers(image_id: str, image: _Image, state: FinalState) -> list[Violatio
 
 
 def _is_bare(keys: list[str]) -> bool:
-    """Whether these objects are one original: nobody has rendered it."""
+    """Whether these objects are one original that was not rendered."""
     return len(keys) == 1 and "/original." in keys[0]
 
 

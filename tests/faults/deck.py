@@ -1,7 +1,7 @@
-"""Which fault comes when: a deck that holds every kind of fault once, dealt from another place for each seed.
+"""The order of faults: a deck that holds every kind of fault once, dealt from another position for each seed.
 
-Independent draws repeat some kinds and leave others out; a minute has room for a quarter of the deck. So successive
-seeds go on where the one before was about to end, and a run that is long enough goes through the whole deck.
+Independent draws would repeat some kinds and leave others out, and a minute has time for a quarter of the deck. So
+successive seeds continue about where the previous one ended, and a run that is long enough plays the whole deck.
 """
 
 import itertools
@@ -16,10 +16,10 @@ ENGINES = ("kafka", "cassandra", "s3")
 HAND = 6
 """Cards that a minute takes, more or less."""
 STOP_SECONDS = 13.0
-"""Above the consumers' session time-out of 10 s, so that a worker comes back as a zombie; below the patience with an
-outage, so that engines are waited for."""
+"""Above the consumers' session time-out of 10 s, so that a worker continues as a zombie; below the retry deadline of an
+outage, so that the services wait for the engine."""
 OUTAGE_SECONDS = 35.0
-"""Well above the patience with an outage: the services end, and are started again while the engine is still away."""
+"""Well above the retry deadline: the services end, and are restarted while the engine is still unavailable."""
 
 
 class Action(StrEnum):
@@ -38,7 +38,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Card:
-    """One fault: what is done to parts of these kinds, and about how many seconds it takes until all is well."""
+    """One fault: an action on parts of these kinds, and about how many seconds the stack needs to recover."""
 
     action: Action
     kinds: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What clients did and were told, and what was found after everything healed. Data only; the checker judges."""
+"""The requests of clients with their answers, and the state after the stack has recovered. Data only."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ class Kind(StrEnum):
 
 
 class Result(StrEnum):
-    """What the client knows: acknowledged, refused for certain, or anything else."""
+    """What the client knows about its request: acknowledged, certainly refused, or unknown."""
 
     OK = "ok"
     REFUSED = "refused"

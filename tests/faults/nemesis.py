@@ -1,7 +1,7 @@
-"""Hurts a running stack: kills, stops and restarts parts, one at a time and in pairs, and adds and removes workers.
+"""Injects faults: kills, stops and restarts parts, one at a time and in pairs, and adds and removes workers.
 
 A worker is stopped for longer than the consumers' session time-out while another takes its partitions over, so that it
-comes back as a zombie: a process that believes to own partitions which others have.
+continues as a zombie: a process that treats partitions as its own although another worker has them.
 """
 
 import os
@@ -27,12 +27,12 @@ from tests.support.processes.halt import stopped
 from tests.support.waiting import wait_for
 
 RECOVERY_SECONDS = 300.0
-"""A limit, not an aim: six Java engines on two busy cores took up to four minutes to come back."""
+"""An upper limit: six Java engines on two busy cores took up to four minutes to restart."""
 LONG_RUN_SECONDS = 240.0
-"""From here on a run has room for outages that are longer than the services' patience."""
+"""From this duration on a run has time for outages that are longer than the services' retry deadline."""
 SERVICES = ("gateway", "processor", "indexer")
 REPLICATED = ("kafka", "cassandra")
-"""Kinds of which a cluster has three, so that any one may be away."""
+"""Kinds of which a cluster has three, so that any one may be unavailable."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Fault:
 
     @property
     def is_absence(self) -> bool:
-        """Whether one part alone was away for a while."""
+        """Whether one part alone was unavailable for some time."""
         return len(self.parts) == 1 and self.card.action in (Action.KILL, Action.STOP, Action.OUTAGE)
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Fault:
 
 
 class Nemesis:
-    """Injects faults until told to stop; each heals before the next. `faults` says what was done, in order."""
+    """Injects faults one after the other; the stack recovers after each. `faults` lists them in order."""
 
     def __init__(self, stack: Stack, seed: int, duration: float) -> None:
         self.faults: list[Fault] = []
@@ -67,16 +67,16 @@ class Nemesis:
         self._rng = random.Random(f"nemesis/{seed}")
         self._cards = deal(seed, outages=duration >= LONG_RUN_SECONDS)
         if stack.state().cluster:
-            # What a cluster is there for; faults of services alone are the same on single nodes.
+            # A cluster adds these; faults of services alone are the same on single nodes.
             self._cards = (card for card in self._cards if set(card.kinds) & set(REPLICATED))
         self._extra: list[subprocess.Popen[bytes]] = []
         self._probes = httpx.Client(timeout=10)
 
     def run(self, until: float) -> None:
-        """Inject faults until the monotonic time `until`. Blocks; the stack is whole again when this returns."""
+        """Inject faults until the monotonic time `until`. Blocks; the stack has recovered when this returns."""
         try:
             for card in self._cards:
-                # The first comes however short the run is; a later one that would end long after it is left.
+                # The first fault is injected in any case; a later one that would end long after the run is left out.
                 if self.faults and time.monotonic() + 0.8 * card.seconds > until:
                     break
                 self._play(card)
@@ -96,7 +96,7 @@ class Nemesis:
 
     @property
     def absences(self) -> list[Fault]:
-        """Times when one broker or node of a cluster was away, and nothing else: requests had to be served."""
+        """Times when one broker or node of a cluster was unavailable and nothing else, so requests had to be served."""
         if not self._stack.state().cluster:
             return []
         return [fault for fault in self.faults if fault.is_absence and fault.card.kinds[0] in REPLICATED]
@@ -105,7 +105,7 @@ class Nemesis:
         return self._rng.choice([name for name in self._parts if kind_of(name) == kind])
 
     def _hurt(self, action: Action, parts: Sequence[str]) -> float:
-        """The monotonic time from which on things could get better."""
+        """The monotonic time at which the fault ended."""
         match action:
             case Action.KILL | Action.KILL_PAIR:
                 return self._end(parts, signal.SIGKILL)
@@ -131,7 +131,7 @@ class Nemesis:
         return began
 
     def _stop(self, name: str, seconds: float, also_killed: Sequence[str] = ()) -> float:
-        """Stop a part for a while. A worker has another beside it meanwhile, which takes its partitions over."""
+        """Stop a part for some time. A second worker of its kind takes over the partitions of a stopped worker."""
         if kind_of(name) in WORKERS:
             self._add_worker(kind_of(name))
         with stopped(self._stack.pid(name)):
@@ -146,7 +146,7 @@ class Nemesis:
             self._stack.kill(name)
 
     def _hurt_render_process(self, name: str, action: Action) -> float:
-        """Kill or stop one of the processor's own children, in the middle of whatever it renders."""
+        """Kill or stop one of the processor's own children while it renders."""
         children = psutil.Process(self._stack.pid(name)).children(recursive=True)
         victim = self._rng.choice(children)
         if action is Action.STOP_RENDER:
@@ -157,7 +157,7 @@ class Nemesis:
         return time.monotonic()
 
     def _add_worker(self, kind: str) -> None:
-        """Start one more worker than the supervisor knows, and wait until it is in the group."""
+        """Start one worker beside those of the supervisor, and wait until it is in the group."""
         port = choose(())
         own = {f"{kind.upper()}_INTERNAL_PORT": str(port), "LOG_LEVEL": "WARNING"}
         values = {key: value or "" for key, value in dotenv_values(self._stack.root.env_file).items()}
@@ -179,13 +179,13 @@ class Nemesis:
         return began
 
     def _wait_whole(self) -> None:
-        """Wait until every part runs and every service calls itself ready: all its engines answer it."""
+        """Wait until every part runs and every service is ready, which means that all its engines answer."""
         for name in self._parts:
             self._stack.wait_ready(name, RECOVERY_SECONDS)
         for name in self._stack.parts(*SERVICES):
             self._wait_answering(self._stack.part(name).ready_url)
         if self._stack.state().cluster:
-            # What is away next must not be the only one with the latest records.
+            # The part that is stopped next must not be the only one with the latest records.
             wait_whole(self._stack.settings, RECOVERY_SECONDS)
 
     def _wait_answering(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""Waits until a healed stack has nothing left to do, and looks at everything that can be seen from outside."""
+"""Waits until a recovered stack has nothing left to do, and reads everything that is observable from outside."""
 
 import asyncio
 import hashlib
@@ -32,10 +32,10 @@ Document = dict[str, Any]
 
 
 async def settle(base_url: str, settings: Settings, owners: Iterable[str], patience: float = 90) -> float:
-    """Wait until both groups have no lag and no image is processing; seconds that took."""
+    """Wait until both groups have no lag and no image is processing; returns the seconds that this took."""
     began, watch = time.monotonic(), Stopwatch()
     owners = list(owners)
-    why = "nothing was looked at"
+    why = "nothing was checked"
     async with httpx.AsyncClient(base_url=base_url, timeout=20) as http:
         while watch.seconds() < patience:
             try:
@@ -60,7 +60,7 @@ async def _unsettled(http: httpx.AsyncClient, settings: Settings, owners: list[s
 
 
 async def final_state(base_url: str, settings: Settings, owners: Iterable[str]) -> FinalState:
-    """What is there: every owner's list, the bucket, the DLQ, and whether what is served can be fetched."""
+    """The final state: every owner's list, the bucket, the DLQ, and whether each served file can be fetched."""
     async with httpx.AsyncClient(base_url=base_url, timeout=20, limits=ONE_REQUEST_EACH) as http:
         documents = [(owner, document) for owner in owners for document in await _list(http, owner)]
         served = await map_ordered(documents, lambda each: _served(http, each[1]), AT_ONCE)
@@ -76,7 +76,7 @@ async def final_state(base_url: str, settings: Settings, owners: Iterable[str]) 
 async def damage(settings: Settings, before: Collection[str]) -> list[str]:
     """What `imagepipe verify` would report of log, index and bucket, images that were there before left out.
 
-    Unlike there, objects may be of any age: no request is under way that could still give them a command.
+    Unlike there, objects may be of any age, because no open request can still give them a command.
     """
     rows = await Rows.open(settings)
     store = S3Store.from_settings(settings)
@@ -90,7 +90,7 @@ async def damage(settings: Settings, before: Collection[str]) -> list[str]:
 
 
 def unexplained(fold: Fold, differences: Iterable[Difference]) -> list[Difference]:
-    """The differences but for originals of which the log knows nothing: requests of unknown outcome may leave some."""
+    """The differences without originals that the log does not name: requests of unknown outcome may leave some."""
     return [each for each in differences if not (each.kind is Kind.EXTRA and _never_logged(fold, each.where))]
 
 

@@ -1,4 +1,4 @@
-"""What a fault run is summed up to: the faults, and one row for the table in docs/reliability.md."""
+"""The summary of a fault run: the faults, and one row for the table in docs/reliability.md."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ DUPLICATED = {checker.TWICE, checker.PHANTOM}
 
 @dataclass(frozen=True)
 class Run:
-    """One run. `settled_seconds`: from the end of the last fault until nothing was under way any more."""
+    """One run. `settled_seconds`: from the end of the last fault until nothing was left to do."""
 
     seed: int
     seconds: float

@@ -1,4 +1,4 @@
-"""The fault run: clients record what they were told while a nemesis kills and stops parts; then everything is checked.
+"""The fault run: clients record their answers while a nemesis kills and stops parts; then everything is checked.
 
 SEED and DURATION (seconds) in the environment choose the run: `make test-faults SEED=7 DURATION=600`.
 """
@@ -24,7 +24,7 @@ DURATION = float(os.environ.get("DURATION", "60"))
 @pytest.mark.timeout(DURATION + 900)
 async def test_nothing_acknowledged_is_lost(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     nemesis = Nemesis(stack, SEED, DURATION)
-    # Six engines leave less of the same machine for requests.
+    # Six engines leave less CPU time for requests.
     pause = 0.5 if stack.state().cluster else 0.15
     before = await image_ids(stack.settings)
     until = time.monotonic() + DURATION

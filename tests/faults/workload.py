@@ -1,7 +1,7 @@
 """Clients of the fault suite: uploads, replacements, deletes and owner clears on many owners, each recorded.
 
-Each client changes only images that it uploaded itself, one request after the other; clears may hit anybody's. Every
-picture is unique, so its checksum names the operation that sent it.
+Each client changes only images that it uploaded itself, one request after the other; clears apply to every client's.
+Every picture is unique, so its checksum identifies the operation that sent it.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Client:
         data = unique_picture(self.rng)
         owner = self.mine[image_id]
         operation = await self._record(http, Kind.REPLACE, owner, "PUT", f"/images/{image_id}", data, image_id=image_id)
-        if operation.result is Result.REFUSED:  # somebody cleared the owner
+        if operation.result is Result.REFUSED:  # another client cleared the owner
             self.mine.pop(image_id, None)
 
     async def _delete(self, http: httpx.AsyncClient, image_id: str) -> None:
@@ -144,7 +144,7 @@ def _selector(owner: str) -> str:
 
 
 def unique_picture(rng: random.Random, renderable: bool = True) -> bytes:
-    """A small PNG that nobody else has. Not renderable: its pixel data is damaged behind an intact header."""
+    """A small unique PNG. If it is not renderable, its pixel data is damaged behind an intact header."""
     picture = Image.frombytes("RGB", (24, 18), rng.randbytes(24 * 18 * 3))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")

@@ -1,6 +1,6 @@
-"""What aiokafka's consumer does that would lose records, so that an upgrade that changes it is seen.
+"""Behaviour of aiokafka's consumer that would lose records. The tests fail if an upgrade changes it.
 
-Each test asserts the library's behaviour; what keeps the indexer from suffering is said beside it and tested in
+Each test asserts the library's behaviour; its docstring states what the indexer does about it, which is tested in
 `test_indexer_faults.py`.
 """
 
@@ -68,7 +68,7 @@ async def test_bare_commit_covers_records_that_were_not_handled(settings: Settin
     place, group = TopicPartition(topic, 0), str(new_id())
     async with member(settings, topic, group) as consumer:
         await read(consumer, 5)
-        # Not one of the five is done with.
+        # None of the five has been handled.
         await consumer.commit()
         assert await consumer.committed(place) == 5
         await consumer.commit({place: 2})
@@ -94,7 +94,7 @@ async def test_an_error_in_the_listener_is_only_logged(settings: Settings, topic
 
     class Broken(ConsumerRebalanceListener):  # type: ignore[misc]
         async def on_partitions_revoked(self, revoked: object) -> None:
-            """Nothing to give back."""
+            """No partition has state."""
 
         async def on_partitions_assigned(self, assigned: object) -> None:
             called.set()
@@ -139,7 +139,7 @@ async def test_cancelled_read_loses_nothing(settings: Settings, topic: str) -> N
 
 
 async def test_members_wait_for_a_drain(settings: Settings) -> None:
-    """aiokafka's rebalance timeout equals its session timeout unless told otherwise: shorter than a drain."""
+    """By default aiokafka's rebalance time-out equals its session time-out, which is shorter than a drain."""
     short = AIOKafkaConsumer(**client_options(settings), group_id="g", session_timeout_ms=6000)
     ours = kafka_consumer(settings)
     assert short._rebalance_timeout_ms == 6000

@@ -37,7 +37,7 @@ async def producing(settings: Settings, **options: Any) -> AsyncIterator[AIOKafk
 
 
 async def test_only_an_idempotent_batch_never_expires(running: Stack, settings: Settings) -> None:
-    """Why each write of ours has a deadline of its own, after which its outcome is unknown."""
+    """The reason why each write has a deadline of its own, after which its outcome is unknown."""
     if not running.runs("kafka"):
         pytest.skip("the broker is not ours to stop")
     topic = settings.topic(Topic.COMMANDS)
@@ -50,7 +50,7 @@ async def test_only_an_idempotent_batch_never_expires(running: Stack, settings: 
             await asyncio.wait({expiring}, timeout=8 * REQUEST_SECONDS)
             assert isinstance(expiring.exception(), KafkaError)
             assert not waiting.done()
-        # It goes out as soon as the broker is back: a time-out is an unknown outcome, not a failure.
+        # It is sent as soon as the broker is available again: a time-out is an unknown outcome, not a failure.
         assert (await asyncio.wait_for(waiting, 30)).offset > 0
 
 

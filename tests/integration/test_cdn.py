@@ -1,4 +1,4 @@
-"""The nginx that stands in for a CDN, in front of a gateway of its own whose media lives for two seconds."""
+"""The nginx that takes the place of a CDN, in front of its own gateway whose media is fresh for two seconds."""
 
 import time
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ def test_expired_entry_is_revalidated_without_a_new_transfer(cdn: Cdn, image: di
         status = cache(cdn.get(url))
         return status if status in ("HIT", "REVALIDATED") else None
 
-    # The update goes on in the background: the first client after the end gets the old bytes at once.
+    # nginx updates the entry in the background: the first client after its expiry gets the old bytes at once.
     assert cache(cdn.get(url)) in ("STALE", "UPDATING", "REVALIDATED")
     assert wait_for(revalidated, 10, "the entry is fresh again")
 

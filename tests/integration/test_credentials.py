@@ -1,4 +1,4 @@
-"""Temporary keys against the real store: what they may do, what they may not, and what becomes of what they put."""
+"""Temporary keys on the real store: what they permit, what they forbid, and the ingest of what they put."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any

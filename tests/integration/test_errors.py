@@ -1,4 +1,4 @@
-"""Bad input over a real socket, engines that are away, saturation, and the end of a process."""
+"""Bad input over a real socket, unavailable engines, saturation, and the end of a process."""
 
 import json
 import secrets
@@ -29,13 +29,13 @@ END = b"\r\n--x--\r\n"
 
 @pytest.fixture(scope="module")
 def gateway(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """A gateway with little patience and little room."""
+    """A gateway with short time-outs and room for two uploads."""
     log = tmp_path_factory.mktemp("gateway") / "log"
     with own_gateway(
         stack.settings,
         log,
         upload_idle_timeout=timedelta(seconds=1),
-        # Far above a drip, far below what a starved test process still sends.
+        # Far above the slow upload of a test, far below the rate of a test process that gets little CPU time.
         upload_min_rate=50_000,
         max_concurrent_uploads=2,
     ) as found:
@@ -50,7 +50,7 @@ def api(gateway: GatewayProcess) -> Iterator[Api]:
 
 
 class Raw:
-    """A socket that speaks HTTP as badly as a test wants."""
+    """A socket that sends any bytes as an HTTP request."""
 
     def __init__(self, gateway: GatewayProcess, *lines: bytes, path: bytes = b"/upload") -> None:
         address = urlsplit(gateway.base_url)
@@ -67,7 +67,7 @@ class Raw:
     def answer(self) -> tuple[int, dict[str, Any], bytes]:
         """Status, JSON body and raw head of the answer; the server must close the connection behind it."""
         received = b""
-        # Who goes on sending into a closed connection has it reset, behind the answer.
+        # A client that still sends into a closed connection has it reset after the answer.
         with suppress(ConnectionResetError):
             while chunk := self._socket.recv(65536):
                 received += chunk
@@ -139,7 +139,7 @@ def test_chunks_without_a_length_are_read_and_bounded(gateway: GatewayProcess) -
     endless.send(chunked(PART))
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(endless.answer)
-        # The gateway closes the connection in the middle: what it said is what is checked.
+        # The gateway closes the connection during the upload; its answer is what is checked.
         with suppress(OSError):
             for _ in range(200):
                 endless.send(chunked(bytes(65536)))
@@ -213,7 +213,7 @@ def test_every_request_is_one_json_line(gateway: GatewayProcess, api: Api) -> No
         lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if request_id in line]
         return [line for line in lines if line["event"] == "request"]
 
-    # The lines of what the request did come first.
+    # The entries of the request's work are written before its own.
     wait_for(written, 60, "the line is written")
     [line] = written()
     assert (line["status"], line["owner"], line["image_id"]) == (202, "user:log", answer.json()["image_id"])

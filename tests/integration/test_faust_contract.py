@@ -1,8 +1,7 @@
-"""How Faust treats records, as far as it can lose them: each test pins the library's behaviour, so that an upgrade that
-changes one is seen, and says what the processor does about it.
+"""How Faust can lose records. Each test asserts the library's behaviour, so that it fails if an upgrade changes it.
 
 The processor reads through `processor.consuming.faust_app` (raw bytes, one actor, Faust's acks off) and commits
-positions itself; the last tests show that under the same circumstances it loses nothing.
+positions itself. The last tests show that it loses nothing under the same circumstances.
 """
 
 import asyncio
@@ -86,7 +85,7 @@ async def running(
     poll_interval: timedelta | None = None,
     **topic_options: Any,
 ) -> AsyncIterator[faust.App]:
-    """Faust as it comes: its own acks, the processor's other settings."""
+    """Faust with its own acks, and with the processor's other settings."""
     app = make_app(settings)
     app.conf.broker_commit_interval = COMMIT_SECONDS
     if poll_interval is not None:
@@ -98,7 +97,7 @@ async def running(
     try:
         yield app
     finally:
-        # After a crash Faust stumbles over its own closed parts, or waits for their answer.
+        # After a crash Faust's stop raises because of parts that are closed already, or waits for their answer.
         with suppress(asyncio.CancelledError, RuntimeError, TimeoutError):
             await asyncio.wait_for(app.stop(), 20)
 
@@ -145,11 +144,11 @@ async def test_faust_acks_what_it_cannot_decode_and_no_agent_sees_it(settings: S
     async with running(settings, consume, value_type=int, value_serializer="json"):
         await wait_for_async(lambda: 3 in seen, SECONDS, "the last record")
     assert seen == [1, 3]
-    assert await position(settings) == 3, "the record that nobody saw counts as done"
+    assert await position(settings) == 3, "the record that no agent saw counts as done"
 
 
 async def test_faust_acks_out_of_order_commit_over_an_unacked_record(settings: Settings) -> None:
-    """An off-by-one in its bookkeeping: a gap of one right above the committed position is not seen."""
+    """Its bookkeeping has an off-by-one: it overlooks a gap of one right above the committed position."""
     await produce(settings, [b"%d" % number for number in range(4)])
     held = []
 
@@ -217,7 +216,7 @@ async def test_faust_starts_on_a_missing_topic_and_the_processor_does_not(settin
 
 
 async def test_faust_never_rejoins_after_the_poll_interval(settings: Settings) -> None:
-    """Busy for too long, it leaves the group; then aiokafka waits for it to poll, and it waits for aiokafka to join."""
+    """Too long without a poll, it leaves the group. Then aiokafka waits for a poll, and Faust waits for the join."""
     await produce(settings, [b"%d" % number for number in range(BUFFERED_RECORDS + RECORDS)])
     busy, handled = asyncio.Event(), list[bytes]()
 
@@ -291,7 +290,7 @@ class Ours:
 
 
 class _Handled(Handler):
-    """Tells a test which record is handled: the number in its owner's id."""
+    """Reports the handled record to a test: the number in its owner's id."""
 
     def __init__(self, handle: Callable[[int], Awaitable[None]]) -> None:
         super().__init__(MemoryStore(), _no_render, MemoryEventLog(), "")
@@ -355,7 +354,7 @@ async def test_agent_dead_letters_invalid_and_failing_records_and_only_then_comm
 
 
 async def test_agent_leaves_unfinished_records_to_the_next_worker(settings: Settings) -> None:
-    """A second worker joins while records are under way: nothing is lost, and nothing unsettled was committed."""
+    """A second worker joins while records are being handled: nothing is lost, and nothing unsettled was committed."""
     await produce(settings, fences(12))
     ended: list[int] = []
 

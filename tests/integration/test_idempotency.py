@@ -80,7 +80,7 @@ def test_replacements_and_sets_are_safe_to_repeat_too(api: Api, owner: dict[str,
 
 
 def stored_images(stack: Stack) -> set[str]:
-    """Ids of all images of which the bucket has anything."""
+    """Ids of all images that have an object in the bucket."""
     pages = s3_client(stack.settings).get_paginator("list_objects_v2")
     found = pages.paginate(Bucket=stack.settings.s3_bucket, Prefix="images/", Delimiter="/")
     return {prefix["Prefix"].split("/")[1] for page in found for prefix in page.get("CommonPrefixes", [])}
@@ -91,7 +91,7 @@ def test_upload_of_a_killed_gateway_is_finished_under_the_same_ids(
 ) -> None:
     headers, lease, before = key(), timedelta(seconds=8), stored_images(stack)
     request: dict[str, Any] = {"params": owner, "files": form(("a.jpg", JPEG)), "headers": headers}
-    # A topic that is not there never acks: the gateway claims, stores the original, and waits until it is killed.
+    # A topic that does not exist never acks: the gateway claims, stores the original, and waits until it is killed.
     changes = {"topic_prefix": f"none{secrets.token_hex(4)}.", "kafka_send_timeout": timedelta(seconds=60)}
     with (
         own_gateway(stack.settings, tmp_path / "log", idempotency_lease=lease, **changes) as first,
@@ -154,7 +154,7 @@ async def test_claim_statement_sent_twice_has_the_same_result(space: Settings) -
         assert found is not None
         assert (found.holder, found.ids) == (mine.holder, mine.ids)
         assert [await table.update(scope, other, mine.holder) for _ in range(2)] == [True, True]
-        assert not await table.update(scope, mine, mine.holder), "it is another's by now"
+        assert not await table.update(scope, mine, mine.holder), "another holder has taken the claim over"
         for _ in range(2):
             await table.delete(scope, other.holder)
         assert not await table.update(scope, mine, mine.holder), "there is none"

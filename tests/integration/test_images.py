@@ -1,4 +1,4 @@
-"""The images: built by Docker where an engine answers, else their steps in a plain directory; then looked into."""
+"""The container images: built by Docker if an engine answers, otherwise by their steps in a plain directory."""
 
 import shutil
 import subprocess

@@ -117,7 +117,7 @@ async def test_deletion_shadows_what_was_written_before_it(index: Index, owner: 
     await index.apply(event_writes(records.ready(image, revision, 10, owner=owner), SHARDS))
     assert await index.image(image) is None
     assert list(await index.of_owner(owner)) == []
-    # At the deletion's own version too.
+    # A write at the deletion's own version is shadowed too.
     await index.apply([Insert(IMAGES, {"image_id": image, "owner_type": "user"}, 13)])
     assert await index.image(image) is None
     await index.apply(command_writes(versioned(records.replaced(image, 10, revision, owner), 14), SHARDS))
@@ -187,7 +187,7 @@ async def test_unreachable_cassandra_is_unavailable(engines: Settings) -> None:
 
 
 async def test_values_that_cassandra_refuses_are_no_outage(session: Session) -> None:
-    """Waiting for them would hold up a partition for ever: as any surprise, the record ends in the DLQ."""
+    """Retrying them would block a partition permanently: as after any unexpected error, the record goes to the DLQ."""
     out_of_bounds = -(2**63)
     upload, answer = records.uploaded(), records.ready(new_id(), new_id(), 10)
     with pytest.raises(InvalidRequest, match="Out of bound"):

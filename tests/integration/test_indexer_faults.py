@@ -1,4 +1,4 @@
-"""The indexer as a process on real engines: killed, ended, without its engines, fed with poison and with a fence."""
+"""The indexer as a process on real engines: killed, ended, without its engines, with invalid records and a fence."""
 
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -99,7 +99,7 @@ async def check_all_ready(index: CassandraIndex, owner: Owner, uploads: list[tup
 
 
 def test_indexer_killed_during_uploads_lists_every_image_once(stack: Stack) -> None:
-    """The whole way: gateway, processor, and the indexer that the supervisor starts again."""
+    """With gateway, processor, and the indexer that the supervisor restarts."""
     user = str(new_id())
     with Api(stack.base_url) as api:
         ids = [api.upload(user_id=user)["image_id"] for _ in range(UPLOADS // 2)]
@@ -124,7 +124,7 @@ async def test_indexer_killed_with_a_backlog_loses_nothing(
     indexer.signal(signal.SIGKILL)
     indexer.wait_ended()
     assert sum((await committed(settings, group_id(settings))).values()) < 1200, (
-        "all was committed already: the test shows nothing"
+        "everything was committed already, so the test proves nothing"
     )
     indexer.start()
     await wait_committed(settings, group_id(settings), 1200)
@@ -181,7 +181,7 @@ async def test_invalid_records_are_dead_lettered_or_skipped_and_stop_no_other(
     await wait_committed(settings, group_id(settings), 14)
     await check_all_ready(index, owner, uploads)
     buried = await read_records(settings, Topic.DLQ, 3)
-    assert max(len(dead.value) for dead in buried) > 1_000_000, "untouched, however large"
+    assert max(len(dead.value) for dead in buried) > 1_000_000, "the record is unchanged, even a large one"
     [dead] = [dead for dead in buried if dead.key == b"key"]
     headers = {name: value.decode() for name, value in dead.headers}
     assert (dead.key, dead.value) == (b"key", b"\xffnot json")
@@ -205,7 +205,7 @@ async def test_too_many_dead_letters_stop_the_indexer(settings: Settings, log: P
     try:
         assert limited.wait_ended() == 1
         assert "3 records went to the DLQ within a minute" in limited.logged("indexer_gives_up")[0]["error"]
-        # Nothing is committed, so that every one of them comes again.
+        # Nothing is committed, so every one of them is delivered again.
         assert await committed(settings, group_id(settings)) == {}
     finally:
         limited.end()
@@ -240,7 +240,7 @@ class TestFence:
     """Invariant 9, at `owner.cleared`, with the live group."""
 
     async def deletes(self, settings: Settings) -> set[UUID]:
-        """Images with a delete in the log. A fence that had to try again has published some of them twice."""
+        """Images with a delete in the log. A fence that was retried has published some of them twice."""
         count = sum(
             at
             for (topic, _), at in (await committed(settings, group_id(settings))).items()
@@ -261,7 +261,7 @@ class TestFence:
         [fence] = await log.commands([records.cleared(new[0][1], (kept[0][0].image_id,), owner)])
         after = await publish_uploads(log, owner, 2)
         indexer.start()
-        # The commands, and one delete at least for each image that went.
+        # The commands, and at least one delete for each deleted image.
         await wait_committed(settings, group_id(settings), 139 + 130)
         left = {row.image_id for row in await index.of_owner(owner, limit=1000)}
         assert left == {up.image_id for up, _ in (*kept, *new, *after)}
@@ -286,7 +286,7 @@ class TestFence:
     ) -> None:
         owner = Owner(type="user", id=str(new_id()))
         uploads = await publish_uploads(log, owner, 300)
-        # The rows are there already, so that the fence has its work at once.
+        # The rows exist already, so that the fence can begin at once.
         for up, version in uploads:
             await index.apply(command_writes(versioned(up, version), settings.day_shards))
         await log.commands([records.cleared(owner=owner)])
@@ -296,7 +296,7 @@ class TestFence:
         )
         indexer.signal(signal.SIGKILL)
         indexer.wait_ended()
-        assert list(await index.of_owner(owner)) != [], "the fence was done already: the test shows nothing"
+        assert list(await index.of_owner(owner)) != [], "the fence was carried out already, so the test proves nothing"
         indexer.start()
         await wait_for_async(lambda: indexer.logged("owner_cleared"), 60, "the fence is carried out")
         assert list(await index.of_owner(owner)) == []

@@ -1,4 +1,4 @@
-"""Lists on the real Cassandra: exact pages over many days and shards, past deletions, and at depth."""
+"""Lists on the real Cassandra: exact pages over many days and shards, past deletions, and at large offsets."""
 
 import functools
 import random
@@ -32,7 +32,7 @@ NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def keyspace(engines: Settings) -> Iterator[Settings]:
-    # Past 100,000 deletions an answer takes a while where the machine is busy.
+    # On a busy machine a query past 100,000 deletions takes seconds.
     with isolated(engines, keyspace=True, cassandra_timeout=PATIENT) as settings:
         yield settings
 
@@ -107,7 +107,7 @@ async def test_a_hundred_thousand_deletions_do_not_end_a_list(index: CassandraIn
     owner = Owner(type="user", id="cleared")
     live = [id_at(NOON - timedelta(hours=2, seconds=n)) for n in range(60)]
     await upload(index, live, owner)
-    # As a burst within a minute: 105,000 rows in one partition is what Cassandra refuses to read past.
+    # As a burst within a minute: Cassandra refuses to read past 105,000 deleted rows of one partition.
     keys = [id_at(NOON - timedelta(milliseconds=n // 2), n) for n in range(105_000)]
     statement = "DELETE FROM images_by_owner USING TIMESTAMP 30 WHERE owner_type = ? AND owner_id = ? AND image_id = ?;"
 

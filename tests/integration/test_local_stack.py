@@ -1,4 +1,4 @@
-"""The local stack survives kill -9 of each part and of its supervisor, and leaves nothing behind."""
+"""The local stack survives SIGKILL of each part and of its supervisor, and leaves no process behind."""
 
 import json
 import os
@@ -236,7 +236,7 @@ def test_killed_supervisor_takes_its_parts_along_and_the_next_up_keeps_the_data(
         os.kill(before.supervisor.pid, signal.SIGKILL)
         if sys.platform == "linux":
             wait_for(lambda: not process.leftovers(before.stack_id), 10, "all parts to end")
-        # Read once the lock is free: the state still says ready, with pids of processes that are gone.
+        # The state is read once the lock is free. It is still `ready`, with pids of processes that have ended.
         assert status(root, small)["state"] == "killed"
         assert up(root, small).returncode == 0
         assert services_client(root, small).list_objects_v2(Bucket=small["S3_BUCKET"])["KeyCount"] == 1
@@ -251,7 +251,7 @@ def test_leftovers_of_a_half_finished_run_are_ended(tmp_path: Path, small: dict[
         state = root.load()
         assert state is not None
         assert imagepipe(root, small, "down").returncode == 0
-        # As if a supervisor had died without its children, its state naming a pid that somebody else has now.
+        # As if a supervisor had died without its children, and its state named a pid that another process has now.
         orphan = subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(60)"], env={**small, process.STACK_ID: state.stack_id}
         )

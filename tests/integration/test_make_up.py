@@ -1,4 +1,4 @@
-"""`make up` as a newcomer runs it: everything starts, a sample photo comes back, Ctrl-C ends it all."""
+"""`make up` as a new user runs it: everything starts, a sample photo is served, and Ctrl-C ends every process."""
 
 import json
 import os
@@ -24,7 +24,7 @@ READY_SECONDS = 180.0
 
 @contextmanager
 def make_up(root: Root, output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`make up` as the leader of a group of its own, as in a terminal, whatever its end."""
+    """`make up` as the leader of a process group, as in a terminal. It is ended in any case."""
     ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", *ENDPOINTS.values()}
     env = {name: value for name, value in os.environ.items() if name not in ours}
     argv = ["make", "up", f"ARGS=--root {root.path} --gateway-port 0"]

@@ -1,4 +1,4 @@
-"""One image followed through all services: its trace, its log lines, and what the metrics say of it."""
+"""One image in all services: its trace, its log entries and its metrics."""
 
 import json
 import re

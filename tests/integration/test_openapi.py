@@ -1,4 +1,4 @@
-"""The API against its own description: generated requests, for a bounded time, to the running stack."""
+"""The API against its OpenAPI document: generated requests, for a bounded time, to the running stack."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.engines.stack import Stack
 
-# Not negative_data_rejection: HTTP has preferences, ranges and conditions that are not understood ignored, not refused.
+# Without negative_data_rejection: HTTP ignores invalid preferences, ranges and conditions, and does not refuse them.
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method"
 )

@@ -1,4 +1,4 @@
-"""`imagepipe erase` leaves nothing of an owner that a replay or a rebuild could bring back."""
+"""`imagepipe erase` leaves nothing of an owner that a replay or a rebuild could restore."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ OWNER, OTHER = Owner(type="erase", id="1"), Owner(type="erase", id="2")
 
 
 async def _process(world: Deployment, reader: TopicReader, start: Offsets, group: AIOKafkaConsumer | None) -> None:
-    """A processor and an indexer: answer whatever comes, and commit it if there is a group."""
+    """A processor and an indexer: they handle each record, and commit it if there is a group."""
     async for batch in reader.read(start):
         for record in batch:
             logged = read_command(record, 1)
@@ -36,7 +36,7 @@ async def _process(world: Deployment, reader: TopicReader, start: Offsets, group
 
 @asynccontextmanager
 async def _processor(world: Deployment, start: Offsets | None = None, commits: bool = True) -> AsyncIterator[None]:
-    """One that runs meanwhile, by default on what comes from now on."""
+    """One that runs during the block, by default from the end of the topics."""
     settings = world.settings
     group = AIOKafkaConsumer(
         **client_options(settings), group_id=settings.topic_prefix + GROUP, enable_auto_commit=False
@@ -92,7 +92,7 @@ async def test_erased_owner_stays_erased_after_replay_and_rebuild(world: Deploym
 
 
 async def test_erase_is_certified_after_every_delete_is_answered(world: Deployment) -> None:
-    """Images that were deleted before have their tombstones; what is answered later has the owner's key."""
+    """Images that were deleted before have a tombstone; an answer that comes later has the owner's key."""
     image, _ = await world.ready(OWNER)
     await world.delete(image)
     before, arguments = await _ends(world.settings), ["erase", "--owner", OWNER.key, "--yes"]
@@ -115,7 +115,7 @@ async def test_erase_removes_rows_of_former_keyspaces_and_incoming_objects(world
     image, _ = await world.ready(OWNER)
     kept, _ = await world.ready(OTHER)
     forgotten = uploaded(owner=OWNER)
-    await world.index.apply(command_writes(versioned(forgotten, 2), settings.day_shards))  # the log has lost it
+    await world.index.apply(command_writes(versioned(forgotten, 2), settings.day_shards))  # the log does not contain it
     await asyncio.to_thread(imagepipe, settings, "reindex", "--into", f"{old}_b", "--switch", "--yes")
     keys = {owner: f"{incoming_prefix(owner)}cat.png" for owner in (OWNER, OTHER)}
     for key in keys.values():

@@ -1,4 +1,4 @@
-"""`imagepipe gc` on real engines: what is superseded goes, what nothing knows is reported, everything else stays."""
+"""`imagepipe gc` on real engines: it deletes superseded objects, reports unnamed ones, and keeps all others."""
 
 import asyncio
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ async def test_gc_reports_objects_that_no_row_or_manifest_names(world: Deploymen
     assert garbage.rows_without_objects == [without_objects.image_id]
     assert waiting.original.path in await _keys(world.store, "images/")
 
-    # Too young to be judged by the command, whatever it is told.
+    # With every option the command leaves objects as young as these alone.
     await asyncio.to_thread(imagepipe, world.settings, "gc", "--older-than", "5m", code=1)
     document = await asyncio.to_thread(imagepipe_json, world.settings, "gc", "--apply", "--yes", "--older-than", "1h")
     assert document["unknown"]["objects"] == {}

@@ -51,7 +51,7 @@ def test_topics_are_planned_applied_and_described(engines: Settings) -> None:
 
         imagepipe(shorter, "topics", "apply", "--dry-run")
         imagepipe(shorter, "topics", "plan", code=1)
-        imagepipe(shorter, "topics", "apply", code=1)  # nobody to ask
+        imagepipe(shorter, "topics", "apply", code=1)  # there is no terminal to confirm at
         imagepipe(shorter, "topics", "apply", "--yes")
         imagepipe(shorter, "topics", "plan")
 

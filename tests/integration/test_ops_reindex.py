@@ -1,4 +1,4 @@
-"""`imagepipe reindex`: from the log or from manifests, compared with the live index, switched to without a restart."""
+"""`imagepipe reindex` from the log or from manifests: the result equals the live index and replaces it in use."""
 
 import asyncio
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ async def test_rebuilt_index_equals_the_live_one_and_is_switched_to_in_use(world
     )
     readable = []
     while not switching.done():
-        # Uploads go on all the time, and each is soon there for its uploader, wherever the switch stands.
+        # Uploads continue, and each is soon visible to its uploader, before, during and after the switch.
         image, _ = await world.ready(OWNER)
         readable.append(await _is_ready_soon(world, image.image_id))
         await asyncio.sleep(0.2)
@@ -61,7 +61,7 @@ async def test_rebuilt_index_equals_the_live_one_and_is_switched_to_in_use(world
 
 
 async def _is_ready_soon(world: Deployment, image_id: UUID) -> bool:
-    """Whether the image can be read within seconds: a row written just before the switch comes through the log."""
+    """Whether the image can be read within seconds. A row written just before the switch arrives through the log."""
     for _ in range(50):
         row = await world.index.image(image_id)
         if row is not None and status(row) == "ready":

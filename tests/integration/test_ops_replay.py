@@ -1,4 +1,4 @@
-"""`imagepipe replay` and `reprocess` on real engines, beside a log that goes on."""
+"""`imagepipe replay` and `reprocess` on real engines."""
 
 import asyncio
 
@@ -43,7 +43,7 @@ async def test_finished_commands_are_skipped_and_no_object_changes(world: Deploy
 
 
 async def test_unfinished_commands_are_handled_and_deleted_images_stay_deleted(world: Deployment) -> None:
-    waiting, _ = await world.upload(OWNER)  # no picture in truth: the answer is a failure
+    waiting, _ = await world.upload(OWNER)  # not a picture, so the answer is a failure
     other, _ = await world.upload(Owner(type="replay", id="2"))
     gone, _ = await world.upload(OWNER)
     await world.store.put(tombstone_key(gone.image_id), b'{"version": "99"}', "application/json")
@@ -65,13 +65,13 @@ async def test_a_reprocess_is_published_for_each_image_of_another_ladder_and_pac
     ladder = world.ladder.model_copy(update={"full_quality": 60})
     changed = world.settings.model_copy(update={"ladder": ladder})
     assert (await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--dry-run"))["matched"] == 4
-    # Nobody consumes: with room for as many as are in the log already and one more, one goes out.
+    # No group consumes: with room for one more than the log holds, one reprocess is published.
     arguments = ["reprocess", "--owner", OWNER.key, "--backlog", "5", "--yes"]
     done = await asyncio.to_thread(imagepipe_json, changed, *arguments)
     assert (done["matched"], done["published"]) == (1, 1)
     ((command, version),) = await _reprocesses(world)
     assert command.ladder == ladder
-    # Answered, it is of the current ladder.
+    # Once answered, the image has the current ladder.
     await world.answer(command, version)
     assert (await asyncio.to_thread(imagepipe_json, changed, *arguments))["matched"] == 0
 
@@ -87,7 +87,7 @@ async def test_served_revision_below_a_failed_replacement_gets_the_new_ladder(wo
 
     ladder = world.ladder.model_copy(update={"full_quality": 60})
     changed = world.settings.model_copy(update={"ladder": ladder})
-    # What made it fail has passed: nobody asked for it once more all the same.
+    # The cause of the failure is gone, but the command was not repeated.
     await world.store.put(failed.original.path, f"picture {failed.revision}".encode(), "image/png")
     await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--where", where, "--backlog", "9", "--yes")
     ((command, command_at),) = await _reprocesses(world)
@@ -102,7 +102,7 @@ async def test_served_revision_below_a_failed_replacement_gets_the_new_ladder(wo
     assert document(after, "")["pending"] == document(before, "")["pending"]
     assert (await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--dry-run"))["matched"] == 0
 
-    # The failed one may still be asked for: it comes after what is served, whatever was rendered since.
+    # The failed command may still be repeated: its version is above that of the served render.
     await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--where", "failed", "--backlog", "9", "--yes")
     _, (command, command_at) = sorted(await _reprocesses(world), key=lambda each: each[1])
     assert command.revision == failed.revision

@@ -1,4 +1,4 @@
-"""`imagepipe topics copy`: the log goes on in topics with more partitions, and means what it meant."""
+"""`imagepipe topics copy`: the log continues in topics with more partitions and gives the same index."""
 
 import asyncio
 from collections.abc import Iterator
@@ -45,11 +45,11 @@ async def test_copied_topics_rebuild_the_same_index(moved: tuple[Settings, Setti
     copied = await asyncio.to_thread(imagepipe_json, new, *arguments, "--yes")
     # 6 uploads; upload and replacement; upload and delete; fence; upload.
     assert copied == {"copied": True, "commands": 12, "events": 11, "poison": 0}
-    # Once more, as from another cluster: nothing changes.
+    # A second copy, as from another cluster, changes nothing.
     servers = ["--from-servers", old.kafka_bootstrap_servers]
     assert await asyncio.to_thread(imagepipe_json, new, *arguments, *servers, "--yes") == copied
 
-    # The one thing left to do is what a delete has to: it came with a new version.
+    # Only the delete is unfinished, because its copy has a new version.
     replayed = await asyncio.to_thread(imagepipe_json, new, "replay", "--from", "beginning", "--yes")
     assert set(replayed["answers"]) == {"image.removed"}
     fresh = f"{old.cassandra_keyspace}_b"

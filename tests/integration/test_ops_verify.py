@@ -1,4 +1,4 @@
-"""`imagepipe verify` finds each kind of damage, mends what it can, and is silent where all is well."""
+"""`imagepipe verify` finds each kind of damage, repairs what it can, and reports nothing without damage."""
 
 import asyncio
 import time
@@ -67,7 +67,7 @@ async def test_complete_histories_have_no_difference(world: Deployment) -> None:
 
 
 async def of_image(world: Deployment, image: Uploaded, mend: bool = False) -> set[tuple[str, str]]:
-    """Kind and place of what is found about one image; the other tests' damage stays out of it."""
+    """Kind and place of each difference of one image, without the damage that other tests made."""
     return {(each.kind.value, each.where) for each in await look(world, mend) if each.image_id == image.image_id}
 
 
@@ -276,7 +276,7 @@ async def test_old_objects_of_unknown_images_are_extra(world: Deployment) -> Non
 async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(world: Deployment) -> None:
     image, version = await world.upload(OWNER)
     assert await of_image(world, image) == {("unanswered", "log")}
-    # Rendered, and the answer lost: as if the events topic had been cut.
+    # Rendered, and the answer is lost, as after a truncation of the events topic.
     silent = Handler(world.store, render, MemoryEventLog(), world.settings.public_base_url)
     await silent.handle(versioned(image, version))
     manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
@@ -294,18 +294,18 @@ async def test_verify_repairs_and_reports_the_rest(world: Deployment) -> None:
     assert str(image.image_id) in await asyncio.to_thread(imagepipe, world.settings, *arguments, "--dry-run", code=1)
     printed = await asyncio.to_thread(imagepipe, world.settings, *arguments, "--yes", code=1)
     assert str(image.image_id) not in printed
-    assert "reindex --into" in printed  # what the tests above have left
+    assert "reindex --into" in printed  # what the tests above have left over
 
 
 async def _command(world: Deployment) -> Uploaded:
-    """A command that nobody has appended; its original is stored."""
+    """A command that was not appended; its original is stored."""
     image_id, revision = new_id(), new_id()
     original = await world.original(image_id, revision)
     return Uploaded(image_id=image_id, owner=OWNER, revision=revision, original=original, ladder=world.ladder)
 
 
 async def _dead(world: Deployment, sender: Producer, command: Uploaded, version: int) -> DeadLetter:
-    """The entry that a processor makes of a command that it cannot handle."""
+    """The DLQ entry of a processor that cannot handle the command."""
     headers = dead_letter_headers(
         [], topic=world.settings.topic(Topic.COMMANDS), partition=0, offset=0, version=version,
         error=RuntimeError("?"), attempts=3,

@@ -42,6 +42,6 @@ def test_pictures_show_contents_and_policy(stack: Stack, tmp_path: Path) -> None
         re.findall(r"\b(200|403|404)\b", policy.partition("Who is let in")[2])
         == ["403"] * 3 + ["200"] * 2 + ["403"] * 3
     )
-    # The web font of the renderer is gone: a picture in a repository loads nothing.
+    # The web font of the renderer was removed, because a picture in a repository must load nothing.
     loaded = re.findall(r"url\((?!#)", (tmp_path / "bucket-policy.svg").read_text())
     assert loaded == []

@@ -1,4 +1,4 @@
-"""The processor as a process on real engines: killed, ended, fed with poison. Nothing is lost, nothing told twice."""
+"""The processor as a process on real engines: killed, ended and without an engine. Nothing is lost."""
 
 import hashlib
 import signal
@@ -47,7 +47,7 @@ def processor(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
 
 
 async def put_upload(store: ObjectStore, owner: Owner, data: bytes, base_url: str, **fields: Any) -> Uploaded:
-    """Store an original and give the command that would announce it."""
+    """Store an original; returns the command of its upload."""
     image_id, revision = new_id(), new_id()
     path = original_key(image_id, revision, "image/jpeg")
     await store.put(path, data, "image/jpeg")
@@ -89,7 +89,7 @@ async def append(settings: Settings, commands: Sequence[Command]) -> None:
 
 
 async def check_all_ready(settings: Settings, store: S3Store, uploads: list[Uploaded]) -> None:
-    """Each image has one answer (told again, it is the same), and what it names is in the bucket."""
+    """Each image has one answer (a repeated one is equal), and each file that it names is in the bucket."""
     events = await read_answers(settings, {upload.image_id for upload in uploads})
     for upload in uploads:
         answers = [event for event in events if event.image_id == upload.image_id]
@@ -115,7 +115,7 @@ async def test_processor_ended_during_uploads_loses_nothing(
     code = processor.wait_ended(30)
     assert code == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     done_before = len(processor.logged("command_done"))
-    assert done_before < UPLOADS, "nothing was under way any more: the test shows nothing"
+    assert done_before < UPLOADS, "every command was done already, so the test proves nothing"
     processor.start()
     await check_all_ready(settings, store, uploads)
     processor.signal(signal.SIGTERM)
@@ -123,7 +123,7 @@ async def test_processor_ended_during_uploads_loses_nothing(
     assert sum((await committed(settings, settings.topic_prefix + GROUP)).values()) == UPLOADS
     if number == signal.SIGTERM:
         assert len(processor.logged("command_done")) == UPLOADS, (
-            "an orderly end lets what runs end, and nothing is done again"
+            "after SIGTERM the processor finishes what it handles, and no command is handled twice"
         )
 
 
@@ -132,7 +132,7 @@ async def test_outage_ends_the_processor_uncommitted_and_the_next_one_finishes(
 ) -> None:
     uploads = await make_uploads(store, settings, 3)
     await append(settings, uploads)
-    # Nothing answers there: every call to S3 fails at once.
+    # No server listens there, so every call to S3 fails at once.
     processor.start(s3_endpoint_url="http://127.0.0.1:1", outage_retry_limit=timedelta(seconds=1))
     assert processor.wait_ended(60) == 1
     assert await committed(settings, settings.topic_prefix + GROUP) == {}

@@ -1,4 +1,4 @@
-"""The producer on a real broker: what a caller is told when a record does not go the usual way (invariant 8)."""
+"""The producer on a real broker: the result or error of each write that fails (invariant 8)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -25,7 +25,7 @@ from tests.support.processes.halt import stopped
 from tests.support.waiting import Stopwatch, within
 
 SMALL = "small"
-"""A topic that takes records up to 5,000 bytes, fewer than the client lets through."""
+"""A topic that accepts records up to 5,000 bytes, fewer than the client does."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ class _Forgetful:
 
     async def send(self, topic: str, value: bytes, **_: Any) -> "asyncio.Future[Any]":
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        # The first record of the batch would be told -1, and the one after it a 0 that looks like an offset.
+        # The first record of the batch would get -1, and the next one a 0 that looks like an offset.
         answer.set_result(SimpleNamespace(partition=0, offset=int(value) - 1, timestamp=1, timestamp_type=0))
         return answer
 
@@ -114,7 +114,7 @@ async def test_too_large_for_the_broker_is_poison_and_harms_no_other(producer: P
 
 
 async def test_an_answer_larger_than_its_topic_takes_is_poison(producer: Producer, settings: Settings) -> None:
-    """The command that it answers then goes to the DLQ; the producer goes on."""
+    """The command that it answers goes to the DLQ; the producer still works."""
     log = KafkaEventLog(producer, settings, "imagepipe/test")
     answer = records.ready(new_id(), new_id(), 2)
     endless = answer.model_copy(update={"current": answer.current.model_copy(update={"notes": ("x" * 1_200_000,)})})
@@ -176,7 +176,7 @@ async def test_stopped_broker_is_an_unknown_outcome_in_time_and_writes_work_agai
 
 @asynccontextmanager
 async def door(behind: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """An address that takes connections at once, and lets them through to another when the event is set."""
+    """An address that accepts connections at once, and forwards them to another when the event is set."""
     opened = asyncio.Event()
     host, _, port = behind.split(",", maxsplit=1)[0].rpartition(":")
 

@@ -19,7 +19,7 @@ def here(command: str, stack: Stack) -> list[str]:
     """The command as this run can carry it out."""
     match shlex.split(command.replace("http://127.0.0.1:8000", stack.base_url)):
         case ["make", target]:
-            # This run is `make test`, and `imagepipe up` has tests of its own: what is left is what make would do.
+            # This run is `make test`, and `imagepipe up` has tests of its own, so only make's own work is left.
             return ["make", "--dry-run", target]
         case [".venv/bin/python", "-m", "client.example", *arguments]:
             return [sys.executable, "-m", "client.example", "--base-url", stack.base_url, *arguments]

@@ -9,13 +9,13 @@ from tests.support.images import decode, encode, photo
 
 BROKEN = bytearray(encode(photo(200, 150), "PNG"))
 BROKEN[len(BROKEN) // 2 : len(BROKEN) // 2 + 40] = bytes(40)
-"""Passes the gateway's look at the headers, and no decoder."""
+"""Passes the gateway's check of the header, and fails in every decoder."""
 
 
 def test_an_upload_is_listed_and_served_directly_after_the_answer(api: Api, owner: dict[str, str]) -> None:
     for _ in range(10):
         image_id = api.upload(PNG, "a.png", **owner)["image_id"]
-        # No `no-cache` here: the gateway that wrote must know.
+        # Without `no-cache`: the gateway that wrote must not use its old cache entry.
         assert api.get("/images", params=owner).json()[0]["image_id"] == image_id
         assert image_id in [item["image_id"] for item in api.get("/images", params={"limit": 20}).json()]
         assert api.get(f"/images/{image_id}").content == PNG

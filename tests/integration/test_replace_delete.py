@@ -1,4 +1,4 @@
-"""Replacing and deleting on the running stack: by id, by URL, by owner, whatever is in flight."""
+"""Replacing and deleting on the running stack: by id, by URL, by owner, also while a command is being handled."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""Gateway, processor and indexer are restarted one after another under traffic: nothing fails, nothing is lost."""
+"""Gateway, processor and indexer are restarted one after another under load: no request fails, no command is lost."""
 
 import itertools
 import signal
@@ -18,7 +18,7 @@ OWNER = {"owner_type": "rolling", "owner_id": str(uuid4())}
 
 
 class Traffic:
-    """Uploads without a pause, over two gateways as a load balancer would: an address that does not answer is skipped.
+    """Uploads without a pause over two gateways. As a load balancer does, it skips an address that does not answer.
 
     Each upload has an Idempotency-Key, so that one whose connection broke can be sent again.
     """
@@ -78,7 +78,7 @@ def test_a_rolling_restart_fails_no_request_and_loses_no_command(stack: Stack, s
         second_gateway.signal(signal.SIGTERM)
         assert second_gateway.wait_ended() == 0
     assert traffic.failed == []
-    assert len(traffic.accepted) > 10, "hardly any traffic: the result says nothing"
+    assert len(traffic.accepted) > 10, "there were too few uploads, so the test proves nothing"
     with Api(stack.base_url) as api:
         for image_id in traffic.accepted:
             assert api.settled(image_id)["status"] == "ready"

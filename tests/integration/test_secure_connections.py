@@ -1,4 +1,4 @@
-"""TLS and passwords to every engine: what works, and what is said when it does not."""
+"""TLS and passwords to every engine: the connections that work, and the errors of those that do not."""
 
 import os
 import socketserver
@@ -57,7 +57,7 @@ async def refusal(settings: Settings) -> str:
 
 
 async def round_trip(settings: Settings) -> None:
-    """A record by our producer, read back by a consumer with our options."""
+    """A record from the product's producer, read back by a consumer with the product's options."""
     topic, value = settings.topic(Topic.DLQ), os.urandom(8)
     async with started(settings) as producer:
         await producer.send(topic, value, key=b"key", headers=[])
@@ -141,7 +141,7 @@ def test_refused_cassandra_connection_names_the_setting(secured: Secured, change
 
 @pytest.mark.parametrize("checked", [True, False])
 def test_certificate_for_another_address_is_refused_unless_unchecked(secured: Secured, checked: bool) -> None:
-    """The driver asks by IP address, whatever CASSANDRA_CONTACT_POINTS says. This server can do no more than TLS."""
+    """The driver connects by IP address, also if CASSANDRA_CONTACT_POINTS is a name. The server only does TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*secured.authority.issue("elsewhere", "127.0.0.9"))
     handshakes: list[bool] = []

@@ -1,4 +1,4 @@
-"""A store that hangs, drips or is full: noticed in time, told as an outage, over when the store is well again."""
+"""A store that hangs, is slow or is full is reported as an outage in time, until it works again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -58,7 +58,7 @@ async def refused_in_time(call: Callable[[], Awaitable[object]]) -> None:
 async def test_a_store_that_hangs_is_unavailable_within_the_timeout(store: S3Store, proxy: tuple[Proxy, str]) -> None:
     await store.put("before", b"1", "text/plain")
     proxy[0].hold()
-    # Side by side, and more than there are threads: who waits for a thread is told in time, too.
+    # More concurrent calls than threads: those that wait for a thread fail in time, too.
     calls = [lambda: store.get("before"), lambda: store.list(""), lambda: store.put("x", LARGE, "text/plain")] * 7
     await asyncio.gather(*(refused_in_time(call) for call in calls), refused_in_time(store.check))
     proxy[0].release()
@@ -72,14 +72,14 @@ async def test_a_store_that_hangs_is_unavailable_within_the_timeout(store: S3Sto
 
 
 async def test_a_store_that_drips_is_unavailable_within_the_timeout(store: S3Store, proxy: tuple[Proxy, str]) -> None:
-    """Each packet comes in time, and so no time-out of a socket ever ends it."""
+    """Each packet arrives in time, so no time-out of a socket ends the call."""
     await store.put("large", LARGE, "text/plain")
     proxy[0].drip(100_000)
     await refused_in_time(lambda: store.get("large"))
 
 
 async def test_a_full_store_is_unavailable(running: Stack, bucket: Settings) -> None:
-    """A quota stands for the disk: the server refuses to store what it has no room for, and serves what it has."""
+    """A quota takes the place of a full disk: the server refuses objects without room, and serves the others."""
     if not running.runs("s3"):
         pytest.skip("the S3 server is not ours to limit")
     assert bucket.s3_endpoint_url is not None
@@ -117,7 +117,7 @@ def test_gateway_whose_store_hangs_answers_503_in_time(stack: Stack, tmp_path: P
         for refused in (one, many):
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
             assert int(refused.headers["retry-after"]) >= 1
-        assert api.get("/images?user_id=slow").status_code == 200, "what needs no bucket goes on"
+        assert api.get("/images?user_id=slow").status_code == 200, "requests that need no bucket are served"
         assert [name for name, state in gateway.checks().items() if state != "ok"] == ["s3"]
         proxy.release()
         gateway.wait_connected("s3")

@@ -97,7 +97,7 @@ async def test_of_racing_writers_exactly_one_wins(store: ObjectStore, key: str) 
     assert len(winners) == 1
     assert all(isinstance(result, PreconditionFailed) for result in results if not isinstance(result, str))
     assert await store.get(key) == bodies[winners[0]]
-    # Without the condition the last writer wins.
+    # Without the condition the last write wins.
     await store.put(key, b"later", "text/plain")
     assert await store.get(key) == b"later"
 
@@ -180,7 +180,7 @@ async def test_bucket_is_private_and_has_its_lifecycle_rules(bucket: Settings) -
     ids=["bucket", "key", "secret", "endpoint"],
 )
 async def test_unusable_store_is_unavailable(bucket: Settings, changes: dict[str, object]) -> None:
-    """An outage or a wrong setting, and never "not found": that would be told as a lost original."""
+    """An outage or a wrong setting, never "not found", which would be answered as a lost original."""
     store = S3Store.from_settings(bucket.model_copy(update=changes))
     with pytest.raises(Unavailable, match="s3"):
         await store.get("images/x")

@@ -1,4 +1,4 @@
-"""docs/storage.md is made from what a stack holds."""
+"""docs/storage.md is generated from a running stack."""
 
 import subprocess
 import sys

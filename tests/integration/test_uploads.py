@@ -1,4 +1,4 @@
-"""Uploading to the running stack: what a client gets at once, and what it gets in the end."""
+"""Uploading to the running stack: the first answer, and the final document."""
 
 import hashlib
 import secrets

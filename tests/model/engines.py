@@ -1,4 +1,4 @@
-"""Engines in memory whose every effect waits until a scheduler lets it happen, in whatever order it draws."""
+"""Engines in memory. Each effect waits until a scheduler releases it, in a random order."""
 
 import asyncio
 import random
@@ -21,13 +21,13 @@ PARTITIONS = 2
 NO_ACK = 0.15
 """Share of appends whose ack is lost; of these every other record is in the log all the same (invariant 8)."""
 NO_OFFSET = 0.05
-"""Share of acks that do not say where the record went."""
+"""Share of acks without the offset of the record."""
 AWAY = 0.3
 """Share of the gateway's own writes to the index that fail."""
 
 
 class Stalls:
-    """Everything that is about to happen. Who was cancelled meanwhile never does it."""
+    """The effects that wait to be released. A cancelled task never has its effect."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -39,7 +39,7 @@ class Stalls:
         await gate
 
     def release(self) -> bool:
-        """Let one effect happen; False where none is waited for."""
+        """Release one effect; False if none waits."""
         self._gates = [gate for gate in self._gates if not gate.done()]
         if not self._gates:
             return False
@@ -92,7 +92,7 @@ class StalledIndex(MemoryIndex):
 
 
 class GatewayIndex(StalledIndex):
-    """The same index as the gateway reaches it: often not, and then it leaves the rows to the indexer."""
+    """The same index as the gateway reaches it. It often fails, and then the indexer alone writes the rows."""
 
     def __init__(self, stall: Stalls, rng: random.Random, index: MemoryIndex) -> None:
         super().__init__(stall)

@@ -1,7 +1,7 @@
-"""The whole way at random: clients over the gateway's write path, the real agent and the real indexer, all in memory.
+"""The whole pipeline at random: clients over the gateway's write path, the real agent and the real indexer, in memory.
 
-Every effect stalls until the scheduler draws it. Meanwhile processes crash, and are replaced while they still run: then
-the old one goes on as a zombie whose commits are refused. What must hold at the end is `verdict`.
+Every effect waits until the scheduler draws it. Processes crash, or are replaced while they still run. A replaced
+process continues as a zombie whose commits are refused. What must hold at the end is `verdict`.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class Process(Protocol):
     failed: bool
 
     async def crash(self) -> None:
-        """Nothing that it was about to do happens any more."""
+        """None of its pending effects happens any more."""
 
     async def commit(self) -> None:
         """Commit what is settled, if the group still knows this process."""
@@ -170,7 +170,7 @@ class Pipeline:
         self.indexed: dict[Place, int] = {**self.positions, (Topic.EVENTS, 0): 0}
         self.acknowledged: list[UUID] = []
         self.deleted: set[UUID] = set()
-        """Images that a client asked to delete, by their ids."""
+        """Ids of images for which a client sent a delete."""
         self._make: dict[str, Callable[[], Process]] = {
             "processor": partial(ProcessorProcess, self),
             "indexer": partial(IndexerProcess, self),
@@ -216,7 +216,7 @@ class Pipeline:
             client.result()
 
     async def _replace(self, name: str) -> None:
-        """The process is dead, or thought dead: the next one begins where the last commit was."""
+        """The process is dead, or the group has removed it: the next one begins at the last committed position."""
         old = self.processes[name]
         if old.failed or self.rng.random() < 0.5:
             await old.crash()
@@ -242,12 +242,12 @@ class Pipeline:
                 elif choice < 0.75:
                     await self._delete(mine.pop(rng.randrange(len(mine))))
                 elif choice < 0.87:
-                    # Of the one it uploaded to last: the fence must meet work that is under way.
+                    # The owner of the last upload, so that the fence meets commands that are being handled.
                     await clear_owner(self._services.index, self._services.journal, owner)
                 else:
                     mine += await self._replace_set(owner, rng.choice((1, 1, 2)))
             except (Unavailable, Problem):
-                continue  # Unknown to the client, who goes on; or somebody cleared the owner.
+                continue  # The outcome is unknown and the client continues; or the other client cleared the owner.
 
     async def _upload(self, owner: Owner) -> UUID:
         ids = Ids.mint()
@@ -271,7 +271,7 @@ class Pipeline:
         await delete_image(self._services.index, self._services.journal, image_id)
 
     def logged(self) -> list[LoggedCommand]:
-        """Every command, each partition in its order. The versions are those of the offsets, whatever was read."""
+        """Every command, each partition in its order. The versions are those of the offsets in the log."""
         return [
             versioned(decode_command(record.value), command_version(EPOCH, record.offset))
             for records in self.log.commands
@@ -284,7 +284,7 @@ def _file() -> CheckedFile:
 
 
 async def verdict(world: Pipeline) -> str | None:
-    """What is wrong at the end of a history, or None."""
+    """The violation at the end of a history, or None."""
     logged = world.logged()
     events = [decode_event(record.value) for record in world.log.events]
     if world.dead_letters.records:
@@ -330,7 +330,7 @@ async def _rows_are_the_fold(world: Pipeline, events: list[Event]) -> bool:
 
 
 def _never_logged(key: str, logged: list[LoggedCommand]) -> bool:
-    """Whether this is the original of a request whose command was never appended: `imagepipe gc` reports those."""
+    """Whether this is the original of a request whose command was never appended, which `imagepipe gc` reports."""
     media = parse_media_path(key)
     requested = {each.command.revision for each in logged if isinstance(each, LoggedRenderCommand)}
     return media is not None and media.variant is None and media.revision not in requested
@@ -341,7 +341,7 @@ def _uploads(logged: list[LoggedCommand]) -> dict[UUID, LoggedRenderCommand]:
 
 
 def _fences_verdict(logged: list[LoggedCommand], gone: set[UUID]) -> str | None:
-    """Whether each fence took everything that it takes."""
+    """Whether each fence deleted every image that it covers."""
     fences = [each for each in logged if isinstance(each, LoggedFence)]
     taken = {
         image_id for image_id, upload in _uploads(logged).items() if any(_takes(fence, upload) for fence in fences)
@@ -350,7 +350,7 @@ def _fences_verdict(logged: list[LoggedCommand], gone: set[UUID]) -> str | None:
 
 
 def _deletions_verdict(logged: list[LoggedCommand], asked: set[UUID]) -> str | None:
-    """Whether each image that went was deleted by a client, or by a fence that lies before its deletion."""
+    """Whether each deleted image was deleted by a client, or by a fence before its deletion in the log."""
     uploads = _uploads(logged)
     fences = [each for each in logged if isinstance(each, LoggedFence)]
     for each in logged:

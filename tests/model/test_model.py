@@ -1,4 +1,4 @@
-"""The rules for one image hold over thousands of random histories, and the harness finds each bug it is told to make.
+"""The rules for one image hold over thousands of random histories, and the harness finds each deliberate bug.
 
 The bugs are made here, by replacing pieces of the handler or of the harness: the product has no such switches.
 """
@@ -113,7 +113,7 @@ def let_failures_supersede(patch: pytest.MonkeyPatch) -> None:
 
 
 def supersede_by_command_only(patch: pytest.MonkeyPatch) -> None:
-    """Call a reprocess of an old revision later than a newer revision."""
+    """Treat a reprocess of an old revision as later than a newer revision."""
 
     def later(manifests: Sequence[Manifest], _: UUID, mine: tuple[int, int]) -> Manifest | None:
         ready = [m for m in manifests if m.event.type == "image.ready" and m.precedence[1] > mine[1]]

@@ -1,6 +1,6 @@
 """Hundreds of requests through the real write path, agent and indexer, with crashes and zombies: nothing is lost.
 
-The bugs are made here, by replacing pieces of the product: each must be seen within a hundred or so histories.
+The bugs are made here, by replacing pieces of the product. Each must be found within about a hundred histories.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ def lanes_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def version_from_the_clock(patch: pytest.MonkeyPatch) -> None:
-    """Each process stamps what it handles with its own time."""
+    """Each process takes versions from its own clock."""
     ticks = itertools.count(1000)
 
     def read(record: CommandRecord, _epoch: int) -> LoggedCommand:
@@ -125,7 +125,7 @@ def fence_takes_what_it_should_keep(patch: pytest.MonkeyPatch) -> None:
 
 
 def change_the_fence(patch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
-    """The indexer reads another fence than lies in the log."""
+    """The indexer reads another fence than the one in the log."""
     clear = Fence.clear
 
     async def careless(self: Fence, fence: LoggedFence) -> int:

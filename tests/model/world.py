@@ -1,7 +1,8 @@
 """One image's history at random: the real handler over a bucket in memory, with a stall before every effect.
 
-Live work goes in log order; beside it are workers that were thought dead and wake up late, redeliveries, replays of
-older commands, and the sweep. Index writes then arrive shuffled and repeated. What must hold at the end is `verdict`.
+Live work is in log order. Beside it are workers that the group has removed and that continue late, redeliveries,
+replays of older commands, and the sweep. Index writes arrive shuffled and repeated. What must hold at the end is
+`verdict`.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ OTHER_LADDER = Ladder(rungs=(Rung(name="small", width=320, fraction=0.5, quality
 ENCODINGS = [images.encode(images.solid((shade, 0, 0), size=(4, 3)), "WEBP") for shade in (10, 240)]
 
 LATE = 4
-"""Workers that are late at the same time."""
+"""Number of late workers at the same time."""
 
 AFTERWARDS = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -69,7 +70,7 @@ class Worker:
         # Two rounds carry the effect out; more until the attempt stalls again or ends.
         for _ in range(2):
             await asyncio.sleep(0)
-        while not self.gates and not self.task.done():  # noqa: ASYNC110 - in memory: there is nothing to be told by
+        while not self.gates and not self.task.done():  # noqa: ASYNC110 - a task in memory sends no event
             await asyncio.sleep(0)
         return self.task.done()
 
@@ -111,7 +112,7 @@ class StallingEvents:
 def history(rng: random.Random, image_id: UUID, owner: Owner, *, duplicates: bool) -> list[Command]:
     """An upload, then replacements, reprocesses of any earlier revision and deletions; some commands twice.
 
-    A third of the histories are short and end in a deletion: the ones in which a late worker meets it.
+    A third of the histories are short and end in a deletion, so that late workers often meet it.
     """
     first = Uploaded(image_id=image_id, owner=owner, revision=new_id(), original=_original(image_id), ladder=LADDER)
     first = first.model_copy(update={"original": _original(image_id, first.revision)})
@@ -182,7 +183,7 @@ def version_at(position: int) -> int:
 
 
 class World:
-    """Bucket, topics and workers of one history. `bugs` are told to the harness and to what it patches."""
+    """Bucket, topics and workers of one history. `bugs` are the names of deliberate bugs in the harness."""
 
     def __init__(self, seed: int, *, duplicates: bool, bugs: Bugs = frozenset()) -> None:
         self.rng = random.Random(seed)
@@ -216,7 +217,7 @@ class World:
         return RenderedVariant(name, data, 4, 3, hashlib.sha256(data).hexdigest())
 
     async def run(self) -> None:
-        """Play the history to its end: every command handled, every late worker woken and done."""
+        """Play the history to its end: every command is handled and every late worker has ended."""
         for revision in self.introduced:
             key = original_key(self.image_id, revision, "image/png")
             await MemoryStore.put(self.store, key, original_bytes(revision), "image/png")
@@ -227,7 +228,7 @@ class World:
             if live is None and position < len(self.log):
                 live = self._start(Worker(position))
             if live and choice < 0.04 and len(late) < LATE:
-                # Thought dead: its record is delivered again, and it wakes up some time later.
+                # The group has removed it: its record is delivered again, and it continues some time later.
                 live.wakes = steps + rng.choice((0, 5, 20, 60))
                 late.append(live)
                 live = self._start(Worker(live.position))
@@ -258,7 +259,7 @@ class World:
             late.remove(worker)
             assert worker.task is not None
             error = worker.task.exception()
-            # Nobody waits for a late worker's answer, but its process would try again too.
+            # No caller waits for a late worker's answer, but its process would retry too.
             if isinstance(error, Unavailable):
                 late.append(self._start(Worker(worker.position)))
             elif error is not None:
@@ -320,7 +321,7 @@ class World:
 
 
 async def verdict(world: World) -> str | None:
-    """What is wrong with the world at the end of its history, or None."""
+    """The violation at the end of the history, or None."""
     rows = [await world.row(random.Random(order)) for order in range(3)]
     seen = {documents.status(row) if row else None for row in rows}
     if len(seen) > 1:
@@ -343,7 +344,7 @@ async def verdict(world: World) -> str | None:
 
 
 def _told_differently(events: Sequence[Event]) -> bool:
-    """Whether a command was answered with two results. Without a sweep a manifest, once read, stays what it is."""
+    """Whether a command was answered with two results. Without a sweep no manifest changes after it is written."""
     results: dict[int, Event] = {}
     for event in events:
         if isinstance(event, Ready | Failed) and results.setdefault(event.version, event) != event:

@@ -1,4 +1,4 @@
-"""Images of every kind for tests, generated: nothing here is random, and nothing was made by anyone else."""
+"""Images of every kind for tests. All are generated, and none is random."""
 
 import struct
 import zlib
@@ -26,7 +26,7 @@ def photo(width: int = 640, height: int = 427) -> Image.Image:
 
 
 def quadrants(width: int = 64, height: int = 48) -> Image.Image:
-    """RGB with one colour per quadrant, so that any turn or flip shows."""
+    """RGB with one colour per quadrant, so that every rotation or flip is visible."""
     image = Image.new("RGB", (width, height))
     draw = ImageDraw.Draw(image)
     for name, color in QUADRANTS.items():
@@ -59,7 +59,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def exif(orientation: int = 1, *, gps: bool = False) -> bytes:
-    """An EXIF block with this orientation; with `gps`, also a place and a camera that give the owner away."""
+    """An EXIF block with this orientation; with `gps`, also with a place and a camera, which are personal data."""
     block = Image.Exif()
     block[0x0112] = orientation
     if gps:
@@ -285,4 +285,4 @@ FOREIGN: dict[str, Callable[[], bytes]] = {
     "a RIFF file other than WebP": lambda: b"RIFF" + struct.pack("<I", 100) + b"WAVEfmt " + bytes(100),
     "an unknown format": lambda: bytes(range(256)),
 }
-"""What the detail of the rejection calls the file -> such a file."""
+"""Name of the format in the detail of the rejection, and a function that makes such a file."""

@@ -84,7 +84,7 @@ async def read_records(settings: Settings, topic: Topic, count: int, seconds: fl
 
 
 async def read_answers(settings: Settings, wanted: set[Any], seconds: float = 60) -> list[Event]:
-    """Every event until each wanted image has one, and what came within a second after."""
+    """Every event until each wanted image has one, and those of the next second."""
     events: list[Event] = []
     async with reader(settings, Topic.EVENTS) as consumer, within(seconds):
         missing = set(wanted)

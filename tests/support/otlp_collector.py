@@ -1,4 +1,4 @@
-"""A tiny OTLP/HTTP collector on loopback, in the test process: keeps the spans that services export."""
+"""A small OTLP/HTTP collector on loopback, in the test process. It keeps the spans that services export."""
 
 import threading
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class ReceivedSpan:
 
 
 class Collector:
-    """What came in so far. Requests are kept as they are and read when a test asks."""
+    """The export requests so far. They are kept as bytes and parsed when a test reads them."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -33,7 +33,7 @@ class Collector:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Makes services export to here, soon, and only the traces whose caller asks for it."""
+        """Makes services export to this collector within 0.2 s, only traces that a `traceparent` marks as sampled."""
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.url,
             "OTEL_TRACES_SAMPLER": "parentbased_always_off",

@@ -8,7 +8,7 @@ import promql_parser as promql
 from shared.observability.metrics import CATALOGUE, Metric
 
 SCRAPED = frozenset({"job", "instance"})
-"""Labels that Prometheus adds to whatever it scrapes."""
+"""Labels that Prometheus adds to everything it scrapes."""
 FOREIGN = {
     "up": "gauge",
     "process_start_time_seconds": "gauge",
@@ -21,7 +21,7 @@ METRICS = {metric.name: metric for metric in CATALOGUE}
 
 
 class WrongQueryError(AssertionError):
-    """The query names what there is not, or makes no sense."""
+    """The query names a metric or label that does not exist, or is invalid."""
 
 
 def labels_of(query: str, recorded: Mapping[str, str] | None = None) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Records for tests: small, valid, and different wherever a test needs to tell them apart."""
+"""Records for tests: small, valid, and different where a test compares them."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -46,11 +46,11 @@ POISON: list[bytes | None] = [
     b'{"type":"\\u001b[2J","error":{"type":"\\n"}}',
     b'{"type":"\\ud800"}',
 ]
-"""Values that are no record of ours."""
+"""Values that are no valid record."""
 
 
 def id_at(moment: datetime, tail: int = 0) -> UUID:
-    """A UUIDv7 of this moment; `tail` tells those of one millisecond apart."""
+    """A UUIDv7 of this moment; `tail` distinguishes those of one millisecond."""
     millis = int(moment.astimezone(UTC).timestamp() * 1000)
     return UUID(int=(millis << 80) | (0x7 << 76) | (0x2 << 62) | tail)
 

@@ -44,7 +44,7 @@ async def render(owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
 
 @dataclass
 class Deployment:
-    """A deployment without services: each call does what they would."""
+    """A deployment without services: each method does the work of a service."""
 
     settings: Settings
     store: S3Store

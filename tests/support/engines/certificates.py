@@ -1,4 +1,4 @@
-"""An authority and certificates of its own for tests of TLS, thrown away with their directory."""
+"""A certificate authority for tests of TLS; its files are removed with their directory."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from deploy.local.reporting import Reporter
 
 MINIO_IMAGE = "minio/minio:RELEASE.2025-09-07T16-13-09Z"
-"""The last one published; testcontainers' default is too old for conditional writes."""
+"""The last published release; testcontainers' default is too old for conditional writes."""
 
 
 def docker_answers() -> bool:
@@ -28,7 +28,7 @@ def docker_answers() -> bool:
 
 @contextmanager
 def engine_containers(reporter: Reporter, wanted: bool) -> Iterator[dict[str, str]]:
-    """Environment variables that lead to fresh containers; empty where there is no Docker or none are wanted."""
+    """Environment variables with the endpoints of new containers; empty without a Docker engine or if not `wanted`."""
     if not wanted or not docker_answers():
         yield {}
         return

@@ -1,4 +1,4 @@
-"""Whether every copy is there: all replicas of all topics in sync, every Cassandra node seen by every other."""
+"""Whether all replicas of all topics are in sync, and every row can be read through every Cassandra node."""
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -15,13 +15,13 @@ PATIENCE = 180.0
 
 
 def wait_whole(settings: Settings, timeout: float = PATIENCE) -> None:
-    """Wait until a fault of any one engine node would leave a majority. NotInTimeError says what is missing."""
+    """Wait until a fault of any one engine node would leave a majority. NotInTimeError names what is missing."""
     wait_for(lambda: _missing_replicas(settings) == [], timeout, "all replicas of all topics in sync")
     wait_for(lambda: _unseen(settings) == [], timeout, "all Cassandra nodes seen by all")
 
 
 def _missing_replicas(settings: Settings) -> list[str]:
-    """Partitions that lack an in-sync replica; one entry too where no broker answers."""
+    """Partitions that lack an in-sync replica; also one entry if no broker answers."""
     return list(in_own_loop(lambda: _lagging(settings)))
 
 

@@ -193,4 +193,4 @@ def _wait(settings: Settings) -> None:
             return False
         return True
 
-    wait_for(ready, 180, "the secured engines let us in")
+    wait_for(ready, 180, "the secured engines accept connections")

@@ -1,7 +1,9 @@
-"""Real engines and services for the tests: one local stack per worker of a run, in a temporary root on free ports.
+"""Real engines and services for the tests: one local stack per worker of a run, in a temporary directory, on free
+ports.
 
-Endpoints given in the environment win; else, where a Docker engine answers, containers; else the local stack's own
-engines (a cluster's always). Whichever it is, the supervisor of `imagepipe up` provisions them and runs the services.
+Endpoints in the environment are used if there are any. Otherwise the engines are containers if a Docker engine answers,
+and the local stack's own engines if not; a cluster always has its own. In each case the supervisor of `imagepipe up`
+provisions them and runs the services.
 """
 
 import os
@@ -38,10 +40,10 @@ from tests.support.waiting import wait_for
 
 PREFIX = "imagepipe-test-"
 ABANDONED = timedelta(minutes=15)
-"""Since a root without supervisor was last written to: a start may have to build an engine first."""
+"""Time since the last write to a root without a supervisor. A start may have to build an engine first."""
 MEMORY_FILES = Path("/dev/shm")
 NEEDED_FILES, NEEDED_MEMORY = 6 * 2**30, 12 * 2**30
-"""Bytes: the data of two stacks, and that with two stacks."""
+"""Bytes: the data of two stacks, and their data and processes."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,20 @@ class Stack:
 
     @property
     def base_url(self) -> str:
-        """Where the gateway answers."""
+        """URL of the gateway."""
         url = self.state().gateway_url
         assert url is not None, "this stack was started without services"
         return url
 
     def state(self) -> State:
-        """What the supervisor knows now."""
+        """The supervisor's recorded state."""
         state = self.root.load()
         assert state is not None
         return state
 
     @property
     def gateways(self) -> tuple[str, ...]:
-        """Where each gateway answers."""
+        """URL of each gateway."""
         return tuple(part.url for name, part in self.state().parts.items() if kind_of(name) == "gateway")
 
     def parts(self, *kinds: str) -> tuple[str, ...]:
@@ -78,7 +80,7 @@ class Stack:
         return tuple(name for name in self.state().parts if kind_of(name) in kinds)
 
     def part(self, name: str) -> PartState:
-        """One part as the supervisor sees it. Fails for an engine that belongs to somebody else."""
+        """One part as the supervisor records it. Fails for an engine that this stack does not run itself."""
         state = self.state()
         return state.parts[name if name in state.parts else members(name, state.cluster)[0].name]
 
@@ -93,13 +95,13 @@ class Stack:
         return bool(self.parts(kind_of(name)))
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Signal a part (its own process, not its children); the pid it had."""
+        """Signal a part (its own process, not its children); returns its pid."""
         pid = self.pid(name)
         os.kill(pid, number)
         return pid
 
     def wait_restarted(self, name: str, old_pid: int, timeout: float = 60) -> int:
-        """Wait until the part is ready again in another process; its new pid."""
+        """Wait until the part is ready again in another process; returns the new pid."""
 
         def restarted() -> int | None:
             part = self.part(name)
@@ -150,7 +152,7 @@ def running_stack(
 
 
 def remove_abandoned(*directories: Path) -> None:
-    """Remove what runs have left that were ended by Ctrl-C or a signal: it would fill the memory."""
+    """Remove the files of runs that were ended by Ctrl-C or a signal, because they would fill the memory."""
     for directory in directories:
         for path in directory.glob(f"{PREFIX}*"):
             with suppress(OSError):
@@ -160,7 +162,7 @@ def remove_abandoned(*directories: Path) -> None:
 
 
 def data_directory() -> str | None:
-    """Where engines keep a run's data: in memory where there is plenty, for each write waits for its disk."""
+    """Directory for the engines' data: in memory if there is enough, because each write waits for its disk."""
     plenty = MEMORY_FILES.is_dir() and psutil.disk_usage(str(MEMORY_FILES)).free > NEEDED_FILES
     if plenty and psutil.virtual_memory().available > NEEDED_MEMORY:
         return str(MEMORY_FILES)
@@ -189,7 +191,7 @@ def start(
 
 
 def end_leftovers(root: Root) -> None:
-    """End what a supervisor that was killed by a test has left."""
+    """End the processes that a supervisor has left which a test killed."""
     state = root.load()
     if state is not None:
         process.end(process.leftovers(state.stack_id), grace=10)

@@ -56,7 +56,7 @@ class MemoryClaimTable:
 
 @dataclass
 class MemoryKeyIssuer:
-    """`KeyIssuer` that remembers what it was asked for."""
+    """`KeyIssuer` that records its requests."""
 
     issued: list[tuple[Owner, timedelta]] = field(default_factory=list)
 
@@ -112,7 +112,7 @@ class AwayStore(MemoryStore):
 
 @dataclass
 class FlakyLog(MemoryCommandLog):
-    """A log whose next acks a test decides: an error is raised, `lost` after the record went in all the same."""
+    """A log whose next acks a test decides. An error is raised; a `lost` one after the record was appended."""
 
     errors: list[Unavailable] = field(default_factory=list)
     lost: list[Unavailable] = field(default_factory=list)
@@ -129,7 +129,7 @@ class FlakyLog(MemoryCommandLog):
 
 @dataclass
 class MemoryGateway:
-    """A gateway whose engines a test can look into."""
+    """A gateway whose engines a test can read."""
 
     settings: Settings = field(default_factory=memory_settings)
     store: AwayStore = field(default_factory=AwayStore)

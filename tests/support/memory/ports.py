@@ -121,7 +121,7 @@ class MemoryDeadLetters:
 
 
 def rank(value: Any) -> str:
-    """A total order over column values, for ties at one timestamp. Which one does not matter, but that it is one."""
+    """A total order over column values, for ties at one timestamp. Any total order will do."""
     if isinstance(value, BaseModel):
         return value.model_dump_json()
     return repr(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else repr(value)
@@ -135,7 +135,7 @@ class _Cell:
 
 @dataclass
 class _MemoryRow:
-    """Cells of one row; `deleted` shadows whatever was written up to that version."""
+    """Cells of one row; `deleted` shadows every write up to that version."""
 
     cells: dict[str, _Cell] = field(default_factory=dict)
     live_at: int = -1

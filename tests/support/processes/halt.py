@@ -1,4 +1,4 @@
-"""Processes that stand still, as on a machine that hangs."""
+"""Stopped processes, as on a machine that hangs."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ SECONDS_TO_STOP = 30
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """SIGSTOP a process for the length of the block, which begins when all its threads stand still.
+    """SIGSTOP a process for the length of the block, which begins when all its threads have stopped.
 
-    The signal alone only asks for it: on a busy machine a broker answered one more request after it.
+    The threads stop some time after the signal: on a busy machine a broker answered one more request.
     """
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -27,14 +27,14 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def _stands_still(pid: int) -> bool:
-    """Whether no thread runs; True, too, where the system does not tell (no /proc)."""
+    """Whether no thread runs; also True on a system without /proc."""
     try:
         return all(_state(stat) in "TtXZ" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
     except (FileNotFoundError, ProcessLookupError):
-        # A thread has ended meanwhile.
+        # A thread has ended since the directory was read.
         return False
 
 
 def _state(stat: Path) -> str:
-    """State of a thread as proc(5) names it. What is before it, in brackets, is a name and may hold anything."""
+    """State of a thread as proc(5) names it. The name before it, in brackets, may contain any character."""
     return stat.read_text().rpartition(") ")[2][0]

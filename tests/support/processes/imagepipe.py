@@ -1,6 +1,6 @@
-"""Runs `imagepipe` as users do: as a process, with the deployment in its environment.
+"""Runs `imagepipe` as users do: as a process, with the settings of the deployment in its environment.
 
-Each is a fork of one that has imported all commands before: a hundred imports took two minutes of a run.
+Each process is a fork of one that has imported all commands, because a hundred imports took two minutes of a run.
 """
 
 import json

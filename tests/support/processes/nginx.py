@@ -35,7 +35,7 @@ http {{
 
 
 def program() -> str:
-    """The nginx to run; CI installs it, others are told how."""
+    """The nginx to run. CI installs it; elsewhere the test is skipped with the command that installs it."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None and os.environ.get("CI") == "true" and os.getuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "update", "-qq"], check=True)
@@ -47,7 +47,7 @@ def program() -> str:
 
 
 def rendered(values: dict[str, str]) -> str:
-    """The template as envsubst would fill it in. Fails for a variable that it does not have, or asks for in vain."""
+    """The template as envsubst would fill it in. Fails if its variables are not exactly these."""
     text = TEMPLATE.read_text()
     asked = set(re.findall(r"\$\{(\w+)\}", text))
     assert asked == set(values)

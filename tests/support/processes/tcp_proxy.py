@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can stop forwarding, or drip: what a network or an engine does when it is slow."""
+"""A TCP proxy on loopback that can stop forwarding or forward slowly, as a slow network or engine does."""
 
 import asyncio
 import threading
@@ -32,11 +32,11 @@ class Proxy:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def hold(self) -> None:
-        """Forward nothing more: connections stay open, new ones are taken, and nobody answers."""
+        """Forward nothing more: connections stay open, new ones are accepted, and no response arrives."""
         self._loop.call_soon_threadsafe(self._flowing.clear)
 
     def release(self) -> None:
-        """Go on, with what was held back."""
+        """Forward again, beginning with the bytes that were held back."""
         self._pause = 0.0
         self._loop.call_soon_threadsafe(self._flowing.set)
 
@@ -66,7 +66,7 @@ class Proxy:
                 ways.create_task(self._forward(reader, there_writer))
                 ways.create_task(self._forward(there_reader, writer))
         except* OSError:
-            pass  # One side hung up, and so does the other.
+            pass  # One side has closed its connection, so the other is closed too.
         finally:
             writer.close()
             there_writer.close()

@@ -1,4 +1,4 @@
-"""The Dockerfiles as text: what the linter says, and what they must and must not hold."""
+"""The Dockerfiles as text: what the linter reports, and what they must and must not contain."""
 
 import subprocess
 import sys

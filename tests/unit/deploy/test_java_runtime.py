@@ -1,4 +1,4 @@
-"""The Java runtime gets an archive of its classes once, whole or not at all."""
+"""The Java runtime gets an archive of its classes once, completely or not at all."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from deploy.local.engines.java_runtime import archive_classes
 
 @pytest.fixture
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A runtime whose `java` writes the archive that it is asked for, and notes that it ran."""
+    """A runtime whose `java` writes the requested archive and counts its runs."""
     program = tmp_path / "bin" / "java"
     for directory in ("bin", "lib/server"):
         (tmp_path / directory).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The supervisor of the local stack goes on where its own files cannot be written."""
+"""The supervisor of the local stack keeps working if its own files cannot be written."""
 
 import asyncio
 import errno

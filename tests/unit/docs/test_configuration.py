@@ -1,4 +1,4 @@
-"""docs/configuration.md says what the settings are."""
+"""docs/configuration.md has the current settings."""
 
 from pathlib import Path
 

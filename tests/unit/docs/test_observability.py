@@ -1,4 +1,4 @@
-"""Metrics, dashboard, alerts and their page belong together: nothing is named that there is not."""
+"""Dashboard, alerts and their page name only metrics, labels and runbooks that exist."""
 
 import json
 import re

@@ -86,7 +86,7 @@ class IndexerBench:
         await task
 
     async def later(self) -> str | None:
-        """What liveness says after the limit has passed twice, with a look at the backlog in between."""
+        """The reason of liveness after twice the limit, with a measurement of the backlog in between."""
         await asyncio.sleep(0.05)
         self.clock.now += 2 * LIMIT.total_seconds()
         await asyncio.sleep(0.05)

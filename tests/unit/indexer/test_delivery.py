@@ -25,7 +25,7 @@ SKIPPED = 'imagepipe_indexer_records_total{result="skipped",topic="images.comman
 
 
 class Scripted(Handler):
-    """Raises what it is told to, once each, and then succeeds."""
+    """Raises these errors, once each, and then succeeds."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__(MemoryIndex(), shards=SHARDS, concurrency=1, fence=None)

@@ -40,7 +40,7 @@ class TestHandler:
         assert isinstance(parse(consumed(None, 0), 1), PoisonRecord)
 
     async def test_without_a_fence_owner_cleared_has_no_effect(self) -> None:
-        """As a replay or a rebuild applies it: what it deleted stands in the log as deletes."""
+        """As a replay or a rebuild applies it: its deletions are in the log as deletes."""
         index, image = MemoryIndex(), new_id()
         handler = handler_of(index)
         await handler.handle(content_of(records.uploaded(image), 1), nothing_lower)

@@ -74,7 +74,7 @@ class TestPartition:
         await partition.admit(consumed(None, 2))
         third = asyncio.create_task(partition.admit(consumed(None, 3)))
         await self.open(2)
-        assert not third.done(), "the lowest is open: settled ones above it count"
+        assert not third.done(), "the lowest record is unsettled, so the settled ones above it count"
         await self.open(1)
         await third
         # Cancelled while it waits for room, a record was not started.

@@ -1,4 +1,4 @@
-"""What a copied command says: all that decides, as it was in its own topic."""
+"""A copied command keeps every field and version that decides about it."""
 
 from collections.abc import AsyncIterator
 from types import SimpleNamespace

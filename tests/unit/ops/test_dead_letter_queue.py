@@ -1,4 +1,4 @@
-"""What a dead letter says when it is sent to its topic once more."""
+"""The record of a dead letter that is sent to its topic once more."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What `imagepipe verify` calls a difference, and what it does not."""
+"""What `imagepipe verify` reports as a difference, and what it does not."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +28,7 @@ BOGUS = "f" * 16
 
 
 class World:
-    """One image that is ready, as log and bucket tell of it."""
+    """One ready image in log and bucket."""
 
     def __init__(self) -> None:
         self.fold = Fold(1)
@@ -56,7 +56,7 @@ class World:
         return StoredRow(table, key, state.image_id, state.owner, uploaded_at(state.image_id), cells)
 
     def extra(self, *keys: str, buried: bool = False) -> set[str]:
-        """Keys that are too many in a bucket which has these and what there must be."""
+        """Keys that are reported as extra in a bucket that has these and the wanted ones."""
         image = sort_objects(self.image_id, [ObjectInfo(key, 1, "", OLD) for key in {*self.keys, *keys}])
         return {each.where for each in self.objects(image, buried) if each.kind is Kind.EXTRA}
 

@@ -1,4 +1,4 @@
-"""The fold says of each image what the index must hold, whatever the order in which records are read."""
+"""The fold gives for each image the state that the index must hold, for any order of the records."""
 
 import random
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_order_of_records_makes_no_difference() -> None:
             else:
                 fold.add_event(record)
         (state,) = fold
-        # Values that differ at one version are kept as alternatives; which comes first says nothing.
+        # Values that differ at one version are kept as alternatives; their order has no meaning.
         states.append({name: (cell.version, sorted(map(repr, cell.values))) for name, cell in state.cells.items()})
     assert all(each == states[0] for each in states)
 

@@ -1,4 +1,4 @@
-"""Picking from a long listing finds what listing everything would, in fewer pages where the names lie far apart."""
+"""`pick` finds the objects that a full listing would, in fewer pages if the names are far apart."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

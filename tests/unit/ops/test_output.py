@@ -1,4 +1,4 @@
-"""What commands print where there is no terminal."""
+"""What commands print without a terminal."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The sweep judges by manifests and versions alone, and the objects that it leaves are those the model leaves."""
+"""The sweep decides by manifests and versions alone, and keeps the objects that the rules keep."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What `tail` and the DLQ's commands make of a record, whoever wrote it."""
+"""How `tail` and the DLQ's commands show a record, valid or not."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""`imagepipe up` and `down` at the edges of a stack's life."""
+"""`imagepipe up` and `down` while a stack starts, and while its lock is held."""
 
 import signal
 import subprocess

@@ -1,3 +1,5 @@
+"""Acks: which positions of a partition may be committed."""
+
 from itertools import permutations
 
 import pytest
@@ -46,7 +48,7 @@ def test_committed_position_is_not_committed_again() -> None:
     assert acks.pending == 1
     acks.settle(0, 1)
     assert acks.committable() == {0: 2}
-    assert acks.pending == 1, "settled, but not in Kafka yet"
+    assert acks.pending == 1, "the record is settled, but its position is not committed yet"
     acks.committed({0: 2})
     assert acks.pending == 0
 

@@ -1,3 +1,5 @@
+"""How the processor delivers a record: outages, unexpected errors, dead letters, commits and revokes."""
+
 import asyncio
 import time
 from collections.abc import Mapping
@@ -29,7 +31,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Scripted(Handler):
-    """Raises the errors it is given, one at each call, and then answers."""
+    """Raises these errors, one at each call, and then answers."""
 
     def __init__(self, *errors: BaseException) -> None:
         super().__init__(MemoryStore(), _no_render, MemoryEventLog(), records.BASE)
@@ -78,7 +80,7 @@ async def test_a_command_that_fails_unexpectedly_is_dead_lettered_with_its_versi
 
 
 async def test_command_with_an_answer_too_large_for_its_topic_is_dead_lettered_at_once() -> None:
-    """Trying again would make the same answer: a pure function of manifest and version."""
+    """A retry would make the same answer, which is a pure function of manifest and version."""
     dead_letters, handler = MemoryDeadLetters(), Scripted(PoisonRecord("record for images.events is too large"))
     await delivery(handler, dead_letters).deliver(parse(received(), 1))
     assert len(handler.calls) == 1
@@ -107,7 +109,7 @@ async def test_original_under_an_invalid_key_is_dead_lettered_at_once(path: str)
 
 
 async def test_request_that_the_bucket_refuses_is_not_an_outage() -> None:
-    """The contract leaves no such path; a handler that met one all the same would stop its partition for ever."""
+    """The contract refuses such a path. A handler that met one nevertheless would stop its partition permanently."""
     upload = records.uploaded()
     command = upload.model_copy(update={"original": upload.original.model_copy(update={"path": "images/../x"})})
     dead_letters, record = MemoryDeadLetters(), received()
@@ -183,7 +185,7 @@ async def test_settled_records_are_committed_once() -> None:
     assert await bench.agent.commit()
     assert bench.committed == {3: 8}
     assert bench.agent.pending == 0
-    assert not await bench.agent.commit(), "nothing moved since"
+    assert not await bench.agent.commit(), "nothing was settled since"
 
 
 async def test_revoke_waits_for_running_records_commits_them_and_starts_afresh() -> None:
@@ -194,7 +196,7 @@ async def test_revoke_waits_for_running_records_commits_them_and_starts_afresh()
     revoking = asyncio.create_task(bench.agent.revoke(5))
     await asyncio.sleep(0)
     await bench.accept(6)
-    assert len(handler.calls) == 1, "what is read during a revoke is left: it comes again"
+    assert len(handler.calls) == 1, "a record that is read during a revoke is dropped, because it is delivered again"
     handler.gate.set()
     await revoking
     assert bench.committed == {3: 6}

@@ -1,4 +1,4 @@
-"""Pictures share the render processes by what they really decode to: every frame of an animation."""
+"""Pictures share the render processes by their decoded pixels: every frame of an animation counts."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ FRAME = 64 * 48
 
 
 class CountingPool(RenderPool):
-    """Renders nothing, and counts how many pictures are rendered side by side."""
+    """Renders nothing, and counts how many pictures are rendered at the same time."""
 
     def __init__(self) -> None:
         super().__init__(0, 60)

@@ -1,3 +1,5 @@
+"""Turns and slots: owners share the render processes in turn, within bounds on images and pixels."""
+
 import asyncio
 
 from processor.fairness import Slots, Turns
@@ -36,7 +38,7 @@ async def test_slots_go_to_owners_in_turn() -> None:
 
 
 class Decoding:
-    """Slots, and pictures that are decoded in them until told."""
+    """Slots, and pictures that are decoded in them until the test ends them."""
 
     def __init__(self, count: int, pixels: int) -> None:
         self.running: list[str] = []
@@ -65,7 +67,7 @@ async def test_slots_bound_the_pixels_together_and_a_larger_picture_runs_alone()
     decoding = Decoding(3, 100)
     for name, pixels in (("first", 60), ("second", 50), ("third", 10), ("huge", 500), ("last", 1)):
         await decoding.start(name, pixels)
-    assert decoding.running == ["first"], "nobody overtakes"
+    assert decoding.running == ["first"], "a later picture does not overtake"
     await decoding.end("first")
     assert decoding.running == ["second", "third"]
     await decoding.end("second")

@@ -1,3 +1,5 @@
+"""The handler answers each command once, by the manifests in the bucket and the command's version."""
+
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -47,7 +49,7 @@ def version(offset: int) -> int:
 
 
 class Bench:
-    """The handler over memory, with a renderer that counts, and may do something or refuse first."""
+    """The handler over engines in memory. Its renderer counts its calls, and may first run a function or refuse."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -143,7 +145,7 @@ async def test_a_command_sent_twice_is_rendered_once_and_answered_for_its_own_ve
     assert bench.rendered == 1
     assert (second.version, second.image_version) == (version(9), version(9))
     assert second.request == LoggedRenderCommand(upload, version(9)).request
-    assert second.current == first.current, "what is served did not change"
+    assert second.current == first.current, "the served revision did not change"
 
 
 async def test_a_later_revision_supersedes_an_earlier_one(bench: Bench, upload: Uploaded) -> None:
@@ -181,7 +183,7 @@ async def test_a_failed_replacement_leaves_the_previous_revision(bench: Bench, u
     assert isinstance(answer, Failed)
     assert answer.error.type == "undecodable"
     assert all(variant.path in bench.store.objects for variant in ready.current.variants)
-    # The failure is remembered, and supersedes nothing.
+    # The failure is recorded, and supersedes nothing.
     assert await bench.handle(newer, 3) == answer
     assert bench.rendered == 2
     assert isinstance(await bench.handle(upload, 0), Ready)
@@ -214,7 +216,7 @@ async def test_a_lost_original_fails_without_a_manifest(bench: Bench, upload: Up
 
 
 async def test_original_that_was_swept_after_another_workers_render_is_not_lost(bench: Bench, upload: Uploaded) -> None:
-    """Thought dead before it reads the original, which is superseded and swept before it goes on."""
+    """The group removes the worker before it reads the original, which is superseded and swept before it continues."""
     other = Handler(bench.store, bench._render, bench.events, records.BASE)
     newer = await replacement(bench, upload)
     get = bench.store.get
@@ -268,7 +270,7 @@ async def test_commands_to_a_deleted_image_are_answered_removed_and_cleaned_up(b
     assert isinstance(answer, Removed)
     assert (answer.answers, answer.removed_version) == ("image.replaced", version(6) | 1)
     assert bench.keys(upload.image_id) == []
-    # Answered after the delete, though sent before it: the deletion's version is the higher.
+    # The command is answered after the delete, although it was sent before it: the deletion's version is higher.
     late = await bench.handle(upload, 0)
     assert isinstance(late, Removed)
     assert late.removed_version == version(4) | 1

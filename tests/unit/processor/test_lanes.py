@@ -1,3 +1,5 @@
+"""Lanes run the work of one image in order and that of different images concurrently, within bounds."""
+
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -16,7 +18,7 @@ def unexpected(error: BaseException) -> None:
 
 
 class Bench:
-    """Lanes with work that ends when told."""
+    """Lanes with work that ends when the test ends it."""
 
     def __init__(self, bounds: Bounds = ROOMY, on_failure: Callable[[BaseException], None] = unexpected) -> None:
         self.lanes = Lanes(bounds, on_failure)
@@ -95,7 +97,7 @@ async def test_work_above_a_bound_runs_alone_and_is_not_overtaken() -> None:
     await bench.submit("small")
     await bench.submit("huge", cost=Cost(pixels=5000))
     await bench.submit("late", owner="b")
-    # Turns: `late` belongs to another owner and may come before `huge`, but not hold it up for ever.
+    # `late` belongs to another owner and may run before `huge`, but must not block it permanently.
     await bench.submit("later", owner="b")
     assert "huge" not in bench.started
     before_huge = list(bench.started)
@@ -200,7 +202,7 @@ async def _any_work(items: list[tuple[int, int, int]], random: object) -> None:
     for number, (lane, size, pixels) in enumerate(items):
         assert await lanes.submit(Work(str(lane), str(lane % 2), Cost(size, pixels), work(number)))
     async with asyncio.timeout(5):
-        while lanes.waiting:  # noqa: ASYNC110 - pure: nothing to be told by
+        while lanes.waiting:  # noqa: ASYNC110 - lanes send no event
             await asyncio.sleep(0)
         assert await lanes.close(5) == 0
     for lane in range(5):

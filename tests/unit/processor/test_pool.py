@@ -241,7 +241,7 @@ async def test_no_orphans_after_kill_9_of_the_parent() -> None:
     await wait_for_async(lambda: not any(_alive(pid) for pid in pids), 3, "the workers to end with their parent")
 
 
-# The protocol: a worker that was taken over can say anything
+# The protocol: a worker that an image has taken over can answer anything
 
 
 def test_answer_is_equal_after_transfer() -> None:

@@ -369,7 +369,7 @@ def test_details_of_a_refusal_are_deterministic() -> None:
 
 @pytest.mark.parametrize(("code", "raised"), [(1, MemoryError), (2, MemoryError), (6, ImageRejected)])
 def test_encoder_failure_has_its_reason(monkeypatch: pytest.MonkeyPatch, code: int, raised: type[Exception]) -> None:
-    """A failed allocation is not an answer about the image; anything else is."""
+    """A failed allocation is no result about the image; every other failure is."""
 
     def fail(*_: object, **__: object) -> None:
         raise ValueError(f"encoding error {code}")

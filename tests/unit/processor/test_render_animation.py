@@ -1,4 +1,4 @@
-"""Animations stay animated, with their timing, transparency and colours, or become their first frame and say so."""
+"""Animations stay animated, with their timing, transparency and colours, or become their first frame with a note."""
 
 import struct
 
@@ -27,7 +27,7 @@ def test_animations_stay_animated_in_every_variant(kind: str) -> None:
 
 
 def test_apng_disposal_is_composited() -> None:
-    """Frames that cover only a part are completed by what the frame before left, or did not."""
+    """Frames that cover only a part are completed by the frame before, as its disposal says."""
     red, green = (Image.new("RGBA", (32, 32), color) for color in ((200, 0, 0, 255), (0, 200, 0, 255)))
     second = red.copy()
     second.paste(green.crop((0, 0, 8, 8)), (4, 4))

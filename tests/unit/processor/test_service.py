@@ -54,7 +54,7 @@ class ProcessorBench:
         return self.commits_work
 
     async def take_fences(self, count: int) -> None:
-        """Commands that are settled at once."""
+        """Accept this many commands that are settled at once."""
         for offset in range(count):
             value = encode(OwnerCleared(owner=records.OWNER))
             await self.processor._agent.accept(ConsumedRecord(Topic.COMMANDS, 0, offset, b"user:1", value, []))
@@ -88,7 +88,7 @@ async def test_processor_whose_parts_all_hang_ends_within_30_seconds(monkeypatch
     await bench.take_fences(2)
     monkeypatch.setattr(asyncio, "wait", shortened)
     await processor._stop(asyncio.create_task(hang()))
-    # A commit may be under way, and the last one waits for it.
+    # A commit may be running, and the last one waits for it.
     assert sum(waits) + 2 * commit_seconds < 30
     assert len(waits) == 5, "lanes, Faust, pool, producer and server"
 

@@ -1,4 +1,4 @@
-"""How long the parts of a command take, and from its upload until it is ready."""
+"""How long the stages of a command take, and the time from its upload until it is ready."""
 
 import time
 
@@ -30,7 +30,7 @@ def test_stages_are_collected_inside_the_block_including_failed_ones() -> None:
         with pytest.raises(KeyError), stage("upload"):
             raise KeyError
     with stage("upload"):
-        """Of nobody's command."""
+        """Outside of every `collected` block."""
 
     assert seconds.keys() == {"upload"}
     assert seconds["upload"] >= 0.002
@@ -38,7 +38,7 @@ def test_stages_are_collected_inside_the_block_including_failed_ones() -> None:
 
 
 class Answering(Handler):
-    """Answers `ready`, rendering first where it is told to."""
+    """Answers `ready`; renders first if `renders`."""
 
     def __init__(self, renders: bool) -> None:
         super().__init__(MemoryStore(), _no_render, MemoryEventLog(), records.BASE)

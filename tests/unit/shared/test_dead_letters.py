@@ -1,4 +1,4 @@
-"""What goes with a record into the DLQ, and how many may."""
+"""The headers of a dead letter, and the limit on dead letters per minute."""
 
 import pytest
 

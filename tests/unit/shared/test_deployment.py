@@ -1,4 +1,4 @@
-"""What a keyspace that answers, and one that does not, is taken for when a service starts; which are a deployment's."""
+"""How a service checks its keyspace at its start, and which keyspaces belong to a deployment."""
 
 from collections import namedtuple
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Rows:
 
 
 class Answering:
-    """A session that answers every statement so."""
+    """A session that gives this answer to every statement."""
 
     def __init__(self, answer: Rows | Exception) -> None:
         self._answer = answer

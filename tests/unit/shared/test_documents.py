@@ -46,7 +46,7 @@ SUPERSEDED_OLD, SUPERSEDED_NEW = (Outcome(revision, "superseded") for revision i
         (row(REQUEST_NEW, FAILED_NEW, None), "failed", NEW, None),
         # Failed at first, then reprocessed: the reprocess writes `current` only.
         (row(REQUEST_OLD, FAILED_OLD, CURRENT_OLD), "ready", OLD, None),
-        # Superseded: what superseded it is shown, or will be.
+        # Superseded: the later render is shown, or will be.
         (row(REQUEST_OLD, SUPERSEDED_OLD, CURRENT_OLD), "ready", OLD, None),
         (row(REQUEST_NEW, SUPERSEDED_NEW, CURRENT_OLD), "ready", OLD, None),
         (row(REQUEST_OLD, SUPERSEDED_OLD, None), "processing", OLD, None),
@@ -75,7 +75,7 @@ def test_document_of_a_ready_image() -> None:
     assert told["uploaded_at"] == "2026-05-04T10:30:00.120Z"
     assert (told["file_name"], told["size"]) == ("cat.jpg", 48_231)
     assert [variant["name"] for variant in told["variants"]] == ["full", "large", "medium", "small"]
-    # Built on today's base URL, whatever it was when the row was written.
+    # Built on the current base URL, not on that of the time when the row was written.
     for part in (told["original"], *told["variants"]):
         assert part["url"] == f"https://cdn.example.com/media/{part['path']}"
     assert told["dominant_color"] == "#7f6f5f"

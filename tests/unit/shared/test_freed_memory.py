@@ -1,3 +1,5 @@
+"""Freed upload buffers are returned to the operating system."""
+
 import platform
 import subprocess
 import sys
@@ -33,5 +35,5 @@ def megabytes_kept(how: str) -> float:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such threshold")
 def test_memory_of_freed_files_returns_to_the_system() -> None:
     assert megabytes_kept("ours") < 20
-    # What it is there for: once glibc itself gives them back, this module can go.
+    # The reason for the module: if glibc returned the blocks itself, the module could be removed.
     assert megabytes_kept("glibc's own") > 100

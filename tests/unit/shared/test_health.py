@@ -1,4 +1,4 @@
-"""The internal port: what an orchestrator is told."""
+"""The internal port: readiness, liveness and metrics of a service."""
 
 import asyncio
 import subprocess
@@ -20,7 +20,7 @@ from tests.support.waiting import wait_for_async
 
 
 class Service:
-    """What a server under test asks."""
+    """The checks of a server under test."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -108,7 +108,7 @@ async def test_service_that_stays_dead_ends_itself(service: Service, monkeypatch
     await server.start()
 
     async def looked() -> None:
-        """Until it has looked at what is true now."""
+        """Wait until the server has checked the current state."""
         looks = service.looks
         await wait_for_async(lambda: service.looks >= looks + 2, 20, "two more looks", pause=0.001)
 
@@ -178,7 +178,7 @@ class TestProgress:
         clock = Clock(100.0)
         progress = Progress(timedelta(seconds=60), clock)
         clock.now += 500
-        # The time counts from when there was something to do.
+        # The time counts from the first measurement with waiting records.
         progress.waiting(7)
         clock.now += 60
         assert progress.stalled() is None

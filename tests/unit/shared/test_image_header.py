@@ -1,4 +1,4 @@
-"""What the gateway answers to each kind of file, from its headers alone."""
+"""What the gateway accepts and refuses of each kind of file, by its headers alone."""
 
 import struct
 import time
@@ -99,7 +99,7 @@ def test_refuses_empty() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_refuses_every_cut(kind: str) -> None:
-    """Wherever a file is cut, it is refused, and never taken for something else but in its first bytes."""
+    """A file that is cut at any byte is refused, and mistaken for another format only within its first bytes."""
     file = images.encode(images.photo(20, 10), kind, exif=images.exif(1, gps=True))
     # The cut of one byte is a file of one byte, which is no signature yet.
     reasons = {refusal(file[:length]).reason for length in range(2, len(file))}
@@ -221,7 +221,7 @@ SEEDS = [
     cut=st.integers(0, 3000),
 )  # fmt: skip
 def test_damaged_file_is_accepted_or_refused(seed: bytes, changes: list[tuple[int, int]], cut: int) -> None:
-    """Damaged files are accepted or refused; nothing else is ever raised."""
+    """Damaged files are accepted or refused; no other exception is raised."""
     damaged = bytearray(seed)
     for position, value in changes:
         damaged[position % len(damaged)] = value

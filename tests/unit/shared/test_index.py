@@ -21,7 +21,7 @@ CQL = "SELECT day FROM image_days WHERE bucket = ?"
 
 
 class Preparing:
-    """A session whose statements take until `answer` is set, and which then has no rows for anything."""
+    """A session that prepares statements when `answer` is set, and whose queries return no rows."""
 
     keyspace = "imagepipe"
 
@@ -51,7 +51,7 @@ def index_on(session: Preparing) -> CassandraIndex:
 
 
 async def asking(index: CassandraIndex, session: Preparing) -> list[asyncio.Task[list[Any]]]:
-    """Many that wait for the same statement."""
+    """Many queries that wait for the same statement."""
     tasks = [asyncio.create_task(index.execute(CQL, [])) for _ in range(TOGETHER)]
     assert await asyncio.to_thread(session.asked.wait, 60)
     return tasks
@@ -114,7 +114,7 @@ def session(keyspace: str) -> Session:
 
 
 class Failing:
-    """Fails once, then returns this."""
+    """Raises once, then returns this."""
 
     def __init__(self, result: Any) -> None:
         self._failures: list[Exception] = [SURPRISE]

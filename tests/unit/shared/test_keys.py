@@ -71,7 +71,7 @@ def test_day_is_the_utc_day_of_the_id(moment: datetime, day: date) -> None:
 
 
 def test_shards_and_partitions_are_stable_and_spread() -> None:
-    # Fixed for ever: another hash would look for a row or an order where it is not.
+    # This must never change: another hash would look for rows in another partition.
     fixed = UUID("019df289-a440-7000-8000-1a2b3c4d5e6f")
     assert shard_of(fixed, 4) == 2
     assert events_partition(fixed, 8) == 2

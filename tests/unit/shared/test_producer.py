@@ -1,4 +1,4 @@
-"""A producer connects once for all who write at the same time, and none waits longer than a write may take."""
+"""A producer connects once for all concurrent writes, and no write waits longer than its time-out."""
 
 import asyncio
 from datetime import timedelta
@@ -24,7 +24,7 @@ class Answer:
 
 
 class Client:
-    """An aiokafka producer that connects when `there` is set; `made` and `stopped` tell of all of them."""
+    """An aiokafka producer that connects when `there` is set; `made` lists all instances."""
 
     made: list["Client"]
     there: asyncio.Event
@@ -66,7 +66,7 @@ async def send(producer: Producer) -> Appended:
 
 
 async def sending(producer: Producer) -> list[asyncio.Task[Appended]]:
-    """Many that wait for the connection."""
+    """Many writes that wait for the connection."""
     tasks = [asyncio.create_task(send(producer)) for _ in range(TOGETHER)]
     await asyncio.sleep(0.05)
     return tasks
@@ -158,7 +158,7 @@ async def test_slow_connection_leaves_the_write_the_rest_of_its_time(
 async def test_close_ends_beside_a_hanging_broker(
     client: type[Client], monkeypatch: pytest.MonkeyPatch, hangs: str
 ) -> None:
-    """What cannot be flushed, and then what cannot be disconnected, is left."""
+    """A flush that does not end is given up, and so is a disconnection."""
     ended = []
 
     async def never(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Slices: partitions are read past any number of deletions, and what was passed is remembered."""
+"""Slices: partitions are read past any number of deletions, and the passed gaps are remembered."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -99,7 +99,7 @@ async def test_gaps_are_skipped_for_a_while(partition: Partition, monkeypatch: p
     assert await slices.total(partition, table.count, below=None, above=None) == 15
     assert table.passed == 0
 
-    # What is new is seen at once, what is written late for an old image when the gap is forgotten.
+    # A new image is found at once; a late write for an old image is found when the gap is forgotten.
     new, late = id_at(datetime.now(UTC)), id_at(NOON - timedelta(minutes=59))
     table.everything = sorted([*table.everything, (new, True), (late, True)], reverse=True)
     assert await newest(20) == [new, *expected]

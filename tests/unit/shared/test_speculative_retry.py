@@ -1,3 +1,5 @@
+"""Speculative retry: a query is sent to another node if the first is slow."""
+
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -9,7 +11,7 @@ SOON = 0.01
 
 
 class Nodes:
-    """Each call is answered by the next of these; `asked` and `cancelled` count."""
+    """Each call is answered by the next of these; `asked` and `cancelled` count the calls."""
 
     def __init__(self, *answers: Callable[[], Awaitable[str]]) -> None:
         self._answers: Iterator[Callable[[], Awaitable[str]]] = iter(answers)
@@ -26,7 +28,7 @@ class Nodes:
 
 async def hangs() -> str:
     await asyncio.Event().wait()
-    raise AssertionError("waited for ever")
+    raise AssertionError("this call must be cancelled")
 
 
 async def answers() -> str:

@@ -17,7 +17,7 @@ ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></E
 
 
 class RefusingServer:
-    """Answers every request as a server without room does, or with another error."""
+    """Answers every request with this status and error code; by default as a server without room."""
 
     def __init__(self) -> None:
         self.requests = 0

@@ -1,4 +1,4 @@
-"""The checker of the fault suite must be able to fail: a history that breaks each rule, and ones that break none."""
+"""The checker of the fault suite finds a history that violates each rule, and accepts those that violate none."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

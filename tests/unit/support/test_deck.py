@@ -1,4 +1,4 @@
-"""The fault suite leaves no kind of fault out: five minutes of successive seeds, or one long run, have them all."""
+"""The deck contains every kind of fault within five minutes of successive seeds, or in one long run."""
 
 from itertools import combinations, islice
 

@@ -1,4 +1,4 @@
-"""What a test run leaves when it is ended by a signal goes away with a later one, and nothing else does."""
+"""A test run removes the abandoned files of earlier runs, and no others."""
 
 import os
 import time

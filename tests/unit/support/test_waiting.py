@@ -1,4 +1,4 @@
-"""A limit does not count what the machine's host took away, and ends all the same."""
+"""Limits do not count the time that the host of the machine took, and still end."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from tests.support.waiting import Stopwatch, within
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Seconds on the clock, and seconds that each CPU lost."""
+    """Seconds on the clock, and the stolen seconds of each CPU."""
     told = SimpleNamespace(now=100.0, stolen=[5.0, 7.0])
     monkeypatch.setattr(time, "monotonic", lambda: told.now)
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [SimpleNamespace(steal=each) for each in told.stolen])
