@@ -1,11 +1,9 @@
 """Copies commands and events into other topics, so that the log goes on with more partitions or in another cluster.
 
-1. A command keeps the version that it had, in a header: what it did stays done, and what it lost it loses again.
-2. A delete takes a new version, above all others: it is final anyway. A fence is bounded by its old version, so that it
-   clears nothing that was uploaded after it.
-3. Each partition is copied in its order, one record after the other's ack. An owner's records come from one partition,
+1. A command keeps its version, but for deletes and fences: `ops.log.resending` says why.
+2. Each partition is copied in its order, one record after the other's ack. An owner's records come from one partition,
    an image's events too; so their order is the same in the copy, whatever partition they are in there.
-4. Repetition is harmless: a copied record says all that decides, and its second copy has nothing to change.
+3. Repetition is harmless: a copied record says all that decides, and its second copy has nothing to change.
 """
 
 from collections import Counter
@@ -13,12 +11,12 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from ops.log.reader import Record, TopicReader, headers_of
+from ops.log.resending import resent
 from ops.terminal.output import Advance
 from shared.concurrency import for_each
-from shared.contract.encoding import encode
-from shared.contract.headers import VERSION_HEADER, Headers
+from shared.contract.headers import Headers
 from shared.contract.keys import events_partition
-from shared.contract.logged_command import LoggedDelete, LoggedFence, read_command
+from shared.contract.logged_command import read_command
 from shared.errors import ConfigurationError, PoisonRecord
 from shared.kafka.producer import Producer
 from shared.settings import Settings, Topic
@@ -86,13 +84,6 @@ class TopicCopy:
         return "events"
 
 
-def copied_command(record: Record, epoch: int) -> tuple[bytes, Headers]:
+def copied_command(record: Record, epoch: int) -> tuple[bytes | None, Headers]:
     """Value and headers of a command's copy; `epoch` is that of its own topic. Raises PoisonRecord."""
-    logged = read_command(record, epoch)
-    headers = headers_of(record)
-    if isinstance(logged, LoggedFence):
-        return encode(logged.bounded), headers
-    if isinstance(logged, LoggedDelete):
-        return encode(logged.command), headers
-    kept = [(name, value) for name, value in headers if name != VERSION_HEADER]
-    return encode(logged.command), [*kept, (VERSION_HEADER, str(logged.version).encode())]
+    return resent(record.value, read_command(record, epoch), headers_of(record))

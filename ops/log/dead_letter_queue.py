@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.log.reader import Record, read_topic
+from ops.log.resending import resent, with_version
 from ops.log.summary import summary
-from shared.contract.encoding import decode_command, encode
-from shared.contract.events import Deleted, OwnerCleared
-from shared.contract.headers import VERSION_HEADER, Headers
+from shared.contract.encoding import decode_command
+from shared.contract.headers import Headers
 from shared.contract.keys import Owner, command_version, tombstone_key
-from shared.contract.logged_command import LoggedFence
+from shared.contract.logged_command import versioned
 from shared.errors import NotFound, PoisonRecord
 from shared.kafka.producer import Producer
 from shared.ports import ObjectStore
@@ -123,30 +123,19 @@ def dead_letter(record: Record) -> DeadLetter:
 
 
 def redriven(letter: DeadLetter, settings: Settings) -> tuple[bytes | None, Headers]:
-    """Value and headers for the record's second time in its topic.
-
-    1. A command keeps, in a header, the version that it had at first.
-    2. A delete takes the version of its new offset: it must win over everything that came before it.
-    3. A fence takes a new version too, and is bounded by its first: it clears nothing that was uploaded after it.
-    """
+    """Value and headers for the record's second time in its topic; of a command as `resent` says."""
     headers = [(name, value) for name, value in letter.headers if not name.startswith("dlq-")]
     if letter.header("dlq-source-topic") != settings.topic(Topic.COMMANDS):
         return letter.value, headers
-    version = letter.header("dlq-version")
-    if version is None:
-        version = str(command_version(settings.epoch, int(letter.header("dlq-source-offset") or 0)))
+    first = letter.header("dlq-version")
+    offset = int(letter.header("dlq-source-offset") or 0)
+    version = command_version(settings.epoch, offset) if first is None else int(first)
     try:
         command = decode_command(letter.value)
     except PoisonRecord:
-        # Whatever it is, this software cannot read it yet; a later one may, and then needs its version.
-        pass
-    else:
-        if isinstance(command, Deleted):
-            return letter.value, headers
-        if isinstance(command, OwnerCleared):
-            return encode(LoggedFence(command, int(version)).bounded), headers
-    kept = [(name, value) for name, value in headers if name != VERSION_HEADER]
-    return letter.value, [*kept, (VERSION_HEADER, version.encode())]
+        # This version of the software cannot read the record. A later one may, and then it needs the record's version.
+        return letter.value, with_version(headers, version)
+    return resent(letter.value, versioned(command, version), headers)
 
 
 async def redrive(letter: DeadLetter, settings: Settings, producer: Producer, store: ObjectStore) -> str:

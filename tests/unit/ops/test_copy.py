@@ -1,5 +1,6 @@
 """A copied command keeps every field and version that decides about it."""
 
+import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -33,6 +34,12 @@ def test_upload_keeps_its_version_at_any_offset_of_its_copy() -> None:
     copy = copied(UPLOAD, 7, ("ce_type", b"image.uploaded"))
     assert read_command(copy, 2) == versioned(UPLOAD, command_version(1, 7))
     assert ("ce_type", b"image.uploaded") in copy.headers
+
+
+def test_a_copy_keeps_the_fields_of_a_later_version_of_the_software() -> None:
+    value = json.dumps(json.loads(encode(UPLOAD)) | {"later": 1}).encode()
+    record: Any = SimpleNamespace(value=value, offset=7, headers=())
+    assert copied_command(record, 1)[0] == value
 
 
 def test_a_redriven_upload_keeps_its_first_version() -> None:
