@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from shared.errors import ConfigurationError
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 
 
 class _StackSettings(Settings):
@@ -26,13 +25,9 @@ class _StackSettings(Settings):
 
 def load_settings(root: Path | None) -> Settings:
     """Settings of the deployment. Raises ConfigurationError where there is no stack, or a value is wrong."""
-    try:
-        if root is None:
-            return Settings()
-        file = root / "env"
-        if not file.is_file():
-            raise ConfigurationError(f"{root} holds no local stack: run `imagepipe up --root {root}` first")
-        return _StackSettings(_env_file=file)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
-        raise ConfigurationError(f"the settings are wrong: {wrong}") from error
+    if root is None:
+        return read_settings()
+    file = root / "env"
+    if not file.is_file():
+        raise ConfigurationError(f"{root} holds no local stack: run `imagepipe up --root {root}` first")
+    return read_settings(lambda: _StackSettings(_env_file=file))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from processor.handler import Handler
 from processor.rendering.fair import FairRenderer
 from processor.rendering.pool import RenderPool
 from shared.consuming.delivery import DeliveryPolicy
-from shared.errors import ConfigurationError, Unavailable
+from shared.errors import Unavailable
 from shared.kafka.producer import Producer
 from shared.kafka.topics import require_topics
 from shared.kafka.writers import KafkaDeadLetters, KafkaEventLog
@@ -44,7 +43,7 @@ class Processor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stopping = asyncio.Event()
+        self._failed = asyncio.Event()
         self._error: BaseException | None = None
         self._store = S3Store.from_settings(settings)
         self._producer = Producer(settings)
@@ -93,26 +92,20 @@ class Processor:
     def fail(self, error: BaseException) -> None:
         """Stop unacked: the supervisor starts the process again, and the records come again."""
         self._error = self._error or error
-        self._stopping.set()
+        self._failed.set()
 
-    async def run(self) -> int:
-        """Serve until a signal (returns 0), or until an error makes it wiser to start again (returns 1).
-
-        Raises ConfigurationError where starting again would not help.
-        """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain. Raises the first error that ended it or was met until its end."""
         working = asyncio.create_task(self._work())
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        ends = [asyncio.create_task(event.wait()) for event in (stop, self._failed)]
+        await asyncio.wait([working, *ends], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             self._error = self._error or working.exception() or self._app.crash_reason
         await self._stop(working)
-        stopping.cancel()
-        if isinstance(self._error, ConfigurationError):
+        for end in ends:
+            end.cancel()
+        if self._error is not None:
             raise self._error
-        return 0 if self._error is None else 1
 
     async def _work(self) -> None:
         """Start everything and keep committing; returns when Faust has stopped or crashed."""
@@ -121,7 +114,7 @@ class Processor:
         await self._pool.start()
         await self._server.start()
         await self._app.start()
-        log.info("processor_started", internal_port=self._server.port, group=self._app.conf.id)
+        log.info("service_started", internal_port=self._server.port, group=self._app.conf.id)
         rounds = 0
         while not self._app.should_stop and not self._app.crashed:
             await self._app.sleep(COMMIT_SECONDS)
@@ -145,7 +138,8 @@ class Processor:
         return max(1, self._agent.pending)
 
     async def _stop(self, working: asyncio.Task[None]) -> None:
-        log.info("processor_stops", reason=repr(self._error) if self._error else "signal")
+        if self._error is not None:
+            log.warning("service_stopping", reason=repr(self._error))
         # During an outage what runs is stuck in it: nothing to wait for.
         drain = 0.0 if isinstance(self._error, Unavailable) else DRAIN_SECONDS
         await self._agent.close(drain)
@@ -169,3 +163,12 @@ async def _within(seconds: float, part: str, step: Coroutine[Any, Any, None]) ->
         log.warning("part_did_not_stop", part=part, seconds=seconds)
     elif task.cancelled() or task.exception() is not None:
         log.warning("part_failed_to_stop", part=part, error=repr(None if task.cancelled() else task.exception()))
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Process commands until `stop` is set.
+
+    Raises what makes it wiser to start again (Unavailable, TooManyDeadLetters, OffsetsMissing, what Faust met), and
+    ConfigurationError where that would not help.
+    """
+    await Processor(settings).run(stop)

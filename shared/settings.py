@@ -5,14 +5,17 @@ The descriptions are the text of docs/configuration.md: run `make docs` after a 
 """
 
 import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from shared.contract.ladder import Ladder
+from shared.errors import ConfigurationError
 
 MIB = 1024 * 1024
 
@@ -376,3 +379,21 @@ class Settings(BaseSettings):
     def topic(self, topic: Topic) -> str:
         """Name of a topic in Kafka."""
         return f"{self.topic_prefix}{topic.value}"
+
+
+def read_settings(make: Callable[[], Settings] = Settings) -> Settings:
+    """The environment's settings, or those that `make` reads. Raises ConfigurationError where a value is invalid.
+
+    The message names each variable, and no value: some are secrets.
+    """
+    try:
+        return make()
+    except ValidationError as error:
+        raise ConfigurationError(f"invalid settings: {'; '.join(map(_complaint, error.errors()))}") from None
+    except SettingsError as error:
+        raise ConfigurationError(f"invalid settings: {error}") from None
+
+
+def _complaint(detail: ErrorDetails) -> str:
+    name = ".".join(map(str, detail["loc"])).upper()
+    return f"{name}: {detail['msg']}" if name else detail["msg"].removeprefix("Value error, ")

@@ -23,7 +23,7 @@ HEAD = """# Configuration
 
 Every service and the `imagepipe` command read the same settings. A variable in the environment wins over the same
 variable in a file `.env` in the working directory. An empty variable counts as unset. If a value is invalid, the
-process prints the name of the setting and ends at its start.
+process names the setting in a sentence and ends at its start, a service with exit code 2.
 
 - Durations are seconds (`20`), ISO 8601 (`PT20S`, `PT1H`, `P1D`) or `hh:mm:ss`.
 - Lists are comma-separated. Booleans are `true` or `false`.

@@ -204,7 +204,7 @@ async def test_too_many_dead_letters_stop_the_indexer(settings: Settings, log: P
     limited.start()
     try:
         assert limited.wait_ended() == 1
-        assert "3 records went to the DLQ within a minute" in limited.logged("indexer_gives_up")[0]["error"]
+        assert "3 records went to the DLQ within a minute" in limited.logged("service_failed")[0]["error"]
         # Nothing is committed, so every one of them is delivered again.
         assert await committed(settings, group_id(settings)) == {}
     finally:
@@ -218,7 +218,7 @@ async def test_missing_topics_are_reported(settings: Settings, tmp_path: Path) -
     lost.start()
     try:
         assert lost.wait_ended() == 2
-        assert "nowhere.images.commands" in lost.logged("indexer_cannot_start")[0]["error"]
+        assert "nowhere.images.commands" in lost.logged("service_failed")[0]["error"]
     finally:
         lost.end()
 
@@ -231,7 +231,7 @@ async def test_unavailable_engine_ends_the_indexer(settings: Settings, tmp_path:
     alone.start()
     try:
         assert alone.wait_ended(60) == 1
-        assert alone.logged("indexer_gives_up")
+        assert alone.logged("service_failed")
     finally:
         alone.end()
 

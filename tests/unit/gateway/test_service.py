@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from cassandra.cluster import Session
 
-from gateway import __main__ as gateway_process
+from gateway import service as gateway_process
 from shared.cassandra import index as cassandra
 from shared.settings import Settings
 

@@ -1,0 +1,83 @@
+"""How the process of each service starts and ends: settings, logs, traces, signals and exit codes."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+import structlog
+
+from shared.errors import ConfigurationError, ImagepipeError
+from shared.observability.logs import configure_logging
+from shared.observability.metrics import Service
+from shared.observability.tracing import configure_tracing
+from shared.settings import Settings, read_settings
+
+log = structlog.get_logger()
+
+STOPPED = 0
+START_AGAIN = 1
+CHANGE_A_SETTING = 2
+
+Serve = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
+"""Serves until the event is set. Raises what ended it before that."""
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def run_service(service: Service, serve: Serve, loop_factory: LoopFactory | None = None) -> NoReturn:
+    """Run a service, and end its process with one of these exit codes.
+
+    - 0: it stopped after SIGTERM or SIGINT.
+    - 1: it failed, and may work after a restart: an engine is unavailable, too many records went to the DLQ.
+    - 2: a setting, a topic, a table or a bucket is missing or wrong. A restart does not help before that is changed.
+    """
+    code = _exit_code(service, serve, loop_factory)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A thread that hangs in a call to an engine would hold an ordinary exit for as long as the call's time-outs.
+    os._exit(code)
+
+
+def _exit_code(service: Service, serve: Serve, loop_factory: LoopFactory | None) -> int:
+    try:
+        settings = read_settings()
+    except ConfigurationError as error:
+        # The format and level of logs are settings, too: without any they have their defaults.
+        configure_logging(Settings.model_construct(), service)
+        return _failed(error)
+    configure_logging(settings, service)
+    flush_spans = configure_tracing(settings, service)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_serve_until_signal(serve, settings))
+    except (Exception, asyncio.CancelledError) as error:
+        return _failed(error)
+    finally:
+        flush_spans()
+    log.info("service_stopped")
+    return STOPPED
+
+
+async def _serve_until_signal(serve: Serve, settings: Settings) -> None:
+    stop = asyncio.Event()
+
+    def stop_at(received: signal.Signals) -> None:
+        log.info("service_stopping", reason=received.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop_at, number)
+    await serve(settings, stop)
+
+
+def _failed(error: BaseException) -> int:
+    """Log why the service ended, with a stack only where the error was not foreseen; returns the exit code."""
+    code = CHANGE_A_SETTING if isinstance(error, ConfigurationError) else START_AGAIN
+    expected = isinstance(error, ImagepipeError | OSError)
+    message = str(error) if code == CHANGE_A_SETTING else f"{type(error).__name__}: {error}"
+    log.error("service_failed", error=message, exit_code=code, exc_info=None if expected else error)
+    return code
