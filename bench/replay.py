@@ -35,7 +35,7 @@ async def replay(
     """Replay from the beginning, at most `limit` commands."""
     output, done = Output(True), Replayed()
     started = time.monotonic()
-    async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
+    async with TopicReader(settings, Topic.COMMANDS) as reader:
         start, end = await reader.beginnings(), await reader.ends()
         asked = await scan(reader, start, end, Scope(), settings.epoch, done, output)
         todo = asked[:limit] if again else await unfinished(settings, store, asked, output)

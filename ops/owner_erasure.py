@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from ops.log.dead_letter_queue import DROPPED, DeadLetter, Filter, settle, unsettled
-from ops.log.reader import Record, read_topic
+from ops.log.reader import read_topic
 from ops.log.unanswered import Unanswered
 from ops.terminal.output import Output
 from shared.cassandra.deployment import Keyspaces
 from shared.cassandra.index import CassandraIndex
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_command, decode_event
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import TOMBSTONES_PREFIX, Owner, command_version, image_prefix, incoming_prefix
@@ -87,7 +88,7 @@ class Eraser:
         return traces
 
     async def _find_commands(self, traces: Traces) -> None:
-        def take(records: Sequence[Record]) -> None:
+        def take(records: Sequence[ConsumedRecord]) -> None:
             for record in records:
                 try:
                     command = decode_command(record.value)
@@ -101,7 +102,7 @@ class Eraser:
         await read_topic(self._settings, Topic.COMMANDS, take, self._output)
 
     async def _find_events(self, traces: Traces) -> None:
-        def take(records: Sequence[Record]) -> None:
+        def take(records: Sequence[ConsumedRecord]) -> None:
             for record in records:
                 if record.key is None:
                     continue

@@ -22,11 +22,12 @@ from ops.checks.differences import (
 from ops.index.rows import Rows
 from ops.log.dead_letter_queue import DROPPED, dead_letter, settles
 from ops.log.fold import Fold, ImageState
-from ops.log.reader import Offsets, Record, read_topic
+from ops.log.reader import Offsets, read_topic
 from ops.terminal.output import Output
 from processor.results import read_tombstone
 from shared.cassandra.index import CassandraIndex
 from shared.concurrency import for_each
+from shared.consuming.record import ConsumedRecord
 from shared.contract.keys import IMAGES_PREFIX, image_prefix, tombstone_key
 from shared.errors import NotFound, PoisonRecord
 from shared.read_model.tables import IMAGE_TABLES
@@ -92,11 +93,11 @@ class Inspection:
         await self._read_on(Topic.DLQ, self._add_dead_letters)
         self._buried = await tombstones(self.store)
 
-    async def _read_on(self, topic: Topic, take: Callable[[Sequence[Record]], None]) -> None:
+    async def _read_on(self, topic: Topic, take: Callable[[Sequence[ConsumedRecord]], None]) -> None:
         start = self._read.get(topic)
         self._read[topic] = await read_topic(self.settings, topic, take, self._output, start=start)
 
-    def _add_dead_letters(self, records: Sequence[Record]) -> None:
+    def _add_dead_letters(self, records: Sequence[ConsumedRecord]) -> None:
         for record in records:
             if (settled := settles(record)) is not None:
                 self._settle(f"{record.partition}:{settled[0]}", settled[1])

@@ -40,7 +40,7 @@ async def measure(settings: Settings, seconds: float) -> list[dict[str, Any]]:
     rows = []
     for topic in Topic:
         name = settings.topic(topic)
-        async with TopicReader(settings, name) as reader:
+        async with TopicReader(settings, topic) as reader:
             beginnings, ends = await reader.beginnings(), await reader.ends()
             for group in sorted(after):
                 # A position that retention has overtaken waits for what is still there.

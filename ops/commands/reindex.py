@@ -188,7 +188,7 @@ async def _describe(settings: Settings, plan: Plan, live: str) -> list[str]:
     ]
     if not plan.from_bucket:
         for topic in (Topic.COMMANDS, Topic.EVENTS):
-            async with TopicReader(settings, settings.topic(topic)) as reader:
+            async with TopicReader(settings, topic) as reader:
                 count = span(await reader.beginnings(), await reader.ends())
                 lines.append(f"  {reader.topic}: at most {count:,} records, read {plan.slices} times")
     if plan.switch:

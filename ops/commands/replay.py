@@ -60,7 +60,7 @@ async def _replay(
     yes: bool,
 ) -> tuple[Replayed, int]:
     done = Replayed()
-    async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader, store(settings) as bucket:
+    async with TopicReader(settings, Topic.COMMANDS) as reader, store(settings) as bucket:
         start, end = await start_offsets(reader, *place), await reader.ends()
         todo = await scan(reader, start, end, scope, settings.epoch, done, output)
         if not again:

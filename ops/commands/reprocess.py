@@ -91,7 +91,7 @@ async def _reprocess(
         plan = [f"{matched:,} images are rendered with ladder {settings.ladder.digest}, {backlog} at a time."]
         if not matched or not output.confirmed(plan, dry_run=dry_run, yes=yes):
             return document
-        async with producer(settings) as sender, TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
+        async with producer(settings) as sender, TopicReader(settings, Topic.COMMANDS) as reader:
             log = KafkaCommandLog(sender, settings, "imagepipe/reprocess")
             pace = Pace(settings, reader, backlog)
             with output.progress("Reprocess", matched) as advance:

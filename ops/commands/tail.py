@@ -8,11 +8,12 @@ import typer
 
 from ops.connections import run
 from ops.log.positions import HELP, start_offsets
-from ops.log.reader import Record, TopicReader
+from ops.log.reader import TopicReader
 from ops.log.summary import one_line, summary
 from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, OnlyOwner
 from ops.terminal.output import Output
+from shared.consuming.record import ConsumedRecord
 from shared.settings import Settings, Topic
 
 
@@ -50,7 +51,7 @@ def tail(
 async def _tail(
     settings: Settings, topic: Topic, start: str | None, follow: bool, wanted: Mapping[str, str], output: Output
 ) -> None:
-    async with TopicReader(settings, settings.topic(topic)) as reader:
+    async with TopicReader(settings, topic) as reader:
         ends = await reader.ends()
         begin = ends if start is None else await start_offsets(reader, start, None)
         async for batch in reader.read(begin, None if follow else ends):
@@ -60,7 +61,7 @@ async def _tail(
                     show(record, document, output)
 
 
-def show(record: Record, document: Mapping[str, Any], output: Output) -> None:
+def show(record: ConsumedRecord, document: Mapping[str, Any], output: Output) -> None:
     """Print one record."""
     if output.as_json:
         output.json_line(document)

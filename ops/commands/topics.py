@@ -67,7 +67,7 @@ async def _describe(settings: Settings) -> list[dict[str, Any]]:
         if plan.partitions is None:
             rows.append({"topic": plan.spec.name, "partitions": None, "settings": "missing: imagepipe topics apply"})
             continue
-        async with TopicReader(settings, settings.topic(topic)) as reader:
+        async with TopicReader(settings, topic) as reader:
             beginnings, ends = await reader.beginnings(), await reader.ends()
         now = plan.spec.config | {name: is_ or "default" for name, (is_, _) in plan.changes.items()}
         rows.append(
@@ -116,7 +116,7 @@ async def _copy(source: Settings, target: Settings, output: Output, dry_run: boo
     await require_topics(target)
     async with AsyncExitStack() as stack:
         readers = {
-            topic: await stack.enter_async_context(TopicReader(source, source.topic(topic)))
+            topic: await stack.enter_async_context(TopicReader(source, topic))
             for topic in (Topic.COMMANDS, Topic.EVENTS)
         }
         counts = {topic: span(await reader.beginnings(), await reader.ends()) for topic, reader in readers.items()}

@@ -10,10 +10,11 @@ from uuid import UUID
 from ops.bucket.listing import BucketImage, read_manifest, tombstones, walk_images
 from ops.index.rows import Rows, StoredRow, state_writes
 from ops.log.fold import Fold, ImageState
-from ops.log.reader import Offsets, Record, TopicReader, read_topic
+from ops.log.reader import Offsets, TopicReader, read_topic
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.concurrency import for_each
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_event
 from shared.contract.logged_command import read_command
 from shared.errors import PoisonRecord
@@ -60,8 +61,8 @@ class Rebuild:
             await self._read(Topic.EVENTS, fold.add_events)
             await self._write_fold(fold)
 
-    async def _read(self, topic: Topic, add: Callable[[Sequence[Record]], None]) -> None:
-        def take(records: Sequence[Record]) -> None:
+    async def _read(self, topic: Topic, add: Callable[[Sequence[ConsumedRecord]], None]) -> None:
+        def take(records: Sequence[ConsumedRecord]) -> None:
             add(records)
             self.done.records += len(records)
 
@@ -121,7 +122,7 @@ class Rebuild:
         applied = 0
         writers = list(targets)
         for topic in (Topic.COMMANDS, Topic.EVENTS):
-            async with TopicReader(self._settings, self._settings.topic(topic)) as reader:
+            async with TopicReader(self._settings, topic) as reader:
                 start, end = self.done.positions[topic], await reader.ends()
                 async for batch in reader.read(start, end):
                     writes = [write for record in batch for write in self._writes(topic, record)]
@@ -132,7 +133,7 @@ class Rebuild:
         self.done.records += applied
         return applied
 
-    def _writes(self, topic: Topic, record: Record) -> list[Write]:
+    def _writes(self, topic: Topic, record: ConsumedRecord) -> list[Write]:
         with suppress(PoisonRecord):
             if topic is Topic.EVENTS:
                 return event_writes(decode_event(record.value), self._settings.day_shards) if record.value else []

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
-from ops.log.reader import Record, TopicReader, headers_of
+from ops.log.reader import TopicReader
 from ops.log.resending import resent
 from ops.terminal.output import Advance
 from shared.concurrency import for_each
+from shared.consuming.record import ConsumedRecord
 from shared.contract.headers import Headers
 from shared.contract.keys import events_partition
 from shared.contract.logged_command import read_command
@@ -50,20 +51,20 @@ class TopicCopy:
         """Copy what the topic has now. Raises Unavailable, UnknownOutcome."""
         end = await reader.ends()
         async for batch in reader.read(await reader.beginnings(), end):
-            partitions: dict[int, list[Record]] = {}
+            partitions: dict[int, list[ConsumedRecord]] = {}
             for record in batch:
                 partitions.setdefault(record.partition, []).append(record)
             await for_each(
                 partitions.values(), lambda records: self._copy(records, topic, advance), at_once=len(partitions)
             )
 
-    async def _copy(self, records: Sequence[Record], topic: Topic, advance: Advance) -> None:
+    async def _copy(self, records: Sequence[ConsumedRecord], topic: Topic, advance: Advance) -> None:
         for record in records:
             done = await (self._command(record) if topic is Topic.COMMANDS else self._event(record))
             self.counts[done] += 1
             advance()
 
-    async def _command(self, record: Record) -> str:
+    async def _command(self, record: ConsumedRecord) -> str:
         try:
             value, headers = copied_command(record, self._source.epoch)
         except PoisonRecord:
@@ -72,7 +73,7 @@ class TopicCopy:
         await self._producer.send(self._target.topic(Topic.COMMANDS), value, key=record.key, headers=headers)
         return "commands"
 
-    async def _event(self, record: Record) -> str:
+    async def _event(self, record: ConsumedRecord) -> str:
         try:
             image_id = UUID((record.key or b"").decode().partition(":")[0])
         except ValueError:
@@ -80,10 +81,12 @@ class TopicCopy:
         topic = self._target.topic(Topic.EVENTS)
         partition = events_partition(image_id, await self._producer.partitions(topic))
         # Without a value, too: it is what makes an erased owner's event go.
-        await self._producer.send(topic, record.value, key=record.key, headers=headers_of(record), partition=partition)
+        await self._producer.send(
+            topic, record.value, key=record.key, headers=record.present_headers, partition=partition
+        )
         return "events"
 
 
-def copied_command(record: Record, epoch: int) -> tuple[bytes | None, Headers]:
+def copied_command(record: ConsumedRecord, epoch: int) -> tuple[bytes | None, Headers]:
     """Value and headers of a command's copy; `epoch` is that of its own topic. Raises PoisonRecord."""
-    return resent(record.value, read_command(record, epoch), headers_of(record))
+    return resent(record.value, read_command(record, epoch), record.present_headers)

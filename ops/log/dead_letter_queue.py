@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.log.reader import Record, read_topic
+from ops.log.reader import read_topic
 from ops.log.resending import resent, with_version
 from ops.log.summary import summary
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_command
 from shared.contract.headers import Headers
 from shared.contract.keys import Owner, command_version, tombstone_key
@@ -93,7 +94,7 @@ async def unsettled(settings: Settings, chosen: Filter) -> list[DeadLetter]:
     """Entries that were neither redriven nor dropped, oldest first. Raises Unavailable."""
     found: dict[tuple[int, int], DeadLetter] = {}
 
-    def take(records: Sequence[Record]) -> None:
+    def take(records: Sequence[ConsumedRecord]) -> None:
         for record in records:
             if (settled := settles(record)) is not None:
                 found.pop((record.partition, settled[0]), None)
@@ -106,19 +107,19 @@ async def unsettled(settings: Settings, chosen: Filter) -> list[DeadLetter]:
     return sorted(found.values(), key=lambda letter: letter.time)
 
 
-def settles(record: Record) -> tuple[int, str] | None:
+def settles(record: ConsumedRecord) -> tuple[int, str] | None:
     """Offset of the entry that a marker settles, and the action; None for a record that is no marker."""
-    headers = dict(record.headers)
+    headers = dict(record.present_headers)
     if SETTLES_HEADER not in headers:
         return None
     return int(headers[SETTLES_HEADER]), headers[ACTION_HEADER].decode()
 
 
-def dead_letter(record: Record) -> DeadLetter:
+def dead_letter(record: ConsumedRecord) -> DeadLetter:
     """The entry that a record of the DLQ is."""
-    moment = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    moment = datetime.fromtimestamp(record.appended_at or 0, UTC)
     return DeadLetter(
-        record.partition, record.offset, moment, record.key, record.value, list(record.headers), summary(record)
+        record.partition, record.offset, moment, record.key, record.value, record.present_headers, summary(record)
     )
 
 

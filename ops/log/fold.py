@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from ops.log.reader import Record
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_event
 from shared.contract.events import Current, Event, OwnerCleared, Removed, Request
 from shared.contract.keys import Owner
@@ -89,7 +89,7 @@ class Fold:
         number, slices = self._slice
         return image_id.int % slices == number
 
-    def add_commands(self, records: Iterable[Record]) -> None:
+    def add_commands(self, records: Iterable[ConsumedRecord]) -> None:
         """Fold records of the commands topic; what cannot be read is counted, for it changes no row either."""
         for record in records:
             try:
@@ -112,7 +112,7 @@ class Fold:
             state.renders.add((logged.command.revision, logged.render))
         self._apply(state, command_writes(logged, 1), timestamp)
 
-    def add_events(self, records: Iterable[Record]) -> None:
+    def add_events(self, records: Iterable[ConsumedRecord]) -> None:
         """Fold records of the events topic; a null only says that compaction may forget a key."""
         for record in records:
             if record.value is None:

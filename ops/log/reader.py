@@ -4,13 +4,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from ops.terminal.output import Output
-from shared.contract.headers import Headers
+from shared.consuming.record import ConsumedRecord
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import client_options
 from shared.security import explain_kafka
@@ -28,23 +28,12 @@ STALLED_AFTER = 60.0
 """Seconds without a record before the end, after which the brokers count as away."""
 
 
-class Record(Protocol):
-    """A record as aiokafka gives it. `timestamp` in milliseconds since 1970."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-
-
 class TopicReader:
     """A reader of one topic; use it as an async context manager. Methods raise Unavailable."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self.topic = topic
+    def __init__(self, settings: Settings, topic: Topic) -> None:
+        self.topic = settings.topic(topic)
+        self._logical = topic
         self._settings = settings
         self._consumer = AIOKafkaConsumer(
             **client_options(settings), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
@@ -92,7 +81,7 @@ class TopicReader:
         ends = await self.ends()
         return {tp.partition: answer.offset if answer else ends[tp.partition] for tp, answer in found.items()}
 
-    async def read(self, start: Offsets, end: Offsets | None = None) -> AsyncIterator[Sequence[Record]]:
+    async def read(self, start: Offsets, end: Offsets | None = None) -> AsyncIterator[Sequence[ConsumedRecord]]:
         """Batches of records from `start` up to (not including) `end`; without an end, for ever.
 
         Order holds within a partition only. Partitions that `start` does not name are not read.
@@ -109,7 +98,7 @@ class TopicReader:
         while wanted:
             fetched = await self._consumer.getmany(*wanted, timeout_ms=500, max_records=BATCH)
             batch = [
-                record
+                ConsumedRecord.from_aiokafka(self._logical, record)
                 for records in fetched.values()
                 for record in records
                 if end is None or record.offset < end[record.partition]
@@ -128,16 +117,11 @@ def _by_partition(offsets: Mapping[Any, int]) -> dict[int, int]:
     return {tp.partition: offset for tp, offset in offsets.items()}
 
 
-def headers_of(record: Record) -> Headers:
-    """The record's headers as a list, for `shared.contract.events`."""
-    return list(record.headers)
-
-
 async def read_through(
     reader: TopicReader,
     start: Offsets,
     end: Offsets,
-    take: Callable[[Sequence[Record]], None],
+    take: Callable[[Sequence[ConsumedRecord]], None],
     output: Output | None = None,
 ) -> None:
     """Pass each batch from `start` up to `end` to `take`, and show progress on the `output`. Raises Unavailable."""
@@ -151,7 +135,7 @@ async def read_through(
 async def read_topic(
     settings: Settings,
     topic: Topic,
-    take: Callable[[Sequence[Record]], None],
+    take: Callable[[Sequence[ConsumedRecord]], None],
     output: Output | None = None,
     *,
     start: Offsets | datetime | None = None,
@@ -161,7 +145,7 @@ async def read_topic(
 
     Returns the end, from which a later call goes on. Raises Unavailable, and ConfigurationError without the topic.
     """
-    async with TopicReader(settings, settings.topic(topic)) as reader:
+    async with TopicReader(settings, topic) as reader:
         if start is None:
             start = await reader.beginnings()
         elif isinstance(start, datetime):

@@ -4,16 +4,16 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from ops.log.reader import Record
+from shared.consuming.record import ConsumedRecord
 from shared.contract.keys import Owner
 from shared.contract.untrusted_json import read_json
 
 
-def summary(record: Record) -> dict[str, Any]:
+def summary(record: ConsumedRecord) -> dict[str, Any]:
     """`type`, `owner` and `image_id` of a record, None where it has none; `record` is the whole record."""
     content = _object(record.value)
     return {
-        "time": datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds"),
+        "time": datetime.fromtimestamp(record.appended_at or 0, UTC).isoformat(timespec="milliseconds"),
         "partition": record.partition,
         "offset": record.offset,
         "type": one_line(content.get("type")),

@@ -6,7 +6,8 @@ from typing import Self
 from aiokafka import TopicPartition
 
 from ops.log.consumer_groups import committed_offsets
-from ops.log.reader import Offsets, Record, TopicReader, read_topic
+from ops.log.reader import Offsets, TopicReader, read_topic
+from shared.consuming.record import ConsumedRecord
 from shared.contract.events import answer_key
 from shared.contract.keys import Owner
 from shared.contract.logged_command import LoggedFence, read_command
@@ -40,7 +41,7 @@ class Unanswered:
         """Watch what comes from now on."""
         positions: dict[Topic, Offsets] = {}
         for topic in (Topic.EVENTS, Topic.COMMANDS):
-            async with TopicReader(settings, settings.topic(topic)) as reader:
+            async with TopicReader(settings, topic) as reader:
                 positions[topic] = await reader.ends()
         return cls(settings, owner, positions)
 
@@ -53,7 +54,7 @@ class Unanswered:
         self._keys -= answered
         return len(self._keys) or await self._uncommitted()
 
-    def _add_commands(self, records: Sequence[Record]) -> None:
+    def _add_commands(self, records: Sequence[ConsumedRecord]) -> None:
         for record in records:
             try:
                 logged = read_command(record, self._settings.epoch)
@@ -69,5 +70,5 @@ class Unanswered:
         committed = (await committed_offsets(self._settings)).get(self._group, {})
         return sum(offset >= committed.get(place, 0) for place, offsets in self._places.items() for offset in offsets)
 
-    async def _read_on(self, topic: Topic, take: Callable[[Sequence[Record]], None]) -> None:
+    async def _read_on(self, topic: Topic, take: Callable[[Sequence[ConsumedRecord]], None]) -> None:
         self._positions[topic] = await read_topic(self._settings, topic, take, start=self._positions[topic])

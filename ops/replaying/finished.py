@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ops.bucket.listing import pick
-from ops.log.reader import Record, read_topic
+from ops.log.reader import read_topic
 from ops.terminal.output import Advance, Output
 from shared.concurrency import for_each
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_event
 from shared.contract.events import answer_key
 from shared.contract.keys import IMAGES_PREFIX, TOMBSTONES_PREFIX, is_manifest, manifest_key
@@ -37,7 +38,7 @@ class Asked:
     """Key of the manifest that there is once it is done; None for a deletion."""
 
     @classmethod
-    def by(cls, record: Record, logged: LoggedImageCommand) -> "Asked":
+    def by(cls, record: ConsumedRecord, logged: LoggedImageCommand) -> "Asked":
         """What this command asked for."""
         command, result = logged.command, None
         if isinstance(logged, LoggedRenderCommand):
@@ -92,7 +93,7 @@ async def _take_snapshot(settings: Settings, store: S3Store, asked: Collection[A
     since = datetime.fromtimestamp(min(each.time for each in asked) / 1000, UTC) - CLOCKS_APART
     answers = {answer_key(each.image_id, each.version) for each in asked}
 
-    def note(records: Sequence[Record]) -> None:
+    def note(records: Sequence[ConsumedRecord]) -> None:
         for record in records:
             if record.key in answers and record.value is not None:
                 _note_answer(snapshot, record.value)

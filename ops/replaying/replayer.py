@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from ops.log.reader import Offsets, Record, TopicReader, read_through
+from ops.log.reader import Offsets, TopicReader, read_through
 from ops.replaying.finished import Asked
 from ops.terminal.output import Advance, Output
 from processor.consuming.lanes import Bounds, Cost, Lanes, Work
@@ -16,6 +16,7 @@ from processor.handler import Handler
 from processor.rendering.fair import FairRenderer
 from processor.rendering.pool import RenderPool
 from processor.rendering.render import Rendering
+from shared.consuming.record import ConsumedRecord
 from shared.contract.events import Deleted, ImageCommand
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder
@@ -86,7 +87,7 @@ async def scan(
     """What the commands in scope ask for. Counts everything that is passed by."""
     found = []
 
-    def take(records: Sequence[Record]) -> None:
+    def take(records: Sequence[ConsumedRecord]) -> None:
         for record in records:
             try:
                 logged = read_command(record, epoch)
@@ -104,7 +105,7 @@ async def scan(
     return found
 
 
-async def records_of(reader: TopicReader, asked: Iterable[Asked]) -> AsyncIterator[Record]:
+async def records_of(reader: TopicReader, asked: Iterable[Asked]) -> AsyncIterator[ConsumedRecord]:
     """The records of these commands, in the order of each partition."""
     wanted: dict[int, set[int]] = {}
     for each in asked:
@@ -142,7 +143,7 @@ class Replayer:
         )  # fmt: skip
         self._lanes = Lanes(bounds, self._fail)
 
-    async def submit(self, record: Record) -> None:
+    async def submit(self, record: ConsumedRecord) -> None:
         """Handle an image's command when its turn comes. Raises what stopped the replay."""
         if self._failure is not None:
             raise self._failure
@@ -174,7 +175,7 @@ class Replayer:
         """Cancel what is under way; nothing is half done, for every step may be repeated."""
         await self._lanes.close(0)
 
-    async def _handle(self, record: Record, logged: LoggedImageCommand) -> None:
+    async def _handle(self, record: ConsumedRecord, logged: LoggedImageCommand) -> None:
         try:
             event = await retry_unavailable(lambda: self._handler.handle(logged), self._outage_retry_limit)
         except Unavailable:

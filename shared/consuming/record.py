@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
-from shared.contract.headers import ReceivedHeaders
+from shared.contract.headers import Headers, ReceivedHeaders
 from shared.settings import Topic
 
 
@@ -21,6 +21,16 @@ class ConsumedRecord:
     value: bytes | None
     headers: ReceivedHeaders = ()
     appended_at: float | None = None
+
+    @property
+    def timestamp(self) -> int:
+        """`appended_at` as Kafka has it: in milliseconds since 1970; 0 for a record without a time."""
+        return round((self.appended_at or 0) * 1000)
+
+    @property
+    def present_headers(self) -> Headers:
+        """The headers that have a value: one without counts as absent, and cannot be sent on."""
+        return [(name, value) for name, value in self.headers if value is not None]
 
     @classmethod
     def from_aiokafka(cls, topic: Topic, record: Any) -> Self:

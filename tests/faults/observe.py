@@ -155,6 +155,6 @@ def _found(owner: str, document: Document) -> FoundImage:
 
 
 async def _dead_letters(settings: Settings) -> int:
-    async with TopicReader(settings, settings.topic(Topic.DLQ)) as reader:
+    async with TopicReader(settings, Topic.DLQ) as reader:
         begins, ends = await reader.beginnings(), await reader.ends()
     return sum(ends[partition] - begins[partition] for partition in ends)

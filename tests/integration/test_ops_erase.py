@@ -43,7 +43,7 @@ async def _processor(world: Deployment, start: Offsets | None = None, commits: b
     )
     await group.start()
     try:
-        async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
+        async with TopicReader(settings, Topic.COMMANDS) as reader:
             group.assign([TopicPartition(reader.topic, number) for number in range(settings.topic_partitions)])
             work = _process(world, reader, start or await reader.ends(), group if commits else None)
             running = asyncio.create_task(work)
@@ -58,7 +58,7 @@ async def _processor(world: Deployment, start: Offsets | None = None, commits: b
 
 
 async def _ends(settings: Settings) -> Offsets:
-    async with TopicReader(settings, settings.topic(Topic.COMMANDS)) as reader:
+    async with TopicReader(settings, Topic.COMMANDS) as reader:
         return await reader.ends()
 
 

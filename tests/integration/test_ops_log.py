@@ -9,8 +9,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from ops.log.dead_letter_queue import Filter, unsettled
-from ops.log.reader import Record, headers_of, read_topic
+from ops.log.reader import read_topic
 from shared.consuming.dead_letters import dead_letter_headers
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Failed, Uploaded
 from shared.contract.headers import VERSION_HEADER, cloud_event_headers
@@ -219,13 +220,13 @@ async def _dead_letter(settings: Settings, producer: Producer, command: Command,
 
 async def _last_commands(settings: Settings, owner: Owner) -> dict[UUID, tuple[int, int, int]]:
     """Partition, offset and version of the last command for each of the owner's images."""
-    records: list[Record] = []
+    records: list[ConsumedRecord] = []
     await read_topic(settings, Topic.COMMANDS, records.extend)
     found: dict[UUID, tuple[int, int, int]] = {}
     for record in records:
         logged = read_command(record, settings.epoch)
         if logged.command.owner == owner and not isinstance(logged, LoggedFence):
-            headers = headers_of(record)
+            headers = record.present_headers
             assert all(not name.startswith("dlq-") for name, _ in headers)
             assert sum(name == VERSION_HEADER for name, _ in headers) <= 1
             found[logged.command.image_id] = (record.partition, record.offset, logged.version)

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from ops.log.reader import Record, TopicReader, read_topic
+from ops.log.reader import TopicReader, read_topic
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_command
 from shared.contract.events import Failed, Ready, Reprocess
 from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
@@ -22,7 +23,7 @@ async def _objects(world: Deployment) -> dict[str, tuple[str, object]]:
 
 async def _reprocesses(world: Deployment) -> list[tuple[Reprocess, int]]:
     """Every command of `imagepipe reprocess` in the log, with its version."""
-    records: list[Record] = []
+    records: list[ConsumedRecord] = []
     await read_topic(world.settings, Topic.COMMANDS, records.extend)
     commands = [(decode_command(each.value), command_version(world.settings.epoch, each.offset)) for each in records]
     return [(command, version) for command, version in commands if isinstance(command, Reprocess)]
@@ -54,7 +55,7 @@ async def test_unfinished_commands_are_handled_and_deleted_images_stay_deleted(w
     keys = {info.key for info in await world.store.list(image_prefix(waiting.image_id))}
     assert any(key.endswith("manifest.json") for key in keys)
     assert len(await world.store.list(image_prefix(other.image_id))) == 1
-    async with TopicReader(world.settings, world.settings.topic(Topic.COMMANDS)) as reader:
+    async with TopicReader(world.settings, Topic.COMMANDS) as reader:
         assert sum((await reader.ends()).values()) == 3  # no command was published
 
 

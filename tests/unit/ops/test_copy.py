@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from ops.log.copy import TopicCopy, copied_command, source_settings
 from ops.log.reader import TopicReader
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
 from shared.contract.events import Command, OwnerCleared
-from shared.contract.headers import VERSION_HEADER
+from shared.contract.headers import VERSION_HEADER, ReceivedHeaders
 from shared.contract.keys import Owner, command_version
 from shared.contract.logged_command import LoggedFence, read_command, versioned
 from shared.errors import ConfigurationError, PoisonRecord, Unavailable
@@ -23,11 +23,14 @@ OWNER = Owner(type="user", id="1")
 UPLOAD = uploaded(owner=OWNER)
 
 
-def copied(command: Command, offset: int, *headers: tuple[str, bytes]) -> SimpleNamespace:
+def consumed(value: bytes | None, offset: int, headers: ReceivedHeaders = (), partition: int = 0) -> ConsumedRecord:
+    return ConsumedRecord(Topic.COMMANDS, partition, offset, b"", value, headers)
+
+
+def copied(command: Command, offset: int, *headers: tuple[str, bytes]) -> ConsumedRecord:
     """The record of the copy, at offset 99 of a topic of epoch 2; the command was at `offset` of one of epoch 1."""
-    record: Any = SimpleNamespace(value=encode(command), offset=offset, headers=headers)
-    value, kept = copied_command(record, 1)
-    return SimpleNamespace(value=value, offset=99, headers=kept)
+    value, kept = copied_command(consumed(encode(command), offset, headers), 1)
+    return consumed(value, 99, kept)
 
 
 def test_upload_keeps_its_version_at_any_offset_of_its_copy() -> None:
@@ -38,8 +41,7 @@ def test_upload_keeps_its_version_at_any_offset_of_its_copy() -> None:
 
 def test_a_copy_keeps_the_fields_of_a_later_version_of_the_software() -> None:
     value = json.dumps(json.loads(encode(UPLOAD)) | {"later": 1}).encode()
-    record: Any = SimpleNamespace(value=value, offset=7, headers=())
-    assert copied_command(record, 1)[0] == value
+    assert copied_command(consumed(value, 7), 1)[0] == value
 
 
 def test_a_redriven_upload_keeps_its_first_version() -> None:
@@ -66,9 +68,8 @@ def test_a_fence_with_a_bound_keeps_it() -> None:
 
 
 def test_invalid_record_has_no_copy() -> None:
-    record: Any = SimpleNamespace(value=b"?", offset=1, headers=[])
     with pytest.raises(PoisonRecord):
-        copied_command(record, 1)
+        copied_command(consumed(b"?", 1), 1)
 
 
 @pytest.mark.parametrize(("prefix", "epoch", "complaint"), [("new.", 1, "TOPIC_PREFIX"), ("old.", 2, "EPOCH is 2")])
@@ -81,9 +82,7 @@ def test_source_with_the_same_topics_is_refused(prefix: str, epoch: int, complai
 
 async def test_outage_of_the_source_is_unavailable() -> None:
     """Of several partitions that fail at once."""
-    records = [
-        SimpleNamespace(partition=number, value=encode(UPLOAD), offset=1, headers=[], key=b"") for number in (0, 1)
-    ]
+    records = [consumed(encode(UPLOAD), 1, partition=number) for number in (0, 1)]
 
     class Reader:
         async def beginnings(self) -> dict[int, int]:
@@ -92,7 +91,7 @@ async def test_outage_of_the_source_is_unavailable() -> None:
         async def ends(self) -> dict[int, int]:
             return {0: 1, 1: 1}
 
-        async def read(self, _start: object, _end: object) -> AsyncIterator[list[SimpleNamespace]]:
+        async def read(self, _start: object, _end: object) -> AsyncIterator[list[ConsumedRecord]]:
             yield records
 
     class Away:

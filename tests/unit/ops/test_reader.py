@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
 
 from ops.log import reader
-from ops.log.reader import Offsets, Record, read_topic
+from ops.log.reader import Offsets, read_topic
 from ops.terminal.output import Output
+from shared.consuming.record import ConsumedRecord
 from shared.settings import Settings, Topic
 
 SETTINGS = Settings(_env_file=None)
@@ -20,7 +20,7 @@ MOMENT = datetime(2026, 11, 26, tzinfo=UTC)
 class OnePartition:
     """A reader of a topic with the offsets 3 to 9, of which 5 is compacted away. From MOMENT on there are 7 to 9."""
 
-    def __init__(self, _settings: Settings, topic: str) -> None:
+    def __init__(self, _settings: Settings, topic: Topic) -> None:
         self.topic = topic
 
     async def __aenter__(self) -> Self:
@@ -39,10 +39,10 @@ class OnePartition:
         assert when == MOMENT
         return {0: 7}
 
-    async def read(self, start: Offsets, end: Offsets) -> AsyncIterator[Sequence[Any]]:
+    async def read(self, start: Offsets, end: Offsets) -> AsyncIterator[Sequence[ConsumedRecord]]:
         offsets = [offset for offset in range(start[0], end[0]) if offset != 5]
         for first in range(0, len(offsets), 2):
-            yield [SimpleNamespace(offset=offset) for offset in offsets[first : first + 2]]
+            yield [ConsumedRecord(Topic.EVENTS, 0, offset, None, None) for offset in offsets[first : first + 2]]
 
 
 class Bars(Output):
@@ -76,7 +76,7 @@ def _one_partition(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_topic_is_read_to_its_end(
     start: Offsets | datetime | None, end: Offsets | None, expected: list[int], bar: tuple[int, int]
 ) -> None:
-    records: list[Record] = []
+    records: list[ConsumedRecord] = []
     output = Bars()
     reached = await read_topic(SETTINGS, Topic.EVENTS, records.extend, output, start=start, end=end)
     assert [record.offset for record in records] == expected
@@ -85,12 +85,12 @@ async def test_a_topic_is_read_to_its_end(
 
 
 async def test_where_nothing_is_new_no_bar_is_shown() -> None:
-    output, records = Bars(), list[Record]()
+    output, records = Bars(), list[ConsumedRecord]()
     assert await read_topic(SETTINGS, Topic.EVENTS, records.extend, output, start={0: 10}) == {0: 10}
     assert (records, output.shown) == ([], [])
 
 
 async def test_progress_is_optional() -> None:
-    records: list[Record] = []
+    records: list[ConsumedRecord] = []
     await read_topic(SETTINGS, Topic.EVENTS, records.extend)
     assert len(records) == 6

@@ -1,22 +1,22 @@
 """How `tail` and the DLQ's commands show a record, valid or not."""
 
 import json
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from ops.commands.tail import show
-from ops.log.reader import Record
 from ops.log.summary import summary
 from ops.terminal.output import Output
+from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
+from shared.settings import Topic
 from tests.support.records import POISON, failed, uploaded
 
 
-def record(value: bytes | None) -> Record:
-    return cast(Record, SimpleNamespace(partition=3, offset=17, timestamp=1_700_000_000_000, value=value))
+def record(value: bytes | None) -> ConsumedRecord:
+    return ConsumedRecord(Topic.EVENTS, 3, 17, b"key", value, (), 1_700_000_000.0)
 
 
 def shown(value: bytes | None, capsys: pytest.CaptureFixture[str], *, as_json: bool = False) -> str:

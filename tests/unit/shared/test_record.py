@@ -19,3 +19,11 @@ def test_a_record_of_aiokafka_keeps_everything_but_a_time_that_it_does_not_have(
     assert ConsumedRecord.from_aiokafka(Topic.EVENTS, record) == ConsumedRecord(
         Topic.EVENTS, 3, 17, b"k", None, list(headers), appended_at
     )
+
+
+def test_a_time_survives_in_milliseconds_and_headers_without_a_value_are_left_out() -> None:
+    headers = (("traceparent", b"00-1-2-01"), ("empty", None))
+    for milliseconds in range(1_700_000_000_000, 1_700_000_001_000):
+        assert ConsumedRecord(Topic.DLQ, 0, 1, None, None, headers, milliseconds / 1000).timestamp == milliseconds
+    record = ConsumedRecord(Topic.DLQ, 0, 1, None, None, headers)
+    assert (record.timestamp, record.present_headers) == (0, [("traceparent", b"00-1-2-01")])
