@@ -1,4 +1,4 @@
-"""Sessions with Cassandra: how patient they are, and what their failures are called here."""
+"""Sessions with Cassandra: their time-outs and retries, and what their failures are called here."""
 
 import contextlib
 from collections.abc import Iterator

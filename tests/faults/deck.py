@@ -33,7 +33,7 @@ class Action(StrEnum):
     KILL_RENDER = "kill -9 a render process"
     STOP_RENDER = "stop a render process"
     ADD_AND_REMOVE = "add and remove a worker"
-    OUTAGE = "stop for longer than the patience"
+    OUTAGE = "stop for longer than the retry limit"
 
 
 @dataclass(frozen=True)

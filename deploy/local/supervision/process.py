@@ -76,11 +76,11 @@ def leftovers(stack_id: str) -> list[psutil.Process]:
 def end(processes: Iterable[psutil.Process], grace: float) -> None:
     """SIGTERM, and SIGKILL after `grace` seconds. Returns when all are gone. Raises StackError if one stays."""
     waiting = list(processes)
-    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
         for process in waiting:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + seconds
         while (waiting := [each for each in waiting if _runs(each)]) and time.monotonic() < deadline:
             time.sleep(0.05)
     if waiting:
