@@ -32,23 +32,6 @@ def kafka_security(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def faust_broker_credentials(settings: Settings) -> Any:
-    """What a Faust app takes as `broker_credentials`: None for plain text. Raises ConfigurationError."""
-    # Only one of the services runs Faust; the import takes a while.
-    import faust
-
-    options = kafka_security(settings)
-    context = options["ssl_context"]
-    if "sasl_mechanism" in options:
-        return faust.SASLCredentials(
-            username=options["sasl_plain_username"],
-            password=options["sasl_plain_password"],
-            mechanism=options["sasl_mechanism"],
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context=context) if context is not None else None
-
-
 def kafka_ssl_context(settings: Settings) -> ssl.SSLContext | None:
     """TLS context for the brokers, None where the protocol has no TLS. Raises ConfigurationError."""
     if settings.kafka_security_protocol not in ("SSL", "SASL_SSL"):

@@ -17,7 +17,7 @@ from shared.consuming.record import ConsumedRecord
 from shared.errors import Unavailable
 from shared.kafka.producer import METADATA_MAX_AGE_MS, POLL_INTERVAL
 from shared.observability import metrics
-from shared.security import faust_broker_credentials
+from shared.security import kafka_security
 from shared.settings import Settings, Topic
 
 GROUP = "imagepipe-processor"
@@ -36,7 +36,7 @@ def make_app(settings: Settings) -> faust.App:
     return faust.App(
         settings.topic_prefix + GROUP,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
-        broker_credentials=faust_broker_credentials(settings),
+        broker_credentials=broker_credentials(settings),
         broker_session_timeout=session_timeout,
         broker_heartbeat_interval=session_timeout / 3,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_SECONDS,
@@ -53,6 +53,20 @@ def make_app(settings: Settings) -> faust.App:
         web_enabled=False,
         autodiscover=False,
     )
+
+
+def broker_credentials(settings: Settings) -> Any:
+    """How a Faust app logs in to the brokers: None for plain text. Raises ConfigurationError."""
+    options = kafka_security(settings)
+    context = options["ssl_context"]
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context=context) if context is not None else None
 
 
 class CommandStream:
