@@ -1,1 +1,1 @@
-"""What the processor and the indexer share as consumers: offsets, retries and dead letters."""
+"""What the processor and the indexer share as consumers: records, their delivery, offsets and dead letters."""
