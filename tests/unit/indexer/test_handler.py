@@ -33,7 +33,7 @@ class TestHandler:
         assert list(await index.days()) == []
 
     @pytest.mark.parametrize("topic", [Topic.COMMANDS, Topic.EVENTS])
-    def test_what_cannot_be_read_says_why(self, topic: Topic) -> None:
+    def test_unreadable_record_is_a_poison_record(self, topic: Topic) -> None:
         assert isinstance(parse(consumed(b"{}", 0, topic), 1), PoisonRecord)
 
     def test_command_without_a_value_cannot_be_read(self) -> None:

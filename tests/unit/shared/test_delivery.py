@@ -58,13 +58,13 @@ class UnavailableDeadLetters(MemoryDeadLetters):
         await super().send(key, value, headers)
 
 
-async def test_what_was_handled_is_settled_with_its_outcome() -> None:
+async def test_handled_record_is_settled_with_its_outcome() -> None:
     dead, handle = MemoryDeadLetters(), Scripted()
     assert await policy_of(dead).deliver(record(), 8, handle) == "applied"
     assert (handle.calls, dead.records) == (1, [])
 
 
-async def test_an_outage_is_waited_for_however_often_it_is_met() -> None:
+async def test_outage_within_the_limit_is_waited_for() -> None:
     dead = MemoryDeadLetters()
     handle = Scripted(*[S3_IS_UNAVAILABLE] * 3, UnknownOutcome("kafka", "no ack"))
     assert await policy_of(dead, outage_seconds=5).deliver(record(), 8, handle) == "applied"
@@ -72,7 +72,7 @@ async def test_an_outage_is_waited_for_however_often_it_is_met() -> None:
 
 
 @pytest.mark.parametrize("topic", [Topic.COMMANDS, Topic.EVENTS])
-async def test_an_outage_beyond_the_limit_is_raised_and_never_dead_lettered(topic: Topic) -> None:
+async def test_outage_beyond_the_limit_is_raised_and_never_dead_lettered(topic: Topic) -> None:
     dead, handle = MemoryDeadLetters(), Scripted(*[S3_IS_UNAVAILABLE] * 500)
     with pytest.raises(Unavailable, match="no answer"):
         await policy_of(dead, outage_seconds=0.05).deliver(record(topic), 8, handle)
@@ -80,20 +80,20 @@ async def test_an_outage_beyond_the_limit_is_raised_and_never_dead_lettered(topi
     assert dead.records == []
 
 
-async def test_what_cannot_be_read_is_dead_lettered_at_once() -> None:
+async def test_unreadable_record_is_dead_lettered_at_once() -> None:
     dead, handle = MemoryDeadLetters(), Scripted(PoisonRecord("no JSON"))
     assert await policy_of(dead, attempts=3).deliver(record(), 8, handle) == DEAD_LETTERED
     assert (handle.calls, len(dead.records)) == (1, 1)
     assert dict(dead.records[0][2])["dlq-attempts"] == b"1"
 
 
-async def test_an_unexpected_error_is_tried_again_and_forgiven() -> None:
+async def test_unexpected_error_is_tried_again() -> None:
     dead, handle = MemoryDeadLetters(), Scripted(KeyError("a"), KeyError("b"))
     assert await policy_of(dead, attempts=3).deliver(record(), 8, handle) == "applied"
     assert (handle.calls, dead.records) == (3, [])
 
 
-async def test_after_the_last_attempt_the_record_is_dead_lettered_untouched_with_the_reason() -> None:
+async def test_record_is_dead_lettered_untouched_after_the_last_attempt() -> None:
     dead, handle = MemoryDeadLetters(), Scripted(*[KeyError("name")] * 9)
     assert await policy_of(dead, attempts=3, prefix="eu.").deliver(record(), 8, handle) == DEAD_LETTERED
     assert handle.calls == 3
@@ -107,7 +107,7 @@ async def test_after_the_last_attempt_the_record_is_dead_lettered_untouched_with
     assert "Traceback" in added["dlq-stack"]
 
 
-async def test_a_record_without_a_version_of_its_own_has_none_in_the_dlq() -> None:
+async def test_record_without_a_version_has_none_in_the_dlq() -> None:
     dead = MemoryDeadLetters()
     await policy_of(dead).deliver(record(Topic.EVENTS), None, Scripted(PoisonRecord("no JSON")))
     assert "dlq-version" not in dict(dead.records[0][2])
@@ -119,7 +119,7 @@ async def test_outages_between_unexpected_errors_do_not_count_as_attempts() -> N
     assert handle.calls == 5
 
 
-async def test_a_dlq_over_its_limit_stops_the_process_and_keeps_the_record() -> None:
+async def test_dlq_over_its_limit_stops_the_process_and_keeps_the_record() -> None:
     dead = MemoryDeadLetters()
     policy = policy_of(dead, limit=1)
     await policy.deliver(record(), 8, Scripted(PoisonRecord("no JSON")))
@@ -128,7 +128,7 @@ async def test_a_dlq_over_its_limit_stops_the_process_and_keeps_the_record() -> 
     assert len(dead.records) == 1
 
 
-async def test_a_dlq_that_is_unavailable_is_waited_for_within_the_limit() -> None:
+async def test_unavailable_dlq_is_waited_for_within_the_limit() -> None:
     dead = UnavailableDeadLetters(failures=2)
     policy = policy_of(dead, outage_seconds=5)
     assert await policy.deliver(record(), 8, Scripted(PoisonRecord("no JSON"))) == DEAD_LETTERED
@@ -150,7 +150,7 @@ async def test_a_dlq_that_is_unavailable_is_waited_for_within_the_limit() -> Non
     ],
     ids=["outage", "retried", "unreadable", "given up"],
 )
-async def test_each_way_to_end_is_logged_and_counted(
+async def test_each_end_of_a_delivery_is_logged_and_counted(
     errors: list[Exception], events: list[str], metric: str, reason: str
 ) -> None:
     policy = policy_of(MemoryDeadLetters(), outage_seconds=5, attempts=2)

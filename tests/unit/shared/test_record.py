@@ -9,7 +9,7 @@ from shared.settings import Topic
 
 
 @pytest.mark.parametrize(("timestamp", "appended_at"), [(1_700_000_000_500, 1_700_000_000.5), (-1, None)])
-def test_a_record_of_aiokafka_keeps_everything_but_a_time_that_it_does_not_have(
+def test_record_of_aiokafka_keeps_every_field_and_has_a_time_if_kafka_has_one(
     timestamp: int, appended_at: float | None
 ) -> None:
     headers = (("traceparent", b"00-1-2-01"), ("empty", None))
@@ -21,7 +21,7 @@ def test_a_record_of_aiokafka_keeps_everything_but_a_time_that_it_does_not_have(
     )
 
 
-def test_a_time_survives_in_milliseconds_and_headers_without_a_value_are_left_out() -> None:
+def test_timestamp_is_exact_and_headers_without_a_value_are_absent() -> None:
     headers = (("traceparent", b"00-1-2-01"), ("empty", None))
     for milliseconds in range(1_700_000_000_000, 1_700_000_001_000):
         assert ConsumedRecord(Topic.DLQ, 0, 1, None, None, headers, milliseconds / 1000).timestamp == milliseconds

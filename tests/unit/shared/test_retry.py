@@ -23,7 +23,7 @@ def test_pauses_grow_by_the_factor() -> None:
     assert [backoff.next_pause() for _ in range(3)] == pytest.approx([0.1, 0.15, 0.2])
 
 
-def test_a_day_of_failures_does_not_overflow() -> None:
+def test_thousands_of_failures_do_not_overflow() -> None:
     backoff = Backoff(0.5, 30)
     assert [backoff.next_pause() for _ in range(3000)][-1] == 30
 
@@ -50,7 +50,7 @@ async def fail_always(deadline: RetryDeadline) -> None:
         await deadline.pause(ERROR)
 
 
-async def test_the_deadline_counts_from_the_first_failure_and_cuts_the_last_pause(
+async def test_deadline_counts_from_the_first_failure_and_cuts_the_last_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     time = Time(monkeypatch)
@@ -69,7 +69,7 @@ async def test_jitter_halves_a_pause_at_most(monkeypatch: pytest.MonkeyPatch) ->
     assert time.pauses == pytest.approx([0.05])
 
 
-async def test_an_attempt_is_repeated_until_the_engine_answers() -> None:
+async def test_attempt_is_repeated_until_the_engine_answers() -> None:
     errors: list[Exception] = [ERROR, ERROR]
 
     async def attempt() -> str:

@@ -48,7 +48,7 @@ def run(*argv: str, directory: Path, **changes: str) -> tuple[int, list[dict[str
     ],
     ids=["an invalid value", "a file of another kind"],
 )
-def test_a_wrong_setting_ends_a_service_with_2_and_a_sentence(
+def test_wrong_setting_ends_a_service_with_2_and_a_sentence(
     service: Service, changes: dict[str, str], complaint: str, tmp_path: Path
 ) -> None:
     code, lines, output = run("-m", service, directory=tmp_path, **changes)
@@ -59,7 +59,7 @@ def test_a_wrong_setting_ends_a_service_with_2_and_a_sentence(
 
 
 @pytest.mark.parametrize("service", [Service.PROCESSOR, Service.INDEXER])
-def test_an_engine_that_is_unavailable_ends_a_consumer_with_1_and_a_sentence(service: Service, tmp_path: Path) -> None:
+def test_unavailable_engine_ends_a_consumer_with_1_and_a_sentence(service: Service, tmp_path: Path) -> None:
     code, lines, output = run("-m", service, directory=tmp_path, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert code == 1, output
     assert (lines[-1]["event"], lines[-1]["exit_code"]) == ("service_failed", 1)
@@ -67,7 +67,7 @@ def test_an_engine_that_is_unavailable_ends_a_consumer_with_1_and_a_sentence(ser
     assert "Traceback" not in output
 
 
-def test_a_gateway_whose_port_is_taken_ends_with_1_and_a_sentence(tmp_path: Path) -> None:
+def test_port_in_use_ends_a_gateway_with_1_and_a_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         code, lines, output = run("-m", "gateway", directory=tmp_path, **UNREACHABLE, GATEWAY_PORT=port)
@@ -78,7 +78,7 @@ def test_a_gateway_whose_port_is_taken_ends_with_1_and_a_sentence(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_gateway_with_0_though_it_still_connects(number: signal.Signals, tmp_path: Path) -> None:
+def test_signal_ends_a_gateway_with_0_while_it_connects(number: signal.Signals, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -108,7 +108,7 @@ run_service(Service.INDEXER, serve)
 """
 
 
-def test_an_unexpected_error_ends_a_service_with_1_and_its_stack(tmp_path: Path) -> None:
+def test_unexpected_error_ends_a_service_with_1_and_its_stack(tmp_path: Path) -> None:
     code, lines, output = run("-c", UNEXPECTED, directory=tmp_path)
     assert code == 1, output
     assert [(line["event"], line["error"]) for line in lines] == [("service_failed", "KeyError: 'name'")]
