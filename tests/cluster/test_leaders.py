@@ -15,7 +15,7 @@ from shared.settings import Settings
 from tests.support.engines.replicas import wait_whole
 from tests.support.engines.stack import Stack
 from tests.support.processes.halt import stopped
-from tests.support.waiting import within
+from tests.support.waiting import wait_for_async, within
 
 REPLICAS = 3
 FETCH_SECONDS = 0.5
@@ -59,12 +59,12 @@ async def described(settings: Settings, partition: TopicPartition) -> tuple[int,
 
 
 async def until(settings: Settings, partition: TopicPartition, wanted: Callable[[int, int], bool]) -> None:
-    async with within(ELECTION_SECONDS):
-        while True:
-            with suppress(KafkaError, TimeoutError, OSError):
-                if wanted(*await described(settings, partition)):
-                    return
-            await asyncio.sleep(0.5)
+    async def elected() -> bool:
+        with suppress(KafkaError, TimeoutError, OSError):
+            return wanted(*await described(settings, partition))
+        return False
+
+    await wait_for_async(elected, ELECTION_SECONDS, f"the wanted leader of {partition}", pause=0.5)
 
 
 async def test_beginning_of_a_partition_is_read_from_its_new_leader(stack: Stack, partition: TopicPartition) -> None:

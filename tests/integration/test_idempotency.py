@@ -2,7 +2,6 @@
 
 import secrets
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,9 +105,12 @@ def test_upload_of_a_killed_gateway_is_finished_under_the_same_ids(
 
     early = api.post("/images", **request)
     assert (early.status_code, early.json()["code"]) == (409, "in_flight")
-    time.sleep(lease.total_seconds())
-    late = api.post("/images", **request)
 
+    def accepted() -> httpx.Response | None:
+        answer = api.post("/images", **request)
+        return None if answer.status_code == 409 else answer
+
+    late = wait_for(accepted, lease.total_seconds() + 30, "the lease of the killed gateway has ended", pause=0.5)
     assert late.status_code == 202
     assert stored_images(stack) - before == {late.json()["image_id"]}
     assert api.settled(late.json()["image_id"])["status"] == "ready"

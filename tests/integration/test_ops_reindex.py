@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ from shared.settings import Settings
 from tests.support.isolation import isolated
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
 from tests.support.synthetic import Deployment
+from tests.support.waiting import NotInTimeError, wait_for_async
 
 OWNER = Owner(type="reindex", id="1")
 
@@ -62,11 +64,13 @@ async def test_rebuilt_index_equals_the_live_one_and_is_switched_to_in_use(world
 
 async def _is_ready_soon(world: Deployment, image_id: UUID) -> bool:
     """Whether the image can be read within seconds. A row written just before the switch arrives through the log."""
-    for _ in range(50):
+
+    async def ready() -> bool:
         row = await world.index.image(image_id)
-        if row is not None and status(row) == "ready":
-            return True
-        await asyncio.sleep(0.1)
+        return row is not None and status(row) == "ready"
+
+    with suppress(NotInTimeError):
+        return await wait_for_async(ready, 5, "the image is ready")
     return False
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from tests.support.engines.stack import Stack
 from tests.support.isolation import isolated
 from tests.support.log import read_records
 from tests.support.processes.halt import stopped
-from tests.support.waiting import Stopwatch, within
+from tests.support.waiting import Stopwatch, wait_for_async, within
 
 SMALL = "small"
 """A topic that accepts records up to 5,000 bytes, fewer than the client does."""
@@ -231,9 +231,9 @@ async def test_close_waits_a_bounded_time_for_a_hanging_broker(running: Stack, s
 
 
 async def resumed(producer: Producer, topic: str) -> Appended:
-    for _ in range(10):
-        try:
+    async def sent() -> Appended | None:
+        with suppress(Unavailable):
             return await send(producer, topic)
-        except Unavailable:
-            await asyncio.sleep(0.5)
-    raise AssertionError("the producer did not recover")
+        return None
+
+    return await wait_for_async(sent, 60, "the producer can write again")

@@ -97,7 +97,7 @@ class GatewayIndex(StalledIndex):
     def __init__(self, stall: Stalls, rng: random.Random, index: MemoryIndex) -> None:
         super().__init__(stall)
         self._rng = rng
-        self._tables = index._tables
+        self.tables = index.tables
 
     async def apply(self, writes: Sequence[Write]) -> None:
         if self._rng.random() < AWAY:

@@ -146,7 +146,7 @@ class MemoryIndex:
     """`Index` with Cassandra's rules: per column the highest timestamp wins, ties by `tie_break`, deletions shadow."""
 
     def __init__(self, tie_break: Callable[[str, str], bool] = lambda new, old: new > old) -> None:
-        self._tables: dict[str, dict[tuple[Any, ...], _MemoryRow]] = {name: {} for name in PRIMARY_KEYS}
+        self.tables: dict[str, dict[tuple[Any, ...], _MemoryRow]] = {name: {} for name in PRIMARY_KEYS}
         self._wins_tie = tie_break
 
     async def apply(self, writes: Sequence[Write]) -> None:
@@ -157,7 +157,7 @@ class MemoryIndex:
         names = PRIMARY_KEYS[write.table]
         source = write.columns if isinstance(write, Insert) else write.key
         key = tuple(source[name] for name in names)
-        row = self._tables[write.table].setdefault(key, _MemoryRow())
+        row = self.tables[write.table].setdefault(key, _MemoryRow())
         if isinstance(write, Delete):
             row.deleted = max(row.deleted, write.version)
             return
@@ -178,7 +178,7 @@ class MemoryIndex:
     def table(self, table: str) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Live rows of a table: primary key to columns."""
         rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for key, row in self._tables[table].items():
+        for key, row in self.tables[table].items():
             cells = {name: cell.value for name, cell in row.cells.items() if cell.version > row.deleted}
             if cells or row.live_at > row.deleted:
                 rows[key] = {**dict(zip(PRIMARY_KEYS[table], key, strict=True)), **cells}

@@ -14,6 +14,7 @@ from deploy.local.state import PartPhase, Root, State
 from deploy.local.supervision import supervisor as supervisor_module
 from deploy.local.supervision.parts import Part
 from deploy.local.supervision.supervisor import Supervisor
+from tests.support.waiting import wait_for_async
 
 
 class FullDisk(Root):
@@ -55,9 +56,8 @@ async def test_a_part_that_ends_while_the_disk_is_full_is_started_again(tmp_path
         assert first is not None
         FullDisk.full = True
         os.kill(first.pid, signal.SIGKILL)
-        async with asyncio.timeout(20):
-            while supervisor.state.parts["engine"].phase is not PartPhase.READY or len(starts) < 3:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        engine = supervisor.state.parts["engine"]
+        await wait_for_async(lambda: engine.phase is PartPhase.READY and len(starts) >= 3, 20, "the third start")
         second = supervisor.state.parts["engine"].process
         assert second is not None
         assert second.pid != first.pid

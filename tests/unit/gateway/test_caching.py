@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from gateway.services.caching import ReadCache
 from shared.errors import Unavailable
+from tests.support.clock import Clock
 
 
 class Source:
@@ -22,19 +23,12 @@ class Source:
         return mine
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def cache(clock: Clock | None = None, capacity: int = 10) -> ReadCache[str, int]:
-    return ReadCache("test", timedelta(seconds=1), capacity, clock or Clock())
+def cache(clock: Clock[float] | None = None, capacity: int = 10) -> ReadCache[str, int]:
+    return ReadCache("test", timedelta(seconds=1), capacity, clock or Clock(100.0))
 
 
 async def test_a_value_is_kept_for_its_time_and_no_longer() -> None:
-    clock, source = Clock(), Source()
+    clock, source = Clock(100.0), Source()
     reads = cache(clock)
     assert await reads.get("a", source.load) == 1
     clock.now += 0.9
@@ -44,7 +38,7 @@ async def test_a_value_is_kept_for_its_time_and_no_longer() -> None:
 
 
 async def test_its_age_counts_from_the_start_of_the_load() -> None:
-    clock, source = Clock(), Source()
+    clock, source = Clock(100.0), Source()
     reads = cache(clock)
     source.open.clear()
     slow = asyncio.create_task(reads.get("a", source.load))

@@ -10,6 +10,7 @@ from gateway.services.claims import Claim, Claims, Reply
 from shared.contract.events import Uploaded
 from shared.contract.keys import Ids
 from shared.errors import UnknownOutcome
+from tests.support.clock import Clock
 from tests.support.images import encode, photo
 from tests.support.memory.gateway import MemoryClaimTable, MemoryGateway
 
@@ -19,21 +20,13 @@ LEASE = timedelta(seconds=60)
 REPLY = Reply(202, {"image_id": "x"}, {"Location": "/x"})
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
+@pytest.fixture
+def clock() -> Clock[datetime]:
+    return Clock(datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def claims(clock: Clock) -> Claims:
+def claims(clock: Clock[datetime]) -> Claims:
     return Claims(MemoryClaimTable(), LEASE, clock)
 
 
@@ -71,7 +64,7 @@ async def test_a_completed_claim_gives_its_reply(claims: Claims) -> None:
     assert await claims.claim("scope", "f", [Ids.mint()]) == REPLY
 
 
-async def test_an_ended_lease_is_taken_over_with_the_first_ids(claims: Claims, clock: Clock) -> None:
+async def test_an_ended_lease_is_taken_over_with_the_first_ids(claims: Claims, clock: Clock[datetime]) -> None:
     ids = [Ids.mint(), Ids.mint()]
     await claimed(claims, ids)
     clock.now += LEASE
@@ -89,7 +82,7 @@ async def test_a_released_claim_is_taken_over_at_once(claims: Claims) -> None:
     assert list((await claimed(claims, [Ids.mint()])).row.ids) == ids
 
 
-async def test_who_lost_the_claim_cannot_complete_it(claims: Claims, clock: Clock) -> None:
+async def test_who_lost_the_claim_cannot_complete_it(claims: Claims, clock: Clock[datetime]) -> None:
     late = await claimed(claims, [Ids.mint()])
     clock.now += LEASE
     await claimed(claims, [Ids.mint()])

@@ -23,6 +23,7 @@ from shared.cassandra.slices import PAGE
 from shared.contract.keys import DayShard, Owner, Partition, day_of, new_id, shard_of, uploaded_at
 from shared.errors import TooManyDeletions
 from shared.read_model.documents import ImageRow
+from tests.support.clock import Clock
 from tests.support.records import id_at
 
 USER = Owner(type="user", id="1")
@@ -280,13 +281,6 @@ async def test_merging_goes_on_while_a_lopsided_shard_may_hold_more() -> None:
 # Deep offsets
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 async def at(timeline: Any, anchors: Anchors, offset: int, **options: Any) -> UUID | None:
     below, rest = await anchors.seek(offset, **options)
     found = await timeline.ids(below=below, limit=rest + 1)
@@ -298,7 +292,7 @@ async def test_every_offset_is_found_from_the_marks(days: int) -> None:
     index = Ids(spread(500, days))
     everything = index.newest()
     timeline = everyone(index)
-    anchors = Anchors(timeline, timedelta(seconds=1), Clock(), step=20)
+    anchors = Anchors(timeline, timedelta(seconds=1), Clock(1000.0), step=20)
     for offset in [0, 19, 20, 21, 480, 100, 499, 39, 40, 250]:
         assert await at(timeline, anchors, offset) == everything[offset]
     for offset in (500, 900, MAX_OFFSET):
@@ -308,7 +302,7 @@ async def test_every_offset_is_found_from_the_marks(days: int) -> None:
 async def test_a_known_way_is_not_read_again() -> None:
     index = Ids(spread(500, 1))
     timeline = owners(index)
-    anchors = Anchors(timeline, timedelta(seconds=1), Clock(), step=20)
+    anchors = Anchors(timeline, timedelta(seconds=1), Clock(1000.0), step=20)
     await at(timeline, anchors, 400)
     index.read = 0
     await at(timeline, anchors, 395)
@@ -320,7 +314,7 @@ async def test_a_known_way_is_not_read_again() -> None:
 async def test_own_writes_and_deletions_are_exact_at_once(data: st.DataObject) -> None:
     index = Ids(spread(200, data.draw(st.sampled_from([1, 10]))))
     timeline = everyone(index)
-    anchors = Anchors(timeline, timedelta(seconds=1), Clock(), step=10)
+    anchors = Anchors(timeline, timedelta(seconds=1), Clock(1000.0), step=10)
     for number in range(data.draw(st.integers(1, 25))):
         if data.draw(st.booleans()) or not index.ids_there:
             image_id = id_at(NOON + timedelta(seconds=number + 1))
@@ -335,7 +329,7 @@ async def test_own_writes_and_deletions_are_exact_at_once(data: st.DataObject) -
 
 
 async def test_what_others_delete_shows_within_the_age_of_a_count() -> None:
-    index, clock = Ids(spread(200, 1)), Clock()
+    index, clock = Ids(spread(200, 1)), Clock(1000.0)
     timeline = owners(index)
     anchors = Anchors(timeline, timedelta(seconds=1), clock, step=20)
     await at(timeline, anchors, 150)
@@ -352,7 +346,7 @@ async def test_what_others_delete_shows_within_the_age_of_a_count() -> None:
 async def test_a_write_during_the_count_keeps_it_stale() -> None:
     index = Ids(spread(100, 1))
     timeline = owners(index)
-    anchors = Anchors(timeline, timedelta(seconds=1), Clock(), step=20)
+    anchors = Anchors(timeline, timedelta(seconds=1), Clock(1000.0), step=20)
     await at(timeline, anchors, 90)
     victim = index.newest()[25]
     anchors.mark_stale(victim)
@@ -365,7 +359,7 @@ async def test_a_write_during_the_count_keeps_it_stale() -> None:
 
 
 async def test_marks_follow_growth_and_join_when_emptied() -> None:
-    index, clock = Ids(spread(100, 1)), Clock()
+    index, clock = Ids(spread(100, 1)), Clock(1000.0)
     timeline = owners(index)
     anchors = Anchors(timeline, timedelta(seconds=1), clock, step=10)
     await at(timeline, anchors, 90)

@@ -14,6 +14,7 @@ from shared.cassandra import index as cassandra
 from shared.cassandra.index import CassandraIndex
 from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
+from tests.support.waiting import wait_for_async
 
 TOGETHER = 30
 """More than the threads that prepare."""
@@ -146,7 +147,5 @@ async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pyt
     index = CassandraIndex()
     await index.connect(SETTINGS)
     monkeypatch.setattr(cassandra, "_connection", Failing(cassandra._Connection(session("new"), "new")))
-    async with asyncio.timeout(10):
-        while index.keyspace != "new":  # noqa: ASYNC110 - no event tells of a switch
-            await asyncio.sleep(SOON)
+    await wait_for_async(lambda: index.keyspace == "new", 10, "the switch", pause=SOON)
     await index.close()
