@@ -38,7 +38,8 @@ class Tombstones:
         found: list[UUID] = []
         passed = 0
         for image_id, lives in self.everything:
-            if not above < image_id < below:
+            # Integers: the comparison of UUIDs took a third of this module's time.
+            if not above.int < image_id.int < below.int:
                 continue
             if lives:
                 found.append(image_id)
@@ -113,7 +114,10 @@ async def test_gaps_change_no_result(data: st.DataObject) -> None:
     random = Random(data.draw(st.integers(0, 99)))
     spans = [burst(NOON - timedelta(minutes=random.randrange(3000)), random.randrange(1, 260)) for _ in range(4)]
     ids = sorted({image_id for span in spans for image_id in span})
-    live = [image_id for image_id in ids if random.random() < data.draw(st.sampled_from([0.0, 0.02, 0.5]))]
+    shares = [data.draw(st.sampled_from([0.0, 0.02, 0.5])) for _ in spans]
+    live = sorted(
+        {image_id for span, share in zip(spans, shares, strict=True) for image_id in span if random.random() < share}
+    )
     table = Tombstones(live, sorted(set(ids) - set(live)))
     slices = Slices(gap_memory=timedelta(minutes=1))
     with pytest.MonkeyPatch.context() as patch:
