@@ -1,5 +1,6 @@
 """What renders leave in the bucket: write-once variants and manifests, and the tombstones of deleted images."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -108,13 +109,21 @@ async def write_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
 async def write_variants(
     store: ObjectStore, logged: LoggedRenderCommand, rendered: Sequence[RenderedVariant], base_url: str
 ) -> tuple[Variant, ...]:
-    """Write the variants once, all at the same time; returns what is stored, in the order given. Raises Unavailable."""
+    """Write the variants once, all at the same time; returns what is stored, in the order given. Raises Unavailable.
+
+    Every write has ended when an error is raised. A write in a thread cannot be cancelled: it would reach the bucket
+    after the next try has found a tombstone and deleted the revision, and leave an object of a deleted image.
+    """
 
     async def write(variant: RenderedVariant) -> Variant:
         path = variant_key(logged.command.image_id, logged.command.revision, logged.render, variant.name)
         return await _write_variant(store, variant, path, media_url(base_url, path))
 
-    return tuple(await map_ordered(rendered, write, len(rendered)))
+    written = await asyncio.gather(*map(write, rendered), return_exceptions=True)
+    errors = [each for each in written if isinstance(each, BaseException)]
+    if errors:
+        raise errors[0]
+    return tuple(each for each in written if isinstance(each, Variant))
 
 
 async def _write_variant(store: ObjectStore, variant: RenderedVariant, path: str, url: str) -> Variant:

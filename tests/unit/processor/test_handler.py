@@ -1,5 +1,6 @@
 """The handler answers each command once, by the manifests in the bucket and the command's version."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -251,6 +252,28 @@ async def test_a_deletion_between_two_looks_is_not_a_lost_original(bench: Bench,
     answer = await bench.handle(upload, 0)
     assert isinstance(answer, Removed)
     assert answer.removed_version == version(4) | 1
+
+
+async def test_no_variant_is_written_after_the_handler_has_failed(bench: Bench, upload: Uploaded) -> None:
+    """The next try may find a tombstone and delete the revision: what lands after that would stay."""
+    put, ended = bench.store.put, 0
+
+    async def slow_or_refused(key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
+        nonlocal ended
+        if key.endswith("/small.webp"):
+            raise Unavailable("s3", "away")
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return await put(key, data, content_type, if_absent=if_absent)
+        finally:
+            ended += 1
+
+    bench.store.put = slow_or_refused  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await bench.handler.handle(versioned(upload, version(0)))
+    written = [key for key in bench.keys(upload.image_id) if key.endswith(".webp")]
+    assert ended == len(written) == len(upload.ladder.names) - 1
 
 
 async def test_a_delete_leaves_a_tombstone_and_nothing_else(bench: Bench, upload: Uploaded) -> None:
