@@ -10,7 +10,7 @@ WORKERS ?= 2
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint docs format test test-unit test-faults test-cluster bench-lists bench-memory bench-hot-owner bench-pipeline clean
+.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster bench-lists bench-memory bench-hot-owner bench-pipeline clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test: test-unit ## Run all tests: unit, then on real engines (a stack for each o
 
 test-unit: setup ## Run the tests that need nothing
 	$(VENV)/pytest tests/unit -n $(WORKERS) $(ARGS)
+
+test-images: setup ## Build both images and run the services from them (needs Docker, or buildah as root)
+	$(VENV)/pytest tests/integration/test_container_images.py -s $(ARGS)
 
 test-faults: setup ## A fault run alone: SEED=7 DURATION=600 (seconds)
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest tests/faults $(ARGS)
