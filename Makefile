@@ -35,10 +35,11 @@ up: setup ## Start everything, upload a sample photo, stay until Ctrl-C (more: .
 down: setup ## Stop what `make up` started; the data stays
 	@$(VENV)/imagepipe down $(ARGS)
 
-lint: setup ## Check style and types
+lint: setup ## Check style, types and which folder imports which
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+	$(VENV)/lint-imports --no-logo
 
 docs: setup ## Write the generated pages again: settings, metrics and alerts, the dashboard
 	$(VENV)/python -m docs.generate.configuration
@@ -81,5 +82,5 @@ bench-pipeline: setup ## Measure uploads until they are ready, against plain Pil
 
 clean: ## Remove environments and caches (the stack here is stopped first; its data stays)
 	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .uv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
