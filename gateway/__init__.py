@@ -1,1 +1,1 @@
-"""The gateway: takes requests in over REST and answers from the index and the bucket."""
+"""The gateway: the REST API. It appends commands to the log and reads from the index and the bucket."""

@@ -1,1 +1,1 @@
-"""The surface of the API: middleware, errors and problem documents, OpenAPI, the owner in a query."""
+"""HTTP details of the API: access log, problem documents, OpenAPI, cache headers, the owner selector."""

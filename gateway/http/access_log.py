@@ -1,4 +1,4 @@
-"""Pure ASGI middleware around every request: its id, span, log line and metrics, headers of every answer."""
+"""ASGI middleware around every request: request id, span, log line, metrics, and headers of every response."""
 
 import re
 import time
@@ -16,20 +16,20 @@ log = structlog.get_logger("gateway.access")
 
 REQUEST_ID = "X-Request-ID"
 CLIENT_CLOSED = 499
-"""nginx's number for a client that went away before there was an answer; only in log and metrics."""
+"""The status that nginx logs for a client that disconnected before the response. Only in logs and metrics."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Methods that are counted by name: a client may send any word as one, and each would be a time series."""
+"""Methods that are metric labels. A client can send any word as a method, and each label is a time series."""
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 def request_id_of(header: str | None) -> str:
-    """The caller's request id where it is harmless in logs and headers, else a fresh one."""
+    """The request id of the client if it is safe in logs and headers; otherwise a new one."""
     return header if header and _ACCEPTABLE_ID.fullmatch(header) else str(new_id())
 
 
 @dataclass
 class _Exchange:
-    """What is counted while a request is answered. Sizes in bytes of the bodies."""
+    """The status of a response, and the bytes of the two bodies."""
 
     status: int = CLIENT_CLOSED
     received: int = 0
@@ -37,7 +37,7 @@ class _Exchange:
 
 
 class AccessLog:
-    """The middleware. Handlers add `owner` and `image_id` to the line with structlog's `bind_contextvars`."""
+    """The middleware. Handlers add `owner` and `image_id` to the log line with structlog's `bind_contextvars`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,9 +59,9 @@ class AccessLog:
         async def complete_and_count(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                answer = MutableHeaders(scope=message)
-                answer[REQUEST_ID] = request_id
-                answer.setdefault("X-Content-Type-Options", "nosniff")
+                response_headers = MutableHeaders(scope=message)
+                response_headers[REQUEST_ID] = request_id
+                response_headers.setdefault("X-Content-Type-Options", "nosniff")
             exchange.sent += len(message.get("body", b""))
             await send(message)
 
@@ -76,7 +76,7 @@ class AccessLog:
             try:
                 await self._app(scope, count_received, complete_and_count)
             finally:
-                # The template, not the path: ids would make a time series each.
+                # The template of the route, not the path: each id in a path would make a time series.
                 route = getattr(scope.get("route"), "path", "none")
                 _count(method, route, exchange, time.perf_counter() - started)
                 _describe(span, method, route, scope, exchange)

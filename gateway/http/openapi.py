@@ -1,4 +1,4 @@
-"""The API's description beyond what the framework infers: multipart bodies, headers, problems, examples."""
+"""The parts of the OpenAPI document that FastAPI does not derive: forms, headers, problems and examples."""
 
 from collections import defaultdict
 from typing import Any
@@ -10,11 +10,12 @@ from gateway.http.problems import PROBLEM_JSON, PROBLEM_TYPES
 from gateway.http.schemas import EXAMPLE, ProblemDocument
 
 DESCRIPTION = """\
-Upload images, and get each as WebP in four sizes behind a CDN.
+Upload images and get each image as WebP in four sizes.
 
-Writes answer as soon as the original is stored and the request is in the log; the variants follow within seconds. An
-owner is named by `owner_type` with `owner_id`, or by the shorthand `<type>_id=<id>`, such as `user_id=1`, in the query
-or in the form. Errors are RFC 9457 problem documents; each `type` is the address of a page that explains it.
+The gateway responds to an upload as soon as the original is stored and the command is in the log. The variants are
+ready some seconds later. To select an owner, send `owner_type` with `owner_id`, or the shorthand `<type>_id=<id>` such
+as `user_id=1`, in the query or in the form. Errors are RFC 9457 problem documents. The `type` of each is the URL of a
+page that explains the problem.
 """
 
 FILE_PROBLEMS = (
@@ -33,7 +34,7 @@ _OWNER_FIELDS: dict[str, dict[str, Any]] = {
 
 
 def _form(schema: dict[str, Any], *, owner: bool = True) -> dict[str, Any]:
-    """Request body of a multipart form whose field `image` has this schema."""
+    """The request body of a multipart form whose field `image` has this schema."""
     properties = {"image": schema} | (_OWNER_FIELDS if owner else {})
     return {"multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": properties}}}
 
@@ -71,21 +72,21 @@ BYTES_PROBLEMS = ("precondition_failed", "range_not_satisfiable")
 
 KEY_HEADER = _header(
     "Idempotency-Key",
-    "A value of your choice, unique per request. Repeated within a day, the request takes effect once.",
+    "A unique value for each request. If you repeat the request with it within a day, the request takes effect once.",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 )
 PREFER_HEADER = _header(
     "Prefer",
-    "`wait=N`: hold the answer back for up to N seconds until the variants are ready. Any other preference is ignored.",
+    "`wait=N`: the response comes when the variants are ready, or after N seconds. Other preferences are ignored.",
     {"type": "string"},
 )
 OWNER_PARAMETERS = [
-    query_parameter("owner_type", "Type of the owner; together with `owner_id`.", _OWNER_FIELDS["owner_type"]),
-    query_parameter("owner_id", "Id of the owner, any text.", _OWNER_FIELDS["owner_id"]),
+    query_parameter("owner_type", "Type of the owner. Needs `owner_id`.", _OWNER_FIELDS["owner_type"]),
+    query_parameter("owner_id", "Id of the owner, any text. Needs `owner_type`.", _OWNER_FIELDS["owner_id"]),
     query_parameter("user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", {"type": "string"}),
 ]
 URL_PARAMETER = query_parameter("url", "URL of an original, with any host.", {"type": "string"})
-DURATION_PARAMETER = query_parameter("duration", "Life of the keys in seconds.", {"type": "integer", "minimum": 60})
+DURATION_PARAMETER = query_parameter("duration", "Lifetime of the keys in seconds.", {"type": "integer", "minimum": 60})
 
 
 def described(
@@ -111,7 +112,7 @@ def described(
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route for these problems, by status."""
+    """The `responses` of a route that may have these problems, by status."""
     by_status: dict[int, list[str]] = defaultdict(list)
     for code in (*codes, *ENGINE_PROBLEMS):
         by_status[PROBLEM_TYPES[code].status].append(code)
@@ -136,7 +137,7 @@ def _problem_response(codes: list[str]) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Describe the app: what the framework infers, corrected where this API differs."""
+    """Make the app serve FastAPI's OpenAPI document with the corrections of this module."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -149,7 +150,7 @@ def install(app: FastAPI) -> None:
 
 
 def _corrected(schema: dict[str, Any]) -> dict[str, Any]:
-    """Validation errors are problem documents here, not the framework's own; problems and examples are components."""
+    """Replace FastAPI's validation errors by problem documents, and add the schemas of problems and examples."""
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     for path in schema["paths"].values():
         for operation in path.values():

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: one type per cause, each with a page of its own under `/problems`."""
+"""The problems of the API (RFC 9457): one type per cause. The page `/problems/{code}` explains each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ PROBLEM_JSON = "application/problem+json"
 
 @dataclass(frozen=True)
 class ProblemType:
-    """A cause. `explanation` is for the documentation page: what happened and what the caller can do."""
+    """A cause. `explanation` says what happened and what the client can do."""
 
     status: int
     title: str
@@ -24,7 +24,7 @@ class ProblemType:
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word
-    """Ends a request with a problem document. `code` is a key of PROBLEM_TYPES."""
+    """Ends a request with a problem document. `code` is a key of PROBLEM_TYPES, `extra` are further members."""
 
     def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
@@ -35,11 +35,11 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 
     @property
     def status(self) -> int:
-        """HTTP status of the cause."""
+        """HTTP status of the response."""
         return PROBLEM_TYPES[self.code].status
 
     def document(self, base_url: str) -> dict[str, Any]:
-        """The RFC 9457 document; `code` is the last segment of `type`, stable whatever the deployment's URL."""
+        """The RFC 9457 document. `code` is the last segment of `type` and does not depend on the deployment's URL."""
         kind = PROBLEM_TYPES[self.code]
         return {
             "type": f"{base_url}/problems/{self.code}",
@@ -52,7 +52,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 
 
 RETRY_AFTER = {"Retry-After": "5"}
-"""A leader election takes 3 to 11 s, a restarted engine about as long."""
+"""A Kafka leader election takes 3 to 11 s; a restart of an engine takes about as long."""
 
 
 def unavailable(error: Unavailable, **extra: Any) -> Problem:
@@ -65,132 +65,160 @@ def unavailable(error: Unavailable, **extra: Any) -> Problem:
 
 
 PROBLEM_TYPES: dict[str, ProblemType] = {
-    "bad_request": ProblemType(400, "Bad request", "The request's parameters do not fit; the detail names which."),
+    "bad_request": ProblemType(
+        400, "Invalid request", "A part of the request is missing or invalid; `detail` says which."
+    ),
     "invalid_owner": ProblemType(
         400,
-        "Owner not understood",
-        "An owner is named by `owner_type` with `owner_id`, or by `<type>_id=<id>`, once. The type matches "
-        "`[a-z][a-z0-9_]{0,31}`; the id has 1 to 128 characters and no control characters.",
+        "Invalid owner",
+        "Select one owner: send `owner_type` and `owner_id`, or the shorthand `<type>_id=<id>`. The type must match "
+        "`[a-z][a-z0-9_]{0,31}`. The id must have 1 to 128 characters and no control characters.",
     ),
     "invalid_paging": ProblemType(
         400,
-        "Paging not understood",
-        "`limit` is a whole number from 1 to 500, `offset` one from 0 to 1,000,000; `offset` and `cursor` exclude "
-        "each other, and each is given at most once.",
+        "Invalid limit or offset",
+        "`limit` must be an integer from 1 to 500, `offset` an integer from 0 to 1,000,000. Send each of them at most "
+        "once. Send either `offset` or `cursor`, not both.",
     ),
     "invalid_cursor": ProblemType(
         400,
-        "Cursor not understood",
-        "A cursor is valid for the list (the same owner filter) whose `Link` header gave it. Follow that URL as it is.",
+        "Invalid cursor",
+        "A cursor is valid only for the list that returned it, with the same owner filter. Take the URL of the next "
+        "page from the header `Link` and do not change it.",
     ),
     "malformed_form": ProblemType(
         400,
         "Malformed multipart form",
-        "The body is not the multipart form that its Content-Type announces, or it ends before its last boundary.",
+        "The body is not the multipart form that its Content-Type announces, or it ends before the last boundary.",
     ),
-    "no_file": ProblemType(400, "No file", "The form has no file. Send it in the multipart field `image`."),
+    "no_file": ProblemType(400, "No file in the form", "Send the file in the multipart field `image`."),
     "too_many_files": ProblemType(
-        400, "Too many files", "This call takes one file, or at most as many as the detail says."
+        400, "Too many files", "The form has more files than this request may have; `detail` says how many it may have."
     ),
     "reserved_owner": ProblemType(
         400,
         "Reserved owner type",
-        "Owners of the type `image` are images that were uploaded without an owner. Address these by their id.",
+        "The owner type `image` is reserved for images that were uploaded without an owner. Select such an image by "
+        "its id.",
     ),
     "incoming_mismatch": ProblemType(
         400,
-        "Not this owner's key",
-        "The key of an incoming object must start with the prefix that POST /credentials gave for the same owner.",
+        "Key of another owner",
+        "The key of an incoming object must start with the `prefix` that POST /credentials returned for this owner.",
     ),
     "duration_refused": ProblemType(
         400,
-        "Duration refused",
-        "Temporary keys cannot live as long or as short as was asked for; the detail gives the limits, or what the "
-        "object store said.",
+        "Duration not allowed",
+        "Temporary keys cannot be valid for this duration. `detail` has the limits, or the object store's message.",
     ),
-    "not_found": ProblemType(404, "No such image", "There is no image with this id or URL, or it was deleted."),
+    "not_found": ProblemType(
+        404, "Image not found", "There is no image with this id or URL. It may have been deleted."
+    ),
     "no_such_media": ProblemType(
-        404, "No such file", "There is no original or variant under this path, or its image was deleted."
+        404,
+        "File not found",
+        "There is no original and no variant under this path. The image may have been deleted.",
     ),
     "no_such_variant": ProblemType(
-        404, "No such variant", "The image has no variant of this name; the detail lists those that there are."
+        404, "Unknown variant", "The image has no variant with this name; `detail` has the names of its variants."
     ),
     "variant_not_ready": ProblemType(
         404,
         "Variant not ready",
-        "The image is still being processed. Repeat after `Retry-After`; until then its original is served.",
+        "The image is still being processed. Repeat the request after `Retry-After`. The original is available.",
     ),
     "render_failed": ProblemType(
         404,
         "Rendering failed",
-        "The image could not be rendered, so it has no variants; `error` says why. Its original is served.",
+        "The image could not be rendered, so it has no variants; `error` has the reason. The original is available.",
     ),
-    "no_such_page": ProblemType(
-        404, "No such page", "There is nothing under this path. The API is described at /docs."
-    ),
+    "no_such_page": ProblemType(404, "Unknown path", "The API has nothing under this path. /docs describes the API."),
     "no_such_incoming": ProblemType(
-        404, "No such incoming object", "There is no object under this key. Incoming objects expire after a day."
+        404,
+        "Incoming object not found",
+        "There is no object with this key. The store deletes incoming objects after one day.",
     ),
     "credentials_disabled": ProblemType(
-        404, "No temporary keys here", "This deployment gives out no temporary keys (CREDENTIALS_ENABLED is off)."
+        404,
+        "Temporary keys are disabled",
+        "This deployment issues no temporary keys (the setting CREDENTIALS_ENABLED is off). Upload the file instead.",
     ),
-    "method_not_allowed": ProblemType(405, "Method not allowed", "The header `Allow` names the methods of this path."),
+    "method_not_allowed": ProblemType(
+        405, "Method not allowed", "The header `Allow` has the methods that this path supports."
+    ),
     "too_slow": ProblemType(
-        408, "The body came too slowly", "The sender was silent for too long or fell below the least rate. Try again."
+        408,
+        "Upload too slow",
+        "The client sent nothing for too long, or it sent less than the minimum rate. Repeat the request.",
     ),
     "in_flight": ProblemType(
         409,
-        "Still in flight",
-        "A request with the same Idempotency-Key (or for the same incoming object) is being handled. Repeat it after "
-        "`Retry-After` to get its answer.",
+        "Request in progress",
+        "Another request with the same Idempotency-Key, or for the same incoming object, is still in progress. Repeat "
+        "this request after `Retry-After` to get the response of that one.",
     ),
     "incoming_changed": ProblemType(
-        409, "The object changed", "The incoming object was overwritten while it was taken in. Repeat the request."
-    ),
-    "file_too_large": ProblemType(413, "File too large", "The file has more bytes than are accepted; none was stored."),
-    "body_too_large": ProblemType(
-        413, "Body too large", "The body has more bytes, parts or header lines than any acceptable request has."
+        409,
+        "Incoming object changed",
+        "The incoming object was overwritten or deleted while the gateway read it. Repeat the request.",
     ),
     "precondition_failed": ProblemType(
-        412, "Precondition failed", "The file is not the one that `If-Match` names: it has changed meanwhile."
+        412, "Precondition failed", "The ETag of the file is not in `If-Match`: the file has changed."
     ),
-    "range_not_satisfiable": ProblemType(
-        416, "Range not satisfiable", "The range begins after the end of the file; `Content-Range` gives its size."
+    "file_too_large": ProblemType(
+        413, "File too large", "The file has more bytes than the limit in `detail`. The file was not stored."
+    ),
+    "body_too_large": ProblemType(
+        413, "Request body too large", "The body has more bytes, parts or header lines than the gateway accepts."
     ),
     "not_multipart": ProblemType(
-        415, "Not a multipart form", "This call takes `multipart/form-data` with the file in the field `image`."
+        415, "Not a multipart form", "Send `multipart/form-data` with the file in the field `image`."
     ),
     "unsupported_format": ProblemType(
-        415, "Unsupported image format", "The file's bytes are not PNG, JPEG or WebP, whatever its name says."
+        415,
+        "Unsupported image format",
+        "The content of the file is not PNG, JPEG or WebP. The extension of its name does not matter.",
+    ),
+    "range_not_satisfiable": ProblemType(
+        416, "Range not satisfiable", "The range starts after the end of the file; `Content-Range` has the file's size."
     ),
     "empty": ProblemType(422, "Empty file", "The file has no bytes."),
-    "truncated": ProblemType(422, "Truncated image", "The file ends before the picture does. Upload it again."),
-    "corrupt": ProblemType(422, "Corrupt image", "The file's structure contradicts itself."),
-    "too_many_pixels": ProblemType(
-        422, "Too many pixels", "The picture has more pixels than are decoded here. Upload a smaller one."
+    "truncated": ProblemType(
+        422, "Truncated image", "The file ends before the end of the image. Upload the complete file."
     ),
-    "too_wide": ProblemType(422, "Too wide or too high", "A side is longer than WebP can hold."),
+    "corrupt": ProblemType(422, "Corrupt image", "The structure of the file is invalid."),
+    "too_many_pixels": ProblemType(
+        422, "Too many pixels", "The image has more pixels than the limit in `detail`. Upload a smaller image."
+    ),
+    "too_wide": ProblemType(
+        422, "Image too wide or too high", "The width or the height is above the limit in `detail`, which WebP sets."
+    ),
     "none_accepted": ProblemType(
-        422, "No file was accepted", "Each file was refused; `images` has a problem document for each, in order."
+        422, "No file accepted", "The gateway refused every file; `images` has the problem of each, in order."
     ),
     "key_reused": ProblemType(
         422,
-        "Idempotency-Key used for another request",
-        "This key was used with other fields or files within the last day. Use a new key for a new request.",
+        "Idempotency-Key already used",
+        "A request with other fields or files has used this Idempotency-Key within the last day. Use a new key for "
+        "each new request.",
     ),
     "saturated": ProblemType(
-        429, "Too many uploads at once", "This gateway takes no more uploads right now. Repeat after `Retry-After`."
+        429, "Too many uploads", "The gateway has no capacity for more uploads. Repeat the request after `Retry-After`."
     ),
     "internal": ProblemType(
-        500, "Internal error", "This is a bug. The log has the details under the request id of the answer."
+        500,
+        "Internal error",
+        "This is a bug in imagepipe. The log of the gateway has the details under the `X-Request-ID` of the response.",
     ),
     "unavailable": ProblemType(
-        503, "Try again later", "A part that this request needs is away. Nothing is lost; repeat after `Retry-After`."
+        503,
+        "Service unavailable",
+        "Kafka, Cassandra or the object store is unavailable. Repeat the request after `Retry-After`.",
     ),
     "unknown_outcome": ProblemType(
         503,
-        "Outcome unknown",
-        "The log did not confirm the request in time: it may or may not take effect. Repeat it; with the same "
-        "Idempotency-Key it never takes effect twice.",
+        "Unknown outcome",
+        "Kafka did not confirm the command in time, so it may or may not take effect. Repeat the request. With the "
+        "same Idempotency-Key it never takes effect twice.",
     ),
 }

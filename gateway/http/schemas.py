@@ -1,4 +1,4 @@
-"""The API's documents as models, for OpenAPI; `shared.read_model.documents` makes the documents themselves."""
+"""Models of the API's documents for OpenAPI. `shared.read_model.documents` makes the documents themselves."""
 
 from typing import Any, Literal
 from uuid import UUID
@@ -11,7 +11,7 @@ URL = (
 
 
 class FileDocument(BaseModel):
-    """What originals and variants have in common. Sizes in bytes and pixels."""
+    """The fields of originals and variants. `size` in bytes, `width` and `height` in pixels."""
 
     url: str
     path: str
@@ -23,26 +23,26 @@ class FileDocument(BaseModel):
 
 
 class OriginalDocument(FileDocument):
-    """The original as uploaded."""
+    """The original, as the client uploaded it."""
 
     file_name: str
 
 
 class VariantDocument(FileDocument):
-    """One rendered size."""
+    """One variant."""
 
     name: str
 
 
 class ErrorDocument(BaseModel):
-    """Why a request could not be rendered."""
+    """The reason why an image could not be rendered."""
 
     type: str
     detail: str
 
 
 class PendingDocument(BaseModel):
-    """A replacement under way, or failed, while the previous revision is served."""
+    """A replacement that is in progress or has failed. The previous revision is served."""
 
     revision: UUID
     file_name: str
@@ -51,7 +51,10 @@ class PendingDocument(BaseModel):
 
 
 class ImageDocument(BaseModel):
-    """The status document of an image: `status` is that of the latest request, the rest is what is served."""
+    """The status document of an image. `status` is that of the latest upload or replacement.
+
+    `original` and `variants` are what the gateway serves.
+    """
 
     image_id: UUID
     owner_type: str
@@ -71,7 +74,7 @@ class ImageDocument(BaseModel):
 
 
 class ProblemDocument(BaseModel):
-    """An RFC 9457 problem document; `code` is stable."""
+    """An RFC 9457 problem document. `code` never changes."""
 
     type: str
     title: str
@@ -81,20 +84,20 @@ class ProblemDocument(BaseModel):
 
 
 class ImagesDocument(BaseModel):
-    """The answer to many files: for each its document or its problem, in order."""
+    """The response to many files: the status document or the problem document of each, in order."""
 
     images: list[ImageDocument | ProblemDocument]
 
 
 class UploadedDocument(BaseModel):
-    """The answer of POST /upload."""
+    """The response of POST /upload."""
 
     image_id: UUID
     status: Literal["success"]
 
 
 class KeysDocument(BaseModel):
-    """The secret parts of temporary keys."""
+    """Temporary keys."""
 
     access_key_id: str
     secret_access_key: str
@@ -103,7 +106,7 @@ class KeysDocument(BaseModel):
 
 
 class CredentialsDocument(BaseModel):
-    """Where and with what a client puts objects. `endpoint_url` is null for AWS."""
+    """Temporary keys and the place where they can put objects. `endpoint_url` is null for AWS."""
 
     endpoint_url: str | None
     region: str

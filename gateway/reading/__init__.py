@@ -1,1 +1,1 @@
-"""Everything that reads: one image, lists, bytes."""
+"""Reads: single images, lists, and the bytes of originals and variants."""

@@ -1,14 +1,15 @@
-"""Deep offsets: marks along a timeline, with the number of images between each two, so that a skip need not read them.
+"""Finds the place of a large offset in a list without reading all ids before it.
 
-The timeline is cut into segments of about STEP images, the newest of a tenth of that, as it is counted most often. A
-segment is bounded by ids, which no deletion moves; only its count can age. It is counted again before use
+The list, newest first, is cut into segments of about STEP images. The first segment has a tenth of that, because it is
+counted most often. An anchor is the id at the end of a segment. A deletion moves no id, so an anchor stays valid; only
+the number of images in a segment becomes wrong. Before the gateway uses that number, it counts the segment again if
 
-- at once after this gateway wrote or deleted an image in it (`note`),
-- after `head_age` for the newest segment, which grows, and after COUNT_AGE for the others, which only deletions and
-  late rows change.
+- this gateway has written or deleted an image in it (`mark_stale`),
+- or the number is too old: older than `head_age` in the first segment, where uploads arrive, or older than COUNT_AGE
+  in another segment. Only deletions and rows that are written late change those.
 
-So an offset of STEP or more is off by at most what *other* gateways and late deletions of the log changed in the older
-segments within COUNT_AGE. Smaller offsets and cursors do not come here; they are exact.
+An offset of STEP or more is therefore approximate. It does not see changes of the last COUNT_AGE in the other segments
+that this gateway did not make. Smaller offsets and cursors use no anchors and are exact.
 """
 
 import asyncio
@@ -22,15 +23,19 @@ from uuid import UUID
 from gateway.reading.timeline import Timeline
 
 STEP = 2_500
-"""Images between two marks. Half of it is what a page reads past as ids, on average; a million needs 400 marks."""
+"""Images between two anchors. On average a page reads half as many ids to find its first image. A list of a million
+images has 400 anchors."""
 COUNT_AGE = timedelta(minutes=1)
 MAX_OFFSET = 1_000_000
-"""Beyond it only a cursor goes: a first walk that far already takes seconds."""
+"""To read further, a client has to use a cursor. The first read at offset 100,000 took 5.7 s (docs/lists.md)."""
 
 
 @dataclass
 class _Segment:
-    """Images from below the previous segment's `end` down to `end`, inclusive. Times are of the monotonic clock."""
+    """Adjacent images: those below the `end` of the previous segment, down to `end`, which belongs to this one.
+
+    `counted_at` is a time of the monotonic clock. `writes` is the number of changes that this process made.
+    """
 
     end: UUID
     count: int
@@ -39,7 +44,7 @@ class _Segment:
 
 
 class Anchors:
-    """Marks of one timeline, grown as far as offsets have asked for."""
+    """The segments of one list, from its start to the largest offset that a client has asked for."""
 
     def __init__(
         self, timeline: Timeline, head_age: timedelta, clock: Callable[[], float] = time.monotonic, step: int = STEP
@@ -51,10 +56,10 @@ class Anchors:
         self._head_step = max(1, step // 10)
         self._segments: list[_Segment] = []
         self._notes = 0
-        self._walking = asyncio.Lock()
+        self._growing = asyncio.Lock()
 
     def mark_stale(self, image_id: UUID) -> None:
-        """An image was written or removed: its segment's count no longer holds."""
+        """An image was written or removed, so the count of its segment is wrong."""
         self._notes += 1
         for segment in self._segments:
             if segment.end <= image_id:
@@ -63,11 +68,12 @@ class Anchors:
                 return
 
     async def seek(self, offset: int, *, fresh: bool = False) -> tuple[UUID | None, int]:
-        """Bound and rest: the image at `offset` is the one at `rest` among those below the bound. `fresh`: count all.
+        """Find the image at this offset. Returns (`bound`, `rest`): it comes after `rest` images below the id `bound`.
 
-        `rest` is less than two STEPs or so, unless fewer than a STEP of images are left below the bound.
+        `bound` is None at the start of the list. If the list has an image at the offset, `rest` is less than about two
+        STEPs. `fresh` counts all segments on the way again. Raises Unavailable.
         """
-        async with self._walking:
+        async with self._growing:
             await self._recount(offset, self._clock() if fresh else -math.inf)
             await self._grow(offset)
             self._tidy()
@@ -79,7 +85,7 @@ class Anchors:
             return below, rest
 
     async def _recount(self, offset: int, not_before: float) -> None:
-        """Count what is too old among the segments that the offset passes; each once, however many writes there are."""
+        """Count the stale segments down to the offset, each at most once even if writes continue."""
         counted: set[UUID] = set()
         while True:
             stale = [
@@ -95,7 +101,7 @@ class Anchors:
             await self._split_head()
 
     def _passed(self, offset: int) -> list[_Segment]:
-        """The segments down to the one with the offset, as far as the counts are to be believed."""
+        """The segments from the start of the list to the one with the offset, by their present counts."""
         passed = []
         for segment in self._segments:
             passed.append(segment)
@@ -112,19 +118,19 @@ class Anchors:
         below = self._segments[place - 1].end if place else None
         started, writes = self._clock(), segment.writes
         segment.count = await self._timeline.count(below=below, above=_just_below(segment.end))
-        # A write noted meanwhile may or may not be in the count: it stays stale.
+        # If an image was written during the count, the count may or may not include it. The segment stays stale.
         if segment.writes == writes:
             segment.counted_at = started
 
     async def _split_head(self) -> None:
-        """Mark what has been uploaded since the newest mark, a step at a time."""
+        """Cut the first segment, which has grown by uploads, into segments of the usual sizes."""
         head = self._segments[0]
         marks, rest = await self._walk(None, _just_below(head.end), head.count + self._step)
         if marks or rest:
             self._segments[:1] = [*marks, *rest]
 
     async def _grow(self, offset: int) -> None:
-        """Mark the way down to the offset; what is left below the last mark is less than a step then, or not needed."""
+        """Add segments until they reach the offset, or until less than STEP images are left below them."""
         missing = offset + 1 - sum(segment.count for segment in self._segments)
         if missing > 0:
             below = self._segments[-1].end if self._segments else None
@@ -132,7 +138,10 @@ class Anchors:
             self._segments += marks
 
     async def _walk(self, below: UUID | None, above: UUID | None, images: int) -> tuple[list[_Segment], list[_Segment]]:
-        """Whole segments for at least so many images between the bounds, and where these end before, the rest."""
+        """Read the ids between the bounds and make segments of them, until these have at least `images` images.
+
+        Returns the full segments, and separately a shorter last one if the ids end before (a list of none or one).
+        """
         marks: list[_Segment] = []
         rest: list[_Segment] = []
         notes = self._notes
@@ -151,14 +160,14 @@ class Anchors:
         return marks, rest
 
     def _tidy(self) -> None:
-        """Join neighbours that deletions have made small, and drop marks that no offset can reach."""
+        """Join adjacent segments that deletions have made small. Drop segments below MAX_OFFSET."""
         kept: list[_Segment] = []
         covered = 0
         for segment in self._segments:
             if covered > MAX_OFFSET:
                 break
             covered += segment.count
-            # The newest one stays by itself, small.
+            # The first segment stays small.
             if len(kept) > 1 and kept[-1].count + segment.count <= self._step:
                 segment.count += kept[-1].count
                 segment.counted_at = min(segment.counted_at, kept.pop().counted_at)
@@ -167,5 +176,5 @@ class Anchors:
 
 
 def _just_below(image_id: UUID) -> UUID:
-    """Exclusive lower bound that lets the id itself in."""
+    """The exclusive lower bound of a range whose last id is this one."""
     return UUID(int=image_id.int - 1)

@@ -1,4 +1,4 @@
-"""Lists of images: what a request asks for, its page, and the cache of pages."""
+"""Lists of images: the query of a request, cursors, and cached pages."""
 
 import asyncio
 import base64
@@ -27,20 +27,20 @@ from shared.read_model.documents import document
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 CACHED_IMAGES: Final = 10_000
-"""Images in all cached pages together: at 2 to 3 kB of JSON each, some 30 MB."""
+"""Images in all cached pages together. With 2 to 3 kB of JSON per image that is about 30 MB."""
 REMEMBERED_TIMELINES = 256
-"""Owners whose marks are kept: each at most a few hundred small records."""
+"""Lists whose anchors stay in memory. Each has at most a few hundred small objects."""
 QUERIES_AT_ONCE = 64
-"""Queries of all lists in flight, so that a burst of deep lists does not starve uploads of the index."""
+"""Concurrent queries of all lists together. Without a bound, a burst of large offsets would delay uploads."""
 GAP_MEMORY = timedelta(minutes=1)
-"""How long the gateway's index skips spans of deleted rows instead of passing them in every list."""
+"""How long the gateway's index skips a span of deleted rows. Without it, each list would read that span again."""
 FILTER_BYTES = 8
 YEAR_9999_MS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 
 @dataclass(frozen=True)
 class ListQuery:
-    """Which page: `limit` images of `owner` (None: of everyone), after `offset` images or below the id `after`."""
+    """A page: `limit` images of `owner` (None: of all owners), after `offset` images or below the id `after`."""
 
     owner: Owner | None
     limit: int = DEFAULT_LIMIT
@@ -58,7 +58,7 @@ class ListQuery:
         if cursor is None:
             return cls(owner, limit, offset)
         if _single(pairs, "offset") is not None:
-            raise Problem("invalid_paging", "cursor and offset exclude each other")
+            raise Problem("invalid_paging", "send either `cursor` or `offset`, not both")
         return cls(owner, limit, 0, decode_cursor(cursor, owner))
 
     def url_after(self, last: UUID, base_url: str) -> str:
@@ -70,7 +70,7 @@ class ListQuery:
 
 @dataclass(frozen=True)
 class Page:
-    """A page as it is sent. `etag` without quotes; `next_url` None on the last page."""
+    """A page as the client gets it. `etag` has no quotes. `next_url` is None on the last page."""
 
     body: bytes
     etag: str
@@ -78,37 +78,37 @@ class Page:
 
 
 def encode_cursor(last: UUID, owner: Owner | None) -> str:
-    """Opaque text for the place below an image in the list of this owner."""
+    """The cursor of the page that starts below this image in the list of this owner."""
     return base64.urlsafe_b64encode(last.bytes + _filter_hash(owner)).decode()
 
 
 def decode_cursor(text: str, owner: Owner | None) -> UUID:
-    """The image of a cursor. Raises Problem `invalid_cursor` for garbage and for another list's cursor."""
+    """The image of a cursor. Raises Problem `invalid_cursor` for an invalid one and for one of another list."""
     try:
         raw = base64.b64decode(text, altchars=b"-_", validate=True)
     except ValueError:
         raw = b""
-    if len(raw) != 16 + FILTER_BYTES or not _could_be_ours(image_id := UUID(bytes=raw[:16])):
-        raise Problem("invalid_cursor", "this is not a cursor of ours")
+    if len(raw) != 16 + FILTER_BYTES or not _is_image_id(image_id := UUID(bytes=raw[:16])):
+        raise Problem("invalid_cursor", "this is not a cursor that the gateway has made")
     if raw[16:] != _filter_hash(owner):
-        raise Problem("invalid_cursor", "this cursor belongs to a list with another owner filter")
+        raise Problem("invalid_cursor", "this cursor is for a list with another owner filter")
     return image_id
 
 
-def _could_be_ours(image_id: UUID) -> bool:
-    # The 48 bits of a forged id's time reach beyond the years that dates have.
+def _is_image_id(image_id: UUID) -> bool:
+    # A forged id can have a time after the year 9999, which Python's dates cannot represent.
     return image_id.version == 7 and image_id.int >> 80 < YEAR_9999_MS
 
 
 def _filter_hash(owner: Owner | None) -> bytes:
-    # No owner's key is empty.
+    # The empty key is the list of all owners; the key of an owner is never empty.
     return hashlib.sha256(owner.key.encode() if owner else b"").digest()[:FILTER_BYTES]
 
 
 def _single(pairs: Sequence[tuple[str, str]], name: str) -> str | None:
     values = [value for key, value in pairs if key == name]
     if len(values) > 1:
-        raise Problem("invalid_paging", f"{name} may be given once")
+        raise Problem("invalid_paging", f"send `{name}` only once")
     return values[0] if values else None
 
 
@@ -116,15 +116,18 @@ def _number(pairs: Sequence[tuple[str, str]], name: str, default: int, least: in
     text = _single(pairs, name)
     if text is None:
         return default
-    # Up to nine ASCII digits: what int() would take besides (signs, spaces, other scripts) is nobody's intention.
+    # Only up to nine ASCII digits. int() would also accept signs, spaces and the digits of other scripts.
     if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
-        more = "; a cursor from the Link header goes further" if name == "offset" else ""
-        raise Problem("invalid_paging", f"{name} must be a whole number from {least} to {most}{more}")
+        more = "; use the cursor in the Link header to read further" if name == "offset" else ""
+        raise Problem("invalid_paging", f"`{name}` must be an integer from {least} to {most}{more}")
     return int(text)
 
 
 class Lists:
-    """Pages of everyone's and of each owner's images, cached for `ttl`; own writes are seen at once."""
+    """Pages of the list of all images and of each owner's list, cached for `ttl`.
+
+    A write of this process invalidates the pages that it changes, so that a client reads its own writes.
+    """
 
     def __init__(self, index: Index, changes: Changes, *, shards: int, ttl: timedelta, base_url: str) -> None:
         self._index = index
@@ -134,11 +137,11 @@ class Lists:
         self._days: ReadCache[None, Sequence[date]] = ReadCache("days", ttl, 1)
         self._anchors: LRUCache[Owner | None, Anchors] = LRUCache(REMEMBERED_TIMELINES)
         slots = asyncio.Semaphore(QUERIES_AT_ONCE)
-        self._everyone = GlobalTimeline(index, shards, lambda: self._days.get(None, index.days), slots)
-        changes.listen(self._note)
+        self._all_images = GlobalTimeline(index, shards, lambda: self._days.get(None, index.days), slots)
+        changes.listen(self._invalidate)
 
     async def page(self, query: ListQuery, *, fresh: bool = False) -> Page:
-        """The page; `fresh` goes past every cache. Raises Unavailable."""
+        """The page. `fresh` reads it without any cache. Raises Unavailable."""
         if fresh:
             self._days.invalidate(None)
         return await self._pages.get(query, lambda: self._load(query, fresh), fresh=fresh, weight=query.limit)
@@ -147,8 +150,8 @@ class Lists:
         timeline = self._timeline(query.owner)
         below, skip = query.after, query.offset
         if skip >= STEP:
-            below, skip = await self._marks(query.owner, timeline).seek(skip, fresh=fresh)
-        # One more than the page holds tells whether another page follows.
+            below, skip = await self._anchors_of(query.owner, timeline).seek(skip, fresh=fresh)
+        # One id more than the page has: if it exists, there is a next page.
         ids = (await timeline.ids(below=below, limit=skip + query.limit + 1))[skip:]
         page = ids[: query.limit]
         rows = await timeline.rows(page) if page else []
@@ -157,12 +160,12 @@ class Lists:
         return Page(body, hashlib.sha256(body).hexdigest()[:32], next_url)
 
     def _timeline(self, owner: Owner | None) -> Timeline:
-        return OwnerTimeline(self._index, owner) if owner else self._everyone
+        return OwnerTimeline(self._index, owner) if owner else self._all_images
 
-    def _marks(self, owner: Owner | None, timeline: Timeline) -> Anchors:
+    def _anchors_of(self, owner: Owner | None, timeline: Timeline) -> Anchors:
         return self._anchors.setdefault(owner, Anchors(timeline, self._ttl))
 
-    def _note(self, image_id: UUID, owner: Owner) -> None:
+    def _invalidate(self, image_id: UUID, owner: Owner) -> None:
         self._days.invalidate(None)
         self._pages.invalidate_where(lambda query: query.owner is None or query.owner == owner)
         for key in (None, owner):

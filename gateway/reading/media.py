@@ -1,4 +1,4 @@
-"""Bytes out of the bucket over HTTP: conditional requests, ranges, and headers that keep uploads harmless."""
+"""Sends objects of the bucket: conditional requests, ranges, and headers that make untrusted files harmless."""
 
 import contextlib
 import re
@@ -20,21 +20,21 @@ from shared.ports import ObjectInfo, ObjectStore
 
 SAFETY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # Opened as a page of its own, an upload can run nothing and load nothing.
+    # A browser that opens the file as a page runs no script in it and loads nothing for it.
     "Content-Security-Policy": "sandbox; default-src 'none'",
-    # Images are there to be shown on other sites, in <img> under COEP and on a canvas. No cookie decides anything here.
+    # Other sites may show images, also under COEP and on a canvas. This is safe: no response depends on a cookie.
     "Access-Control-Allow-Origin": "*",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
 DECISIVE = ("range", "if-match", "if-none-match", "if-modified-since")
-"""Headers that may ask for less than the whole object; `If-Range` means nothing without a range."""
+"""Headers with which a client may ask for less than the whole object. `If-Range` has no meaning without `Range`."""
 MAX_NAME = 128
-"""Characters of a file name in a header; in UTF-8 and percent signs that is at most 1.5 kB."""
+"""Characters of a file name in a header. Percent-encoded UTF-8 makes at most 1.5 kB of them."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a request gets of an object: 200 whole, 206 bytes `start` to `end` (inclusive), or 304 nothing."""
+    """The part of an object that a request gets: all (200), bytes `start` to `end` inclusive (206), or none (304)."""
 
     status: int
     start: int
@@ -42,14 +42,14 @@ class Decision:
 
 
 def decide(headers: Mapping[str, str], info: ObjectInfo) -> Decision:
-    """Weigh the conditions and the range of a GET or HEAD in RFC 9110's order.
+    """Evaluate the conditions and the range of a GET or HEAD, in the order of RFC 9110.
 
-    `headers` has lower-case names or ignores case. Several ranges, or one that makes no sense, get the whole object.
-    Raises Problem `precondition_failed` and `range_not_satisfiable`.
+    `headers` has names in lower case, or ignores case. For several ranges, or an invalid one, the decision is the whole
+    object. Raises Problem `precondition_failed` and `range_not_satisfiable`.
     """
     required = headers.get("if-match")
     if required is not None and not (wanted := parse_etags(required)).star_tag and not wanted.is_strong(info.etag):
-        raise Problem("precondition_failed", "the file is not the one that If-Match names")
+        raise Problem("precondition_failed", "the ETag of the file is not in `If-Match`")
     modified = is_resource_modified(
         http_if_none_match=headers.get("if-none-match"),
         http_if_modified_since=headers.get("if-modified-since"),
@@ -63,13 +63,13 @@ def decide(headers: Mapping[str, str], info: ObjectInfo) -> Decision:
 
 
 def _span(headers: Mapping[str, str], info: ObjectInfo) -> tuple[int, int] | None:
-    """First and last byte of the single range that is asked for and still fits the object; None: all of it."""
+    """First and last byte of the range, if the client asks for one valid range; None for the whole object."""
     asked = parse_range_header(headers.get("range"))
     if asked is None or asked.units != "bytes" or len(asked.ranges) != 1 or not _still_same(headers, info):
         return None
     start, stop = asked.ranges[0]
     if start < 0:
-        # The last bytes; more of them than there are means all.
+        # A negative start means the last bytes. If the object has fewer bytes, it means all.
         start = max(0, info.size + start)
     if start >= info.size:
         raise Problem(
@@ -81,7 +81,7 @@ def _span(headers: Mapping[str, str], info: ObjectInfo) -> tuple[int, int] | Non
 
 
 def _still_same(headers: Mapping[str, str], info: ObjectInfo) -> bool:
-    """RFC 9110, 13.1.5: If-Range must be the strong ETag or the exact date."""
+    """Whether `If-Range`, if there is one, is the strong ETag or the exact date (RFC 9110, section 13.1.5)."""
     condition = headers.get("if-range")
     return condition is None or condition in (quote_etag(info.etag), http_date(info.modified))
 
@@ -89,7 +89,7 @@ def _still_same(headers: Mapping[str, str], info: ObjectInfo) -> bool:
 async def respond(request: Request, store: ObjectStore, served: Served, headers: Mapping[str, str]) -> Response:
     """The response to a GET or HEAD of this object. Raises NotFound, Unavailable, and what `decide` raises."""
     if request.method == "GET" and not any(name in request.headers for name in DECISIVE):
-        # What a CDN asks for: the whole object, in one call.
+        # A CDN asks for the whole object. One call of the store is enough for that.
         opened = await store.open(served.path)
         whole = Decision(200, 0, opened.info.size - 1)
         return _Streamed(opened.body, 200, _headers(served, opened.info, whole, headers))
@@ -122,7 +122,10 @@ def _headers(served: Served, info: ObjectInfo, decision: Decision, headers: Mapp
 
 
 class _Streamed(StreamingResponse):
-    """Closes the object's stream when the client hangs up, too; else its connection would wait for the collector."""
+    """Closes the stream of the object also if the client disconnects.
+
+    Otherwise the connection to the store would be in use until the garbage collector closes the stream.
+    """
 
     def __init__(self, body: AsyncIterator[bytes], status: int, headers: Mapping[str, str]) -> None:
         super().__init__(body, status, headers)
@@ -137,10 +140,10 @@ class _Streamed(StreamingResponse):
 
 
 def content_disposition(file_name: str, content_type: str) -> str:
-    """`inline` with the name in RFC 6266's two forms, harmless whatever the uploader called the file.
+    """The header's value: `inline` with the file name in the two forms of RFC 6266.
 
-    It is one path segment without control or direction marks, and ends as the type does: what came as `page.html` is
-    not saved as a page.
+    The name is untrusted. It becomes one path segment without control characters and direction marks. Its extension
+    becomes that of the content type, so that no browser saves an image named `page.html` as a page.
     """
     name = _safe_name(file_name, EXTENSIONS[content_type])
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()

@@ -1,4 +1,4 @@
-"""Decides which object of the bucket a request for an image or a media path gets. Pure."""
+"""Chooses the object of the bucket for a request. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,8 +55,8 @@ def _variant(row: ImageRow, name: str, variant_names: Sequence[str]) -> Served:
 def served_media(row: ImageRow, path: MediaPath, *, public_originals: bool) -> Served:
     """The object under a media path of this image.
 
-    The row knows the file name of the revisions that it names. For an older revision, the file name is the last
-    segment of its key. Raises Problem `no_such_media` for an original if originals are not public.
+    The row has the file names of the served and the requested revision. For an older revision the last segment of the
+    key is used. Raises Problem `no_such_media` for an original if originals are not public.
     """
     if path.variant is None and not public_originals:
         raise Problem("no_such_media", "originals are not public here")

@@ -1,7 +1,7 @@
-"""Images newest first: one owner's from one partition, everyone's merged from the shards of each day.
+"""Reads lists of images, newest first.
 
-The pages of a list are found by their ids alone, which are cheap to read and to over-read; whole rows are then read
-for exactly the page's ids.
+The images of one owner are in one partition of the index. The list of all images is merged from the shards of each day.
+A page is found by its ids alone, because ids are cheap to read. The whole rows are then read for the ids of the page.
 """
 
 import asyncio
@@ -23,28 +23,28 @@ from shared.ports import Index
 from shared.read_model.documents import ImageRow
 
 DAYS_AT_ONCE = 32
-"""Most days that one query reads where images are sparse; with 4 shards that is 128 partitions of a few rows."""
+"""Days that one query reads at most if there are few images per day. With 4 shards that is 128 partitions."""
 
 ReadIds = Callable[[Partition, UUID | None, int], Awaitable[Sequence[UUID]]]
-"""Ids of a partition below a bound, newest first, at most so many."""
+"""Reads up to so many ids of a partition below a bound, newest first."""
 
 
 class Timeline(Protocol):
-    """A list of images, newest first. All bounds are exclusive."""
+    """A list of images, newest first. All bounds are exclusive. Every method raises Unavailable."""
 
     async def ids(self, *, below: UUID | None, above: UUID | None = None, limit: int) -> list[UUID]:
         """Up to `limit` ids between the bounds."""
 
     async def count(self, *, below: UUID | None, above: UUID | None = None) -> int:
-        """How many there are between the bounds."""
+        """Number of images between the bounds."""
 
     async def rows(self, ids: Sequence[UUID]) -> list[ImageRow]:
-        """The rows of these ids, in their order; one that has gone meanwhile is left out."""
+        """The rows of these ids, in the same order, without those that were deleted in the meantime."""
 
 
 @dataclass(frozen=True)
 class OwnerTimeline:
-    """One owner's images."""
+    """The images of one owner."""
 
     index: Index
     owner: Owner
@@ -64,7 +64,7 @@ class OwnerTimeline:
 
 @dataclass(frozen=True)
 class GlobalTimeline:
-    """Everyone's images. `days` gives the days that may have images, newest first; `slots` bounds the queries."""
+    """All images. `days` returns the days that may have images, newest first; `slots` bounds concurrent queries."""
 
     index: Index
     shards: int
@@ -80,7 +80,7 @@ class GlobalTimeline:
             group = days[start : start + width]
             found += await self._group_ids(group, below, above, limit - len(found))
             start += width
-            # The days read so far did not fill the page, so images are sparse: look at more days at once.
+            # The days so far did not fill the page: there are few images per day, so read more days at once.
             width = min(2 * width, DAYS_AT_ONCE)
         return found[:limit]
 
@@ -104,18 +104,18 @@ class GlobalTimeline:
         return [day for day in await self.days() if first <= day <= last]
 
     async def _group_ids(self, days: Sequence[date], below: UUID | None, above: UUID | None, limit: int) -> list[UUID]:
-        """Up to `limit` ids of these days: sparse ones by one query for all, dense ones each by merging its shards."""
+        """Up to `limit` ids of these days. One query reads days with few ids; any other day is a merge of its shards."""
         if len(days) == 1:
             return await self._day_ids(days[0], below, above, limit)
         most = max(1, PAGE // (len(days) * self.shards))
         by_day: dict[date, list[UUID]] = {}
         dense = set(days)
-        # Where deletions end the common read, the shards are read one by one, in slices.
+        # If the query passes too many deleted rows, the shards are read one by one, in slices.
         with contextlib.suppress(TooManyDeletions):
             async with self.slots:
                 ids = await self.index.ids_of_days(days, self.shards, below=below, above=above, limit=most)
             by_day = _by_day(ids)
-            # A shard that gave all that it was asked for may hold more.
+            # A shard that returned as many ids as the query allows may have more.
             filled = Counter((day_of(image_id), shard_of(image_id, self.shards)) for image_id in ids)
             dense = {day for (day, _), count in filled.items() if count == most}
         found: list[UUID] = []
@@ -147,7 +147,7 @@ class GlobalTimeline:
 
 @dataclass
 class _Shard:
-    """What has been read of a partition. Ids older than `horizon` may still be missing; None: nothing is."""
+    """The ids that were read of a partition. It may have more ids below `horizon`; None if it has none."""
 
     partition: Partition
     below: UUID | None
@@ -168,8 +168,8 @@ class _Shard:
 async def merge(partitions: Sequence[Partition], read: ReadIds, below: UUID | None, limit: int) -> list[UUID]:
     """The newest `limit` ids below the bound of all partitions together.
 
-    Each partition is asked for its share and a margin, as ids fall into shards at random, and again while it could
-    still hold an id that belongs to the answer.
+    Ids are spread over the partitions at random. So the first read of each partition asks for its share and a margin.
+    A partition is read again as long as it can have an id that belongs to the result.
     """
     shards = [_Shard(partition, below) for partition in partitions]
     missing = limit
@@ -185,7 +185,7 @@ async def merge(partitions: Sequence[Partition], read: ReadIds, below: UUID | No
 
 
 def _share(limit: int, shards: int) -> int:
-    """Ids to ask of each shard so that a second round is rare: the mean and three standard deviations, at most all."""
+    """Ids to read of each shard: the mean plus three standard deviations, so that a second read is rare."""
     mean = limit / shards
     return min(limit, math.ceil(mean + 3 * math.sqrt(mean)) + 1)
 

@@ -1,1 +1,1 @@
-"""From the bytes of a request to checked files."""
+"""Receives request bodies and checks the files in them."""

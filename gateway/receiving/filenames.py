@@ -1,4 +1,4 @@
-"""File names as clients send them, made safe to store, show and put into headers. Pure."""
+"""Makes the file names that clients send safe to store, to show and to put into headers. Pure."""
 
 import re
 import unicodedata
@@ -7,16 +7,16 @@ from email.utils import decode_rfc2231
 from urllib.parse import unquote
 
 MAX_BYTES = 255
-"""In UTF-8; what common file systems take."""
+"""In UTF-8. Common file systems have this limit."""
 UNNAMED = "unnamed"
 
 _EXTENDED = re.compile(r";\s*filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that reorder what is shown: `gpj.exe` can pose as `exe.jpg`."""
+"""Characters that change the direction of text. After one of them the name `gpj.exe` is shown as `exe.jpg`."""
 
 
 def sent_name(headers: Iterable[tuple[str, str]], plain: str | None) -> str | None:
-    """The name in a part's headers: `filename*` (RFC 5987, RFC 6266) before the plain one."""
+    """The file name in the headers of a part: `filename*` (RFC 5987, RFC 6266) if it is valid, else `plain`."""
     for name, value in headers:
         if name == "Content-Disposition" and (match := _EXTENDED.search(value)):
             return _decode_extended(match[1]) or plain
@@ -32,7 +32,7 @@ def _decode_extended(value: str) -> str | None:
 
 
 def clean_name(name: str | None) -> str:
-    """The last path segment in NFC, without control characters, at most MAX_BYTES bytes; UNNAMED where none is left."""
+    """The last path segment, in NFC, without control characters, cut to MAX_BYTES bytes; UNNAMED if it is empty."""
     normal = unicodedata.normalize("NFC", name or "")
     kept = "".join(char for char in normal if unicodedata.category(char) not in ("Cc", "Cs") and char not in _BIDI)
     last = re.split(r"[/\\]", kept)[-1].strip()
@@ -42,7 +42,7 @@ def clean_name(name: str | None) -> str:
 
 
 def _shorten(name: str) -> str:
-    """Cut the stem, not the extension, and no character in half."""
+    """Shorten the stem and keep the extension. Never cut within a character."""
     if len(name.encode()) <= MAX_BYTES:
         return name
     stem, dot, extension = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Reads a multipart form while it comes in: every limit is enforced on the stream, before anything is stored."""
+"""Parses a multipart form as its bytes arrive, and enforces every limit on the stream."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -11,29 +11,29 @@ from gateway.services.admission import Reservation
 
 FILE_FIELD = "image"
 MAX_FIELDS = 20
-"""Form fields besides the files; an owner takes two."""
+"""Form fields in addition to the files. An owner needs two."""
 MAX_FIELD_BYTES = 4096
-"""An owner id of 128 characters takes at most 512."""
+"""An owner id of 128 characters has at most 512 bytes."""
 OVERHEAD_BYTES = 64 * 1024
-"""For fields, part headers and boundaries of a form that keeps the other limits."""
+"""Bytes of the part headers and boundaries of a form within the other limits."""
 
 
 @dataclass(frozen=True)
 class FormLimits:
-    """How large a form may be. `files` is 1 where a second file is an error."""
+    """How large a form may be. With `files` of 1 a second file is an error."""
 
     file_bytes: int
     files: int
 
     @property
     def body_bytes(self) -> int:
-        """Bytes of the largest acceptable body."""
+        """Bytes of the largest body within the limits."""
         return self.file_bytes * self.files + OVERHEAD_BYTES + MAX_FIELDS * MAX_FIELD_BYTES
 
 
 @dataclass(frozen=True)
 class FormFile:
-    """A file of the form; `data` is None where it had more than the allowed bytes."""
+    """A file of the form. `data` is None if the file has more bytes than the limit."""
 
     name: str
     data: bytes | None
@@ -41,14 +41,14 @@ class FormFile:
 
 @dataclass
 class Form:
-    """A form's fields and files, each in order."""
+    """The fields and the files of a form, each in order."""
 
     fields: list[tuple[str, str]] = field(default_factory=list)
     files: list[FormFile] = field(default_factory=list)
 
 
 class _Part:
-    """The part that is being read."""
+    """The part that the parser is reading."""
 
     def __init__(self, segment: MultipartSegment) -> None:
         self.name: str = segment.name
@@ -60,7 +60,7 @@ class _Part:
 
 
 class FormReader:
-    """Turns chunks of a body into a Form. One per request; `reservation` is charged for what is kept in memory."""
+    """Makes a Form of the chunks of a body; one per request. `reservation` counts the bytes that it keeps in memory."""
 
     def __init__(self, boundary: str, limits: FormLimits, reservation: Reservation) -> None:
         self._limits = limits
@@ -71,26 +71,26 @@ class FormReader:
         self.form = Form()
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next chunk. Raises Problem."""
+        """Parse the next chunk. Raises Problem."""
         if self._parser.closed:
             return
         try:
             for event in self._parser.parse(chunk):
-                self._take(event)
+                self._handle(event)
         except ParserLimitReached as error:
             raise Problem("body_too_large", f"the form is too large: {error}") from error
         except MultipartError as error:
             raise Problem("malformed_form", str(error)) from error
 
     def finish(self) -> Form:
-        """The form, once the body has ended. Raises Problem `malformed_form` where its last boundary is missing."""
+        """The form, at the end of the body. Raises Problem `malformed_form` if the last boundary is missing."""
         try:
             self._parser.close()
         except MultipartError as error:
             raise Problem("malformed_form", "the body ends before the form's last boundary") from error
         return self.form
 
-    def _take(self, event: MultipartSegment | bytes | None) -> None:
+    def _handle(self, event: MultipartSegment | bytes | None) -> None:
         if event is None:
             self._end_part()
         elif isinstance(event, bytes | bytearray):
@@ -103,11 +103,11 @@ class FormReader:
         if not part.is_file:
             return
         if part.name != FILE_FIELD:
-            raise Problem("bad_request", f"files belong into the field {FILE_FIELD!r}")
+            raise Problem("bad_request", f"send files in the field {FILE_FIELD!r}")
         self._file_parts += 1
         if self._file_parts > self._limits.files:
             many = "one file" if self._limits.files == 1 else f"at most {self._limits.files} files"
-            raise Problem("too_many_files", f"this call takes {many}")
+            raise Problem("too_many_files", f"this request may have {many}")
 
     def _add(self, data: bytes) -> None:
         part = self._part
@@ -123,7 +123,7 @@ class FormReader:
         part.chunks.append(data)
 
     def _drop(self, part: _Part, last: int) -> None:
-        """Too large: where other files may follow, read on without keeping; else stop right here."""
+        """The file is too large. If other files may follow, drop its bytes and read on; otherwise stop here."""
         if self._limits.files == 1:
             raise too_large(self._limits.file_bytes)
         part.too_large = True
@@ -136,7 +136,7 @@ class FormReader:
             return
         data = None if part.too_large else b"".join(part.chunks)
         if part.is_file:
-            # A browser sends an empty part with an empty name for a file input that was left alone.
+            # A browser sends an empty part with an empty name for a file input in which the user chose no file.
             if part.file_name == "" and data == b"":
                 self._file_parts -= 1
                 return
@@ -146,7 +146,7 @@ class FormReader:
 
 
 def too_large(limit: int) -> Problem:
-    """The problem of a file above the limit."""
+    """The problem of a file above the limit, in bytes."""
     return Problem("file_too_large", f"a file may have at most {limit} bytes")
 
 
@@ -172,7 +172,7 @@ def boundary_of(content_type: str | None) -> str:
 async def read_form(
     body: AsyncIterator[bytes], content_type: str | None, limits: FormLimits, reservation: Reservation
 ) -> Form:
-    """Read a whole form. Raises Problem for whatever is wrong with it, as soon as that is known."""
+    """Read a whole form. Raises Problem as soon as it finds an error or a limit that is exceeded."""
     reader = FormReader(boundary_of(content_type), limits, reservation)
     async for chunk in body:
         reader.feed(chunk)

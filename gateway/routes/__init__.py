@@ -1,1 +1,1 @@
-"""The REST surface, one module per resource."""
+"""The routes of the REST API, one module per kind of request."""

@@ -1,4 +1,4 @@
-"""The interactive description of the API, all of it from here: a reader's browser asks no other host."""
+"""Serves the interactive documentation of the API. The page loads nothing from other hosts."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,7 @@ from gateway.http.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 
-# Swagger UI as its makers build it, in a package that does nothing but carry it.
+# This package contains the files of Swagger UI and nothing else.
 FOLDER = Path(str(files("fastapi_swagger.resources")))
 ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -19,7 +19,7 @@ ASSETS = {
     "favicon-32x32.png": "image/png",
 }
 HEADERS = {
-    # The page starts the script by a line of its own; the script writes styles and shows pictures that it holds itself.
+    # The page has an inline script. Swagger UI sets inline styles and shows images from data and blob URLs.
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
     "; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'",
 }
@@ -27,14 +27,14 @@ HEADERS = {
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """The page. Its links are relative, so that it works below any path of a proxy."""
+    """The page. Its links are relative, so that it also works under a path prefix of a proxy."""
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="imagepipe",
         swagger_js_url="docs/swagger-ui-bundle.js",
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="docs/favicon-32x32.png",
-        # Unset, the script sends the description to a validator on the Internet.
+        # By default Swagger UI sends the OpenAPI document to a validator on the Internet.
         swagger_ui_parameters={"validatorUrl": None},
     )
     page.headers.update(HEADERS)
@@ -43,7 +43,7 @@ async def docs() -> HTMLResponse:
 
 @router.get("/docs/{name}")
 async def asset(name: str) -> FileResponse:
-    """One of the page's files."""
+    """A file of the page."""
     if name not in ASSETS:
-        raise Problem("no_such_page", "there is no such file")
+        raise Problem("no_such_page", "the documentation has no such file")
     return FileResponse(FOLDER / name, media_type=ASSETS[name], headers={"Cache-Control": "public, max-age=86400"})

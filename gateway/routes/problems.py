@@ -1,4 +1,4 @@
-"""A page for each problem type: its address is the `type` of the problem documents."""
+"""Serves a page for each problem type. Its URL is the `type` in the problem documents."""
 
 from html import escape
 
@@ -25,7 +25,7 @@ def _page(title: str, body: str) -> HTMLResponse:
 
 @router.get("/problems", response_class=HTMLResponse)
 async def problems() -> HTMLResponse:
-    """Every problem type."""
+    """The list of all problem types."""
     entries = "".join(
         f'<li><a href="problems/{code}">{escape(kind.title)}</a> ({kind.status})</li>'
         for code, kind in PROBLEM_TYPES.items()
@@ -35,7 +35,7 @@ async def problems() -> HTMLResponse:
 
 @router.get("/problems/{code}", response_class=HTMLResponse, responses=problem_responses("no_such_page"))
 async def problem(code: str) -> HTMLResponse:
-    """What one problem type means, and what can be done about it."""
+    """The meaning of a problem type, and what the client can do."""
     kind = PROBLEM_TYPES.get(code)
     if kind is None:
         raise Problem("no_such_page", "there is no such problem type")

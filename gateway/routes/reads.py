@@ -1,4 +1,4 @@
-"""GET of lists, images and their status documents."""
+"""Reads lists, images and their status documents."""
 
 from fastapi import APIRouter, Request, Response
 from pydantic import RootModel
@@ -38,15 +38,15 @@ def json_response(request: Request, body: bytes, etag: str, headers: dict[str, s
 LIST_PARAMETERS = [
     query_parameter(
         "limit",
-        "Most images of the page.",
+        "Maximum number of images in the page.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
     query_parameter(
         "offset",
-        "How many of the newest images to leave out. Not together with `cursor`, which is exact and faster.",
+        "How many of the newest images to skip. A `cursor` is exact and faster; send only one of the two.",
         {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
     ),
-    query_parameter("cursor", 'Opaque; taken from the URL that `Link: rel="next"` gives.', {"type": "string"}),
+    query_parameter("cursor", 'Opaque; a part of the URL in the header `Link` with `rel="next"`.', {"type": "string"}),
     query_parameter("owner_type", "Only the images of this owner. Needs `owner_id`.", {"type": "string"}),
     query_parameter("owner_id", "Id of the owner. Needs `owner_type`.", {"type": "string"}),
     query_parameter("user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", {"type": "string"}),
@@ -58,17 +58,17 @@ LIST_PARAMETERS = [
     summary="List images, newest first",
     **described(
         (200, "Status documents.", ImageListDocument),
-        (304, "The client has this page already.", None),
+        (304, "The client's copy is current.", None),
         problems=("invalid_owner", "invalid_paging", "invalid_cursor"),
         parameters=LIST_PARAMETERS,
     ),
 )
 @router.head("/images", include_in_schema=False)
 async def list_images(request: Request, services: ServicesDep) -> Response:
-    """A JSON list of status documents. `Link` has the URL of the next page; an `ETag` saves what has not changed.
+    """A JSON list of status documents. The header `Link` has the URL of the next page.
 
-    Pages are cached for about a second; what was written through the same gateway is seen at once, and
-    `Cache-Control: no-cache` goes past the cache.
+    The gateway caches pages for about a second. Changes through the same gateway are visible immediately. With
+    `Cache-Control: no-cache` the gateway reads the page again. With `If-None-Match` an unchanged page is 304.
     """
     query = ListQuery.parse(request.query_params.multi_items())
     page = await services.lists.page(query, fresh=wants_fresh(request))
@@ -81,13 +81,13 @@ async def list_images(request: Request, services: ServicesDep) -> Response:
     summary="Status document of an image",
     **described(
         (200, "The status document.", ImageDocument),
-        (304, "The client has it already.", None),
+        (304, "The client's copy is current.", None),
         problems=("not_found",),
     ),
 )
 @router.head("/images/{image_id}/metadata", include_in_schema=False)
 async def image_metadata(image_id: str, request: Request, services: ServicesDep) -> Response:
-    """Owner, status, and what is served: original and variants with their URLs and sizes."""
+    """The owner and the status of an image, and its original and variants with their URLs and sizes."""
     row = await services.image_rows.get(image_id, fresh=wants_fresh(request))
     found = status_document(row, services.base_url)
     return json_response(request, found.body, found.etag, {})
@@ -102,9 +102,9 @@ async def image_metadata(image_id: str, request: Request, services: ServicesDep)
 )
 @router.head("/images/{image_id}", include_in_schema=False)
 async def image_bytes(image_id: str, request: Request, services: ServicesDep, variant: str | None = None) -> Response:
-    """The original, or a variant (`full`, `large`, `medium`, `small`); ranges and conditional requests work.
+    """The original, or one variant: `full`, `large`, `medium` or `small`. Supports ranges and conditional requests.
 
-    While a replacement is under way the previous revision answers.
+    During a replacement this is the previous revision, until the new one is ready.
     """
     for fresh in (wants_fresh(request), True):
         row = await services.image_rows.get(image_id, fresh=fresh)

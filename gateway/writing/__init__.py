@@ -1,1 +1,1 @@
-"""Everything that appends to the log: uploads, replacements, removals, ingest."""
+"""Writes: uploads, replacements, deletions and incoming objects. Each appends to the log."""

@@ -56,7 +56,7 @@ class MemoryClaimTable:
 
 @dataclass
 class MemoryKeyIssuer:
-    """`KeyIssuer` that records its requests."""
+    """`KeyIssuer` that remembers what it was asked for."""
 
     issued: list[tuple[Owner, timedelta]] = field(default_factory=list)
 
@@ -65,10 +65,10 @@ class MemoryKeyIssuer:
         return TemporaryKeys("id", "secret", "token", datetime.now(UTC) + duration)
 
 
-class AwayIndex(MemoryIndex):
-    """An index that can be switched off, or fail once in each method that `once` names."""
+class FailingIndex(MemoryIndex):
+    """An index that fails while `unavailable` is set, and once in each method that `once` names."""
 
-    away = False
+    unavailable = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,29 +90,29 @@ class AwayIndex(MemoryIndex):
         return await super().of_owner(owner, below=below, above=above, limit=limit)
 
     def _check(self, method: str) -> None:
-        if self.away:
-            raise Unavailable("cassandra", "switched off")
+        if self.unavailable:
+            raise Unavailable("cassandra", "unavailable")
         if method in self.once:
             self.once.remove(method)
             raise Unavailable("cassandra", "failed once")
 
 
-class AwayStore(MemoryStore):
-    """A store that can be switched off."""
+class FailingStore(MemoryStore):
+    """A store whose `put` fails while `unavailable` is set."""
 
-    away = False
+    unavailable = False
     refused = 0
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
-        if self.away:
+        if self.unavailable:
             self.refused += 1
-            raise Unavailable("s3", "switched off")
+            raise Unavailable("s3", "unavailable")
         return await super().put(key, data, content_type, if_absent=if_absent)
 
 
 @dataclass
 class FlakyLog(MemoryCommandLog):
-    """A log whose next acks a test decides. An error is raised; a `lost` one after the record was appended."""
+    """A log that raises the next of `errors` instead of appending, and the next of `lost` after it has appended."""
 
     errors: list[Unavailable] = field(default_factory=list)
     lost: list[Unavailable] = field(default_factory=list)
@@ -132,8 +132,8 @@ class MemoryGateway:
     """A gateway whose engines a test can read."""
 
     settings: Settings = field(default_factory=memory_settings)
-    store: AwayStore = field(default_factory=AwayStore)
-    index: AwayIndex = field(default_factory=AwayIndex)
+    store: FailingStore = field(default_factory=FailingStore)
+    index: FailingIndex = field(default_factory=FailingIndex)
     log: FlakyLog = field(default_factory=FlakyLog)
     table: MemoryClaimTable = field(default_factory=MemoryClaimTable)
     keys: MemoryKeyIssuer | None = None

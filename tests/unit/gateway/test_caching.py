@@ -56,7 +56,7 @@ async def test_callers_of_one_key_share_a_load() -> None:
     assert await reads.get("b", source.load) == 2
 
 
-async def test_a_load_from_before_a_write_is_not_given_to_who_comes_after_it() -> None:
+async def test_a_load_that_began_before_a_write_is_not_returned_after_it() -> None:
     source = Source()
     reads = cache()
     source.open.clear()
@@ -89,7 +89,7 @@ async def test_fresh_loads_anew_and_replaces_what_was_kept() -> None:
     assert await reads.get("a", source.load) == 2
 
 
-async def test_who_hangs_up_does_not_take_the_load_from_the_others() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_load_of_the_others() -> None:
     source = Source()
     reads = cache()
     source.open.clear()
@@ -106,7 +106,7 @@ async def test_who_hangs_up_does_not_take_the_load_from_the_others() -> None:
 async def test_a_failure_reaches_every_caller_and_is_not_kept() -> None:
     async def fail() -> int:
         await asyncio.sleep(0)
-        raise Unavailable("cassandra", "away")
+        raise Unavailable("cassandra", "unavailable")
 
     reads = cache()
     results = await asyncio.gather(reads.get("a", fail), reads.get("a", fail), return_exceptions=True)

@@ -51,7 +51,7 @@ async def test_a_claim_that_runs_is_a_conflict_with_a_time_to_come_back(claims: 
     assert int(found.headers["Retry-After"]) >= 1
 
 
-async def test_another_fingerprint_is_refused_whatever_the_state(claims: Claims) -> None:
+async def test_another_fingerprint_is_refused_in_each_state(claims: Claims) -> None:
     claim = await claimed(claims, [Ids.mint()])
     assert (await problem(claims, "other")).code == "key_reused"
     await claims.complete(claim, REPLY)
@@ -82,7 +82,7 @@ async def test_a_released_claim_is_taken_over_at_once(claims: Claims) -> None:
     assert list((await claimed(claims, [Ids.mint()])).row.ids) == ids
 
 
-async def test_who_lost_the_claim_cannot_complete_it(claims: Claims, clock: Clock[datetime]) -> None:
+async def test_a_request_that_lost_its_claim_cannot_complete_it(claims: Claims, clock: Clock[datetime]) -> None:
     late = await claimed(claims, [Ids.mint()])
     clock.now += LEASE
     await claimed(claims, [Ids.mint()])
@@ -164,7 +164,7 @@ async def test_a_refused_request_does_not_use_its_key_up() -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a" * 256, "é"])
-async def test_a_key_that_is_none_is_refused(key: str) -> None:
+async def test_an_invalid_key_is_refused(key: str) -> None:
     gateway = MemoryGateway()
     async with gateway.client() as client:
         answer = await client.post(

@@ -22,7 +22,7 @@ from tests.support.memory.gateway import BASE_URL, MemoryGateway
 PNG = encode(photo(40, 30), "PNG")
 
 
-async def test_an_error_that_nobody_foresaw_is_a_problem_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_is_a_problem_document(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = MemoryGateway()
 
     def fail(*_: object, **__: object) -> None:
@@ -93,7 +93,7 @@ async def test_an_id_that_could_do_harm_is_replaced(sent: str | None) -> None:
     assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-request-id"])
 
 
-async def test_a_request_is_one_line_with_what_matters() -> None:
+async def test_a_request_is_one_log_line_with_its_fields() -> None:
     gateway = MemoryGateway()
     structlog.reset_defaults()
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
@@ -109,7 +109,7 @@ async def test_a_request_is_one_line_with_what_matters() -> None:
     assert line["duration_ms"] > 0
 
 
-async def test_what_a_client_makes_up_becomes_no_label() -> None:
+async def test_untrusted_methods_and_paths_become_no_metric_label() -> None:
     async with MemoryGateway().client() as client:
         await client.request("BREW", "/coffee/1")
         await client.get("/images/made-up")
@@ -203,10 +203,11 @@ def test_every_operation_is_described_with_its_problems() -> None:
 def test_every_problem_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
 
-    assert [code for code in PROBLEM_TYPES if f"`{code}`" not in text] == []
+    rows = [f"| `{code}` | {kind.status} | {kind.title} |" for code, kind in PROBLEM_TYPES.items()]
+    assert [row for row in rows if row not in text] == []
 
 
-async def test_the_docs_are_served_without_a_foreign_host() -> None:
+async def test_the_docs_load_nothing_from_other_hosts() -> None:
     async with MemoryGateway().client() as client:
         page = await client.get("/docs")
         linked = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page.text)

@@ -168,7 +168,7 @@ async def test_keys_need_an_owner_and_a_sane_duration(query: str, status: int, c
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_where_keys_are_switched_off_it_says_so() -> None:
+async def test_disabled_keys_are_a_problem() -> None:
     async with MemoryGateway().client() as client:
         answer = await client.post("/credentials?user_id=1")
 
@@ -189,14 +189,14 @@ class HangingSts:
         pass
 
 
-async def test_an_sts_that_hangs_holds_up_no_upload() -> None:
+async def test_a_hanging_sts_delays_no_upload() -> None:
     large = encode(photo(300, 200), "PNG", compress_level=0)
     sts: Any = HangingSts()
     gateway = MemoryGateway(memory_settings(s3_timeout=1))
     issuer = gateway.services.keys = StsKeyIssuer(sts, gateway.settings)
     async with gateway.client() as client:
         try:
-            # More than the loop's own threads, whatever the machine has.
+            # More than the threads of the event loop on any machine.
             asked = [asyncio.create_task(client.post("/credentials?user_id=1")) for _ in range(40)]
             await asyncio.sleep(0.1)
             async with asyncio.timeout(10):

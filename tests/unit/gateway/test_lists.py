@@ -143,7 +143,7 @@ def test_defaults() -> None:
         ("image_id=1&upload_id=2&request_id=3&color=red", ListQuery(None)),
     ],
 )
-def test_what_may_be_asked(query: str, expected: ListQuery) -> None:
+def test_valid_list_queries(query: str, expected: ListQuery) -> None:
     assert ListQuery.parse(pairs(query)) == expected
 
 
@@ -172,7 +172,7 @@ def test_what_may_be_asked(query: str, expected: ListQuery) -> None:
         ("user_id=" + "x" * 129, "invalid_owner"),
     ],
 )  # fmt: skip
-def test_what_may_not_be_asked(query: str, code: str) -> None:
+def test_invalid_list_queries(query: str, code: str) -> None:
     with pytest.raises(Problem) as caught:
         ListQuery.parse(pairs(query))
     assert (caught.value.code, caught.value.status) == (code, 400)
@@ -192,7 +192,7 @@ def test_a_forged_id_in_a_cursor_is_refused(image_id: UUID) -> None:
 
 
 @given(st.uuids(allow_nil=True) | st.uuids(version=4).map(lambda i: UUID(int=i.int & ~(0xF << 76) | (7 << 76))))
-def test_what_a_cursor_gives_has_a_day(image_id: UUID) -> None:
+def test_the_id_in_a_cursor_has_a_valid_day(image_id: UUID) -> None:
     found = None
     with suppress(Problem):
         found = decode_cursor(encode_cursor(image_id, None), None)
@@ -231,7 +231,7 @@ async def test_any_window_is_exact(data: st.DataObject) -> None:
     assert await timeline.count(below=below, above=above) == len(inside)
 
 
-async def test_rows_keep_the_order_and_leave_out_what_is_gone() -> None:
+async def test_rows_are_in_order_and_without_deleted_images() -> None:
     index = Ids(spread(100, 5))
     everything = index.newest()
     index.ids_there.remove(everything[3])
@@ -288,7 +288,7 @@ async def at(timeline: Any, anchors: Anchors, offset: int, **options: Any) -> UU
 
 
 @pytest.mark.parametrize("days", [1, 30])
-async def test_every_offset_is_found_from_the_marks(days: int) -> None:
+async def test_every_offset_is_found_from_the_anchors(days: int) -> None:
     index = Ids(spread(500, days))
     everything = index.newest()
     timeline = everyone(index)
@@ -299,7 +299,7 @@ async def test_every_offset_is_found_from_the_marks(days: int) -> None:
         assert await at(timeline, anchors, offset) is None
 
 
-async def test_a_known_way_is_not_read_again() -> None:
+async def test_known_segments_are_not_read_again() -> None:
     index = Ids(spread(500, 1))
     timeline = owners(index)
     anchors = Anchors(timeline, timedelta(seconds=1), Clock(1000.0), step=20)
@@ -328,7 +328,7 @@ async def test_own_writes_and_deletions_are_exact_at_once(data: st.DataObject) -
         assert await at(timeline, anchors, offset) == (everything[offset] if offset < len(everything) else None)
 
 
-async def test_what_others_delete_shows_within_the_age_of_a_count() -> None:
+async def test_deletions_by_others_show_within_the_age_of_a_count() -> None:
     index, clock = Ids(spread(200, 1)), Clock(1000.0)
     timeline = owners(index)
     anchors = Anchors(timeline, timedelta(seconds=1), clock, step=20)
@@ -358,7 +358,7 @@ async def test_a_write_during_the_count_keeps_it_stale() -> None:
     assert await at(timeline, anchors, 90) == index.newest()[90]
 
 
-async def test_marks_follow_growth_and_join_when_emptied() -> None:
+async def test_segments_follow_growth_and_join_when_emptied() -> None:
     index, clock = Ids(spread(100, 1)), Clock(1000.0)
     timeline = owners(index)
     anchors = Anchors(timeline, timedelta(seconds=1), clock, step=10)

@@ -77,7 +77,7 @@ def test_if_match_names_another_file(value: str) -> None:
     assert caught.value.code == "precondition_failed"
 
 
-async def test_the_store_is_let_go_when_the_client_hangs_up() -> None:
+async def test_the_stream_of_the_store_is_closed_when_the_client_disconnects() -> None:
     store = MemoryStore()
     await store.put("a", bytes(10 * CHUNK), "image/png")
     closed: list[bool] = []

@@ -99,7 +99,7 @@ def test_files_that_hold_too_much_memory_are_refused_while_they_come() -> None:
         (part('name="' + "f" * 10_000 + '"', b"1") + END, "body_too_large"),
     ],
 )
-def test_what_is_wrong_with_a_form_has_its_problem(body: bytes, code: str) -> None:
+def test_each_error_in_a_form_has_its_problem(body: bytes, code: str) -> None:
     assert code_of(body) == code
 
 
@@ -136,5 +136,5 @@ def test_a_body_of_another_type_is_refused_unread(content_type: str | None, code
     assert caught.value.code == code
 
 
-def test_a_quoted_boundary_is_understood() -> None:
+def test_a_quoted_boundary_is_accepted() -> None:
     assert boundary_of('Multipart/Form-Data; charset=utf-8; boundary="a b"') == "a b"

@@ -1,4 +1,4 @@
-"""Replacing and deleting over engines in memory: who is told what, and what the log then says."""
+"""Replacing and deleting over engines in memory: the responses, and the commands in the log."""
 
 from typing import Any
 from uuid import UUID
@@ -122,7 +122,7 @@ async def test_deleting_by_url_goes_by_the_id_in_it(base: str) -> None:
         ({"url": f"http://x/images/{MISSING}/{MISSING}/0123456789abcdef/full.webp"}, 404),
     ],
 )
-async def test_just_one_selector_that_is_ours_is_needed(params: Any, status: int) -> None:
+async def test_exactly_one_valid_selector_is_needed(params: Any, status: int) -> None:
     gateway = MemoryGateway()
     async with gateway.client() as client:
         answer = await client.delete("/images", params=params)
@@ -204,7 +204,7 @@ async def test_an_ack_without_an_offset_removes_nothing_and_can_be_repeated(path
     assert await owned(gateway) == set()
 
 
-async def test_a_set_replaces_whatever_the_owner_had() -> None:
+async def test_a_set_replaces_all_images_of_the_owner() -> None:
     gateway = MemoryGateway()
     async with gateway.client() as client:
         for _ in range(3):
@@ -305,7 +305,7 @@ async def test_a_row_that_is_left_in_one_table_is_not_replaced_in_place() -> Non
     assert await owned(gateway) == {image["image_id"] for image in answer.json()["images"]} != {old["image_id"]}
 
 
-async def test_an_image_that_another_set_fenced_off_meanwhile_is_not_replaced_in_place(
+async def test_an_image_below_the_fence_of_a_concurrent_set_is_not_replaced_in_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gateway = MemoryGateway()
@@ -336,7 +336,7 @@ async def test_without_the_index_an_image_is_neither_replaced_nor_deleted(method
     gateway = MemoryGateway()
     async with gateway.client() as client:
         path = path.format(**await upload(client, user_id="1"))
-        gateway.index.away = True
+        gateway.index.unavailable = True
         options: dict[str, Any] = {"files": form(JPEG)} if method == "PUT" else {}
         answer = await client.request(method, path, **options)
 

@@ -58,9 +58,9 @@ async def test_the_original_is_stored_before_the_command_is_in_the_log() -> None
     assert gateway.log.commands == []
 
 
-async def test_nothing_is_appended_while_the_bucket_is_away() -> None:
+async def test_nothing_is_appended_while_the_bucket_is_unavailable() -> None:
     gateway = MemoryGateway()
-    gateway.store.away = True
+    gateway.store.unavailable = True
     async with gateway.client() as client:
         answer = await client.post("/images", files=files(("a.png", PNG)))
 
@@ -87,18 +87,18 @@ async def test_the_answer_is_the_status_document_of_the_row_that_was_written() -
 @pytest.mark.parametrize("failing", ["index", "offset"])
 async def test_the_answer_is_the_same_where_the_row_could_not_be_written(failing: str) -> None:
     gateway = MemoryGateway()
-    gateway.index.away = failing == "index"
+    gateway.index.unavailable = failing == "index"
     gateway.log.without_offset = failing == "offset"
     async with gateway.client() as client:
         answer = await client.post("/images", files=files(("a.png", PNG)))
 
-    gateway.index.away = False
+    gateway.index.unavailable = False
     assert answer.status_code == 202
     assert answer.json()["status"] == "processing"
     assert await gateway.index.image(UUID(answer.json()["image_id"])) is None
 
 
-async def test_own_writes_are_noted_for_the_caches() -> None:
+async def test_own_writes_notify_the_caches() -> None:
     gateway = MemoryGateway()
     noted: list[tuple[UUID, Owner]] = []
     gateway.services.changes.listen(lambda image_id, owner: noted.append((image_id, owner)))
@@ -152,15 +152,15 @@ async def test_a_batch_that_an_outage_cut_in_two_is_to_be_repeated() -> None:
     }
 
 
-async def test_an_engine_that_is_away_is_not_asked_for_each_file_of_a_batch() -> None:
+async def test_an_unavailable_engine_is_asked_once_per_batch() -> None:
     """Each time-out is up to 15 s, and a request may bring 20 files."""
     gateway = MemoryGateway()
     batch = files(*((f"{number}.png", PNG) for number in range(12)))
     async with gateway.client() as client:
-        gateway.log.errors = [Unavailable("kafka", "away")]
+        gateway.log.errors = [Unavailable("kafka", "unavailable")]
         without_log = await client.post("/images", files=batch)
         stored = len(gateway.store.objects)
-        gateway.store.away = True
+        gateway.store.unavailable = True
         without_store = await client.post("/images", files=batch)
 
     assert (without_log.status_code, without_store.status_code) == (503, 503)
@@ -183,7 +183,7 @@ async def test_an_engine_that_is_away_is_not_asked_for_each_file_of_a_batch() ->
         ({"user_id": ""}, {}, "invalid_owner"),
     ],
 )
-async def test_an_owner_that_cannot_be_is_refused(params: dict[str, str], fields: dict[str, str], code: str) -> None:
+async def test_an_invalid_owner_is_refused(params: dict[str, str], fields: dict[str, str], code: str) -> None:
     gateway = MemoryGateway()
     async with gateway.client() as client:
         answer = await client.post("/images", params=params, data=fields, files=files(("a.png", PNG)))
@@ -227,7 +227,7 @@ async def test_names_that_only_look_like_selectors_are_none() -> None:
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, "malformed_form"),
     ],
 )
-async def test_what_is_no_upload_is_refused_before_anything_is_stored(
+async def test_an_invalid_upload_is_refused_before_anything_is_stored(
     request_: dict[str, Any], status: int, code: str
 ) -> None:
     gateway = MemoryGateway()
@@ -261,7 +261,7 @@ async def test_an_announced_length_that_no_form_can_have_is_refused_unread() -> 
     assert answer.headers["connection"] == "close"
 
 
-async def test_a_gateway_without_room_says_so() -> None:
+async def test_a_gateway_without_capacity_refuses_uploads() -> None:
     gateway = MemoryGateway(memory_settings(max_upload_memory=100))
     async with gateway.client() as client:
         by_memory = await client.post("/upload", files=files(("a.png", PNG)))
@@ -279,7 +279,7 @@ def _full(services: Services) -> ExitStack:
     return stack
 
 
-async def test_slots_and_memory_are_given_back_whatever_happens() -> None:
+async def test_slots_and_memory_are_freed_after_success_and_refusal() -> None:
     gateway = MemoryGateway(memory_settings(max_concurrent_uploads=1, max_upload_memory=2 * len(PNG)))
     async with gateway.client() as client:
         for name, data in (("a.png", PNG), ("b.png", b"text"), ("c.png", PNG)) * 3:
@@ -297,7 +297,7 @@ async def test_prefer_wait_is_applied_and_ends() -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/images"), ("PUT", "/images"), ("PUT", "/images/{image_id}")])
-async def test_who_waits_holds_no_file(method: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_waiting_request_holds_no_file(method: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = MemoryGateway()
     held: list[int] = []
 

@@ -185,7 +185,7 @@ async def test_an_unchanged_list_is_not_sent_again() -> None:
         assert (await s.get("/images", If_None_Match=etag)).status_code == 200
 
 
-async def test_what_others_write_shows_after_the_cache_or_past_it() -> None:
+async def test_writes_of_others_show_after_the_ttl_or_with_no_cache() -> None:
     async with scene(list_cache_ttl=timedelta(hours=1)) as s:
         first = (await s.upload())["image_id"]
         assert ids(await s.get("/images")) == [first]
@@ -301,7 +301,7 @@ async def test_a_stale_row_does_not_hide_new_bytes() -> None:
         assert (await s.get(f"/images/{image_id}")).content == JPEG
 
 
-async def test_bytes_that_are_gone_are_not_found() -> None:
+async def test_deleted_bytes_are_not_found() -> None:
     async with scene() as s:
         image = await s.upload()
         await s.gateway.store.delete([image["original"]["path"]])
@@ -311,7 +311,7 @@ async def test_bytes_that_are_gone_are_not_found() -> None:
 # Media
 
 
-async def test_media_is_served_to_last_and_harmless() -> None:
+async def test_media_is_cacheable_and_harmless() -> None:
     async with scene() as s:
         image = await s.upload(name='x"; <b>.html')
         answer = await s.get("/media/" + image["original"]["path"])
@@ -407,14 +407,14 @@ async def test_originals_can_be_kept_from_the_public() -> None:
         assert (await s.get(original)).status_code == 404
 
 
-async def test_without_the_index_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(*_: Any, **__: Any) -> None:
+async def test_an_unavailable_index_is_503_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unavailable(*_: Any, **__: Any) -> None:
         raise Unavailable("cassandra", "10.0.0.7 refused")
 
     async with scene() as s:
         image = await s.upload()
         for name in ("image", "ids", "days"):
-            monkeypatch.setattr(s.gateway.index, name, away)
+            monkeypatch.setattr(s.gateway.index, name, unavailable)
         for path in (
             "/images",
             "/images?user_id=1",
