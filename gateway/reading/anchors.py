@@ -160,7 +160,7 @@ class Anchors:
         return marks, rest
 
     def _tidy(self) -> None:
-        """Join adjacent segments that deletions have made small. Drop segments below MAX_OFFSET."""
+        """Join adjacent segments that deletions have made small. Drop segments beyond MAX_OFFSET."""
         kept: list[_Segment] = []
         covered = 0
         for segment in self._segments:

@@ -104,7 +104,7 @@ class GlobalTimeline:
         return [day for day in await self.days() if first <= day <= last]
 
     async def _group_ids(self, days: Sequence[date], below: UUID | None, above: UUID | None, limit: int) -> list[UUID]:
-        """Up to `limit` ids of these days. One query reads days with few ids; any other day is a merge of its shards."""
+        """Up to `limit` ids of these days. One query reads all days with few ids; other days are merged from shards."""
         if len(days) == 1:
             return await self._day_ids(days[0], below, above, limit)
         most = max(1, PAGE // (len(days) * self.shards))

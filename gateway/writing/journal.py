@@ -3,7 +3,7 @@
 1. Append the command and wait for the ack of all in-sync replicas. Before that ack no client gets a success response
    (invariant 1). A time-out is an unknown outcome; the gateway does not send the command again (invariant 8).
 2. Write the rows at the version that follows from the acked offset. The indexer makes its rows with the same pure
-   function, so the client reads its own write at once, and the indexer later writes nothing else.
+   function. So the client reads its own write at once, and the indexer later writes the same rows again.
 3. Notify the caches of this process.
 
 An upload or a replacement succeeds even if step 2 fails: the command is in the log, and the indexer writes the rows. A
