@@ -9,5 +9,5 @@ from shared.service import run_service
 
 if __name__ == "__main__":
     return_large_blocks()
-    # uvloop where the platform has it.
+    # The event loop of uvloop, if the platform has it.
     run_service(Service.GATEWAY, serve, uvicorn.Config("gateway").get_loop_factory())

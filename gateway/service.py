@@ -1,4 +1,4 @@
-"""The gateway's life: the public port, the internal port, and the connections to the engines."""
+"""Runs the gateway: its public port, its internal port, and its connections to the engines."""
 
 import asyncio
 import socket
@@ -26,39 +26,51 @@ log = structlog.get_logger()
 
 SOURCE = "imagepipe/gateway"
 RECONNECT_SECONDS = 1.0
-"""Between two tries to reach an engine at start-up; afterwards the drivers reconnect themselves."""
+"""Pause between two tries to connect to Cassandra. Once connected, the driver reconnects by itself."""
 
 CONNECT_FIRST_SECONDS = 5.0
-"""The public port opens once the engines are connected, so that a restart answers no request with 503 for that; or
-after this time, because a gateway serves what it can while an engine is away."""
+"""The public port opens when the engines are connected, or after this time. The wait spares clients a 503 at each
+restart. It has an end, because a gateway can serve some requests while an engine is unavailable."""
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals alone: uvicorn's own handling ends the process before connections are closed."""
+    """A server that handles no signals. uvicorn's own handler would end the process before connections are closed."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle no signals here."""
+        """Replaces uvicorn's signal handlers by none."""
         yield
 
     def end(self, _stopping: object = None) -> None:
-        """Take no more requests, and let those under way end."""
+        """Accept no more requests; those in progress continue."""
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen. Raises OSError where that is not possible."""
+        """Open the port. Raises OSError if that is not possible."""
         try:
             await super().startup(sockets)
         except SystemExit as error:
-            # uvicorn logs the reason and ends the process by itself, before anything is closed.
+            # uvicorn logs the reason and raises SystemExit, which would end the process before connections are closed.
             raise OSError(f"cannot listen on {self.config.host}:{self.config.port}") from error
         log.info("service_started", port=self.config.port)
 
 
-class Gateway:
-    """The engines' adapters and the servers of one process.
+async def connect_index(index: CassandraIndex, settings: Settings, pause: float = RECONNECT_SECONDS) -> None:
+    """Connect to Cassandra. After any error, wait for `pause` seconds and try again."""
+    while True:
+        try:
+            await index.connect(settings)
+            return
+        except Exception as error:
+            # Also after an unexpected error: without further tries the gateway would stay without an index.
+            log.warning("cassandra_not_connected", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(pause)
 
-    It starts whatever is away: readiness says what, and requests that need it are answered 503 until it is there.
+
+class Gateway:
+    """The connections and the servers of one process.
+
+    It starts even if an engine is unavailable: readiness reports the engine, and a request that needs it is 503.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,7 +89,7 @@ class Gateway:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then let the requests under way end. Raises OSError where a port is taken."""
+        """Serve until `stop` is set, then finish the requests in progress. Raises OSError if a port is in use."""
         internal = InternalServer(
             Service.GATEWAY,
             self._settings.gateway_internal_port,
@@ -86,7 +98,7 @@ class Gateway:
             host=self._settings.internal_host,
         )
         await internal.start()
-        connecting = asyncio.gather(self._connect_index(), self._connect_log())
+        connecting = asyncio.gather(connect_index(self._index, self._settings), self._connect_log())
         stopping = asyncio.create_task(stop.wait())
         try:
             first: list[asyncio.Future[Any]] = [connecting, stopping]
@@ -105,7 +117,7 @@ class Gateway:
             create_app(self._services),
             host=self._settings.gateway_host,
             port=self._settings.gateway_port,
-            # Logging is configured already; requests are logged by the app, with what uvicorn does not know.
+            # The process has configured logging. The app logs requests itself, with fields that uvicorn does not have.
             log_config=None,
             access_log=False,
             server_header=False,
@@ -121,18 +133,8 @@ class Gateway:
     async def _check_topics(self) -> None:
         await self._producer.check(self._settings.topic(topic) for topic in (Topic.COMMANDS, Topic.EVENTS))
 
-    async def _connect_index(self) -> None:
-        while True:
-            try:
-                await self._index.connect(self._settings)
-                return
-            except Exception as error:
-                # Whatever it is: who stops trying serves for ever without an index.
-                log.warning("cassandra_not_connected", error=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(RECONNECT_SECONDS)
-
     async def _connect_log(self) -> None:
-        """Connect before the first upload does; the producer connects again by itself whenever it must."""
+        """Connect before the first upload needs it. After a failure the producer connects by itself when it is used."""
         try:
             await self._producer.start()
         except Exception as error:
@@ -147,5 +149,5 @@ class Gateway:
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set. Raises OSError (a port is taken), ConfigurationError."""
+    """Serve until `stop` is set. Raises OSError (a port is in use), ConfigurationError."""
     await Gateway(settings).run(stop)

@@ -1,30 +1,29 @@
-"""The gateway process goes on connecting to Cassandra until it succeeds."""
+"""The gateway tries to connect to Cassandra until it succeeds."""
 
-from datetime import timedelta
-from types import SimpleNamespace
-from typing import Any, cast
-
-import pytest
-from cassandra.cluster import Session
-
-from gateway import service as gateway_process
-from shared.cassandra import index as cassandra
+from gateway.service import connect_index
+from shared.cassandra.index import CassandraIndex
+from shared.errors import Unavailable
 from shared.settings import Settings
 
 
-async def test_gateway_connects_to_cassandra_again_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = cast(Session, SimpleNamespace(keyspace="rows", cluster=SimpleNamespace(shutdown=lambda: None)))
-    results = [RuntimeError("unexpected"), cassandra._Connection(session, "rows")]
+class FlakyIndex(CassandraIndex):
+    """An index whose `connect` raises each of `errors` once."""
 
-    def connect(*_: Any) -> Any:
-        result = results.pop(0)
-        if isinstance(result, Exception):
-            raise result
-        return result
+    def __init__(self, errors: list[Exception]) -> None:
+        super().__init__()
+        self.errors = errors
+        self.connected_with: list[Settings] = []
 
-    monkeypatch.setattr(cassandra, "_connection", connect)
-    monkeypatch.setattr(gateway_process, "RECONNECT_SECONDS", 0.001)
-    gateway = gateway_process.Gateway(Settings(_env_file=None, cassandra_timeout=timedelta(milliseconds=1)))
-    await gateway._connect_index()
-    assert gateway._index.keyspace == "rows"
-    await gateway._close()
+    async def connect(self, settings: Settings, keyspace: str | None = None) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.connected_with.append(settings)
+
+
+async def test_gateway_connects_to_cassandra_again_after_an_unexpected_error() -> None:
+    settings = Settings(_env_file=None)
+    index = FlakyIndex([Unavailable("cassandra", "refused"), RuntimeError("unexpected")])
+    await connect_index(index, settings, pause=0)
+    assert index.errors == []
+    assert index.connected_with == [settings]
+    await index.close()
