@@ -1,4 +1,4 @@
-# Needs Python 3.11 or later and make, nothing else. `make help` lists the targets.
+# Needs only Python 3.11 or later and make. `make help` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 UV_VERSION := 0.13.9
@@ -18,7 +18,7 @@ help: ## Show this help
 setup: .venv/.synced ## Create .venv from the lock file
 
 .venv/.synced: $(UV) pyproject.toml uv.lock
-	@# Bytecode compiled now is not compiled again by each of the processes that a stack starts.
+	@# Compile the bytecode once here, so that the processes of a stack do not each compile it.
 	$(UV) sync --locked --python "$(PYTHON)" --no-python-downloads --compile-bytecode
 	@touch $@
 
@@ -29,10 +29,10 @@ $(UV):
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)" || { rm -rf .uv; \
 		echo "uv could not be installed: check the network, HTTPS_PROXY and pip's index settings."; exit 1; }
 
-up: setup ## Start everything, upload a sample photo, stay until Ctrl-C (more: .venv/bin/imagepipe up --help)
+up: setup ## Start everything, upload a sample photo, run until Ctrl-C (.venv/bin/imagepipe up --help)
 	@$(VENV)/imagepipe up --sample $(ARGS)
 
-down: setup ## Stop what `make up` started; the data stays
+down: setup ## Stop everything that `make up` started, and keep the data
 	@$(VENV)/imagepipe down $(ARGS)
 
 lint: setup ## Check style, types and which folder imports which
@@ -41,46 +41,46 @@ lint: setup ## Check style, types and which folder imports which
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-logo
 
-docs: setup ## Write the generated pages again: settings, metrics and alerts, the dashboard
+docs: setup ## Write the generated pages: settings, metrics and alerts, the dashboard
 	$(VENV)/python -m docs.generate.configuration
 	$(VENV)/python -m docs.generate.observability
 	$(VENV)/python -m docs.generate.dashboard
 
-format: setup ## Format the code and fix what can be fixed
+format: setup ## Format the code and fix the style errors that ruff can fix
 	$(VENV)/ruff format .
 	$(VENV)/ruff check --fix .
 
-test: test-unit ## Run all tests: unit, then on real engines (a stack for each of WORKERS=2, 2 GB of memory each)
+test: test-unit ## Run all tests: unit, then on real engines (WORKERS=2 stacks, 2 GB of memory each)
 	$(VENV)/pytest tests --ignore=tests/unit -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-unit: setup ## Run the tests that need nothing
+test-unit: setup ## Run the tests that need no engine
 	$(VENV)/pytest tests/unit -n $(WORKERS) $(ARGS)
 
 test-images: setup ## Build both images and run the services from them (needs Docker, or buildah as root)
 	$(VENV)/pytest tests/integration/test_container_images.py -s $(ARGS)
 
-test-faults: setup ## A fault run alone: SEED=7 DURATION=600 (seconds)
+test-faults: setup ## Run only a fault run: SEED=7 DURATION=600 (seconds)
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest tests/faults $(ARGS)
 
 test-cluster: DURATION = 240
-test-cluster: setup ## The tests of engines and a fault run on three brokers and three nodes: SEED=7 DURATION=600
+test-cluster: setup ## Run the tests on engines and a fault run on three brokers and three nodes: SEED=7 DURATION=600
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest --cluster \
 		tests/faults tests/cluster tests/convergence tests/integration $(ARGS)
 
-# The benchmarks measure the stack that `make up` has started here.
+# The benchmarks measure the stack that `make up` started in this directory.
 bench-lists: setup ## Measure lists: ARGS="--images 200000"
 	set -a; . .imagepipe/env; set +a; $(VENV)/python -m bench.lists $(ARGS)
 
-bench-memory: setup ## Measure the memory of processor and gateway under their heaviest loads: ARGS="--seconds 300"
+bench-memory: setup ## Measure the memory of processor and gateway under heavy load: ARGS="--seconds 300"
 	$(VENV)/python -m bench.memory $(ARGS)
 
-bench-hot-owner: setup ## Measure what one owner with nine tenths of the uploads costs the others: ARGS="--rate 3"
+bench-hot-owner: setup ## Measure how one owner with nine tenths of the uploads delays the others: ARGS="--rate 3"
 	$(VENV)/python -m bench.hot_owner $(ARGS)
 
-bench-pipeline: setup ## Measure uploads until they are ready, against plain Pillow: PHOTOS=directory
+bench-pipeline: setup ## Measure the time from upload to ready, compared with Pillow alone: PHOTOS=directory
 	$(VENV)/python -m bench.pipeline "$(PHOTOS)" $(ARGS)
 
-clean: ## Remove environments and caches (the stack here is stopped first; its data stays)
+clean: ## Stop the stack of this directory (its data stays), and remove environments and caches
 	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi
 	rm -rf .venv .uv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     ROOT / "deploy/cdn/README.md",
