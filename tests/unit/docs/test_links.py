@@ -1,4 +1,4 @@
-"""Links and paths in the documentation: each leads to a file, and each anchor to a heading."""
+"""Links, paths and names in the documentation: each leads to a file, a heading, or a name in the code."""
 
 import re
 from collections import Counter
@@ -18,6 +18,8 @@ PAGES = [
 ]
 FOLDERS = "bench|client|deploy|docs|gateway|indexer|ops|processor|shared|tests"
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)\s#]*)(?:#([^)\s]*))?\)")
+NAME = re.compile(r"`([a-z]+(?:_[a-z]+)+)`")
+OF_LIBRARIES = ("process_", "python_", "parentbased_")
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)(?:::\w+)?`")
 
 
@@ -38,6 +40,13 @@ def anchors(page: Path) -> set[str]:
 
 
 LINKS = sorted({(page, match[1], match[2] or "") for page, match in found(LINK)})
+NAMES = sorted(
+    {
+        (page, match[1])
+        for page, match in found(NAME)
+        if page.startswith(("docs/observability", "docs/runbooks/")) and not match[1].startswith(OF_LIBRARIES)
+    }
+)
 PATHS = sorted({(page, match[1]) for page, match in found(PATH)})
 
 
@@ -54,6 +63,21 @@ def test_a_path_in_backticks_exists(page: str, path: str) -> None:
     assert (ROOT / path).exists(), f"{page}: {path}"
 
 
-def test_links_and_paths_are_found() -> None:
+@pytest.fixture(scope="module")
+def words() -> frozenset[str]:
+    """Every word in the code of the services and of the operators' command."""
+    folders = (ROOT / folder for folder in ("gateway", "processor", "indexer", "shared", "ops"))
+    return frozenset(
+        word for folder in folders for file in folder.rglob("*.py") for word in re.findall(r"\w+", file.read_text())
+    )
+
+
+@pytest.mark.parametrize(("page", "name"), NAMES)
+def test_an_event_field_or_metric_that_operators_search_for_exists(page: str, name: str, words: frozenset[str]) -> None:
+    assert name in words, f"{page}: {name}"
+
+
+def test_links_paths_and_names_are_found() -> None:
     assert len(LINKS) > 100
     assert len(PATHS) > 30
+    assert len(NAMES) > 30
