@@ -10,6 +10,8 @@ from tests.support.engines.stack import Stack, fetch_engines, running_stack
 from tests.support.isolation import isolated
 from tests.support.otlp_collector import Collector, running_collector
 
+pytest_plugins = ["tests.support.ci"]
+
 NEEDS_SERVICES = pytest.StashKey[bool]()
 
 CLUSTER_ONLY = Path(__file__).parent / "cluster"

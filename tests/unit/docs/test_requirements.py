@@ -5,16 +5,41 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.requirements import NAMED, PAGE, is_named
+
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "requirements.md").read_text()
-NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
+pytest_plugins = ["pytester"]
 
 
-@pytest.mark.parametrize(("file", "test"), NAMED)
+@pytest.mark.parametrize(("file", "test"), sorted(NAMED))
 def test_every_named_test_exists(file: str, test: str) -> None:
     assert re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE), f"{file} has no {test}"
 
 
 def test_every_requirement_has_a_row() -> None:
-    rows = re.findall(r"^\| ([AB]\d+) \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| ([AB]\d+) \|", PAGE.read_text(), re.MULTILINE)
     assert rows == [f"A{number}" for number in range(1, 21)] + [f"B{number}" for number in range(1, 16)]
+
+
+def test_a_named_test_is_found_with_and_without_parameters() -> None:
+    file, test = sorted(NAMED)[0]
+    assert is_named(f"{file}::{test}")
+    assert is_named(f"{file}::{test}[a::b]")
+    assert not is_named(f"{file}::test_another")
+
+
+@pytest.mark.parametrize(("ci", "outcomes"), [("true", {"failed": 1, "skipped": 1}), ("", {"skipped": 2})])
+def test_a_skipped_test_fails_in_ci_where_a_row_names_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ci: str, outcomes: dict[str, int]
+) -> None:
+    file, test = sorted(NAMED)[0]
+    skipped = f"import pytest\n\ndef {test}():\n    pytest.skip('a tool is missing')\n\ndef test_another():\n    pytest.skip()\n"
+    pytester.path.joinpath(file).parent.mkdir(parents=True)
+    pytester.path.joinpath(file).write_text(skipped)
+    monkeypatch.setenv("CI", ci)
+
+    result = pytester.runpytest_subprocess(
+        "-p", "tests.support.ci", "-p", "no:cacheprovider", f"--rootdir={pytester.path}"
+    )
+
+    result.assert_outcomes(**outcomes)
