@@ -17,7 +17,7 @@ def filled(example: str) -> str:
     """The example with a value for each empty key and secret."""
 
     def fill(match: re.Match[str]) -> str:
-        # MinIO takes keys of up to 20 characters and secrets of up to 40.
+        # Some S3 servers take keys of up to 20 characters and secrets of up to 40.
         value = secrets.token_hex(8) if match[2] == "ACCESS_KEY_ID" else secrets.token_urlsafe(24)
         return f"{match[0]}{value}"
 

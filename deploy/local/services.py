@@ -47,14 +47,7 @@ def environment(state: State, given: Mapping[str, str]) -> dict[str, str]:
         own |= cassandra.settings(state)
     if not given.get(ENDPOINTS[s3.NAME]):
         defaults["CREDENTIALS_ENABLED"] = "true"
-        own |= {
-            "S3_ENDPOINT_URL": s3.endpoint_url(state),
-            "S3_PUBLIC_ENDPOINT_URL": s3.endpoint_url(state),
-            "S3_REGION": s3.REGION,
-            "S3_ADDRESSING_STYLE": "path",
-            "S3_ACCESS_KEY_ID": state.secrets.s3_services_key,
-            "S3_SECRET_ACCESS_KEY": state.secrets.s3_services_secret,
-        }
+        own |= s3.settings(state)
     return {**defaults, **chosen, **own}
 
 

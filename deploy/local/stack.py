@@ -33,6 +33,7 @@ NODE_DISK = 500_000_000
 MODULES = {kafka.NAME: kafka, cassandra.NAME: cassandra, s3.NAME: s3}
 JAVA_ENGINES = {kafka.NAME, cassandra.NAME}
 MEMORY = {name: module.MEMORY for name, module in MODULES.items()} | services.MEMORY
+MEMORY[s3.LIFECYCLE] = s3.LIFECYCLE_MEMORY
 """Bytes of one part of each kind."""
 
 
@@ -55,7 +56,11 @@ class Options:
     @property
     def parts(self) -> tuple[Member, ...]:
         """All parts that this stack runs, engines first."""
-        kinds = (*self.engines, *((*services.NAMES, services.SWEEP) if self.with_services else ()))
+        kinds = self.engines
+        if s3.NAME in self.engines:
+            kinds += (s3.LIFECYCLE,)
+        if self.with_services:
+            kinds += (*services.NAMES, services.SWEEP)
         return tuple(member for kind in kinds for member in members(kind, self.cluster))
 
 
@@ -118,22 +123,20 @@ def check_memory(needed: int) -> None:
 
 
 def fetch(engines: tuple[str, ...], cache: Cache, reporter: Reporter) -> dict[str, Path]:
-    """Programs and jars of the engines, downloaded or built at once where the cache lacks them.
+    """Programs and jars of the engines; jars are downloaded at once where the cache lacks them.
 
     Their Java gets its archive of classes meanwhile. Raises StackError, also where there is no Java for them.
     """
+    found = {s3.NAME: s3.find_program()} if s3.NAME in engines else {}
     stop = threading.Event()
-    with reporter.one_time_work() as work, ThreadPoolExecutor(len(MODULES), thread_name_prefix="fetch") as pool:
-        futures: dict[str, Future[Path]] = {}
-        for name in engines:
-            if name == s3.NAME:
-                futures[name] = pool.submit(s3.fetch, cache, work, stop)
-            else:
-                futures[name] = pool.submit(jars.fetch, name, cache, work, stop)
+    with reporter.one_time_work() as work, ThreadPoolExecutor(len(JAVA_ENGINES), thread_name_prefix="fetch") as pool:
+        futures: dict[str, Future[Path]] = {
+            name: pool.submit(jars.fetch, name, cache, work, stop) for name in engines if name in JAVA_ENGINES
+        }
         try:
             if JAVA_ENGINES & set(engines):
                 archive_classes(find_java())
-            return {name: future.result() for name, future in futures.items()}
+            return found | {name: future.result() for name, future in futures.items()}
         except BaseException:
             stop.set()  # The others end at their next line or chunk, so that leaving this block does not hang.
             raise
@@ -146,7 +149,8 @@ def engine_parts(options: Options, state: State, found: Mapping[str, Path]) -> l
     java = find_java() if JAVA_ENGINES & set(options.engines) else Path()
     for member in options.parts:
         if member.kind == s3.NAME:
-            parts.append(s3.part(options.root, state, found[s3.NAME], env))
+            bucket = services.settings_from(services.environment(state, options.given)).s3_bucket
+            parts.append(s3.part(options.root, state, bucket, found[s3.NAME], env))
         elif member.kind in options.engines:
             module = kafka if member.kind == kafka.NAME else cassandra
             parts.append(module.part(options.root, state, member, java, found[member.kind], env))
@@ -154,9 +158,9 @@ def engine_parts(options: Options, state: State, found: Mapping[str, Path]) -> l
 
 
 def _plain_environment(given: Mapping[str, str]) -> dict[str, str]:
-    # Options for other Java programs or another S3 server of the user must not reach the engines.
+    # Options for other Java programs of the user must not reach the engines.
     foreign = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
-    return {name: value for name, value in given.items() if name not in foreign and not name.startswith("MINIO_")}
+    return {name: value for name, value in given.items() if name not in foreign}
 
 
 async def run(
@@ -175,7 +179,7 @@ async def run(
     supervisor.handle_signals()
     engines = engine_parts(options, state, found)
     try:
-        await _start(supervisor, options, engines, reporter)
+        await _start(supervisor, options, engines, found.get(s3.NAME), reporter)
         supervisor.set_phase(Phase.READY)
         await asyncio.to_thread(when_ready, state)
         await supervisor.stop.wait()
@@ -188,7 +192,9 @@ async def run(
         await _end(supervisor, [part.name for part in engines], reporter)
 
 
-async def _start(supervisor: Supervisor, options: Options, engines: list[Part], reporter: Reporter) -> None:
+async def _start(
+    supervisor: Supervisor, options: Options, engines: list[Part], own_s3: Path | None, reporter: Reporter
+) -> None:
     begin = time.monotonic()
 
     async def start(part: Part) -> None:
@@ -199,11 +205,14 @@ async def _start(supervisor: Supervisor, options: Options, engines: list[Part], 
     values = services.environment(supervisor.state, options.given)
     options.root.write_env(values)
     settings = services.settings_from(values)
-    await provision(settings, supervisor.state, s3.NAME in options.engines, reporter)
+    root, state = options.root, supervisor.state
+    await provision(settings, root, state, own_s3, reporter)
+    if own_s3 is not None:
+        await supervisor.start(s3.lifecycle_part(root, state, own_s3, options.given))
     if options.with_services:
         begin = time.monotonic()
         env = {**options.given, **values}
-        wanted = [services.part(each, supervisor.state, env) for each in options.parts if each.kind in services.NAMES]
+        wanted = [services.part(each, state, env) for each in options.parts if each.kind in services.NAMES]
         await for_each(wanted, start, at_once=len(wanted))
         await supervisor.start(services.sweep_part(env))
 

@@ -13,16 +13,14 @@ from pathlib import Path
 
 import httpx
 from botocore.exceptions import ClientError
-from minio.credentials.providers import StaticProvider
-from minio.minioadmin import MinioAdmin
 from rich.console import Console, Group, RenderableType
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from deploy.images.minio.services_user import POLICY_NAME
 from deploy.local.state import Root, State
+from deploy.seaweedfs.configuration import services_policy
 from ops.settings import load_settings
 from shared.s3.store import s3_client
 from shared.settings import Settings
@@ -73,8 +71,6 @@ def _branch(branches: dict[str, Tree], path: str) -> Tree:
 
 def policy(settings: Settings, state: State, keys: tuple[str, str]) -> RenderableType:
     """The services' policy, the lifecycle, and what happens to those who knock."""
-    endpoint = (settings.s3_endpoint_url or "").partition("://")[2]
-    admin = MinioAdmin(endpoint=endpoint, region=settings.s3_region, secure=False, credentials=StaticProvider(*keys))
     client = s3_client(settings, *keys)
     rules = client.get_bucket_lifecycle_configuration(Bucket=settings.s3_bucket)["Rules"]
     answers = Table("who", "asks for", "answer", box=None, padding=(0, 2, 0, 0))
@@ -86,7 +82,7 @@ def policy(settings: Settings, state: State, keys: tuple[str, str]) -> Renderabl
     return Group(
         f"[bold]Bucket policy, for anybody:[/] {'none: the bucket is private' if anybody == 404 else anybody}\n",
         "[bold]Policy of the services' user[/]",
-        _json(json.loads(admin.policy_info(POLICY_NAME))),
+        _json(services_policy(settings.s3_bucket)),
         "\n[bold]Lifecycle[/]",
         *(f"  {rule['Filter']['Prefix']}*  goes after {rule['Expiration']['Days']} days" for rule in rules),
         "\n[bold]Who is let in[/]",

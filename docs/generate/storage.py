@@ -18,11 +18,11 @@ import httpx
 from botocore.exceptions import ClientError
 from PIL import Image
 
-from deploy.images.minio.services_user import policy
 from deploy.local.state import Root, State
+from deploy.seaweedfs.configuration import services_policy
 from ops.settings import load_settings
 from shared.cassandra.index import CassandraIndex
-from shared.s3.store import s3_client
+from shared.s3.store import error_code, s3_client
 from shared.settings import Settings
 
 TARGET = Path(__file__).parents[1] / "storage.md"
@@ -136,7 +136,7 @@ class Bucket:
         try:
             return str(self._client.get_bucket_policy(Bucket=self._name)["Policy"])
         except ClientError as error:
-            if error.response["Error"].get("Code") != "NoSuchBucketPolicy":
+            if error_code(error) != "NoSuchBucketPolicy":
                 raise
             return "none"
 
@@ -222,7 +222,7 @@ def page(settings: Settings, state: State) -> str:
         "Lifecycle:\n",
         table(["prefix", "deleted after"], bucket.lifecycle()),
         "The policy of the user that the services work with allows only this:\n",
-        fenced(policy(settings.s3_bucket)),
+        fenced(services_policy(settings.s3_bucket)),
         INDEX,
         table(["table", "primary key", "other columns"], asyncio.run(tables(settings))),
         "The row of the image above in `images_by_owner`:\n",

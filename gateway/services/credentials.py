@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Par
 from gateway.http.problems import Problem
 from shared.contract.keys import Owner, incoming_prefix
 from shared.errors import Unavailable
-from shared.s3.store import boto_config
+from shared.s3.store import boto_config, error_code
 from shared.security import s3_verify
 from shared.settings import Settings
 
@@ -88,13 +88,12 @@ class StsKeyIssuer:
         except TimeoutError as error:
             raise Unavailable("sts", f"no response within {self._timeout:g} s") from error
         except ClientError as error:
-            found = error.response["Error"]
-            code, message = found.get("Code", ""), found.get("Message", "")
+            code, message = error_code(error), error.response.get("Error", {}).get("Message", "")
             if code in REFUSALS:
                 raise Problem("duration_refused", f"the object store refused it: {message}") from error
             raise Unavailable("sts", f"{code}: {message}") from error
         except ParamValidationError as error:
-            # boto3 checks AWS's limits itself and sends no request; MinIO has the same limits.
+            # boto3 checks AWS's limits itself and sends no request; SeaweedFS has the same limits.
             raise Problem("duration_refused", f"outside the store's limits: {error.kwargs['report']}") from error
         except (BotoCoreError, HTTPClientError, OSError) as error:
             raise Unavailable("sts", f"{type(error).__name__}: {error}") from error

@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.contract.keys import INCOMING_PREFIX, TOMBSTONES_PREFIX
 from shared.errors import ConfigurationError
-from shared.s3.store import MISSING, s3_client
+from shared.s3.store import MISSING, error_code, s3_client
 from shared.security import explain_s3
 from shared.settings import Settings
 
@@ -24,7 +24,7 @@ def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: 
         try:
             client.head_bucket(Bucket=bucket)
         except ClientError as error:
-            if error.response["Error"].get("Code") not in MISSING | {"NoSuchBucket"}:
+            if error_code(error) not in MISSING | {"NoSuchBucket"}:
                 raise
             client.create_bucket(Bucket=bucket, **_location(settings.s3_region))
         client.put_bucket_lifecycle_configuration(

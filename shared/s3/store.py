@@ -38,8 +38,12 @@ IMPOSSIBLE = {
     "InvalidObjectName", "InvalidURI", "KeyTooLong", "KeyTooLongError",
     "XMinioInvalidObjectName", "XMinioInvalidResourceName",
 }  # fmt: skip
-"""Codes of AWS, Ceph and MinIO that speak of the key alone. Whatever is not known counts as an outage: a store that
-refuses every request must not send every record to the DLQ."""
+"""Codes of AWS, Ceph, MinIO and SeaweedFS that speak of the key alone. Whatever is not known counts as an outage: a
+store that refuses every request must not send every record to the DLQ."""
+MAX_KEY = 1024
+"""Bytes. SeaweedFS answers 404 to a read of a longer key. To `.` and `..` it answers InvalidRequest, which may mean
+anything: the adapter refuses such keys itself."""
+LAST_CHARACTER = "\U0010ffff"
 MISCONFIGURED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403"}
 
 
@@ -179,12 +183,17 @@ class S3Store:
         """Up to `limit` (at most 1,000) objects by key, and the token for the next page or None.
 
         For listings too long to hold. The first page may begin `after` a key, whether or not there is such an object.
+        Stores sort by the bytes of the whole key or, as SeaweedFS, of one part after the other.
         """
-        position: dict[str, Any] = {"ContinuationToken": token} if token else {"StartAfter": after} if after else {}
+        first = {"StartAfter": _just_before(after)} if after else {}
+        position: dict[str, Any] = {"ContinuationToken": token} if token else first
         answer = await self._call(
             lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=limit, **position), prefix
         )
-        return [_info(item) for item in answer.get("Contents", [])], answer.get("NextContinuationToken")
+        found = [_info(item) for item in answer.get("Contents", [])]
+        if token is None:
+            found = [info for info in found if info.key > after]
+        return found, answer.get("NextContinuationToken")
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore.delete."""
@@ -210,6 +219,8 @@ class S3Store:
         self._client.close()
 
     async def _call(self, function: Callable[[], T], key: str) -> T:
+        if len(key.encode()) > MAX_KEY or {".", ".."} & set(key.split("/")):
+            raise RequestRefused(f"s3: no object can have this key: {key[:MAX_KEY]}")
         try:
             # boto's own time-outs are per attempt and per packet: a store that drips would hold a caller for ever.
             async with asyncio.timeout(self._timeout):
@@ -224,12 +235,27 @@ def _info(item: Any) -> ObjectInfo:
     return ObjectInfo(item["Key"], item["Size"], item["ETag"].strip('"'), item["LastModified"])
 
 
+def _just_before(key: str) -> str:
+    """A key that every store sorts before `key`, with little between the two.
+
+    Begun after `a/b`, SeaweedFS 4.48 leaves out all of `a/b/`.
+    """
+    if key.endswith("/") or not key.isascii() or key[-1] <= " ":
+        return key
+    return f"{key[:-1]}{chr(ord(key[-1]) - 1)}{LAST_CHARACTER}"
+
+
+def error_code(error: ClientError) -> str:
+    """The code of a refusal, or the HTTP status where the server gave none. SeaweedFS's STS gives none."""
+    return error.response.get("Error", {}).get("Code") or str(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
 def _text(end: int | None) -> str:
     return "" if end is None else str(end)
 
 
 def _translate(error: Exception, key: str) -> NoReturn:
-    code = error.response["Error"].get("Code", "") if isinstance(error, ClientError) else ""
+    code = error_code(error) if isinstance(error, ClientError) else ""
     if code == "NoSuchBucket" or (code in MISCONFIGURED):
         raise Unavailable("s3", f"{code}: check S3_BUCKET and the services' credentials") from error
     if code in MISSING:

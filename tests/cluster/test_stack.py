@@ -27,7 +27,7 @@ def test_status_shows_every_part(stack: Stack) -> None:
     parts = {part["name"]: part for part in document["parts"]}
     engines = [f"{kind}-{number}" for kind in ("kafka", "cassandra") for number in (1, 2, 3)]
     pairs = [f"{kind}-{number}" for kind in ("gateway", "processor", "indexer") for number in (1, 2)]
-    assert sorted(parts) == sorted([*engines, *pairs, "s3", "sweep"])
+    assert sorted(parts) == sorted([*engines, *pairs, "s3", "lifecycle", "sweep"])
     assert {part["state"] for part in parts.values()} == {"ready"}
     assert parts["gateway-2"]["url"].startswith("http://127.0.0.2:")
     assert isinstance(document["lag"], list)

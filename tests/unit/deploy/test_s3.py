@@ -1,46 +1,52 @@
-"""The build of the local stack's S3 server."""
+"""The local stack's S3 server as a part: its program, its environment and its files."""
 
-import threading
+import os
+import stat
+import subprocess
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from deploy.local.cache import Cache
 from deploy.local.engines import s3
 from deploy.local.errors import StackError
-from deploy.local.reporting import Reporter
+from deploy.local.state import Root, State
 
 
-def fake_go(directory: Path, script: str) -> Path:
-    program = directory / "go" / "bin" / "go"
-    program.parent.mkdir(parents=True)
-    program.write_text(f"#!/bin/sh\n{script}\n")
+def test_without_an_s3_server_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _name, path=None: None)
+    with pytest.raises(StackError, match="S3_ENDPOINT_URL"):
+        s3.find_program()
+
+
+def test_data_of_minio_are_not_taken_over(root: Root, state: State) -> None:
+    (root.data / "s3" / ".minio.sys").mkdir(parents=True)
+    part = s3.part(root, state, "pics", Path("weed"), {})
+    with pytest.raises(StackError, match="down --delete-data"):
+        part.prepare()
+
+
+def test_no_secret_is_in_its_arguments_and_nothing_of_the_users_in_its_environment(root: Root, state: State) -> None:
+    given = {"PATH": "/bin", "HOME": "/me", "WEED_JWT_SIGNING_KEY": "", "AWS_ACCESS_KEY_ID": "x", "S3_BUCKET": "y"}
+    server = s3.part(root, state, "pics", Path("/bin/weed"), given)
+    lifecycle = s3.lifecycle_part(root, state, Path("/bin/weed"), given)
+    for part in (server, lifecycle):
+        assert set(part.env) <= {"PATH", "HOME", "GOMEMLIMIT"}
+        words = " ".join((*part.argv, *part.env.values()))
+        assert not any(secret in words for secret in state.secrets.model_dump().values())
+
+
+def test_its_files_are_for_the_owner_only(root: Root, state: State) -> None:
+    program = root.path / "weed"
+    program.write_text("#!/bin/sh\n: > data/made\n")
     program.chmod(0o700)
-    return directory / "go"
-
-
-def test_minio_is_built_once_without_leaving_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As Go does it: the module cache is read-only, and the program lands in GOBIN.
-    script = 'mkdir -p "$GOPATH/m" && chmod 500 "$GOPATH/m" && echo "$@" && echo built > "$GOBIN/minio"'
-    go = fake_go(tmp_path, script)
-    monkeypatch.setattr(s3, "_go_root", lambda: go)
-    monkeypatch.setattr("shutil.which", lambda _name: None)
-    cache = Cache(tmp_path / "cache")
-    work = Reporter(Console(quiet=True))
-    with work.one_time_work() as progress:
-        program = s3.fetch(cache, progress, threading.Event())
-    assert program.read_text() == "built\n"
-    assert [path.name for path in program.parent.iterdir()] == ["minio"]
-
-
-def test_failed_build_shows_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go = fake_go(tmp_path, "echo downloading; echo no such host; exit 1")
-    monkeypatch.setattr(s3, "_go_root", lambda: go)
-    monkeypatch.setattr("shutil.which", lambda _name: None)
-    with (
-        Reporter(Console(quiet=True)).one_time_work() as progress,
-        pytest.raises(StackError, match=r"GOPROXY[\s\S]*no such host"),
-    ):
-        s3.fetch(Cache(tmp_path / "cache"), progress, threading.Event())
-    assert [path.name for path in (tmp_path / "cache").iterdir() if "draft" in path.name] == []
+    part = s3.part(root, state, "pics", program, {"PATH": os.environ["PATH"]})
+    part.prepare()
+    part.prepare()
+    subprocess.run(part.argv, env=dict(part.env), check=True, umask=0o022)
+    folder = root.data / "s3"
+    made = list(folder.rglob("*"))
+    assert sorted(path.name for path in made) == [
+        "config", "data", "iam.json", "made", "master.toml", "s3.json", "security.toml",
+    ]  # fmt: skip
+    for path in (folder, *made):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path

@@ -3,14 +3,19 @@
 from deploy.local import services
 from deploy.local.state import State
 from deploy.local.topology import members
+from shared.settings import Settings
 
 
 def test_services_get_this_stacks_engines_and_the_users_other_settings(state: State) -> None:
-    values = services.environment(state, {"RENDER_WORKERS": "3", "GATEWAY_PORT": "1", "HOME": "/x"})
+    values = services.environment(
+        state, {"STS_ROLE_ARN": "arn:other", "RENDER_WORKERS": "3", "GATEWAY_PORT": "1", "HOME": "/x"}
+    )
     settings = services.settings_from(values)
     assert settings.render_workers == 3
     assert settings.gateway_port == state.ports["gateway"]
     assert settings.s3_access_key_id == state.secrets.s3_services_key
+    # The local S3 server knows one role.
+    assert settings.sts_role_arn == Settings.model_fields["sts_role_arn"].default
     assert settings.public_base_url == f"http://127.0.0.1:{state.ports['gateway']}"
     assert "HOME" not in values
 

@@ -15,6 +15,7 @@ def test_given_endpoints_win_and_their_engine_is_not_started(root: Root, state: 
     given = {"S3_ENDPOINT_URL": "http://s3:9000", "S3_ACCESS_KEY_ID": "k", "KAFKA_BOOTSTRAP_SERVERS": "k:9092"}
     options = stack.Options(root, None, True, given)
     assert options.engines == ("cassandra",)
+    assert [member.kind for member in options.parts] == ["cassandra", *services.NAMES, services.SWEEP]
     values = services.environment(state, given)
     assert (values["S3_ENDPOINT_URL"], values["S3_ACCESS_KEY_ID"]) == ("http://s3:9000", "k")
     assert values["KAFKA_BOOTSTRAP_SERVERS"] == "k:9092"
@@ -27,14 +28,14 @@ def options(root: Root, cluster: bool = True, with_services: bool = True) -> sta
 def test_a_cluster_has_three_of_each_engine_and_two_of_each_service(root: Root) -> None:
     counts = Counter(member.kind for member in options(root).parts)
     assert counts == {
-        "kafka": 3, "cassandra": 3, "s3": 1, "gateway": 2, "processor": 2, "indexer": 2, "sweep": 1,
+        "kafka": 3, "cassandra": 3, "s3": 1, "lifecycle": 1, "gateway": 2, "processor": 2, "indexer": 2, "sweep": 1,
     }  # fmt: skip
     names = [member.name for member in options(root).parts]
     assert names[:3] == ["kafka-1", "kafka-2", "kafka-3"]
     assert len(set(names)) == len(names)
     assert {kind_of(name) for name in names} == set(counts)
     single = [member.name for member in options(root, cluster=False).parts]
-    assert single == ["kafka", "cassandra", "s3", "processor", "indexer", "gateway", "sweep"]
+    assert single == ["kafka", "cassandra", "s3", "lifecycle", "processor", "indexer", "gateway", "sweep"]
 
 
 def test_all_parts_of_a_cluster_fit_into_twelve_gigabytes(root: Root) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 
 from gateway.receiving.checking import OFF_LOOP_BYTES
 from gateway.services.credentials import StsKeyIssuer, upload_policy
@@ -187,6 +188,24 @@ class HangingSts:
 
     def close(self) -> None:
         pass
+
+
+class CodelessSts(HangingSts):
+    """Refuses as SeaweedFS's STS does where the keys are wrong: without an error in the document."""
+
+    def assume_role(self, **_: Any) -> None:
+        raise ClientError({"ResponseMetadata": {"HTTPStatusCode": 403}}, "AssumeRole")  # type: ignore[typeddict-item]
+
+
+async def test_an_sts_that_refuses_without_a_code_is_an_outage() -> None:
+    sts: Any = CodelessSts()
+    gateway = MemoryGateway(memory_settings())
+    issuer = gateway.services.keys = StsKeyIssuer(sts, gateway.settings)
+    async with gateway.client() as client:
+        answer = await client.post("/credentials?user_id=1")
+    await issuer.close()
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 
 
 async def test_a_hanging_sts_delays_no_upload() -> None:

@@ -10,7 +10,7 @@ from botocore.utils import parse_timestamp
 from pydantic import SecretStr
 
 from shared.errors import RequestRefused, Unavailable
-from shared.s3.store import ATTEMPTS, S3Store, read_time
+from shared.s3.store import ATTEMPTS, S3Store, _just_before, read_time
 from tests.support.memory.gateway import memory_settings
 
 ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
@@ -23,11 +23,12 @@ class RefusingServer:
         self.requests = 0
         self.status = 507
         self.code = "XMinioStorageFull"
+        self.body = ERROR
 
     async def answer(self, request: web.Request) -> web.Response:
         await request.read()
         self.requests += 1
-        return web.Response(status=self.status, text=ERROR.format(code=self.code), content_type="application/xml")
+        return web.Response(status=self.status, text=self.body.format(code=self.code), content_type="application/xml")
 
 
 @pytest.fixture
@@ -73,14 +74,26 @@ async def test_store_without_room_is_an_outage(
 async def test_invalid_key_is_a_refused_request(store: S3Store, server: RefusingServer, code: str) -> None:
     server.status, server.code = 400, code
     with pytest.raises(RequestRefused, match=code):
-        await store.get("images/../x")
+        await store.get("images/x")
     assert server.requests == 1
 
 
-async def test_key_that_the_client_does_not_send_is_a_refused_request(store: S3Store, server: RefusingServer) -> None:
+@pytest.mark.parametrize("key", ["", "images/../x", "images/./x", ".", "x" * 1025, "ü" * 513])
+async def test_a_key_that_no_object_can_have_is_not_even_asked_for(
+    store: S3Store, server: RefusingServer, key: str
+) -> None:
+    """SeaweedFS answers with codes that may mean anything, or that there is no such object."""
     with pytest.raises(RequestRefused):
-        await store.get("")
+        await store.get(key)
+    with pytest.raises(RequestRefused):
+        await store.put(key, b"", "image/png")
     assert server.requests == 0
+
+
+async def test_a_refusal_without_a_code_is_an_outage(store: S3Store, server: RefusingServer) -> None:
+    server.status, server.body = 400, "no XML"
+    with pytest.raises(Unavailable, match="400"):
+        await store.get("images/x")
 
 
 @pytest.mark.parametrize(
@@ -115,3 +128,20 @@ def test_read_time_equals_botocore_for_every_form(text: Any) -> None:
 def test_read_time_refuses_other_text() -> None:
     with pytest.raises(ValueError, match="Invalid timestamp"):
         read_time("yesterdayZ")
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after"),
+    [("p/b", ["p/a", "p/a~", "p/a/x"], ["p/b", "p/b-1", "p/b/1"]), ("p/0", ["p/"], ["p/0", "p/0/1"])],
+)
+def test_a_listing_begins_before_its_key_and_after_that_ones_neighbour(
+    key: str, before: list[str], after: list[str]
+) -> None:
+    found = _just_before(key)
+    assert all(name < found for name in before)
+    assert all(name > found for name in after)
+
+
+@pytest.mark.parametrize("key", ["p/", "p/ü", "p/ "])
+def test_a_key_without_a_plain_last_character_is_sent_as_it_is(key: str) -> None:
+    assert _just_before(key) == key

@@ -1,1 +1,0 @@
-"""Images that the compose file builds beside the services."""

