@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from cassandra.cluster import Cluster, Session
@@ -171,6 +173,32 @@ def test_services_user_may_only_work_in_the_bucket(tmp_path: Path, small: dict[s
             client.delete_bucket(Bucket=small["S3_BUCKET"])
         with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
             client.put_bucket_policy(Bucket=small["S3_BUCKET"], Policy="{}")
+
+
+def test_no_process_of_a_stack_leaves_the_loopback_interface(tmp_path: Path, small: dict[str, str]) -> None:
+    """Looked at again and again from before the start until the stack has run its first lifecycle pass."""
+    root, found, programs, stop = Root(tmp_path / "s"), set[str](), set[str](), threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            state = root.load()
+            for child in process.leftovers(state.stack_id) if state else ():
+                with suppress(psutil.Error):
+                    sockets = child.net_connections()
+                    programs.add(child.name())
+                    found.update(address.ip for each in sockets for address in (each.laddr, each.raddr) if address)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        with started(root, small):
+            log = root.logs / "lifecycle.log"
+            wait_for(lambda: "cursors checkpointed" in log.read_text() or None, 60, "the first lifecycle pass")
+            assert "weed" in programs
+    finally:
+        stop.set()
+        thread.join()
+    assert found == {"127.0.0.1"}
 
 
 def test_up_twice_and_status_and_down(tmp_path: Path, small: dict[str, str]) -> None:

@@ -194,7 +194,7 @@ def test_the_s3_servers_volume_is_one_that_it_may_write() -> None:
     assert "COPY --from=builder --chown=10001:10001 /app/volume /var/lib/seaweedfs\n" in image
     assert SERVICES["s3-config"]["image"] == "imagepipe-processor"
     assert {service: SERVICES[service]["volumes"] for service in DEV_ONLY} == {
-        service: ["s3:/var/lib/seaweedfs"] for service in DEV_ONLY
+        service: ["seaweedfs:/var/lib/seaweedfs"] for service in DEV_ONLY
     }
     assert SERVICES["s3"]["user"] == "10001:10001"
     assert SERVICES["s3-config"]["command"] == ["python", "-m", "deploy.seaweedfs", "/var/lib/seaweedfs"]
