@@ -1,6 +1,5 @@
 """An S3 server of a test's own: the one of the local stack, without the rest of the stack."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from deploy.local.state import Root, State
 from deploy.local.supervision.process import CHILD
 from shared.s3.bucket import apply_bucket
 from shared.settings import Settings
+from tests.support.isolation import in_own_loop
 from tests.support.waiting import wait_for
 
 BUCKET = "pictures"
@@ -68,7 +68,7 @@ def running_server(directory: Path) -> Iterator[Server]:
 
 def _answers(state: State) -> bool | None:
     try:
-        asyncio.run(s3.probe(state))
+        in_own_loop(lambda: s3.probe(state))
     except Exception:
         return None
     return True
