@@ -43,16 +43,17 @@ SYNC_EACH_PUT = "fs.configure -locationPrefix=/buckets/ -fsync -apply"
 SYNC_IS_SET = r'"fsync": *true'
 """What the shell prints once the rule is there, as a basic regular expression."""
 
-DAILY = """while true; do
-  result=$(printf '%s\\nexit\\n' "$0" | "$@" 2>&1)
-  echo "$result"
-  case $result in
-    *"cursors checkpointed"*) sleep 86400 ;;
-    *) exit 1 ;;
-  esac
-done
+DAILY = """result=$(printf '%s\\nexit\\n' "$0" | "$@" 2>&1)
+echo "$result"
+case $result in
+  *"cursors checkpointed"*) exec sleep 86400 ;;
+  *) exit 1 ;;
+esac
 """
-"""Runs a line ($0) in the server's shell ("$@") once a day. Ends with exit code 1 after an unfinished pass."""
+"""Runs a line ($0) in the server's shell ("$@") and ends a day later, or at once after an unfinished pass.
+
+Its supervisor starts it again. While it waits it has no child, which would outlive a killed supervisor.
+"""
 
 
 def local(ports: Mapping[str, int]) -> tuple[str, ...]:

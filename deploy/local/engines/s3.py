@@ -82,9 +82,10 @@ def part(root: Root, state: State, bucket: str, program: Path, env: Mapping[str,
 
 
 def lifecycle_part(root: Root, state: State, program: Path, env: Mapping[str, str]) -> Part:
-    """The pass that deletes what the bucket's lifecycle ends, once a day. It serves nothing, so it is ready at once.
+    """The pass that deletes what the bucket's lifecycle ends. It serves nothing, so it is ready at once.
 
-    The server stores a lifecycle; its own daily job was not seen to run.
+    It ends a day after its pass, and the supervisor starts it again. The server stores a lifecycle; its own daily job
+    was not seen to run.
     """
     ports = _ports(state)
     script = ("sh", "-c", command_line.DAILY, command_line.lifecycle_pass(ports))
