@@ -2,8 +2,8 @@
 ports.
 
 Endpoints in the environment are used if there are any. Otherwise Kafka and Cassandra are containers if a Docker engine
-answers, and the local stack's own if not; a cluster always has its own. The S3 server is always the local stack's own. In
-each case the supervisor of `imagepipe up` provisions them and runs the services.
+answers, and the local stack's own if not; a cluster always has its own. The S3 server is always the local stack's own.
+In each case the supervisor of `imagepipe up` provisions them and runs the services.
 """
 
 import os
