@@ -33,7 +33,8 @@ def test_a_skipped_test_fails_in_ci_where_a_row_names_it(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ci: str, outcomes: dict[str, int]
 ) -> None:
     file, test = sorted(NAMED)[0]
-    skipped = f"import pytest\n\ndef {test}():\n    pytest.skip('a tool is missing')\n\ndef test_another():\n    pytest.skip()\n"
+    named = f"def {test}():\n    pytest.skip('a tool is missing')\n"
+    skipped = f"import pytest\n\n{named}\ndef test_another():\n    pytest.skip()\n"
     pytester.path.joinpath(file).parent.mkdir(parents=True)
     pytester.path.joinpath(file).write_text(skipped)
     monkeypatch.setenv("CI", ci)
