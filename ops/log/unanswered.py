@@ -62,7 +62,8 @@ class Unanswered:
                 continue
             if logged.command.owner == self._owner and not isinstance(logged, LoggedFence):
                 self._keys.add(answer_key(logged.command.image_id, logged.version))
-                self._places.setdefault(TopicPartition(record.topic, record.partition), []).append(record.offset)
+                place = TopicPartition(self._settings.topic(record.topic), record.partition)
+                self._places.setdefault(place, []).append(record.offset)
 
     async def _uncommitted(self) -> int:
         if not self._places:

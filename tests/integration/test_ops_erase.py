@@ -31,7 +31,7 @@ async def _process(world: Deployment, reader: TopicReader, start: Offsets, group
             logged = read_command(record, 1)
             await world.answer(logged.command, logged.version)
             if group is not None:
-                await group.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+                await group.commit({TopicPartition(reader.topic, record.partition): record.offset + 1})
 
 
 @asynccontextmanager
