@@ -1,1 +1,1 @@
-"""The language all three services speak (events, keys, tables) and the thin adapters to the engines."""
+"""Code of all services: the contract (commands, events, keys), the read model, and the adapters to the engines."""

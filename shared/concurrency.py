@@ -1,4 +1,4 @@
-"""Bounded concurrency: the same work on many items, on a fixed number of them at a time."""
+"""Bounded concurrency: runs the same work on many items, on a limited number of items at a time."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
@@ -11,9 +11,9 @@ R = TypeVar("R")
 async def for_each(items: Iterable[T] | AsyncIterable[T], work: Callable[[T], Awaitable[object]], at_once: int) -> None:
     """Run `work` on each item, on at most `at_once` at a time.
 
-    An item is taken when there is room for it, so `items` may be longer than memory: there are never more than
-    `at_once` tasks, and one item that waits. The first error, of the work or of `items`, cancels the work that is
-    under way, and is raised once that has ended. A blocking call in a thread cannot be cancelled: it may still happen.
+    `items` is read lazily, so it may be larger than memory: there are at most `at_once` tasks and one waiting item.
+    The first error, of the work or of `items`, cancels the running tasks and is raised when they have ended. A blocking
+    call in a thread cannot be cancelled: it may still run to its end.
     """
     places = asyncio.Semaphore(at_once)
 
@@ -29,12 +29,12 @@ async def for_each(items: Iterable[T] | AsyncIterable[T], work: Callable[[T], Aw
                 await places.acquire()
                 group.create_task(run(item))
     except BaseExceptionGroup as errors:
-        # Callers handle the one error that ended the work; the group would only hide its type from them.
+        # Callers handle the first error by its type. An exception group would hide that type.
         raise errors.exceptions[0] from None
 
 
 async def map_ordered(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
-    """Results of `work` in the order of the items. Otherwise as `for_each`."""
+    """Run `work` on each item like `for_each`; returns the results in the order of the items."""
     results: dict[int, R] = {}
 
     async def keep(numbered: tuple[int, T]) -> None:

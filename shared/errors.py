@@ -1,12 +1,12 @@
-"""The few exception classes: what is permanent and what is worth another try is in the type."""
+"""The exception classes. The class of an error says whether a retry can help."""
 
 
 class ImagepipeError(Exception):
-    """Base of every error that this software raises on purpose."""
+    """Base class of all errors of this software."""
 
 
 class Unavailable(ImagepipeError):  # noqa: N818 - a state of the world, not a mistake
-    """An engine (Kafka, S3, Cassandra) is away; try again later. `engine` names it."""
+    """An engine (Kafka, S3 or Cassandra) is unavailable: retry later. `engine` is its name."""
 
     def __init__(self, engine: str, detail: str) -> None:
         super().__init__(f"{engine}: {detail}")
@@ -15,11 +15,11 @@ class Unavailable(ImagepipeError):  # noqa: N818 - a state of the world, not a m
 
 
 class TooManyDeletions(Unavailable):
-    """Cassandra gave up a read that passed too many deleted rows; narrower reads of the same rows may do."""
+    """Cassandra aborted a read that scanned too many deleted rows. Reads of smaller ranges may succeed."""
 
 
 class UnknownOutcome(Unavailable):
-    """Kafka gave no answer in time: the record may or may not be in the log (invariant 8)."""
+    """Kafka did not acknowledge a record in time. The record may be in the log or not (invariant 8)."""
 
 
 class NotFound(ImagepipeError):  # noqa: N818
@@ -27,15 +27,15 @@ class NotFound(ImagepipeError):  # noqa: N818
 
 
 class PreconditionFailed(ImagepipeError):  # noqa: N818
-    """A conditional write or copy lost: the object is there already, or has changed."""
+    """A conditional write or copy failed, because the object exists already or has changed."""
 
 
 class RequestRefused(ImagepipeError):  # noqa: N818
-    """The bucket will never take this request, such as one for an impossible key; trying again is no use."""
+    """The S3 store never accepts this request, for example because of an invalid key. A retry does not help."""
 
 
 class ImageRejected(ImagepipeError):  # noqa: N818
-    """These bytes are not an image we take or can render.
+    """The bytes are not an image that this software accepts or can render.
 
     `reason` is one of `shared.contract.events.FAILURE_REASONS`; it becomes a problem type at the gateway and the
     `error.type` of a `failed` answer at the processor.
@@ -48,8 +48,8 @@ class ImageRejected(ImagepipeError):  # noqa: N818
 
 
 class PoisonRecord(ImagepipeError):  # noqa: N818
-    """A record that no version of this software can read; it goes to the DLQ untouched."""
+    """A record that this software can never handle, for example because it cannot be parsed. It goes to the DLQ."""
 
 
 class ConfigurationError(ImagepipeError):
-    """A setting, topic, keyspace or bucket is missing or wrong; the message says what to do."""
+    """A setting, a topic, a keyspace or the bucket is missing or wrong. The message says what to do."""

@@ -1,18 +1,19 @@
-"""How the C library keeps the memory of files that have been handled."""
+"""Makes the C library (glibc) return freed memory to the operating system."""
 
 import ctypes
 
 M_MMAP_THRESHOLD = -3
-"""Of glibc's malloc.h; see mallopt(3)."""
+"""Constant of glibc's malloc.h; see mallopt(3)."""
 LARGE_BYTES = 128 * 1024
-"""glibc's threshold at first."""
+"""The initial threshold of glibc."""
 
 
 def return_large_blocks() -> bool:
-    """Have blocks of 128 KiB or more given back to the system as soon as they are freed, in this process.
+    """Make this process return blocks of 128 KiB or more to the operating system as soon as they are freed.
 
-    By itself glibc raises its threshold to the size of what is freed, up to 32 MiB: after the first uploads it takes
-    whole files from heaps, which keep what lies below a block in use. False where the C library is another.
+    By default glibc raises this threshold to the size of freed blocks, up to 32 MiB. After the first uploads it then
+    allocates whole files on the heap, and freed memory below a used block cannot be returned. Returns False if the C
+    library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""What the core asks of the engines. Each port has an adapter for the real engine and one in memory for unit tests."""
+"""The interfaces (ports) to the engines. Each has an adapter for the engine, and one in memory for unit tests."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -35,33 +35,36 @@ class ObjectRange:
 
 
 class ObjectStore(Protocol):
-    """The bucket. Every method raises Unavailable when it is away, RequestRefused where it will never take the key."""
+    """The bucket.
+
+    Every method raises Unavailable if the S3 store is unavailable, and RequestRefused if it never accepts the key.
+    """
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
-        """Store an object; returns its ETag. Raises PreconditionFailed with `if_absent` where there is one."""
+        """Store an object; returns its ETag. With `if_absent` it raises PreconditionFailed if the object exists."""
 
     async def get(self, key: str) -> bytes:
         """The object's bytes. Raises NotFound."""
 
     async def head(self, key: str) -> ObjectInfo:
-        """What there is under the key. Raises NotFound."""
+        """Size, ETag, time and content type of an object. Raises NotFound."""
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> ObjectRange:
-        """Stream bytes start..end (inclusive; None: to the last). Raises NotFound."""
+        """Stream the bytes `start` to `end`, inclusive; to the last byte if `end` is None. Raises NotFound."""
 
     async def copy(self, source: str, target: str, content_type: str, *, if_etag: str) -> None:
-        """Copy within the bucket. Raises PreconditionFailed where the source has another ETag, NotFound."""
+        """Copy an object within the bucket. Raises NotFound, and PreconditionFailed if the source has another ETag."""
 
     async def list(self, prefix: str) -> Sequence[ObjectInfo]:
-        """Every object whose key starts with the prefix, by key."""
+        """All objects whose keys start with the prefix, in the order of their keys."""
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is not there is no error."""
+        """Delete objects. A missing object is no error."""
 
 
 @dataclass(frozen=True)
 class Appended:
-    """Where a record went. `offset` is None where the broker acked without one: the record is in the log anyway."""
+    """Partition and offset of an appended record. `offset` is None if the ack had none; the record is in the log."""
 
     partition: int
     offset: int | None
@@ -71,31 +74,31 @@ class CommandLog(Protocol):
     """The commands topic, for writing."""
 
     async def append(self, command: Command, *, traceparent: str | None = None) -> Appended:
-        """Append and wait for the ack of all in-sync replicas. Raises UnknownOutcome, Unavailable."""
+        """Append a command and wait for the ack of all in-sync replicas. Raises UnknownOutcome, Unavailable."""
 
 
 class EventLog(Protocol):
     """The events topic, for writing."""
 
     async def publish(self, event: Event, *, traceparent: str | None = None) -> None:
-        """Publish and wait for the ack of all in-sync replicas. Raises UnknownOutcome, Unavailable."""
+        """Publish an event and wait for the ack of all in-sync replicas. Raises UnknownOutcome, Unavailable."""
 
 
 class DeadLetters(Protocol):
     """The DLQ, for writing."""
 
     async def send(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """Write a record untouched, with headers that say why; waits for the ack. Raises Unavailable."""
+        """Write a record unchanged, with these headers, and wait for the ack. Raises Unavailable."""
 
 
 class Index(Protocol):
-    """The view in Cassandra. Every method raises Unavailable when it is away."""
+    """The index in Cassandra. Every method raises Unavailable if Cassandra is unavailable."""
 
     async def apply(self, writes: Sequence[Write]) -> None:
-        """Apply the writes at their timestamps; returns when all are acknowledged. Idempotent."""
+        """Apply the writes at their timestamps. Returns when Cassandra has acknowledged all. Idempotent."""
 
     async def image(self, image_id: UUID) -> ImageRow | None:
-        """One image."""
+        """The row of an image; None if there is none."""
 
     async def of_owner(
         self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
@@ -108,21 +111,21 @@ class Index(Protocol):
         """Ids of up to `limit` images of a partition, newest first, strictly between the bounds."""
 
     async def count(self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None) -> int:
-        """How many images of a partition there are strictly between the bounds."""
+        """Number of images of a partition strictly between the bounds."""
 
     async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
-        """Those of the images with these ids that are in the partition, in any order."""
+        """Rows of the images with these ids, in any order. Images that are not in the partition are left out."""
 
     async def ids_of_days(
         self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
     ) -> Sequence[UUID]:
         """Ids of up to `limit` images of each shard of each day, in any order, strictly between the bounds.
 
-        Together these may be 5,000 at most. Raises TooManyDeletions.
+        Days, shards and limit must be chosen so that the result has at most 5,000 ids. Raises TooManyDeletions.
         """
 
     async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
-        """Those of the images with these ids that are in the list of one of the days, in any order."""
+        """Rows of the images with these ids, in any order. Images that are not in one of the days are left out."""
 
     async def days(self) -> Sequence[date]:
-        """Days on which there may be images, newest first."""
+        """Days that may have images, newest first."""

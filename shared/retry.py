@@ -1,4 +1,4 @@
-"""Trying again: how long to pause between attempts, and for how long while an engine is unavailable (invariant 10)."""
+"""Retries: the pauses between attempts, and the retry deadline while an engine is unavailable (invariant 10)."""
 
 import asyncio
 import random
@@ -16,11 +16,11 @@ LONGEST_PAUSE_SECONDS = 2.0
 
 
 class Backoff:
-    """Pauses between attempts: each is `factor` times the one before, from `first` to `longest` seconds."""
+    """Exponential backoff: each pause is `factor` times the previous one, from `first` to `longest` seconds."""
 
     def __init__(self, first: float, longest: float, factor: float = 2.0) -> None:
         self.failures = 0
-        """How many pauses were taken since the start or the last reset."""
+        """Number of failures since the start or the last reset."""
         self._first = first
         self._longest = longest
         self._factor = factor
@@ -30,18 +30,18 @@ class Backoff:
         """Seconds to wait after one more failure."""
         pause = self._next
         self.failures += 1
-        # Step by step, not `first * factor**failures`: a float overflows after 1,024 doublings.
+        # The pause is multiplied step by step, because `first * factor**failures` overflows after 1,024 doublings.
         self._next = min(self._next * self._factor, self._longest)
         return pause
 
     def reset(self) -> None:
-        """Start over with the first pause."""
+        """Begin again with the first pause."""
         self.failures = 0
         self._next = self._first
 
 
 class RetryDeadline:
-    """Growing pauses for a limited time after the first failure. Make one for each piece of work."""
+    """Growing pauses until a deadline, which is `limit` after the first failure. Create one for each piece of work."""
 
     def __init__(self, limit: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit.total_seconds()
@@ -50,19 +50,22 @@ class RetryDeadline:
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
 
     async def pause(self, error: Unavailable) -> None:
-        """Wait before the next attempt; raises the error once the time is over."""
+        """Wait before the next attempt. After the deadline it raises the error instead."""
         now = self._clock()
         if self._deadline is None:
             self._deadline = now + self._limit
         if now >= self._deadline:
             raise error
-        # Jitter: the pieces of work that one outage stopped do not all start again at the same moment.
+        # Random jitter, so that not all work that one outage stopped is retried at the same moment.
         pause = self._backoff.next_pause() * random.uniform(0.5, 1)
         await asyncio.sleep(min(pause, self._deadline - now))
 
 
 async def retry_unavailable(attempt: Callable[[], Awaitable[T]], limit: timedelta) -> T:
-    """The result of the first attempt that meets no outage. Raises Unavailable `limit` after the first failure."""
+    """Retry `attempt` while it raises Unavailable; returns its result.
+
+    Raises Unavailable if it still fails `limit` after the first failure.
+    """
     deadline = RetryDeadline(limit)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""How the process of each service starts and ends: settings, logs, traces, signals and exit codes."""
+"""Starts and ends the process of a service: settings, logs, traces, signals and exit codes."""
 
 import asyncio
 import logging
@@ -23,22 +23,22 @@ START_AGAIN = 1
 CHANGE_A_SETTING = 2
 
 Serve = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
-"""Serves until the event is set. Raises what ended it before that."""
+"""Function that serves until the event is set. It raises an error if the service fails before that."""
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def run_service(service: Service, serve: Serve, loop_factory: LoopFactory | None = None) -> NoReturn:
     """Run a service, and end its process with one of these exit codes.
 
-    - 0: it stopped after SIGTERM or SIGINT.
-    - 1: it failed, and may work after a restart: an engine is unavailable, too many records went to the DLQ.
-    - 2: a setting, a topic, a table or a bucket is missing or wrong. A restart does not help before that is changed.
+    - 0: the service stopped after SIGTERM or SIGINT.
+    - 1: the service failed, and a restart may help: an engine is unavailable, or too many records went to the DLQ.
+    - 2: a setting, a topic, a table or the bucket is missing or wrong. A restart does not help before that is changed.
     """
     code = _exit_code(service, serve, loop_factory)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    # A thread that hangs in a call to an engine would hold an ordinary exit for as long as the call's time-outs.
+    # An ordinary exit waits for all threads, and a thread may hang in a call to an engine until the call's time-out.
     os._exit(code)
 
 
@@ -46,7 +46,7 @@ def _exit_code(service: Service, serve: Serve, loop_factory: LoopFactory | None)
     try:
         settings = read_settings()
     except ConfigurationError as error:
-        # The format and level of logs are settings, too: without any they have their defaults.
+        # Log format and log level are settings too. They have their defaults here, because the settings are invalid.
         configure_logging(Settings.model_construct(), service)
         return _failed(error)
     configure_logging(settings, service)
@@ -75,7 +75,7 @@ async def _serve_until_signal(serve: Serve, settings: Settings) -> None:
 
 
 def _failed(error: BaseException) -> int:
-    """Log why the service ended, with a stack only where the error was not foreseen; returns the exit code."""
+    """Log why the service failed, with a stack if the error is unexpected; returns the exit code."""
     code = CHANGE_A_SETTING if isinstance(error, ConfigurationError) else START_AGAIN
     expected = isinstance(error, ImagepipeError | OSError)
     message = str(error) if code == CHANGE_A_SETTING else f"{type(error).__name__}: {error}"

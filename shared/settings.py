@@ -382,18 +382,18 @@ class Settings(BaseSettings):
 
 
 def read_settings(make: Callable[[], Settings] = Settings) -> Settings:
-    """The environment's settings, or those that `make` reads. Raises ConfigurationError where a value is invalid.
+    """Read the settings from the environment, or with `make`. Raises ConfigurationError if a value is invalid.
 
-    The message names each variable, and no value: some are secrets.
+    The message names the variables, but no values, because some are secrets.
     """
     try:
         return make()
     except ValidationError as error:
-        raise ConfigurationError(f"invalid settings: {'; '.join(map(_complaint, error.errors()))}") from None
+        raise ConfigurationError(f"invalid settings: {'; '.join(map(_describe, error.errors()))}") from None
     except SettingsError as error:
         raise ConfigurationError(f"invalid settings: {error}") from None
 
 
-def _complaint(detail: ErrorDetails) -> str:
+def _describe(detail: ErrorDetails) -> str:
     name = ".".join(map(str, detail["loc"])).upper()
     return f"{name}: {detail['msg']}" if name else detail["msg"].removeprefix("Value error, ")

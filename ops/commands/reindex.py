@@ -13,7 +13,7 @@ from ops.log.reader import TopicReader, span
 from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
-from shared.cassandra.deployment import live_keyspace, note_keyspace, switch_keyspace
+from shared.cassandra.deployment import live_keyspace, record_keyspace, switch_keyspace
 from shared.cassandra.index import FOLLOW_SECONDS, CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connected
@@ -160,7 +160,7 @@ def _live(settings: Settings) -> str:
 
 def _note(settings: Settings, keyspace: str) -> None:
     with connected(settings) as session:
-        note_keyspace(session, settings, keyspace)
+        record_keyspace(session, settings, keyspace)
 
 
 def _set_live(settings: Settings, keyspace: str) -> None:

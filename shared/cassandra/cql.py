@@ -1,4 +1,4 @@
-"""What the index writes and reads, as CQL: writes to statements, result rows to `ImageRow`. Pure."""
+"""CQL of the index: converts writes to statements, and result rows to `ImageRow`. Pure functions."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,17 +13,17 @@ from shared.read_model.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Ins
 
 M = TypeVar("M", bound=BaseModel)
 COLUMNS = "image_id, owner_type, owner_id, uploaded_at, image_version, request, outcome, current"
-"""What `image_row` needs."""
+"""Columns that `image_row` reads."""
 
 
 def place_of(write: Write) -> tuple[Any, ...]:
-    """Table and primary key of the row that is written."""
+    """Identity of the row that is written: its table and its primary key."""
     columns = write.columns if isinstance(write, Insert) else write.key
     return (write.table, *(columns[name] for name in PRIMARY_KEYS[write.table]))
 
 
 def statement_of(write: Write) -> tuple[str, list[Any]]:
-    """CQL and its values; columns that are not written are left out."""
+    """CQL of a write, and the values to bind. A statement names only the columns that it writes."""
     match write:
         case Insert(table, columns, version):
             names = ", ".join(columns)
@@ -35,22 +35,22 @@ def statement_of(write: Write) -> tuple[str, list[Any]]:
 
 
 def conditions(names: Iterable[str]) -> str:
-    """The condition that these columns have the values that are bound."""
+    """CQL condition that compares each of these columns with a bound value."""
     return " AND ".join(f"{name} = ?" for name in names)
 
 
 def partition_clause(partition: Partition) -> tuple[str, list[Any]]:
-    """Table and condition that select one partition, and the condition's values."""
+    """Start of a query on one partition: its table with the WHERE condition, and the values to bind."""
     if isinstance(partition, DayShard):
         table, values = BY_DAY, [*partition]
     else:
         table, values = BY_OWNER, [partition.type, partition.id]
-    # The last column of each key is the image's id, by which the rows of a partition are ordered.
+    # The last column of each primary key is the image's id. It orders the rows within a partition.
     return f"{table} WHERE {conditions(PRIMARY_KEYS[table][:-1])}", values
 
 
 def image_row(row: Any) -> ImageRow:
-    """One row of COLUMNS."""
+    """Convert a result row that has COLUMNS."""
     uploaded_at: datetime = row.uploaded_at
     return ImageRow(
         image_id=row.image_id,

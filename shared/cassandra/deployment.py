@@ -1,6 +1,7 @@
-"""What a keyspace says of the deployment it belongs to: its keyspaces, the one that serves, what is fixed for ever.
+"""Records about a deployment: which keyspaces it has, which one is live, and its fixed number of shards.
 
-The settings' keyspace keeps these records for all processes, so that a switch needs no restart. All calls block.
+The table `deployment` in the settings' keyspace holds these records. All processes read them, so that a switch to
+another keyspace needs no restart. All calls block.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,42 +17,49 @@ from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES
 from shared.settings import Settings
 
 LIVE_KEYSPACE = "live_keyspace"
-"""Name of the record, in `deployment` of the settings' keyspace, of the keyspace that serves."""
+"""Name of the record that holds the live keyspace, in `deployment` of the settings' keyspace."""
 DAY_SHARDS = "day_shards"
-"""Name of the record of the shards of a day, which are fixed for ever."""
+"""Name of the record that holds the number of shards of a day. It cannot be changed later."""
 BUILT = "built:"
-"""Begins the name of the record, in `deployment` of the settings' keyspace, of each keyspace that was built beside."""
+"""Prefix of the records that name rebuilt keyspaces, one record each, in `deployment` of the settings' keyspace."""
 TABLES = {IMAGES, BY_OWNER, BY_DAY, "deployment"}
-"""What makes a keyspace an index."""
+"""A keyspace with all of these tables is an index."""
 
 
 @dataclass(frozen=True)
 class Keyspaces:
-    """The indexes of a cluster: this deployment's own with their shards of a day; of the others nobody says whose."""
+    """The index keyspaces of a Cassandra cluster.
+
+    `own` maps the keyspaces of this deployment to their shards of a day. No record says to which deployment `others`
+    belong.
+    """
 
     own: Mapping[str, int]
     others: Sequence[str]
 
 
 def live_keyspace(session: Session, settings: Settings) -> str:
-    """Keyspace that serves: the settings' own, unless a rebuilt one was switched to. Raises Unavailable."""
+    """The live keyspace: the settings' own, unless an operator switched to a rebuilt one. Raises Unavailable."""
     with engine_errors():
         value = _record(session, f"{settings.cassandra_keyspace}.deployment", LIVE_KEYSPACE)
     return value or settings.cassandra_keyspace
 
 
 def switch_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
-    """Make another keyspace the live one; every process follows within seconds. Raises Unavailable."""
+    """Make another keyspace the live one. Every process uses it within seconds. Raises Unavailable."""
     _write(session, settings, LIVE_KEYSPACE, keyspace)
 
 
-def note_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
-    """Record that a keyspace is this deployment's, before anything is written to it. Raises Unavailable."""
+def record_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
+    """Record that a keyspace belongs to this deployment. Call it before the first write. Raises Unavailable."""
     _write(session, settings, BUILT + keyspace, keyspace)
 
 
 def keyspaces(session: Session, settings: Settings) -> Keyspaces:
-    """Own are the settings' keyspace, the live one, and those that were built. Raises Unavailable."""
+    """All index keyspaces. This deployment owns the settings' keyspace, the live one and each recorded one.
+
+    Raises Unavailable.
+    """
     found: dict[str, set[str]] = {}
     with engine_errors():
         for row in session.execute("SELECT keyspace_name, table_name FROM system_schema.tables"):
@@ -61,20 +69,23 @@ def keyspaces(session: Session, settings: Settings) -> Keyspaces:
         named.add(settings.cassandra_keyspace)
         indexes = [name for name, tables in sorted(found.items()) if tables >= TABLES]
         shards = {name: _record(session, f"{name}.deployment", DAY_SHARDS) for name in indexes if name in named}
-    # One without shards has no rows either: they are recorded first.
+    # A keyspace without a recorded number of shards has no rows: the number is recorded before the first row.
     own = {name: int(count) for name, count in shards.items() if count is not None}
     return Keyspaces(own, [name for name in indexes if name not in named])
 
 
 def fix_day_shards(session: Session, settings: Settings) -> None:
-    """Record the shards of a day in the session's keyspace, unless they are. Raises the driver's errors."""
+    """Record the number of shards in the session's keyspace, unless one is recorded. Raises the driver's errors."""
     session.execute(
         "INSERT INTO deployment (name, value) VALUES (%s, %s) IF NOT EXISTS", [DAY_SHARDS, str(settings.day_shards)]
     )
 
 
 def check_deployment(session: Session, settings: Settings) -> None:
-    """Raises Unavailable; ConfigurationError without tables, or where the number of shards was another."""
+    """Check that the session's keyspace has its tables, and was created with the same DAY_SHARDS.
+
+    Raises ConfigurationError if it was not, and Unavailable.
+    """
     with engine_errors():
         try:
             shards = _record(session, "deployment", DAY_SHARDS)
@@ -83,8 +94,8 @@ def check_deployment(session: Session, settings: Settings) -> None:
             raise ConfigurationError(without) from error
     if shards is None or int(shards) != settings.day_shards:
         raise ConfigurationError(
-            f"keyspace {settings.cassandra_keyspace} was made with DAY_SHARDS={shards or 'none'}, the "
-            f"setting says {settings.day_shards}. It is fixed for ever: set it back, or rebuild into a new keyspace."
+            f"keyspace {settings.cassandra_keyspace} was created with DAY_SHARDS={shards or 'none'}, but the setting "
+            f"is {settings.day_shards}. It cannot be changed: set the old value, or rebuild into a new keyspace."
         )
 
 

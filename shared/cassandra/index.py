@@ -1,6 +1,7 @@
 """The index: an adapter over cassandra-driver.
 
-The driver stamps the present time on every write unless told otherwise; here every write says USING TIMESTAMP.
+The driver would give every write the present time as its timestamp. Here every statement has USING TIMESTAMP, with the
+version of a record.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from shared.cassandra.cql import COLUMNS, image_row, partition_clause, place_of,
 from shared.cassandra.deployment import check_deployment, live_keyspace
 from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
 from shared.cassandra.slices import MAX_ID, MIN_ID, PAGE, Slices
-from shared.cassandra.speculative_retry import hedged
+from shared.cassandra.speculative_retry import with_speculative_retry
 from shared.concurrency import for_each
 from shared.contract.keys import Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
@@ -33,18 +34,19 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 FOLLOW_SECONDS = 1.0
-"""How often a process looks whether another keyspace has become the live one: one read of one row."""
+"""Pause between two checks whether another keyspace is live. Each check reads one row."""
 PREPARED_AT_ONCE = 24
-"""Threads, each of which a node that hangs holds for 10 s: enough for all statements of a request at all nodes."""
+"""Threads that prepare statements. A hanging node blocks a thread for 10 s. There are enough threads to prepare all
+statements of a request at all nodes."""
 ROWS_AT_ONCE = 32
-"""Rows of one call that are written at a time. A record writes four; a rebuild lists thousands of days at once."""
+"""Rows that one call of `apply` writes concurrently. A record has four rows; a rebuild passes thousands of days."""
 TOMBSTONES = 0x0001
-"""Reason READ_TOO_MANY_TOMBSTONES in a replica's failure."""
+"""Cassandra's error code READ_TOO_MANY_TOMBSTONES in the failure of a replica."""
 
 
 @dataclass(frozen=True)
 class _Connection:
-    """A session with the statements that were prepared for its keyspace, and for no other."""
+    """A session, and the statements that are prepared for its keyspace."""
 
     session: Session
     keyspace: str
@@ -53,30 +55,33 @@ class _Connection:
 
 
 class CassandraIndex:
-    """`Index` on Cassandra. Statements are prepared once per shape; unknown columns are left out, never null.
+    """`Index` on Cassandra.
 
-    Once connected it serves from the live keyspace, and follows when a rebuild is switched to (see `live_keyspace`).
-    `gap_memory` is how long spans of deleted rows are skipped (see `shared.cassandra.slices`); by default nothing is.
+    Each CQL text is prepared once. A write names only the columns that it has and never writes null.
+    The index reads and writes the live keyspace, and follows a switch to a rebuilt one (see `live_keyspace`).
+    `gap_memory` is the time for which known spans of deleted rows are skipped (see `shared.cassandra.slices`). By
+    default no span is skipped.
     """
 
     def __init__(self, session: Session | None = None, *, gap_memory: timedelta = timedelta(0)) -> None:
         self._connection = None if session is None else _Connection(session, session.keyspace or "")
         self._following: asyncio.Task[None] | None = None
         self._slices = Slices(gap_memory)
-        # prepare() blocks.
+        # The driver's prepare() blocks, so it runs in threads.
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="cassandra-prepare")
 
     @classmethod
     async def open(cls, settings: Settings, keyspace: str | None = None) -> "CassandraIndex":
-        """An index connected to the live keyspace, or to the one named. Raises Unavailable, ConfigurationError."""
+        """Connect to the live keyspace, or to the given one. Raises Unavailable, ConfigurationError."""
         index = cls()
         await index.connect(settings, keyspace)
         return index
 
     async def connect(self, settings: Settings, keyspace: str | None = None) -> None:
-        """Connect; until then every method raises Unavailable. Raises Unavailable, ConfigurationError.
+        """Connect. Every other method raises Unavailable before that. Raises Unavailable, ConfigurationError.
 
-        With a `keyspace` it stays with that one; else it serves from the live one, whichever that is.
+        With a `keyspace` the index stays with that keyspace. Without one it uses the live keyspace and follows a
+        switch.
         """
         self._connection = await asyncio.to_thread(_connection, settings, keyspace)
         if keyspace is None:
@@ -84,20 +89,20 @@ class CassandraIndex:
 
     @property
     def keyspace(self) -> str:
-        """The keyspace that is served from. Raises Unavailable before `connect`."""
+        """The keyspace in use. Raises Unavailable before `connect`."""
         return self._connected().keyspace
 
     async def _follow(self, settings: Settings) -> None:
-        """Move to another keyspace within a second of a switch; queries under way end where they began."""
+        """Use another keyspace within a second of a switch. Running queries finish in the old keyspace."""
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                await self._look_for_switch(settings)
+                await self._check_live_keyspace(settings)
             except Exception as error:
-                # Whatever it is: who stops looking serves rows for ever that nobody feeds any more.
-                log.warning("live_keyspace_unknown", error=f"{type(error).__name__}: {error}")
+                # If this loop stopped, the process would keep serving a keyspace that is no longer updated.
+                log.warning("live_keyspace_check_failed", error=f"{type(error).__name__}: {error}")
 
-    async def _look_for_switch(self, settings: Settings) -> None:
+    async def _check_live_keyspace(self, settings: Settings) -> None:
         old = self._connected()
         if await asyncio.to_thread(live_keyspace, old.session, settings) == old.keyspace:
             return
@@ -116,7 +121,7 @@ class CassandraIndex:
         self._preparing.shutdown(wait=False)
 
     async def check(self) -> None:
-        """Return if a query at LOCAL_QUORUM is answered; raises Unavailable."""
+        """Return if Cassandra answers a query at LOCAL_QUORUM. Raises Unavailable."""
         await self.days()
 
     async def apply(self, writes: Sequence[Write]) -> None:
@@ -127,7 +132,10 @@ class CassandraIndex:
         await for_each(rows.values(), self._write, ROWS_AT_ONCE)
 
     async def _write(self, writes: Sequence[Write]) -> None:
-        """Writes to one row, each at its own timestamp, as one mutation: half the requests, and nobody sees a part."""
+        """Apply the writes to one row, each at its own timestamp, as one mutation.
+
+        That is half the requests, and no reader sees only some of the writes.
+        """
         if len(writes) == 1:
             await self.execute(*statement_of(writes[0]))
             return
@@ -181,7 +189,7 @@ class CassandraIndex:
         self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
     ) -> Sequence[UUID]:
         """See Index.ids_of_days."""
-        # LIMIT changes nothing but this: with it, as it fits one page, Cassandra reads the partitions side by side.
+        # The LIMIT is there for speed: Cassandra reads the partitions concurrently if the result fits into one page.
         rows = await self.execute(
             f"SELECT image_id FROM {BY_DAY} WHERE day IN ? AND shard IN ? AND image_id < ? AND image_id > ?"
             f" PER PARTITION LIMIT ? LIMIT {PAGE}",
@@ -223,12 +231,12 @@ class CassandraIndex:
         return [row.day.date() for row in rows]
 
     async def execute(self, cql: str, values: Sequence[Any]) -> list[Any]:
-        """Rows (the first page, 5,000) of a prepared statement.
+        """Execute a prepared statement; returns its rows (the first page, 5,000).
 
-        Raises Unavailable, and InvalidRequest for values that Cassandra will never take.
+        Raises Unavailable, and InvalidRequest for values that Cassandra never accepts.
         """
         with _translated_errors():
-            # Statement and session must be of one keyspace, also when a switch comes in between.
+            # Read once: statement and session must belong to one keyspace, even if a switch happens in between.
             connection = self._connected()
             bound = await self._bind(connection, cql, values)
             bound.is_idempotent = True
@@ -244,7 +252,7 @@ class CassandraIndex:
         return self._connection
 
     async def _prepare(self, connection: _Connection, cql: str) -> PreparedStatement:
-        """Prepare once, however many wait for it, and whoever of them gives up."""
+        """Prepare a statement once for all callers that wait for it. A caller that is cancelled does not stop it."""
         preparing = connection.preparing.get(cql)
         if preparing is None:
             preparing = connection.preparing[cql] = asyncio.create_task(self._prepare_somewhere(connection, cql))
@@ -258,26 +266,28 @@ class CassandraIndex:
         return await asyncio.shield(preparing)
 
     async def _prepare_somewhere(self, connection: _Connection, cql: str) -> PreparedStatement:
-        """By the first node that answers: the driver itself asks one, which may hang, and no other."""
+        """Prepare at the first node that answers. The driver itself tries one node only, and that node may hang."""
         loop = asyncio.get_running_loop()
         profile = connection.session.get_execution_profile(EXEC_PROFILE_DEFAULT)
         try:
-            return await hedged(
-                # The driver takes the nodes in turn.
+            return await with_speculative_retry(
+                # Each call goes to the next node of the driver's query plan.
                 lambda: loop.run_in_executor(self._preparing, connection.session.prepare, cql),
                 pause=HANGS_AFTER * profile.request_timeout,
                 attempts=NODES_ASKED,
             )
         except InvalidRequest as error:
-            raise Unavailable("cassandra", f"the schema has to be applied: {error}") from error
+            raise Unavailable(
+                "cassandra", f"the keyspace lacks a table or column, apply the schema: {error}"
+            ) from error
 
     async def _ask(self, connection: _Connection, bound: Any, *texts: str) -> list[Any]:
-        """Rows of a statement bound from these texts.
+        """Rows of a bound statement; `texts` are its CQL texts.
 
-        Cassandra says InvalidRequest to values that it can never take, and to tables or columns that are not there.
-        The first is the record's fault and passes through, as nobody foresaw it: waiting would not help, and the
-        record must not hold up its partition for ever. The second is the deployment's: a text that cannot be prepared
-        any more is Unavailable until the schema is there, and no record is to blame.
+        Cassandra returns InvalidRequest in two cases: for values that it never accepts, and for tables or columns that
+        do not exist. In the first case the record is invalid. The error is raised unchanged, so that the record becomes
+        a dead letter and does not block its partition. In the second case the schema is missing. The text cannot be
+        prepared again, which raises Unavailable: the record is correct and waits for the schema.
         """
         try:
             return await self._run(connection.session, bound)
@@ -298,7 +308,7 @@ class CassandraIndex:
             else:
                 waiter.set_result(rows or [])
 
-        # The driver calls back on its IO thread, where nothing may be done but waking the loop.
+        # The driver calls these functions on its IO thread. They must not block it, so they only wake the event loop.
         session.execute_async(bound).add_callbacks(
             lambda rows: loop.call_soon_threadsafe(settle, rows, None),
             lambda error: loop.call_soon_threadsafe(settle, None, error),
@@ -320,12 +330,12 @@ def _translated_errors() -> Iterator[None]:
 
 
 def _connection(settings: Settings, keyspace: str | None) -> _Connection:
-    """Blocks. Raises Unavailable, ConfigurationError."""
+    """Connect to the given keyspace, or to the live one. Blocks. Raises Unavailable, ConfigurationError."""
     session = connect(settings, keyspace or settings.cassandra_keyspace)
     try:
         check_deployment(session, settings)
         if keyspace is None and (live := live_keyspace(session, settings)) != settings.cassandra_keyspace:
-            use_keyspace(session, live, f"{settings.cassandra_keyspace}.deployment says that it serves; rebuild it")
+            use_keyspace(session, live, f"{settings.cassandra_keyspace}.deployment names it as live; rebuild it")
         return _Connection(session, session.keyspace)
     except BaseException:
         session.cluster.shutdown()

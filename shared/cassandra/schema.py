@@ -1,4 +1,7 @@
-"""The keyspace and its migrations: the files of `migrations`, each run once, in the order of their names. Blocks."""
+"""Creates the keyspace and runs its migrations: the files in `migrations`, each once, in the order of their names.
+
+All calls block.
+"""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,13 +17,13 @@ log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA_TIMEOUT = timedelta(seconds=60)
-"""Per statement of a migration: all nodes must have agreed to it."""
+"""Time-out of one statement of a migration. The statement returns once all nodes have the new schema."""
 
 
 def apply_schema(settings: Settings) -> list[str]:
-    """Create the keyspace and run the migrations it lacks; returns their names. Idempotent.
+    """Create the keyspace and run the missing migrations; returns their names. Idempotent.
 
-    Raises Unavailable, and ConfigurationError where the keyspace was made with other fixed settings.
+    Raises Unavailable, and ConfigurationError if the keyspace was created with another DAY_SHARDS.
     """
     with connected(settings.model_copy(update={"cassandra_timeout": SCHEMA_TIMEOUT})) as session, engine_errors():
         pending = _apply(session, settings)
@@ -31,7 +34,7 @@ def apply_schema(settings: Settings) -> list[str]:
 
 
 def plan_schema(settings: Settings) -> list[str]:
-    """Names of the migrations that `apply_schema` would run, all where there is no keyspace. Raises Unavailable."""
+    """Names of the migrations that `apply_schema` would run. Without a keyspace these are all. Raises Unavailable."""
     with connected(settings) as session, engine_errors():
         known = session.execute(
             "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [settings.cassandra_keyspace]

@@ -1,4 +1,4 @@
-"""Sessions with Cassandra: their time-outs and retries, and what their failures are called here."""
+"""Sessions with Cassandra: connects with our time-outs and retries, and translates the driver's errors."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,23 +18,24 @@ from shared.security import cassandra_ssl_context, explain_cassandra
 from shared.settings import Settings
 
 RECONNECT_SECONDS = 1.0
-"""Between two tries to reach a node that is away. The driver's own pauses double up to ten minutes: after one minute
-away, a node, and where it is the only one the whole service, would be left alone for another."""
+"""Pause between two attempts to reach an unavailable node. The driver's own pauses double up to ten minutes. A node
+that was unavailable for one minute would then stay unused for another minute, and with one node the whole service."""
 HANGS_AFTER = 0.3
-"""Share of the time-out after which a node that has not answered is taken to hang: three can be asked."""
+"""Fraction of the time-out after which a query also goes to the next node. Three nodes fit into the time-out."""
 NODES_ASKED = 3
-"""The same, one after the other, until one answers."""
+"""Most nodes that get the same query."""
 ENGINE_ERRORS = (DriverException, NoHostAvailable, OSError)
-"""What the driver raises: for engines that do not serve, and, as InvalidRequest, for what they will never do."""
+"""Errors of the driver. InvalidRequest, a DriverException, means that Cassandra never accepts the request; the others
+mean that Cassandra is unavailable."""
 
 
 def connect(settings: Settings, keyspace: str | None = None) -> Session:
-    """A session at LOCAL_QUORUM; blocks.
+    """A session with consistency level LOCAL_QUORUM. Blocks.
 
-    Raises Unavailable, and ConfigurationError for a useless CA file or where there is no such keyspace.
+    Raises Unavailable, and ConfigurationError if the CA file is unusable or the keyspace does not exist.
     """
     try:
-        # Looks the contact points' names up.
+        # This resolves the host names of the contact points, which may fail.
         cluster = _cluster(settings)
         try:
             session = cluster.connect()
@@ -50,7 +51,7 @@ def connect(settings: Settings, keyspace: str | None = None) -> Session:
 
 @contextlib.contextmanager
 def connected(settings: Settings, keyspace: str | None = None) -> Iterator[Session]:
-    """A session for the length of the block; see `connect`."""
+    """A session that is closed at the end of the block; see `connect`."""
     session = connect(settings, keyspace)
     try:
         yield session
@@ -58,13 +59,13 @@ def connected(settings: Settings, keyspace: str | None = None) -> Iterator[Sessi
         session.cluster.shutdown()
 
 
-def use_keyspace(session: Session, keyspace: str, otherwise: str) -> None:
-    """Raises Unavailable; ConfigurationError, which says what to do `otherwise`, where there is no such keyspace."""
+def use_keyspace(session: Session, keyspace: str, advice: str) -> None:
+    """Make the session use a keyspace. Raises Unavailable; ConfigurationError with `advice` if it does not exist."""
     with engine_errors():
         try:
             session.set_keyspace(keyspace)
         except InvalidRequest as error:
-            raise ConfigurationError(f"keyspace {keyspace} does not exist: {otherwise}") from error
+            raise ConfigurationError(f"keyspace {keyspace} does not exist: {advice}") from error
 
 
 def _cluster(settings: Settings) -> Cluster:
@@ -74,8 +75,8 @@ def _cluster(settings: Settings) -> Cluster:
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
         request_timeout=timeout,
-        # A node that hangs keeps its connections, and is asked for half a minute more; another answers meanwhile. All
-        # our statements may be executed twice.
+        # A hanging node keeps its connections, so the driver sends queries to it for half a minute. The speculative
+        # retry gets the answer from another node. That is safe: all our statements are idempotent.
         speculative_execution_policy=ConstantSpeculativeExecutionPolicy(
             HANGS_AFTER * timeout, max_attempts=NODES_ASKED - 1
         ),
@@ -91,13 +92,14 @@ def _cluster(settings: Settings) -> Cluster:
         port=settings.cassandra_port,
         auth_provider=auth,
         ssl_context=cassandra_ssl_context(settings),
-        # What Cassandra 4 and 5 speak; unset, the driver tries two newer ones first, with a warning for each.
+        # Cassandra 4 and 5 speak version 5. Without this setting the driver first tries two newer versions and logs a
+        # warning for each.
         protocol_version=ProtocolVersion.V5,
         reconnection_policy=ConstantReconnectionPolicy(RECONNECT_SECONDS, max_attempts=None),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        # Nodes learn a statement when they are first asked for it: preparing everywhere waits for one that hangs.
+        # Preparing on all hosts would wait for a hanging node. A node prepares a statement when it first gets it.
         prepare_on_all_hosts=False,
-        # The driver's own are 5 s and 2 s, whatever a query may take.
+        # The driver's defaults are 5 s and 2 s, even if CASSANDRA_TIMEOUT is longer.
         connect_timeout=timeout,
         control_connection_timeout=timeout,
     )
@@ -105,7 +107,7 @@ def _cluster(settings: Settings) -> Cluster:
 
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
-    """Raises Unavailable for whatever the driver raises inside."""
+    """Translate every error that the driver raises in the block to Unavailable."""
     try:
         yield
     except ENGINE_ERRORS as error:
@@ -113,5 +115,5 @@ def engine_errors() -> Iterator[None]:
 
 
 def unavailable(error: Exception) -> Unavailable:
-    """What one of ENGINE_ERRORS is called here."""
+    """Translate one of ENGINE_ERRORS."""
     return Unavailable("cassandra", f"{type(error).__name__}: {error}")

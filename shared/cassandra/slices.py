@@ -1,12 +1,13 @@
-"""Reads of a partition of the index in slices of time, so that neither many rows nor many deletions end them.
+"""Reads a partition of the index in slices of time, so that many rows or many deletions do not make a read fail.
 
-Cassandra fails a read that passes 100,000 deleted rows. UUIDv7 ids are times, so such a read is cut into parts of equal
-time, again where that is not enough, and the cuts are remembered for the next read. Remembering cuts is never wrong:
-every slice within the bounds is read again, whatever was found there before.
+Cassandra fails a read that scans 100,000 deleted rows. An id is a UUIDv7 and contains a time. So a failed read is cut
+into slices of equal time. A slice that fails is cut again. The cuts are kept for the next read of the partition. They
+never make a result stale, because each read queries every slice.
 
-Passing many deletions stays slow all the same. Who asks often may also have gaps remembered: spans without a row that
-took long to pass are skipped for a while. New images are newer than any gap; what is written late for an image of more
-than an hour ago shows when the gap is forgotten.
+A scan of many deleted rows is slow even if it succeeds. With `gap_memory` a gap is also kept: a span without rows whose
+scan was slow. Reads skip a gap until `gap_memory` has passed. A gap contains only ids that are more than an hour old,
+so a new image is never in one. If a row is written later for such an old image, reads return it when the gap has
+expired.
 """
 
 import itertools
@@ -27,24 +28,26 @@ T = TypeVar("T")
 MAX_ID = UUID(int=(1 << 128) - 1)
 MIN_ID = UUID(int=0)
 PAGE = 5000
-"""Most rows of one query: the driver's page, so that every answer is whole."""
+"""Maximum number of rows of one query. It is the driver's page size, so that a result is never split into pages."""
 PARTS = 8
-"""Slices that a failed read is cut into: each failure costs as much as dozens of reads of empty slices."""
+"""Number of slices into which a failed read is cut. A failed read costs as much as dozens of reads of empty slices, so
+many slices at once are cheaper than several rounds of cutting."""
 REMEMBERED_PARTITIONS = 1024
+"""Number of partitions whose cuts and gaps are kept; the least recently used ones are dropped."""
 SLOW_SECONDS = 0.02
-"""Time after which a span without rows is worth remembering: an empty one takes a millisecond or two."""
+"""A span without rows is kept as a gap if its scan took at least so long. Without deletions a scan takes 1 to 2 ms."""
 GAP_AGE = timedelta(hours=1)
-"""A gap ends this long ago: rows of images that old are complete but for replays."""
+"""Minimum age of the ids in a gap. Images that old get new rows only by a replay."""
 FIRST_UUID7_MS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000)
-"""Lower end of the time span of an owner's images: before it nobody made UUIDv7."""
+"""Start of the time span of an owner's images, in ms since 1970. There were no UUIDv7 ids before."""
 
 Slice = tuple[UUID, UUID]
-"""Bounds, the newer first; both exclusive."""
+"""Two exclusive bounds, the newer one first."""
 
 
 @dataclass(frozen=True)
 class _Gap:
-    """No id lies strictly between the bounds, or so it was up to `until` on the monotonic clock."""
+    """There was no row between the exclusive bounds. The gap expires at `until` on the monotonic clock."""
 
     upper: UUID
     lower: UUID
@@ -52,7 +55,7 @@ class _Gap:
 
 
 class Slices:
-    """Reads slice by slice, newest first, and remembers where partitions had to be cut, and gaps for `gap_memory`."""
+    """Reads partitions slice by slice, the newest slice first. Keeps the cuts, and keeps gaps for `gap_memory`."""
 
     def __init__(self, gap_memory: timedelta = timedelta(0)) -> None:
         self._cuts: LRUCache[Partition, list[UUID]] = LRUCache(REMEMBERED_PARTITIONS)
@@ -60,7 +63,7 @@ class Slices:
         self._gap_memory = gap_memory.total_seconds()
 
     def forget(self) -> None:
-        """Remember nothing: the partitions are another keyspace's from now on."""
+        """Forget all cuts and gaps, because the next reads are of another keyspace."""
         self._cuts.clear()
         self._gaps.clear()
 
@@ -74,7 +77,10 @@ class Slices:
         above: UUID | None,
         limit: int,
     ) -> list[T]:
-        """Up to `limit` rows strictly between the bounds; `read(below, above, limit)` is asked for at most PAGE."""
+        """Up to `limit` rows between the exclusive bounds, the newest first.
+
+        `read(below, above, limit)` reads one slice, with a `limit` of at most PAGE. Raises TooManyDeletions.
+        """
         found: list[T] = []
         pending = self._slices(partition, below, above)
         empty = _EmptyRun()
@@ -101,7 +107,7 @@ class Slices:
         below: UUID | None,
         above: UUID | None,
     ) -> int:
-        """Sum of `count(below, above)` over the slices between the bounds."""
+        """Sum of `count(below, above)` over the slices between the bounds. Raises TooManyDeletions."""
         total = 0
         pending = self._slices(partition, below, above)
         while pending:
@@ -113,7 +119,7 @@ class Slices:
         return total
 
     def _slices(self, partition: Partition, below: UUID | None, above: UUID | None) -> list[Slice]:
-        """Slices between the bounds, the oldest first, without the gaps."""
+        """The slices between the bounds, without the gaps, the oldest slice first."""
         upper, lower = below or MAX_ID, above or MIN_ID
         cuts = [cut for cut in self._cuts.get(partition, []) if lower < cut < upper]
         slices = [(newer, older) for older, newer in itertools.pairwise([lower, *cuts, upper])]
@@ -124,7 +130,7 @@ class Slices:
         return slices
 
     def _learn(self, partition: Partition, run: tuple[UUID, UUID, float]) -> None:
-        """Remember a span without rows if it took long and is old enough."""
+        """Keep a span without rows as a gap, if its scan was slow and its ids are old enough."""
         upper, lower, seconds = run
         upper = min(upper, cut_at(int((time.time() - GAP_AGE.total_seconds()) * 1000)))
         now = time.monotonic()
@@ -137,12 +143,16 @@ class Slices:
             self._gaps[partition] = [*kept, _Gap(upper, lower, now + self._gap_memory)]
 
     def _parts(self, partition: Partition, upper: UUID, lower: UUID, error: TooManyDeletions) -> list[Slice]:
-        """A slice in PARTS or fewer, the oldest first. Raises the error where all of it is one millisecond."""
+        """Cut a slice into at most PARTS slices and keep the cuts; returns the slices, the oldest first.
+
+        Raises `error` if the slice is only a millisecond long and cannot be cut.
+        """
         first, last = _span_ms(partition)
         newest = min(upper.int >> 80, last)
         oldest = max(lower.int >> 80, first)
         if newest - oldest < 2:
-            # Ids of clocks that were wrong lie outside of the span: cut between the bounds themselves.
+            # The ids were made by a wrong clock and lie outside of the partition's time span. Cut between the bounds
+            # of the slice instead.
             newest, oldest = upper.int >> 80, lower.int >> 80
         if newest - oldest < 2:
             raise error
@@ -154,7 +164,7 @@ class Slices:
 
 
 class _EmptyRun:
-    """The span that was read since the last row, and the time that it took."""
+    """The span that was scanned since the last row that was found, and how long the scan took."""
 
     def __init__(self) -> None:
         self._upper: UUID | None = None
@@ -162,13 +172,16 @@ class _EmptyRun:
         self._started = 0.0
 
     def enter(self, upper: UUID) -> None:
-        """A slice below this bound is about to be read. One that does not follow the last one begins a new run."""
+        """Call this before reading the slice below `upper`. If it is not adjacent to the last one, a new run starts."""
         if self._upper is None or (self._lower is not None and self._lower != upper):
             self._upper, self._started = upper, time.monotonic()
         self._lower = None
 
     def leave(self, lower: UUID, first: Sequence[UUID]) -> tuple[UUID, UUID, float]:
-        """The slice down to `lower` was read; `first` is its newest row, if any. The run so far, with its seconds."""
+        """Call this after reading the slice down to `lower`; `first` holds the id of its newest row, if it has one.
+
+        Returns the run up to that row: its upper and lower bound, and its duration in seconds.
+        """
         assert self._upper is not None
         run = (self._upper, first[0] if first else lower, time.monotonic() - self._started)
         if first:
@@ -178,7 +191,10 @@ class _EmptyRun:
 
 
 def _without(found: Slice, gap: _Gap) -> list[Slice]:
-    """What is left of a slice, the older part first. The gap's own bounds may be ids and stay inside."""
+    """The parts of a slice that lie outside of a gap, the older part first.
+
+    The bounds of the gap are exclusive, so there may be rows at these ids. The parts include them.
+    """
     upper, lower = found
     if gap.upper <= lower or gap.lower >= upper:
         return [found]
@@ -187,16 +203,18 @@ def _without(found: Slice, gap: _Gap) -> list[Slice]:
 
 
 def cut_at(milliseconds: int) -> UUID:
-    """A bound between the ids made before this Unix time and those made from it on.
+    """A bound that separates the ids made before this Unix time (in ms) from the later ones.
 
-    Version 7, because Cassandra orders by version first, and still so for its two neighbours, hence the last bit;
-    variant zero, so that no id equals it.
+    The bound has the layout of a UUIDv7:
+    - Version 7, because Cassandra orders UUIDs by version first.
+    - Variant zero, which no real id has, so that the bound is never equal to an id.
+    - The last bit is set, so that the UUIDs one below and one above also have version 7 and the same time.
     """
     return UUID(int=(milliseconds << 80) | (7 << 76) | 1)
 
 
 def _span_ms(partition: Partition) -> tuple[int, int]:
-    """Unix times between which the ids of a partition were made."""
+    """Unix times in ms between which the ids of a partition were made."""
     if isinstance(partition, DayShard):
         start = datetime(partition.day.year, partition.day.month, partition.day.day, tzinfo=UTC)
         return int(start.timestamp() * 1000), int((start + timedelta(days=1)).timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""Asks again before the first answer has failed to come, so that one node that hangs holds nobody up."""
+"""Speculative retry: sends a request again if the first attempt is slow, because the node that got it may hang."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,11 +7,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def hedged(ask: Callable[[], Awaitable[T]], *, pause: float, attempts: int) -> T:
-    """The first answer, or what the first to end raised.
+async def with_speculative_retry(ask: Callable[[], Awaitable[T]], *, pause: float, attempts: int) -> T:
+    """The result or the error of the call that ends first.
 
-    `ask` is called again each time nothing has ended for `pause` seconds, until it was called `attempts` times; what it
-    does may then be done as often. Whatever has not ended when one does is cancelled.
+    `ask` is called again each time that no call has ended for `pause` seconds, at most `attempts` times in all. It must
+    be idempotent. The calls that are still running when one ends are cancelled.
     """
     asked: set[asyncio.Future[T]] = set()
     try:
@@ -20,7 +20,7 @@ async def hedged(ask: Callable[[], Awaitable[T]], *, pause: float, attempts: int
             more = len(asked) < attempts
             ended, _ = await asyncio.wait(asked, timeout=pause if more else None, return_when=asyncio.FIRST_COMPLETED)
             if ended:
-                # Of those that end together an answer counts more.
+                # If several calls end at the same time, a result is preferred to an error.
                 return min(ended, key=lambda each: each.exception() is not None).result()
     finally:
         for each in asked:

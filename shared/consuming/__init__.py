@@ -1,1 +1,1 @@
-"""What the processor and the indexer share as consumers: records, their delivery, offsets and dead letters."""
+"""Code of both consumers, the processor and the indexer: records, their delivery, offsets and dead letters."""

@@ -1,4 +1,4 @@
-"""What goes with a record into the DLQ, and how many may go before the process stops instead (invariant 10)."""
+"""The headers of a dead letter, and the limit of dead letters per minute at which the process stops (invariant 10)."""
 
 import time
 import traceback
@@ -10,11 +10,12 @@ from shared.errors import ImagepipeError
 
 MAX_ERROR_BYTES = 500
 MAX_STACK_BYTES = 4000
-"""Bounds what is added, so that a record that fitted into its topic fits into the DLQ, which takes larger ones."""
+"""Maximum size of the error and the stack in the headers. A record that fits into its topic then also fits into the
+DLQ, whose limit is higher (MAX_RECORD_BYTES)."""
 
 
 class TooManyDeadLetters(ImagepipeError):  # noqa: N818
-    """So many records in a row cannot be handled that the fault is not theirs: stop, and keep them in their topic."""
+    """More records failed than the limit allows, so the cause is not the records. The process stops and keeps them."""
 
 
 def dead_letter_headers(
@@ -27,9 +28,9 @@ def dead_letter_headers(
     error: BaseException,
     attempts: int,
 ) -> Headers:
-    """The record's own headers that have a value, untouched, and after them why and from where it went to the DLQ.
+    """Headers of a dead letter: the record's own headers that have a value, then its source and its error.
 
-    `topic` is the physical name. `version` is left out where the record does not tell (an event that cannot be read).
+    `topic` is the name in Kafka. `version` is None if it is unknown (an event that cannot be parsed).
     """
     stack = "".join(traceback.format_exception(error))
     added = {
@@ -38,7 +39,7 @@ def dead_letter_headers(
         "dlq-source-offset": str(offset),
         "dlq-version": None if version is None else str(version),
         "dlq-error": _bounded(f"{type(error).__name__}: {error}", MAX_ERROR_BYTES),
-        # The end of a stack is where the error was raised.
+        # Keep the end of the stack: it shows where the error was raised.
         "dlq-stack": _encode(stack)[-MAX_STACK_BYTES:].decode(errors="ignore"),
         "dlq-attempts": str(attempts),
     }
@@ -51,12 +52,12 @@ def _bounded(text: str, size: int) -> str:
 
 
 def _encode(text: str) -> bytes:
-    # An error may quote lone surrogates, which have no UTF-8 form.
+    # The text may contain lone surrogates, which UTF-8 cannot encode.
     return text.encode(errors="backslashreplace")
 
 
 class DeadLetterLimit:
-    """At most `per_minute` dead letters in any minute."""
+    """Limits the dead letters of a process to `per_minute` in any 60 seconds."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
@@ -64,10 +65,10 @@ class DeadLetterLimit:
         self._times: deque[float] = deque()
 
     def take(self) -> None:
-        """Count one. Raises TooManyDeadLetters when the minute has no room for it."""
+        """Count one dead letter. Raises TooManyDeadLetters if it exceeds the limit."""
         now = self._clock()
         while self._times and now - self._times[0] >= 60:
             self._times.popleft()
         if len(self._times) >= self._per_minute:
-            raise TooManyDeadLetters(f"{self._per_minute} records went to the DLQ within a minute")
+            raise TooManyDeadLetters(f"{self._per_minute} records were written to the DLQ within a minute")
         self._times.append(now)

@@ -1,4 +1,4 @@
-"""One policy for every consumed record: try again, dead-letter it, or stop the process (invariant 10)."""
+"""The delivery policy of both consumers: retry a record, dead-letter it, or stop the process (invariant 10)."""
 
 from asyncio import sleep
 from collections.abc import Awaitable, Callable
@@ -18,21 +18,23 @@ from shared.settings import Settings, Topic
 log = structlog.get_logger()
 
 DEAD_LETTERED = "dead_lettered"
-"""How the delivery of a record ended that is in the DLQ now."""
+"""Outcome of a record that was written to the DLQ."""
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 2.0
-"""Pauses after unexpected errors. Such a record holds up its lane or the position of its partition meanwhile."""
+"""Pauses between attempts after an unexpected error. During a pause the lane or the partition of the record waits."""
 
 
 class DeliveryPolicy:
-    """Brings each record to one of its ends.
+    """Handles a record until it is settled, or raises the error that stops the process.
 
-    1. While an engine is unavailable the record is tried again after growing pauses, until `outage_retry_limit` has
-       passed since the first failure. Then the error is raised, the record stays uncommitted and the process ends, so
-       that its supervisor starts it again. An outage never sends a record to the DLQ.
-    2. A record that cannot be read goes to the DLQ at once.
-    3. After any other error it is tried again; after `unexpected_error_attempts` tries it goes to the DLQ.
-    4. A DLQ that is over its limit, or unavailable for longer than `outage_retry_limit`, stops the process as in 1.
+    1. While an engine is unavailable, the policy retries the record after growing pauses until `outage_retry_limit` has
+       passed since the first failure. Then it raises the error. The record stays uncommitted, the process ends, and its
+       supervisor starts it again. An outage never sends a record to the DLQ.
+    2. A record that cannot be parsed goes to the DLQ at once.
+    3. After any other error the policy retries the record. After `unexpected_error_attempts` attempts the record goes
+       to the DLQ.
+    4. If there are too many dead letters, or if the DLQ is unavailable for longer than `outage_retry_limit`, the
+       process stops as in 1.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class DeliveryPolicy:
         outage_retry_limit: timedelta,
         unexpected_error_attempts: int,
     ) -> None:
-        """`topic_name` gives the physical name of a topic."""
+        """`topic_name` returns the name of a topic in Kafka."""
         self._dead_letters = dead_letters
         self._limit = limit
         self._topic_name = topic_name
@@ -63,11 +65,11 @@ class DeliveryPolicy:
         )
 
     async def deliver(self, record: ConsumedRecord, version: int | None, handle: Callable[[], Awaitable[str]]) -> str:
-        """Return how the delivery ended: what `handle` returned, or DEAD_LETTERED. The record may be settled then.
+        """Deliver a record; returns the result of `handle`, or DEAD_LETTERED. The record may then be settled.
 
-        `handle` does what the record means and is called again after a failure; it raises PoisonRecord where the record
-        cannot be read. `version` goes into the DLQ with the record; None for one that has none of its own.
-        Raises Unavailable, TooManyDeadLetters: the process must stop.
+        `handle` applies the record. The policy calls it again after a failure. It raises PoisonRecord if the record
+        cannot be parsed. `version` goes into the DLQ with the record; it is None if the version is unknown.
+        Raises Unavailable and TooManyDeadLetters; the process must then stop.
         """
         outage = RetryDeadline(self._outage_retry_limit)
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)

@@ -1,14 +1,14 @@
-"""Which offset of a partition may be committed, when records settle out of order (invariant 4)."""
+"""Computes which position of a partition may be committed when records settle out of order (invariant 4)."""
 
 from collections import deque
 
 
 class ContiguousOffsets:
-    """Book-keeping of one partition: no offset is committable before every lower one that was started is settled.
+    """Started and settled offsets of one partition. The position passes an offset once all lower ones are settled.
 
-    Offsets may have gaps (compaction, transaction markers): what was never started is never waited for. Pure; not
-    thread-safe. Make a new one for each assignment of the partition, so that what settles late, after the partition
-    was revoked, cannot move the position of the next assignment.
+    Offsets may have gaps (compaction, transaction markers): an offset that was never started does not block the
+    position. Pure; not thread-safe. Create a new object for each assignment of the partition. A record that settles
+    late, after the partition was revoked, then cannot move the position of the next assignment.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class ContiguousOffsets:
         self._last = -1
 
     def start(self, offset: int) -> None:
-        """A record is being handled. Raises ValueError unless offsets ascend."""
+        """Note that the handling of a record starts. Raises ValueError unless offsets ascend."""
         if offset <= self._last:
             raise ValueError(f"offset {offset} started after {self._last}")
         self._last = offset
@@ -25,12 +25,12 @@ class ContiguousOffsets:
         self._open.add(offset)
 
     def settle(self, offset: int) -> int | None:
-        """A record is done with; returns the new position to commit (the next offset to read), or None if unchanged.
+        """Settle a record; returns the new position to commit (the next offset to read), or None if it is unchanged.
 
-        Raises ValueError for an offset that is not under way.
+        Raises ValueError for an offset that was not started, or that is settled already.
         """
         if offset not in self._open:
-            raise ValueError(f"offset {offset} is not under way")
+            raise ValueError(f"offset {offset} is not in progress")
         self._open.discard(offset)
         position = None
         while self._order and self._order[0] not in self._open:
@@ -39,10 +39,10 @@ class ContiguousOffsets:
 
     @property
     def pending(self) -> int:
-        """How many records were started and cannot be committed yet."""
+        """Number of records that were started and cannot be committed yet."""
         return len(self._order)
 
     @property
     def lowest(self) -> int | None:
-        """The lowest offset that is not settled; every started one below it is."""
+        """The lowest offset that was started and is not settled; None if there is none."""
         return self._order[0] if self._order else None

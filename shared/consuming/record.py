@@ -1,4 +1,4 @@
-"""A record as the consumers see it, whichever client library has read it."""
+"""A record as both consumers see it, independent of the client library (Faust or aiokafka) that read it."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,9 +9,9 @@ from shared.settings import Topic
 
 @dataclass(frozen=True, slots=True)
 class ConsumedRecord:
-    """A record of one of our topics. What it means is up to the service that reads it.
+    """A record of one of our topics, not parsed yet.
 
-    `appended_at` is in seconds since 1970, None for a record without a time.
+    `appended_at` is in seconds since 1970; it is None for a record without a time.
     """
 
     topic: Topic
@@ -24,17 +24,17 @@ class ConsumedRecord:
 
     @property
     def timestamp(self) -> int:
-        """`appended_at` as Kafka has it: in milliseconds since 1970; 0 for a record without a time."""
+        """`appended_at` in Kafka's unit, milliseconds since 1970; 0 for a record without a time."""
         return round((self.appended_at or 0) * 1000)
 
     @property
     def present_headers(self) -> Headers:
-        """The headers that have a value: one without counts as absent, and cannot be sent on."""
+        """The headers that have a value. A header without a value counts as absent, and clients cannot send it."""
         return [(name, value) for name, value in self.headers if value is not None]
 
     @classmethod
     def from_aiokafka(cls, topic: Topic, record: Any) -> Self:
-        """Convert a record of aiokafka, which knows only the physical name of its topic."""
+        """Convert a record of aiokafka. `topic` is given, because the record has only the topic's name in Kafka."""
         return cls(
             topic,
             record.partition,
@@ -42,6 +42,6 @@ class ConsumedRecord:
             record.key,
             record.value,
             list(record.headers),
-            # Kafka's -1: the record has no time.
+            # Kafka's timestamp -1 means that the record has no time.
             record.timestamp / 1000 if record.timestamp > 0 else None,
         )

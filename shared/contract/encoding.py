@@ -1,4 +1,4 @@
-"""Commands, events and manifests to JSON and back."""
+"""Converts commands, events and manifests to JSON and back."""
 
 from typing import Annotated, TypeVar
 
@@ -57,6 +57,6 @@ def _decode(adapter: TypeAdapter[T], value: bytes | None) -> T:
     try:
         return adapter.validate_json(value)
     except ValidationError as error:
-        # Inputs stay out of the message: it reaches logs and the DLQ's headers.
+        # The message goes to logs and to headers of the DLQ, so it must not contain the input.
         detail = error.errors(include_url=False, include_input=False, include_context=False)
         raise PoisonRecord(f"not a record of schema version {SCHEMA_VERSION}: {detail[:3]}") from None

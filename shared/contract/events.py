@@ -1,8 +1,8 @@
 """The contract on Kafka: commands, the events that answer them, and the manifest of one render.
 
-Values are JSON of these models (`encoding`), headers are CloudEvents 1.0 in Kafka's binary mode (`headers`). Within
-schema version 1 fields are only ever added; readers ignore what they do not know. Versions travel as decimal strings:
-they exceed what JavaScript's numbers hold.
+The value of a record is the JSON of one of these models (`encoding`). Its headers are CloudEvents 1.0 in Kafka's binary
+mode (`headers`). Within schema version 1 fields may be added, and never changed or removed. Readers ignore unknown
+fields. A version is a decimal string in JSON, because it may be larger than JavaScript's numbers allow.
 """
 
 from typing import Annotated, Final, Literal
@@ -33,15 +33,15 @@ Version = Annotated[int, PlainSerializer(str, return_type=str, when_used="json")
 
 
 class Model(BaseModel):
-    """Base of everything on the wire."""
+    """Base of all models of records and manifests."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Original(Model):
-    """Raw bytes as uploaded. `size` in bytes, `width` and `height` in pixels as displayed.
+    """An uploaded file. `size` in bytes, `width` and `height` in pixels as displayed.
 
-    `path` is a key that the gateway can have written: no other may be asked of the bucket.
+    `path` must match the keys of originals, so that a forged command cannot make a service read another object.
     """
 
     file_name: str
@@ -55,7 +55,7 @@ class Original(Model):
 
 
 class Request(Original):
-    """What the latest upload or replacement asked for: the column group `request`."""
+    """The latest upload or replacement of an image: the column group `request`."""
 
     revision: UUID
     revision_version: Version
@@ -75,7 +75,7 @@ class Variant(Model):
 
 
 class Current(Model):
-    """What is served: the column group `current`. `notes` says what was changed on the way, if anything."""
+    """The revision and the variants that are served: the column group `current`. `notes` lists changes to the image."""
 
     revision: UUID
     revision_version: Version
@@ -95,7 +95,7 @@ class Failure(Model):
 
 
 class Record(Model):
-    """What every command and event has."""
+    """Fields of every command and event except the fence."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     image_id: UUID
@@ -103,7 +103,7 @@ class Record(Model):
 
 
 class Uploaded(Record):
-    """A new image; its own version is the image's and the revision's."""
+    """A new image. The version of this command is `image_version` and `revision_version` of the image."""
 
     type: Literal["image.uploaded"] = "image.uploaded"
     revision: UUID
@@ -112,7 +112,7 @@ class Uploaded(Record):
 
 
 class Replaced(Record):
-    """A new revision of an image; `image_version` is copied from the row."""
+    """A new revision of an image. The gateway copies `image_version` from the row."""
 
     type: Literal["image.replaced"] = "image.replaced"
     image_version: Version
@@ -122,13 +122,13 @@ class Replaced(Record):
 
 
 class Deleted(Record):
-    """The image goes, for good."""
+    """Delete the image permanently."""
 
     type: Literal["image.deleted"] = "image.deleted"
 
 
 class Reprocess(Record):
-    """Render a revision once more, with this ladder; both versions are copied from the row."""
+    """Render a revision again, with this ladder. `image_version` and `revision_version` are copied from the row."""
 
     type: Literal["image.reprocess"] = "image.reprocess"
     image_version: Version
@@ -139,7 +139,10 @@ class Reprocess(Record):
 
 
 class OwnerCleared(Model):
-    """The fence: images of the owner with a version below `before` go, but for `keep`. None: before this record."""
+    """The fence: delete the owner's images with a version below `before`, except those in `keep`.
+
+    If `before` is None, the bound is the version of this command.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     type: Literal["owner.cleared"] = "owner.cleared"
@@ -155,7 +158,7 @@ CommandType = Literal["image.uploaded", "image.replaced", "image.deleted", "imag
 
 
 class Answer(Record):
-    """What every answer but `removed` has: the request it answers, whole. `version` is that of the command."""
+    """Fields of every answer except `Removed`. `version` is the command's version; `request` is the full request."""
 
     version: Version
     answers: CommandType
@@ -171,14 +174,14 @@ class Ready(Answer):
 
 
 class Failed(Answer):
-    """The picture cannot be rendered; what was served before still is."""
+    """The image cannot be rendered. The variants that were served before are still served."""
 
     type: Literal["image.failed"] = "image.failed"
     error: Failure
 
 
 class SupersededBy(Model):
-    """The later render that made this command moot."""
+    """The later render that superseded the command."""
 
     revision: UUID
     revision_version: Version
@@ -186,14 +189,14 @@ class SupersededBy(Model):
 
 
 class Superseded(Answer):
-    """A later render was ready before this command was handled; nothing changed."""
+    """A later render was ready before this command was handled, so the command changed nothing."""
 
     type: Literal["image.superseded"] = "image.superseded"
     superseded_by: SupersededBy
 
 
 class Removed(Record):
-    """The image is gone. `removed_version` is the timestamp of the deletion in the index."""
+    """The image is deleted. `removed_version` is the timestamp of the deletion in the index."""
 
     type: Literal["image.removed"] = "image.removed"
     version: Version
@@ -205,7 +208,7 @@ Event = Ready | Failed | Superseded | Removed
 
 
 class Manifest(Model):
-    """Write-once result of one render: the event as first answered, whole, for replays and rebuilds."""
+    """The result of one render, written once. It holds the full event, so that replays and rebuilds can use it."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     render: str
@@ -213,15 +216,15 @@ class Manifest(Model):
 
     @property
     def precedence(self) -> tuple[int, int]:
-        """Order among an image's renders: revision first, then the rendering command. Never an id or a clock."""
+        """Order among the renders of an image: by revision version, then by command version. No clock, no id."""
         return (self.event.request.revision_version, self.event.version)
 
 
 def event_key(event: Event) -> bytes:
-    """Compaction key: one per answered command, `removed` included.
+    """Key of an event, by which Kafka compacts the topic: one key for each answered command.
 
-    With one key per image a `removed` repeated for an early command would displace that of a later one, and with it
-    the only deletion whose timestamp is above that command's row.
+    One key for each image would be wrong. A repeated `image.removed` for an early command would replace the one for a
+    later command, and only the later one has a timestamp that deletes the row of the later command.
     """
     return answer_key(event.image_id, event.version)
 

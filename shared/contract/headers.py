@@ -1,4 +1,4 @@
-"""Headers of the records on Kafka: CloudEvents 1.0 in binary mode, and what redriven records carry besides."""
+"""Headers of the records on Kafka: CloudEvents 1.0 in binary mode, and the first version of a redriven record."""
 
 import re
 from collections.abc import Sequence
@@ -19,21 +19,24 @@ from shared.errors import PoisonRecord
 
 Headers = list[tuple[str, bytes]]
 ReceivedHeaders = Sequence[tuple[str, bytes | None]]
-"""As they come from Kafka, which takes headers without a value: those count as absent."""
+"""Headers of a consumed record. Kafka allows headers without a value; they count as absent."""
 
 VERSION_HEADER = "imagepipe-version"
-"""On a redriven record: the version it had at first."""
+"""Header of a redriven record with the version that the record had at first."""
 MAX_VERSION: Final = 2**63 - 1
-"""Versions are timestamps in Cassandra: signed, of 64 bits."""
+"""Versions are timestamps in Cassandra, which are signed 64-bit integers."""
 _VERSION = re.compile(rf"[0-9]{{1,{len(str(MAX_VERSION))}}}")
 
 
 def first_version(headers: ReceivedHeaders) -> int | None:
-    """The version that a redriven record had at first; None for any other. Raises PoisonRecord where it is none."""
+    """The version that a redriven record had at first; None for other records.
+
+    Raises PoisonRecord if the header is not a version.
+    """
     first = header(headers, VERSION_HEADER)
     if first is None:
         return None
-    # The length first: Python raises ValueError for thousands of digits.
+    # Check the length first: int() raises ValueError for thousands of digits.
     if not _VERSION.fullmatch(first) or int(first) > MAX_VERSION:
         raise PoisonRecord(f"header {VERSION_HEADER} is not a version")
     return int(first)
@@ -48,7 +51,7 @@ def header(headers: ReceivedHeaders, name: str) -> str | None:
 def cloud_event_headers(record: Command | Event, source: str, traceparent: str | None = None) -> Headers:
     """CloudEvents 1.0 headers in Kafka's binary mode. `source` is the service, such as `imagepipe/gateway`."""
     subject = record.owner.key if isinstance(record, OwnerCleared) else str(record.image_id)
-    # An answer told twice has one id, so that readers can drop the second.
+    # An answer that is published twice has the same id both times, so that readers can drop the second.
     if isinstance(record, Ready | Failed | Superseded | Removed):
         event_id = f"{subject}:{record.version}:{record.type}"
     else:

@@ -1,9 +1,8 @@
-"""What bytes claim to be, read from signature and headers alone: type, size as displayed, number of frames.
+"""Reads the headers of an image file: its type, its size as displayed and its number of frames.
 
-Nothing is decoded and nothing is inflated here, so neither a pixel bomb nor a compressed profile or text chunk can cost
-anything; the work is bounded by the number of chunks. File names and claimed content types are never looked at.
-Lenient where browsers are (bytes after the end, padding between JPEG segments), strict where half a picture
-would result.
+The code reads signature and headers only. It decodes and decompresses nothing, so a decompression bomb costs no time or
+memory; the number of chunks bounds the work. It ignores file names and declared content types. Like browsers it accepts
+bytes after the end and padding between JPEG segments. It rejects files of which only a part of the image is present.
 """
 
 import re
@@ -16,9 +15,9 @@ from shared.errors import ImageRejected
 
 ACCEPTED = "PNG, JPEG or WebP"
 MAX_CHUNKS = 20_000
-"""Chunks or segments walked at most, to bound a hostile file; 5 MiB in libpng's 8 KiB chunks are 640."""
+"""Maximum number of chunks or segments, against hostile files. A PNG of 5 MiB in libpng's chunks of 8 KiB has 640."""
 MAX_EXIF_ENTRIES = 1_000
-"""Entries of an EXIF directory looked at; they are sorted by tag, and cameras write fewer than a hundred."""
+"""Maximum number of EXIF entries that are read. They are sorted by tag, and cameras write fewer than a hundred."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -59,7 +58,7 @@ _OTHER_SIGNATURES = (
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """Headers of an accepted image. `width` and `height` in pixels as displayed, after EXIF `orientation` (1 to 8)."""
+    """An accepted image. `width` and `height` in pixels as displayed, after the EXIF `orientation` (1 to 8)."""
 
     content_type: str
     extension: str
@@ -76,7 +75,7 @@ class ImageInfo:
 
 @dataclass
 class _Header:
-    """Raw header values: size in pixels as stored; frames 1 unless animated."""
+    """Header values of a file: size in pixels as stored; `frames` is 1 unless the image is animated."""
 
     width: int
     height: int
@@ -157,7 +156,7 @@ def _read_png(data: bytes) -> _Header:
         raise _corrupt("The PNG file has no image data (IDAT).")
     if data[25] == 3 and not has_palette:
         raise _corrupt("The PNG file is indexed but has no palette (PLTE).")
-    # acTL can announce more frames than there are: believe neither number alone.
+    # acTL may announce more frames than the file has, so use the smaller number.
     header.frames = max(1, min(announced_frames, frame_controls))
     header.orientation = orientation or 1
     return header
@@ -179,9 +178,9 @@ def _read_ihdr(data: bytes) -> _Header:
 
 
 def png_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
-    """(type, start of payload, length of payload) of each chunk up to and with IEND, in bytes.
+    """(type, offset of the payload, length of the payload) of each chunk up to IEND, inclusive, in bytes.
 
-    Raises ImageRejected: `truncated` when the file ends before IEND, `corrupt` beyond MAX_CHUNKS.
+    Raises ImageRejected: `truncated` if the file ends before IEND, `corrupt` if it has more than MAX_CHUNKS chunks.
     """
     chunks = []
     position, size = 8, len(data)
@@ -228,7 +227,7 @@ def _read_jpeg(data: bytes) -> _Header:
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:
-    """The next marker and the position behind it; skips fill bytes and junk between segments, as libjpeg does."""
+    """The next marker and the position after it. Skips fill bytes and other bytes between segments, like libjpeg."""
     match = _MARKER.search(data, position)
     if match is None:
         raise _truncated("The JPEG file ends within its header.")
@@ -251,8 +250,9 @@ def _read_sof(marker: int, frame: bytes) -> _Header:
 def _finish_jpeg(data: bytes, scan: int, header: _Header | None, orientation: int) -> _Header:
     if header is None:
         raise _corrupt("The JPEG file has image data before its frame header.")
-    # Within a scan, FF is always followed by 00 or a restart marker: an FF D9 behind its start is an end marker.
-    # Searched from the end, where it usually stands; the EXIF thumbnail has one too, but lies before the scan.
+    # In a scan, FF is always followed by 00 or by a restart marker. So FF D9 after the start of the scan is an end
+    # marker. The search starts at the end of the file, where the marker usually is. The EXIF thumbnail has an end
+    # marker too, but it lies before the scan.
     if data.rfind(b"\xff\xd9", scan) < 0:
         raise _truncated("The JPEG file ends before its end marker (EOI).")
     header.orientation = orientation
@@ -311,7 +311,7 @@ def _read_webp_size(kind: bytes, chunk: bytes) -> _Header:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Orientation (1 to 8) in a TIFF-structured EXIF block; 1 where it is missing, broken or out of range."""
+    """Orientation (1 to 8) in an EXIF block (TIFF structure); 1 if it is missing, invalid or out of range."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None or len(exif) < 8:
@@ -350,7 +350,7 @@ def _guess(data: bytes) -> str:
         try:
             start.decode()
         except UnicodeDecodeError as error:
-            # A multi-byte character cut by the 1,024 byte window is no evidence against text.
+            # The first 1,024 bytes may end within a multi-byte character: that is still text.
             return "text" if error.start >= len(start) - 3 else "an unknown format"
         return "text"
     return "an unknown format"

@@ -1,4 +1,4 @@
-"""Names: ids, owners, versions, object keys, days and shards. Pure: everything is derived, nothing is looked up."""
+"""Names: ids, owners, versions, object keys, days and shards. Pure functions, without any input or output."""
 
 import hashlib
 import re
@@ -15,10 +15,10 @@ EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 CONTENT_TYPES = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 RESERVED_OWNER_TYPE = "image"
 MAX_OWNER_ID = 128
-"""Characters, not bytes."""
+"""Maximum length of an owner's id in characters, not bytes."""
 
 IMAGES_PREFIX = "images/"
-"""Prefix of every object of every image, but of tombstones."""
+"""Prefix of all originals, variants and manifests."""
 TOMBSTONES_PREFIX = "tombstones/"
 INCOMING_PREFIX = "incoming/"
 MANIFEST_NAME = "manifest.json"
@@ -29,7 +29,7 @@ _EXTENSION = "|".join(CONTENT_TYPES)
 _RENDER = "[0-9a-f]{16}(?:-[0-9]+)?"
 _ORIGINAL = rf"{IMAGES_PREFIX}({_UUID})/({_UUID})/original\.(?:{_EXTENSION})"
 ORIGINAL_KEY = rf"^{_ORIGINAL}$"
-"""What `original_key` gives, as a pattern."""
+"""Pattern of the keys that `original_key` returns."""
 _ORIGINAL_PATH = re.compile(rf"(?:^|/){_ORIGINAL}$")
 _MEDIA_PATH = re.compile(
     rf"{IMAGES_PREFIX}(?P<image_id>{_UUID})/(?P<revision>{_UUID})/"
@@ -42,24 +42,24 @@ _OBJECT_KEY = re.compile(
 
 
 def new_id() -> UUID:
-    """A fresh UUIDv7: ids of one process ascend, ids of all processes cluster by time."""
+    """A new UUIDv7. The ids of one process ascend; the ids of all processes are ordered by time to the millisecond."""
     return uuid_utils.compat.uuid7()
 
 
 class Ids(NamedTuple):
-    """Ids of an image and of one revision of it. Made before the first try; every retry uses the same (invariant 8)."""
+    """Ids of an image and of one revision. They are made before the first attempt; retries reuse them (invariant 8)."""
 
     image_id: UUID
     revision: UUID
 
     @classmethod
     def mint(cls) -> Self:
-        """Fresh ids."""
+        """Make new ids."""
         return cls(new_id(), new_id())
 
 
 def uploaded_at(image_id: UUID) -> datetime:
-    """UTC time in an id, to the millisecond; a pure function, so that every record says the same."""
+    """UTC time in an id, to the millisecond. It depends on the id only: all records of an image have the same time."""
     return datetime.fromtimestamp((image_id.int >> 80) / 1000, UTC)
 
 
@@ -69,12 +69,12 @@ def day_of(image_id: UUID) -> date:
 
 
 def shard_of(image_id: UUID, shards: int) -> int:
-    """Shard (0 to shards - 1) of the image in its day's partition set."""
+    """Shard (0 to shards - 1) of the image among the partitions of its day."""
     return _stable_hash(str(image_id)) % shards
 
 
 def events_partition(image_id: UUID, partitions: int) -> int:
-    """Partition of every event of the image: set explicitly, because an image's events have different keys."""
+    """Partition of all events of the image. It is set explicitly, because these events have different keys."""
     return _stable_hash(str(image_id)) % partitions
 
 
@@ -83,7 +83,7 @@ def _stable_hash(text: str) -> int:
 
 
 class Owner(BaseModel):
-    """Whom an image belongs to: a type such as `user` and an id, any text."""
+    """The owner of an image: a type such as `user`, and an id, which is any text."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -102,60 +102,60 @@ class Owner(BaseModel):
     def _check_id(cls, value: str) -> str:
         if not 1 <= len(value) <= MAX_OWNER_ID:
             raise ValueError(f"owner_id must have 1 to {MAX_OWNER_ID} characters")
-        # Cc: control, Cs: lone surrogates, which have no UTF-8 form.
+        # Cc are control characters. Cs are lone surrogates, which UTF-8 cannot encode.
         if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
             raise ValueError("owner_id must not contain control characters")
         return value
 
     @classmethod
     def of_image(cls, image_id: UUID) -> Self:
-        """Owner of an upload without a key: the image itself."""
+        """Owner of an image that was uploaded without an owner: the image itself."""
         return cls(type=RESERVED_OWNER_TYPE, id=str(image_id))
 
     @property
     def key(self) -> str:
-        """`type:id`, the Kafka key. Unambiguous: a type holds no colon."""
+        """`type:id`, the key of the owner's commands in Kafka. It is unambiguous, because a type contains no colon."""
         return f"{self.type}:{self.id}"
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the key in hex, for places where the id itself could be misread (S3 prefixes, policies)."""
+        """SHA-256 of the key in hex, for S3 prefixes and policies, in which characters of an id have a meaning."""
         return hashlib.sha256(self.key.encode()).hexdigest()
 
 
 class DayShard(NamedTuple):
-    """One partition of the global list: a share of the images of a UTC day."""
+    """One partition of the list of all images: a shard of a UTC day."""
 
     day: date
     shard: int
 
 
 Partition = Owner | DayShard
-"""A partition of the index in which images lie newest first."""
+"""A partition of the index. Its images are ordered from the newest to the oldest."""
 
 
 def command_version(epoch: int, offset: int) -> int:
-    """Version of the command at this offset (invariant 2). No clock is involved."""
+    """Version of the command at this offset (invariant 2). It depends on no clock."""
     return (epoch << 52) | (offset << 1)
 
 
 def answer_version(version: int) -> int:
-    """Version of what answers the command of this version."""
+    """Version of the answer to the command with this version."""
     return version | 1
 
 
 def image_prefix(image_id: UUID) -> str:
-    """Prefix of every object of an image but its tombstone."""
+    """Prefix of all objects of an image except its tombstone."""
     return f"{IMAGES_PREFIX}{image_id}/"
 
 
 def revision_prefix(image_id: UUID, revision: UUID) -> str:
-    """Prefix of every object of one revision."""
+    """Prefix of all objects of one revision."""
     return f"{image_prefix(image_id)}{revision}/"
 
 
 def original_key(image_id: UUID, revision: UUID, content_type: str) -> str:
-    """Key of the raw bytes as uploaded. Raises KeyError for a type that is not accepted."""
+    """Key of the original. Raises KeyError for a content type that is not accepted."""
     return f"{revision_prefix(image_id, revision)}original.{EXTENSIONS[content_type]}"
 
 
@@ -170,27 +170,27 @@ def variant_key(image_id: UUID, revision: UUID, render: str, name: str) -> str:
 
 
 def manifest_key(image_id: UUID, revision: UUID, render: str) -> str:
-    """Key of the write-once record of a render's result."""
+    """Key of the manifest of one render."""
     return f"{render_prefix(image_id, revision, render)}{MANIFEST_NAME}"
 
 
 def is_manifest(key: str) -> bool:
-    """Whether an object is a manifest, by its key."""
+    """Whether this key is the key of a manifest."""
     return key.endswith(f"/{MANIFEST_NAME}")
 
 
 def tombstone_key(image_id: UUID) -> str:
-    """Key of the record that the image was deleted; outlives the image's prefix."""
+    """Key of the image's tombstone. It is kept after all other objects of the image are deleted."""
     return f"{TOMBSTONES_PREFIX}{image_id}"
 
 
 def incoming_prefix(owner: Owner) -> str:
-    """Prefix under which a temporary key of this owner may put objects."""
+    """Prefix under which clients with a temporary S3 key of this owner may put objects."""
     return f"{INCOMING_PREFIX}{owner.digest}/"
 
 
 class MediaPath(NamedTuple):
-    """A parsed path of an original (`render` and `variant` None) or of a variant (`content_type` image/webp)."""
+    """The parsed key of an original (`render` and `variant` are None) or a variant (`content_type` is image/webp)."""
 
     path: str
     image_id: UUID
@@ -201,7 +201,7 @@ class MediaPath(NamedTuple):
 
 
 def parse_media_path(path: str) -> MediaPath | None:
-    """The parts of an original's or variant's key; None for anything else, such as a manifest."""
+    """Parse the key of an original or a variant; None for any other key, such as that of a manifest."""
     match = _MEDIA_PATH.fullmatch(path)
     if match is None:
         return None
@@ -213,7 +213,7 @@ def parse_media_path(path: str) -> MediaPath | None:
 
 
 class ObjectKey(NamedTuple):
-    """A parsed key under `images/`. Of an original `render` and `name` are None; otherwise the file in that folder."""
+    """A parsed key under `images/`. For an original `render` and `name` are None; `name` is a file of the render."""
 
     image_id: UUID
     revision: UUID
@@ -222,7 +222,7 @@ class ObjectKey(NamedTuple):
 
 
 def parse_object_key(key: str) -> ObjectKey | None:
-    """The parts of the key of an original, a manifest or any file beside it; None for any other key."""
+    """Parse the key of an original, of a manifest, or of another file of a render; None for any other key."""
     match = _OBJECT_KEY.fullmatch(key)
     if match is None:
         return None
@@ -230,7 +230,7 @@ def parse_object_key(key: str) -> ObjectKey | None:
 
 
 def image_id_from_url(url: str) -> UUID | None:
-    """Id in the URL of an original, whatever its host and prefix; None where it is none of ours."""
+    """Image id in the URL of an original, with any host and prefix; None for any other URL."""
     try:
         path = unquote(urlsplit(url.strip()).path)
     except ValueError:

@@ -1,6 +1,7 @@
-"""The ladder: which variants of an image are rendered, at what size and quality.
+"""The ladder: the list of variants to render, with their sizes and qualities.
 
-Commands carry the ladder by value, so a processor renders what the log says, whatever its own settings are.
+Each command contains the whole ladder. So the processor renders with the ladder of the command, and not with its own
+setting LADDER.
 """
 
 import hashlib
@@ -23,7 +24,10 @@ class Rung(BaseModel):
     quality: int = Field(ge=1, le=100, description="WebP quality.")
 
     def width_for(self, original_width: int) -> int:
-        """Width in pixels for an original of this width (after orientation): always smaller, but for 1 px."""
+        """Width of the variant in pixels, for an original of this width (after orientation).
+
+        It is smaller than the original's width, except that it is at least 1.
+        """
         return max(1, min(self.width, int(original_width * self.fraction)))
 
 
@@ -54,6 +58,6 @@ class Ladder(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name this ladder in object keys: equal ladders have equal digests."""
+        """Sixteen hex digits that identify the ladder in object keys. Equal ladders have equal digests."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]

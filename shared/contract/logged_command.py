@@ -1,7 +1,7 @@
-"""A command as it lies in the log: the command, its version, and what follows from the two together.
+"""A command in the log together with its version, and the values that depend on both.
 
-A command does not know its version; the record that holds it does (invariant 2). There is one class for each kind of
-command, because the kinds differ in what they have: only what renders has a render, only a fence has a bound.
+A command does not contain its version: the version comes from the record's offset (invariant 2). There are three
+classes, because the commands have different properties: only a render command has a render, only a fence has a bound.
 """
 
 from collections.abc import Mapping
@@ -48,9 +48,10 @@ class _Logged(Generic[AnyCommand]):
 @dataclass(frozen=True)
 class _LoggedOfImage(_Logged[AnyImageCommand]):
     def removed(self, tombstone: int) -> Removed:
-        """The answer where the image is deleted; `tombstone` is the version of the deletion.
+        """The answer if the image is deleted. `tombstone` is the version of the deletion.
 
-        It carries the higher of the two versions, so that no earlier answer outlives it in the index.
+        The answer deletes the row with the higher of the two versions as timestamp, so that no earlier answer of the
+        image stays in the index.
         """
         return Removed(
             image_id=self.command.image_id,
@@ -72,23 +73,23 @@ class LoggedRenderCommand(_LoggedOfImage[RenderCommand]):
 
     @property
     def revision_version(self) -> int:
-        """Version of the command that introduced the revision: this one's own, except for a reprocess."""
+        """Version of the command that introduced the revision. Except for a reprocess this is the command's own."""
         return self.command.revision_version if isinstance(self.command, Reprocess) else self.version
 
     @property
     def render(self) -> str:
-        """Folder of the command's render: the ladder's digest, with the command's version for a reprocess."""
+        """Folder of the command's render: the ladder's digest, and for a reprocess also the command's version."""
         digest = self.command.ladder.digest
         return f"{digest}-{self.version}" if isinstance(self.command, Reprocess) else digest
 
     @property
     def precedence(self) -> tuple[int, int]:
-        """Place of the command's render among those of the image; compares with `Manifest.precedence`."""
+        """Order of the command's render among the renders of the image. Compare it with `Manifest.precedence`."""
         return (self.revision_version, self.version)
 
     @property
     def request(self) -> Request:
-        """The column group `request` as this command states it."""
+        """The column group `request` of this command."""
         return Request(
             **self.command.original.model_dump(),
             revision=self.command.revision,
@@ -96,21 +97,21 @@ class LoggedRenderCommand(_LoggedOfImage[RenderCommand]):
         )
 
     def ready(self, current: Current) -> Ready:
-        """The answer where the variants are in the bucket."""
+        """The answer if the variants are in the bucket."""
         return Ready(**self._answer_fields(), current=current)
 
     def failed(self, error: Failure) -> Failed:
-        """The answer where the picture cannot be rendered."""
+        """The answer if the image cannot be rendered."""
         return Failed(**self._answer_fields(), error=error)
 
     def superseded(self, later: Manifest) -> Superseded:
-        """The answer where a later render was ready first."""
+        """The answer if a later render was ready first."""
         request = later.event.request
         by = SupersededBy(revision=request.revision, revision_version=request.revision_version, render=later.render)
         return Superseded(**self._answer_fields(), superseded_by=by)
 
     def answered(self, manifest: Manifest) -> Ready | Failed:
-        """The result in the manifest as the answer to this command. `current` stays as it was rendered."""
+        """The manifest's result as the answer to this command. `current` of a ready result is not changed."""
         return manifest.event.model_copy(update=self._answer_fields())
 
     def _answer_fields(self) -> Mapping[str, Any]:
@@ -135,12 +136,12 @@ class LoggedFence(_Logged[OwnerCleared]):
 
     @property
     def before(self) -> int:
-        """The owner's images below this version are deleted."""
+        """The fence deletes the owner's images with a version below this one."""
         return self.version if self.command.before is None else self.command.before
 
     @property
     def bounded(self) -> OwnerCleared:
-        """The fence with its bound written out, for a second place in a log: it clears nothing that came after it."""
+        """The fence with an explicit bound. Appended again, it deletes no image that is newer than its first place."""
         return self.command.model_copy(update={"before": self.before})
 
 
@@ -149,7 +150,7 @@ LoggedCommand = LoggedImageCommand | LoggedFence
 
 
 class CommandRecord(Protocol):
-    """What is read of a record of the commands topic."""
+    """The fields of a record of the commands topic that `read_command` reads."""
 
     @property
     def offset(self) -> int:
@@ -165,10 +166,10 @@ class CommandRecord(Protocol):
 
 
 def read_command(record: CommandRecord, epoch: int) -> LoggedCommand:
-    """The command in a record; `epoch` is that of its topic. Raises PoisonRecord.
+    """Parse the command in a record; `epoch` is the epoch of its topic. Raises PoisonRecord.
 
-    The version is that of the offset. A redriven command keeps the version that it had at first (invariant 2); deletes
-    and fences do not: they must win over everything that came before their new place.
+    The version is computed from the offset. A redriven render command keeps the version that it had at first
+    (invariant 2). A redriven delete or fence gets a new version, because it must apply to all records before it.
     """
     command = decode_command(record.value)
     version = command_version(epoch, record.offset)
@@ -179,7 +180,7 @@ def read_command(record: CommandRecord, epoch: int) -> LoggedCommand:
 
 
 def versioned(command: Command, version: int) -> LoggedCommand:
-    """The command with its version."""
+    """Combine a command with its version."""
     match command:
         case OwnerCleared():
             return LoggedFence(command, version)

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote, or that nobody can vouch for: reading it ends in a value or in ValueError."""
+"""Parses untrusted JSON; raises only ValueError."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def read_json(data: bytes) -> Any:
-    """What the JSON says. Raises ValueError, without the content in it.
+    """Parse JSON. Raises ValueError, whose message does not contain the input.
 
-    Not json.loads: that raises RecursionError for brackets in brackets, and what it just manages to read may be too
-    deep to be written again. This parser, the contract's own, stops at 200 levels.
+    json.loads is not suitable: it raises RecursionError for deeply nested brackets, and a value that it can just parse
+    may be too deep to serialize again. This parser, which also parses the records, stops at 200 levels.
     """
     try:
         return _ANYTHING.validate_json(data)

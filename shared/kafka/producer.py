@@ -1,4 +1,4 @@
-"""The connection to Kafka: an idempotent producer, and what it takes to know whether a record is in the log."""
+"""The connection to Kafka: client options, and an idempotent producer that reports whether a record is in the log."""
 
 import asyncio
 import contextlib
@@ -19,32 +19,33 @@ from shared.settings import MIB, Settings
 log = structlog.get_logger()
 
 LOG_APPEND_TIME = 1
-"""Kafka's timestamp type of a record whose time the broker sets."""
+"""Kafka's timestamp type LogAppendTime: the broker sets the time of the record."""
 HANGING_SECONDS = 5.0
-"""A broker that has not answered for so long is taken to hang: others are asked who leads now (a new leader is elected
-6 to 9 s after the old one fell silent), so that the ack comes within KAFKA_SEND_TIMEOUT. The batch keeps its sequence
-number, and is in the log once."""
+"""Request time-out: the producer treats a broker that does not answer for so long as hanging. It then asks the other
+brokers for the new leader and sends the batch again, so that the ack comes within KAFKA_SEND_TIMEOUT. A new leader is
+elected 6 to 9 s after the old one stopped answering. The batch keeps its sequence number, so it is in the log once."""
 FLUSH_SECONDS = 5.0
-"""A producer that ends may take so long to get rid of what it has."""
+"""Time that a producer has at its end to send its last records."""
 DISCONNECT_SECONDS = 1.0
-"""The same for its connections, where it could not."""
+"""Time to close its connections, if it could not send them."""
 POLL_INTERVAL = timedelta(days=7)
-"""The poll interval of our consumers, so long that it is no limit (ADR 10).
+"""The poll interval of our consumers, so long that it never expires (ADR 10).
 
-A consumer is not dead because its records take long; `shared.observability.health` detects one that is. At the limit
-aiokafka leaves the group and joins again only when it is asked for records. Faust asks for none before it has joined,
-so the consumer would never join again.
+A consumer that handles a record for a long time is not dead; `shared.observability.health` detects a dead one. When the
+interval expires, aiokafka leaves the group, and joins again only when the application polls for records. Faust does not
+poll before it has joined, so the consumer would never join again.
 """
 METADATA_MAX_AGE_MS = 10_000
-"""Who leads which partition is asked at least so often. aiokafka asks when most requests fail, but not when it looks up
-where a partition without a committed position begins: it would go on with a broker that leads no longer until what it
-knows was five minutes old."""
+"""Interval at which a client asks for the leaders of the partitions. aiokafka also asks when most requests fail, but
+not when it looks up the first offset of a partition without a committed position. With its default of five minutes it
+would send that request to the old leader for up to five minutes."""
 MAX_RECORD_BYTES = 2 * MIB
-"""More than topics take by default (1 MiB): a record that just fitted still fits into the DLQ with its new headers."""
+"""Maximum size of a record in the DLQ. It is above the default of the other topics (1 MiB), so that a record of their
+maximum size fits into the DLQ with its additional headers."""
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
-    """Arguments that every aiokafka client of ours takes. Raises ConfigurationError."""
+    """Arguments of all our aiokafka clients. Raises ConfigurationError."""
     return {
         "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
         "metadata_max_age_ms": METADATA_MAX_AGE_MS,
@@ -53,12 +54,13 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 
 class Producer:
-    """An idempotent producer (`acks=all`) that bounds each write and replaces itself when it is broken.
+    """An idempotent producer (`acks=all`) with a deadline for each write. A failure replaces the producer inside.
 
-    1. aiokafka never expires an idempotent batch, so each write has a deadline of its own, connecting included. After
-       it the outcome is unknown: the batch may still go out. Callers reuse their ids and never assume that it did not.
-    2. A batch that fails for good breaks the sequence, and later writes of that producer with it. So after any failure
-       the producer is closed without flushing and the next write starts a new one.
+    1. aiokafka never expires an idempotent batch, so each write has its own deadline, which includes connecting. After
+       the deadline the outcome is unknown: aiokafka may still send the batch. Callers repeat the write with the same
+       ids and never assume that the record is not in the log.
+    2. A batch that fails permanently leaves a gap in the sequence numbers, and all later writes of that producer fail.
+       So after any failure this class replaces the producer; the next write starts a new one.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -73,7 +75,7 @@ class Producer:
         await self._connected()
 
     async def close(self) -> None:
-        """Flush what is under way and disconnect, in bounded time."""
+        """Send the remaining records and disconnect, within FLUSH_SECONDS and DISCONNECT_SECONDS."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait({self._connecting})
@@ -90,11 +92,14 @@ class Producer:
         except (KafkaError, TimeoutError) as error:
             raise Unavailable("kafka", f"no metadata of {topic}: {error!r}") from error
         if not found:
-            raise Unavailable("kafka", f"topic {topic} does not exist: create the topics first")
+            raise Unavailable("kafka", f"topic {topic} does not exist: create it with `imagepipe topics apply`")
         return len(found)
 
     async def check(self, topics: Iterable[str]) -> None:
-        """Return if a broker answers now and knows these topics; raises Unavailable. Unlike partitions(), asks anew."""
+        """Return if a broker answers now and has these topics. Raises Unavailable.
+
+        Unlike `partitions` this method sends a request each time.
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 producer = await self._connected()
@@ -103,15 +108,16 @@ class Producer:
             raise Unavailable("kafka", f"no metadata: {error!r}") from error
         missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
         if missing:
-            raise Unavailable("kafka", f"no such topics: {', '.join(missing)}. Create the topics first")
+            names = ", ".join(missing)
+            raise Unavailable("kafka", f"missing topics: {names}. Create them with `imagepipe topics apply`")
 
     async def send(
         self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
     ) -> Appended:
         """Write a record and wait until all in-sync replicas have it.
 
-        Raises Unavailable where there is no connection, UnknownOutcome where there is no ack, both by one deadline;
-        PoisonRecord when it is larger than the brokers take.
+        Raises Unavailable if there is no connection, and UnknownOutcome if there is no ack, both within
+        KAFKA_SEND_TIMEOUT. Raises PoisonRecord if the record is larger than the brokers accept.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
@@ -125,7 +131,7 @@ class Producer:
                 pending = await producer.send(topic, value, key=key, headers=headers, partition=partition)
                 answer = await pending
         except MessageSizeTooLargeError as error:
-            # Refused by the broker, and not already by the client: the sequence has a gap now.
+            # If the broker refused the record, and not the client, the sequence numbers have a gap now.
             if pending is not None:
                 self._discard(producer)
             raise PoisonRecord(f"record for {topic} is too large: {error}") from error
@@ -138,7 +144,10 @@ class Producer:
         return Appended(answer.partition, answer.offset if _has_offset(answer) else None)
 
     async def _connected(self) -> AIOKafkaProducer:
-        """Connect once, however many wait for it, and whoever of them gives up. Raises Unavailable."""
+        """Connect once for all callers that wait for it. A caller that is cancelled does not stop it.
+
+        Raises Unavailable.
+        """
         if self._producer is not None:
             return self._producer
         connecting = self._connecting
@@ -153,7 +162,7 @@ class Producer:
     def _settle(self, connecting: asyncio.Task[AIOKafkaProducer]) -> None:
         self._connecting = None
         if not connecting.cancelled():
-            # Nobody may be left to be told.
+            # All callers may be cancelled. Reading the error keeps asyncio from logging it as never retrieved.
             connecting.exception()
 
     async def _connect(self) -> AIOKafkaProducer:
@@ -174,12 +183,12 @@ class Producer:
             raise Unavailable("kafka", f"cannot connect: {error!r}; {reason}") from error
         finally:
             if self._producer is not producer:
-                # Half-started it would go on trying.
+                # A producer that is not fully started would continue to connect.
                 await _abandon(producer)
         return producer
 
     def _discard(self, producer: AIOKafkaProducer) -> None:
-        """Replace a producer whose sequence may be broken; writes that others have under way on it fail too."""
+        """Replace a producer whose sequence numbers may have a gap. Its other running writes fail too."""
         if self._producer is producer:
             self._producer = None
             log.warning("kafka_producer_replaced")
@@ -187,7 +196,7 @@ class Producer:
 
 
 _abandoned: set[asyncio.Future[None]] = set()
-"""References that keep closing tasks alive until they are done."""
+"""Tasks that close producers. asyncio keeps only weak references to tasks, so this set keeps them alive."""
 
 
 def _abandon_later(producer: AIOKafkaProducer) -> None:
@@ -201,18 +210,19 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(FLUSH_SECONDS):
             await producer.stop()
     except (TimeoutError, KafkaError):
-        # stop() flushes first, which never ends while a broker is away: end the sender, or it would retry for ever.
-        # It waits for its requests, which end with their connections.
+        # stop() sends all remaining records first, which does not end while a broker is unavailable. Close the sender
+        # instead, so that it does not retry permanently. Closing it waits for its requests; closing the connections
+        # ends these.
         with contextlib.suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(DISCONNECT_SECONDS):
                 await asyncio.gather(producer._sender.close(), producer.client.close())
 
 
 def _has_offset(answer: Any) -> bool:
-    """Whether an ack says where the record lies.
+    """Whether an ack contains the offset of the record.
 
-    A broker that saw the batch before, and has forgotten where it put it, acks it without an offset. aiokafka then
-    counts the batch's records from -1, so that the second one seems to lie at 0. What gives it away is that the append
-    time is missing, which the topics whose offsets matter (LogAppendTime) always tell.
+    A broker that has received the batch before, and no longer knows its offset, sends an ack without an offset.
+    aiokafka then counts the records of the batch from -1, so that the second record seems to have offset 0. Such an ack
+    has no append time either, which topics with LogAppendTime always return.
     """
     return bool(answer.offset >= 0 and answer.timestamp_type == LOG_APPEND_TIME)

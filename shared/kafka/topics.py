@@ -1,4 +1,4 @@
-"""The topics: one definition, created and checked from here. Auto-creation is off everywhere."""
+"""Defines, creates and checks the topics. Brokers do not create topics automatically."""
 
 import asyncio
 from contextlib import suppress
@@ -18,16 +18,16 @@ from shared.settings import Settings, Topic
 TOPIC_EXISTS = 36
 """Kafka's error code TOPIC_ALREADY_EXISTS."""
 COMPACTION_AT_LATEST = timedelta(days=14)
-"""After this only the last event of each key is left."""
-TOLD_WITHIN = timedelta(seconds=10)
-"""How long `apply_topics` waits for a broker to tell what it has made; Kafka has it in any case."""
+"""Age at which Kafka has removed all events except the last one of each key."""
+VISIBLE_WITHIN = timedelta(seconds=10)
+"""How long `apply_topics` waits until a broker returns the new settings. The settings are stored in any case."""
 SET_ON_TOPIC = 1
-"""Kafka's source of a configuration entry that was set on the topic itself; others are defaults."""
+"""Kafka's code for a configuration entry that is set on the topic itself. Other entries are defaults."""
 
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """A topic as it should be. `partitions` is fixed for ever: another count would break order per owner."""
+    """The intended state of a topic. `partitions` never changes: it decides the order of an owner's commands."""
 
     name: str
     partitions: int
@@ -38,17 +38,18 @@ class TopicSpec:
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """All topics of a deployment."""
     retention = {"cleanup.policy": "delete", "retention.ms": _ms(settings.commands_retention)}
-    # Answers stay whole for a week, so that a reader who was away sees each; after two weeks only the last per key.
+    # Kafka keeps every event for a week, so that a reader that was stopped still gets all. After two weeks only the
+    # last event of each key is left.
     compaction = {
         "cleanup.policy": "compact",
         "min.compaction.lag.ms": _ms(timedelta(days=7)),
         "max.compaction.lag.ms": _ms(COMPACTION_AT_LATEST),
     }
     configs = {
-        # Append times serve look-ups by time only; they neither order nor distinguish records.
+        # Append times are used to find records by time. They neither order nor identify records.
         Topic.COMMANDS: retention | {"message.timestamp.type": "LogAppendTime"},
         Topic.EVENTS: compaction,
-        # What just fitted into its topic gets headers that say why it is here.
+        # A dead letter has additional headers, so the DLQ must accept larger records than the other topics.
         Topic.DLQ: retention | {"max.message.bytes": str(MAX_RECORD_BYTES)},
     }
     return [
@@ -68,10 +69,11 @@ def _ms(duration: timedelta) -> str:
 
 @dataclass(frozen=True)
 class TopicPlan:
-    """What `apply_topics` would do to a topic, and how it is now (None: it is not there).
+    """The present state of a topic, and the changes that `apply_topics` would make.
 
-    `changes` maps each setting to what it is and what it should be; None as the latter: Kafka's default again.
-    `refusal` says why a topic cannot be brought in line without breaking the order of commands.
+    `partitions` and `replication_factor` are None if the topic does not exist. `changes` maps the name of a setting to
+    its present and its intended value; None as the intended value means Kafka's default. `refusal` says why the topic
+    cannot be changed: another number of partitions would break the order of commands.
     """
 
     spec: TopicSpec
@@ -82,7 +84,7 @@ class TopicPlan:
 
     @property
     def action(self) -> Literal["create", "alter", "keep", "refuse"]:
-        """What would be done."""
+        """The action of `apply_topics`."""
         if self.refusal:
             return "refuse"
         if self.partitions is None:
@@ -91,7 +93,10 @@ class TopicPlan:
 
 
 async def plan_topics(settings: Settings) -> list[TopicPlan]:
-    """What `apply_topics` would do; changes nothing. Raises ConfigurationError where Kafka does not answer."""
+    """The changes that `apply_topics` would make. This function makes none.
+
+    Raises ConfigurationError if Kafka is unavailable.
+    """
     specs = topic_specs(settings)
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=30_000)
     try:
@@ -133,16 +138,16 @@ def _plan(spec: TopicSpec, described: dict[str, Any] | None, config: dict[str, s
 
 def _wrong_partitions(spec: TopicSpec, partitions: int) -> str:
     return (
-        f"topic {spec.name} has {partitions} partitions, TOPIC_PARTITIONS says {spec.partitions}. The count is "
-        "fixed for ever, because it decides the order of an owner's commands: set TOPIC_PARTITIONS back, or "
-        "go on with new topics (docs/runbooks/more-partitions.md)."
+        f"topic {spec.name} has {partitions} partitions, but TOPIC_PARTITIONS is {spec.partitions}. The number of "
+        "partitions cannot change, because it decides the order of an owner's commands: set TOPIC_PARTITIONS to "
+        f"{partitions}, or move to new topics (docs/runbooks/more-partitions.md)."
     )
 
 
 async def apply_topics(settings: Settings) -> None:
-    """Create missing topics and bring the settings of existing ones in line. Idempotent.
+    """Create the missing topics and set the intended settings on the existing ones. Idempotent.
 
-    Raises ConfigurationError where a topic cannot be created or has another number of partitions.
+    Raises ConfigurationError if a topic cannot be created or has another number of partitions.
     """
     specs = topic_specs(settings)
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=30_000)
@@ -151,7 +156,7 @@ async def apply_topics(settings: Settings) -> None:
         created = await admin.create_topics(
             [NewTopic(spec.name, spec.partitions, spec.replication_factor, topic_configs=spec.config) for spec in specs]
         )
-        # create_topics does not raise: each topic has its own error code.
+        # create_topics does not raise an error. It returns an error code for each topic.
         for name, code, *message in created.topic_errors:
             if code not in (0, TOPIC_EXISTS):
                 raise ConfigurationError(f"topic {name}: {for_code(code).__name__}: {message[0] if message else ''}")
@@ -160,16 +165,17 @@ async def apply_topics(settings: Settings) -> None:
             [ConfigResource(ConfigResourceType.TOPIC, spec.name, configs=spec.config) for spec in specs]
         )
         with suppress(TimeoutError):
-            async with asyncio.timeout(TOLD_WITHIN.total_seconds()):
-                await _until_told(admin, specs)
+            async with asyncio.timeout(VISIBLE_WITHIN.total_seconds()):
+                await _until_visible(admin, specs)
     except KafkaError as error:
         raise ConfigurationError(f"{error}; {await explain_kafka(settings)}") from error
     finally:
         await admin.close()
 
 
-async def _until_told(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
-    # The controller has what it confirmed; the broker that answers the next question hears of it a moment later.
+async def _until_visible(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
+    # The controller confirms a change before all brokers know it. The broker that gets the next request may still
+    # return the old settings.
     while True:
         described = await admin.describe_topics([spec.name for spec in specs])
         there = [topic["topic"] for topic in described if topic["error_code"] == 0]
@@ -180,9 +186,9 @@ async def _until_told(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> Non
 
 
 async def require_topics(settings: Settings) -> None:
-    """Return if every topic exists. Raises ConfigurationError where one is missing, Unavailable without brokers.
+    """Return if all topics exist. Raises ConfigurationError if one is missing, Unavailable if no broker answers.
 
-    A consumer of a missing topic would start, read nothing and look healthy.
+    Without this check a consumer of a missing topic would start, read nothing and report that it is healthy.
     """
     names = [spec.name for spec in topic_specs(settings)]
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=30_000)
@@ -203,7 +209,7 @@ async def _check_partitions(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) 
     described = {topic["topic"]: topic for topic in await admin.describe_topics([spec.name for spec in specs])}
     for spec in specs:
         topic = described.get(spec.name)
-        # A topic that was created a moment ago may not have reached this broker yet.
+        # This broker may not know a topic yet that was created a moment ago.
         if topic is None or topic["error_code"] != 0:
             continue
         count = len(topic["partitions"])

@@ -1,4 +1,4 @@
-"""The writers of the three logs: which key, partition and headers a command, an event or a dead letter gets."""
+"""Writes commands, events and dead letters to their topics, with their keys, partitions and headers."""
 
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Event, event_key
@@ -10,7 +10,7 @@ from shared.settings import Settings, Topic
 
 
 class KafkaCommandLog:
-    """`CommandLog` on the commands topic: keyed by owner, so that one owner's commands are in one partition."""
+    """`CommandLog` on the commands topic. The key is the owner, so that an owner's commands are in one partition."""
 
     def __init__(self, producer: Producer, settings: Settings, source: str) -> None:
         self._producer = producer
@@ -28,7 +28,10 @@ class KafkaCommandLog:
 
 
 class KafkaEventLog:
-    """`EventLog` on the events topic: every event of an image in one partition, compacted per answered command."""
+    """`EventLog` on the events topic.
+
+    All events of an image are in one partition. The key is the answered command, and Kafka compacts by it.
+    """
 
     def __init__(self, producer: Producer, settings: Settings, source: str) -> None:
         self._producer = producer

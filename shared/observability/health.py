@@ -1,4 +1,4 @@
-"""The internal port of a service: liveness, readiness per dependency, and metrics. Never exposed to clients."""
+"""The internal HTTP server of a service: liveness, readiness and metrics. Never expose its port to clients."""
 
 import asyncio
 import faulthandler
@@ -18,31 +18,32 @@ from shared.observability.metrics import DEPENDENCY_UP, Service, exposition
 log = structlog.get_logger()
 
 CHECK_TIMEOUT_SECONDS = 5.0
-"""An orchestrator's probe gives up after a few seconds; a dependency that hangs is named rather than waited for."""
+"""Time-out of one readiness check. It is below the time-out of usual probes, so that the answer names the dependency
+that hangs."""
 WATCH_SECONDS = 10.0
-"""Between two looks at the dependencies for the metrics and the log, whether anybody probes or not."""
+"""Interval between two checks of the dependencies for the metrics and the log. It does not depend on probes."""
 DEAD_SECONDS = 60.0
-"""An orchestrator that probes /healthz has restarted a process by then; where none does, it ends itself."""
+"""Time after which a process that is not alive ends itself. An orchestrator that probes /healthz ends it earlier."""
 HUNG_SECONDS = 300.0
-"""After so long without a turn of its event loop a process is ended where it stands; its last lines say where."""
+"""Time after which the interpreter ends a process whose event loop hangs. It prints the stacks of all threads first."""
 
 
 def end_process() -> None:
-    """End this process in order, as by SIGTERM, for its supervisor to start it again."""
+    """Send SIGTERM to this process. It stops in an orderly way, and its supervisor starts it again."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 class InternalServer:
     """Serves /healthz, /readyz and /metrics.
 
-    - /readyz: 200 if every check returns, else 503; JSON `{"ready": bool, "checks": {name: "ok" or the error}}`.
-    - /healthz: 200 unless `alive` gives a reason to restart the process, which is answered with 503.
-    - /metrics: what `service` measures, in Prometheus' text format.
+    - /readyz: 200 if all checks pass, otherwise 503; JSON `{"ready": bool, "checks": {name: "ok" or the error}}`.
+    - /healthz: 503 if `alive` returns a reason to restart the process, otherwise 200.
+    - /metrics: the metrics of `service`, in Prometheus' text format.
 
-    Meanwhile it watches the same checks for the metric `imagepipe_dependency_up`, and logs what comes and goes. When
-    `alive` has given a reason at every look for `DEAD_SECONDS`, it calls `end`. A process whose event loop hangs could
-    not, and a processor would keep its partitions, as Faust's heartbeats have a thread of their own: the interpreter
-    ends it.
+    Every WATCH_SECONDS the server runs the checks, sets the metric `imagepipe_dependency_up`, and logs each change. If
+    `alive` has returned a reason at every check for DEAD_SECONDS, the server calls `end`. That needs a running event
+    loop. If the event loop hangs for HUNG_SECONDS, the interpreter ends the process. Otherwise a hanging processor
+    would keep its partitions, because Faust sends heartbeats from another thread.
     """
 
     def __init__(
@@ -68,13 +69,13 @@ class InternalServer:
 
     @property
     def port(self) -> int:
-        """Port that is listened on; after start() with port 0, the one that was free."""
+        """The port of the server. With port 0 the operating system chooses a free one in start()."""
         if self._runner is not None and self._runner.addresses:
             return int(self._runner.addresses[0][1])
         return self._port
 
     async def start(self) -> None:
-        """Listen. Raises OSError where the port is taken."""
+        """Start the server and the checks. Raises OSError if the port is in use."""
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -88,10 +89,10 @@ class InternalServer:
             raise
         self._runner = runner
         self._watching = asyncio.create_task(self._watch())
-        log.info("internal_server_listens", host=self._host, port=self.port)
+        log.info("internal_server_started", host=self._host, port=self.port)
 
     async def stop(self) -> None:
-        """Close the port. Safe without start()."""
+        """Stop the server and the checks. It may be called without start()."""
         watching, self._watching = self._watching, None
         if watching is not None:
             watching.cancel()
@@ -105,30 +106,32 @@ class InternalServer:
         while True:
             faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
             await self._check_all()
-            self._look_at_life()
+            self._check_liveness()
             await asyncio.sleep(WATCH_SECONDS)
 
-    def _look_at_life(self) -> None:
+    def _check_liveness(self) -> None:
         reason, now = self._alive(), time.monotonic()
         if reason is None:
             self._dead_since = None
         elif self._dead_since is None:
             self._dead_since = now
-            log.error("not_alive", reason=reason)
+            log.error("liveness_check_failed", reason=reason)
         elif now - self._dead_since >= DEAD_SECONDS:
-            log.critical("ends_itself", reason=reason)
+            log.critical("liveness_deadline_exceeded", reason=reason)
             self._end()
 
     async def _check_all(self) -> dict[str, str | None]:
-        """The error of each check, None where it passes."""
+        """Run all checks; returns the error of each, None for a check that passes."""
         names = list(self._readiness)
         found = await asyncio.gather(*(_check(self._readiness[name]) for name in names))
         for name, error in zip(names, found, strict=True):
             DEPENDENCY_UP.labels(name).set(error is None)
-            # The first look comes while connections are being made: being away then is no news.
+            # The first check runs while the service still connects, so its failure is not logged.
             if name in self._errors and (error is None) != (self._errors[name] is None):
-                told = log.info if error is None else log.warning
-                told("dependency_back" if error is None else "dependency_lost", dependency=name, error=error)
+                if error is None:
+                    log.info("dependency_available", dependency=name)
+                else:
+                    log.warning("dependency_unavailable", dependency=name, error=error)
             self._errors[name] = error
         return dict(self._errors)
 
@@ -153,13 +156,13 @@ async def _check(check: Callable[[], Awaitable[None]]) -> str | None:
     except TimeoutError:
         return f"no answer within {CHECK_TIMEOUT_SECONDS:g} s"
     except Exception as error:
-        # Whatever a check raises means "not ready"; the probe's answer is where it is told.
+        # Any exception of a check means "not ready". /readyz returns it.
         return f"{type(error).__name__}: {error}"
     return None
 
 
 class Progress:
-    """Tells a consumer that is stuck (work waits, nothing is committed for long) from one that is idle."""
+    """Detects a stalled consumer: records wait, and there was no progress for `limit`. An idle one is not stalled."""
 
     def __init__(self, limit: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit.total_seconds()
@@ -168,18 +171,18 @@ class Progress:
         self._waiting = 0
 
     def waiting(self, records: int) -> None:
-        """This many records are under way or not read yet. Zero counts as progress: there was nothing to do."""
+        """Set the number of records that are in progress or not read yet. Zero counts as progress."""
         if self._waiting == 0 or records == 0:
             self._since = self._clock()
         self._waiting = records
 
     def advanced(self) -> None:
-        """Something irreversible was done: a position committed, a page of a long job finished."""
+        """Note progress: a position was committed, or a page of a long job is done."""
         self._since = self._clock()
 
     def stalled(self) -> str | None:
-        """Why the process should be restarted, or None. Fits `InternalServer(alive=...)`."""
+        """The reason to restart the process, or None. Pass this method as `InternalServer(alive=...)`."""
         seconds = self._clock() - self._since
         if self._waiting and seconds > self._limit:
-            return f"{self._waiting} records wait and nothing advanced for {seconds:.0f} s"
+            return f"{self._waiting} records wait, and there was no progress for {seconds:.0f} s"
         return None

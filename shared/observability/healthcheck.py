@@ -4,11 +4,11 @@ import http.client
 import sys
 
 TIMEOUT_SECONDS = 7
-"""A readiness check answers within five seconds, whatever hangs."""
+"""Above the time-out of a readiness check (CHECK_TIMEOUT_SECONDS of `health`, 5 s)."""
 
 
 def main() -> None:
-    """Exit with 0 if the internal server on this port of the loopback interface is ready, else say why not."""
+    """Probe the internal server on this port of 127.0.0.1. Exit with 0 if it is ready; otherwise print why, exit 1."""
     connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/readyz")

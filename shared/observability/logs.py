@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, or readable lines on a terminal."""
+"""Configures structured logs: one JSON object in each line, or lines for people."""
 
 import logging
 import sys
@@ -9,11 +9,11 @@ from shared.observability import tracing
 from shared.settings import Settings
 
 _TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-"""Without local variables: these hold settings with their secrets, and megabytes of images."""
+"""Local variables are left out: they contain settings with secrets, and megabytes of images."""
 
 
 def configure_logging(settings: Settings, service: str) -> None:
-    """Send structlog and the standard library's logs to standard output in the format that the settings name."""
+    """Write the logs of structlog and of the standard library to standard output, in the format LOG_FORMAT."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         with_trace,
@@ -46,15 +46,15 @@ def configure_logging(settings: Settings, service: str) -> None:
     root.setLevel(settings.log_level)
     for noisy in ("aiokafka", "cassandra", "botocore", "urllib3", "boto3"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    # Each retry of each batch is a warning, for as long as a collector is away.
+    # While the collector is unavailable, OpenTelemetry logs a warning for each retry of each batch.
     logging.getLogger("opentelemetry").setLevel(logging.ERROR)
-    # The server advises against USE with every statement that is prepared; it is how a session gets its keyspace.
+    # Cassandra sends a warning against USE with every prepared statement, but a session needs USE to set its keyspace.
     logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(service=service)
 
 
 def with_trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """The trace that the line belongs to: the same in all services for one request of a client."""
+    """Add the trace id to a log line. It is the same in all services for one request of a client."""
     if trace_id := tracing.trace_id():
         event.setdefault("trace_id", trace_id)
     return event

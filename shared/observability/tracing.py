@@ -1,7 +1,8 @@
-"""W3C trace context through HTTP and Kafka headers; and spans, where a collector is configured.
+"""Traces: carries the W3C trace context through HTTP and Kafka headers, and exports spans to a collector.
 
-Without one no SDK is loaded, no thread runs and a span costs microseconds: then a caller's `traceparent` is handed on
-as it came, and what came without one gets a fresh one, so that the logs of all services have one `trace_id`.
+Without a configured collector no SDK is loaded, no thread runs, and a span costs microseconds. The services then pass
+on the `traceparent` of the caller unchanged. If the caller sends none, the gateway makes one. So the logs of all
+services have the same `trace_id` for one request in any case.
 """
 
 import secrets
@@ -20,28 +21,28 @@ Attributes = Mapping[str, str | int | float | bool]
 
 TRACEPARENT = "traceparent"
 FLUSH_SECONDS = 2.0
-"""What the end of a process waits for a collector to take the last spans."""
+"""How long a process waits at its end until the collector has the last spans."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _TRACER = trace.get_tracer("imagepipe")
 
 
 def configure_tracing(settings: Settings, service: str) -> Callable[[], None]:
-    """Export spans to the collector that the settings name, if any, from a thread of its own.
+    """Export spans to the collector of the settings, if there is one, from a separate thread.
 
-    A collector that is away costs nothing but its spans: at most 2,048 wait, and more are dropped. Returns what is to
-    be called before the process ends; it sends what is left, within FLUSH_SECONDS.
+    An unavailable collector does not slow the service down: at most 2,048 spans wait, and more are dropped. Returns a
+    function that the process calls before it ends. It sends the remaining spans within FLUSH_SECONDS.
     """
     endpoint = settings.otel_exporter_otlp_endpoint
     if endpoint is None:
         return _nothing
-    # Half a second of imports that nobody pays for who has no collector.
+    # Imported here, because these imports take half a second and are needed only with a collector.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    # A name of the user's own (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) wins, as everywhere in OpenTelemetry.
+    # A service name from OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES has priority, as is usual in OpenTelemetry.
     named = Resource.create().attributes.get(SERVICE_NAME, "unknown_service")
     given = {} if str(named).partition(":")[0] != "unknown_service" else {SERVICE_NAME: f"imagepipe-{service}"}
     provider = TracerProvider(resource=Resource.create(given), shutdown_on_exit=False)
@@ -49,7 +50,7 @@ def configure_tracing(settings: Settings, service: str) -> Callable[[], None]:
     trace.set_tracer_provider(provider)
 
     def flush() -> None:
-        # In a thread that may be left behind: an export to a collector that hangs has no limit that holds.
+        # shutdown() may block longer than its time-outs if the collector hangs, so a daemon thread runs it.
         closing = threading.Thread(target=provider.shutdown, daemon=True)
         closing.start()
         closing.join(FLUSH_SECONDS)
@@ -62,9 +63,9 @@ def _nothing() -> None:
 
 
 def continued(header: str | None) -> Context:
-    """The trace of a `traceparent` header; a missing or invalid one begins a new trace.
+    """The trace context of a `traceparent` header. A missing or invalid header starts a new trace.
 
-    Its base is empty: what happens to be under way in this task has no part in it.
+    The context is built from an empty one, so it does not contain the current span of this task.
     """
     found = _PROPAGATOR.extract({TRACEPARENT: header} if header else {}, Context())
     if trace.get_current_span(found).get_span_context().is_valid or _records():
@@ -76,7 +77,7 @@ def continued(header: str | None) -> Context:
 
 
 def _records() -> bool:
-    """Whether spans are recorded here, so that a trace without a parent gets its ids from its first span."""
+    """Whether an SDK records spans. Then the first span of a new trace makes the trace id."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
@@ -88,22 +89,23 @@ def span(
     kind: SpanKind = SpanKind.INTERNAL,
     parent: Context | None = None,
 ) -> Iterator[Span]:
-    """A span for the length of the block, current within it; of `parent`, or of the span that is current.
+    """A span that lasts as long as the block and is the current span in it.
 
-    An exception that leaves the block marks it as failed, and goes on.
+    Its parent is `parent`, or the current span. An exception that leaves the block marks the span as failed and is
+    raised again.
     """
     with _TRACER.start_as_current_span(name, context=parent, kind=kind, attributes=attributes) as current:
         yield current
 
 
 def traceparent() -> str | None:
-    """Header value that makes the current span the parent of what comes next; None outside of any trace."""
+    """Header value with which a receiver continues the current span; None outside of a trace."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier.get(TRACEPARENT)
 
 
 def trace_id() -> str | None:
-    """The current trace, 32 hex digits; None outside of any."""
+    """The id of the current trace, 32 hex digits; None outside of a trace."""
     found = trace.get_current_span().get_span_context()
     return f"{found.trace_id:032x}" if found.is_valid else None

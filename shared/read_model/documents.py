@@ -1,4 +1,4 @@
-"""Row to document: what a client is told about an image. The status is computed when read, never stored."""
+"""Converts a row to the status document that clients get. The status is computed at each read and never stored."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,14 +26,14 @@ class ImageRow:
 
 
 def _outcome_status(row: ImageRow, outcome: Outcome) -> Status:
-    """`superseded` shows what superseded it: `current`, or nothing yet."""
+    """Status for an outcome. For `superseded` the image is ready if the later render is in the row already."""
     if outcome.status == "superseded":
         return "ready" if row.current else "processing"
     return "failed" if outcome.status == "failed" else "ready"
 
 
 def status(row: ImageRow) -> Status:
-    """Status of the latest request."""
+    """Status of the latest request of a client."""
     if row.request is None:
         return _outcome_status(row, row.outcome) if row.outcome else "ready"
     if row.current and row.current.revision == row.request.revision:
@@ -44,7 +44,7 @@ def status(row: ImageRow) -> Status:
 
 
 def served_original(row: ImageRow) -> Original | None:
-    """The original that is served: the last ready revision's, or the request's while there is none."""
+    """The original that is served: that of the last ready revision, or that of the request if no revision is ready."""
     if row.current:
         return row.current.original
     return row.request
@@ -57,7 +57,7 @@ def _error(row: ImageRow) -> dict[str, str] | None:
 
 
 def _pending(row: ImageRow) -> dict[str, Any] | None:
-    """A replacement under way or failed: the request, where something older is served."""
+    """The replacement that is in progress or failed, if an older revision is served; otherwise None."""
     if row.request is None or row.current is None or row.current.revision == row.request.revision:
         return None
     if row.outcome and row.outcome.revision == row.request.revision and row.outcome.status == "superseded":
@@ -71,7 +71,7 @@ def _pending(row: ImageRow) -> dict[str, Any] | None:
 
 
 def document(row: ImageRow, base_url: str) -> dict[str, Any]:
-    """The status document, JSON-ready. URLs are built on `base_url` as it is today, not as it was when stored."""
+    """The status document, of JSON types. Its URLs start with `base_url`, and not with the URL stored in the row."""
     original = served_original(row)
     current = row.current
     return {
@@ -99,7 +99,7 @@ def media_url(base_url: str, path: str) -> str:
 
 
 def srcset(current: Current, base_url: str) -> str:
-    """Value for an HTML `srcset`: the variants by ascending width, each width once."""
+    """Value of the HTML attribute `srcset`: the variants by ascending width, each width once."""
     by_width = {variant.width: variant for variant in reversed(current.variants)}
     return ", ".join(f"{media_url(base_url, by_width[width].path)} {width}w" for width in sorted(by_width))
 

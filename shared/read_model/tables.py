@@ -1,8 +1,9 @@
-"""Log to rows: one pure function from (record, version) to writes, shared by the indexer, the gateway and rebuilds.
+"""Converts records of the log to writes of rows. The indexer, the gateway and rebuilds use these pure functions.
 
-Every write is a whole-column insert or a row deletion at an explicit timestamp, the record's version; so rows are the
-same in whatever order and however often the records arrive (invariant 2). Where two answers differ at one version, the
-store's tie-break decides a column group, and `shared.read_model.documents` reads the same status out of either.
+Every write inserts whole columns or deletes a row, with the record's version as its timestamp. So the rows do not
+depend on the order of the records or on how often a record arrives (invariant 2). If two answers with the same version
+differ, Cassandra's rule for equal timestamps decides each column group. `shared.read_model.documents` computes the same
+status from either.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ BY_DAY = "images_by_day"
 DAYS = "image_days"
 
 DAYS_BUCKET = 0
-"""Partition of `image_days`: one holds every day of 200 years in under a megabyte."""
+"""The only partition of `image_days`. The days of 200 years need less than a megabyte."""
 
 PRIMARY_KEYS: dict[str, tuple[str, ...]] = {
     IMAGES: ("image_id",),
@@ -39,14 +40,14 @@ PRIMARY_KEYS: dict[str, tuple[str, ...]] = {
     BY_DAY: ("day", "shard", "image_id"),
     DAYS: ("bucket", "day"),
 }
-"""Columns of each table's primary key, in its order; the migrations of `shared/cassandra` declare the same."""
+"""Columns of the primary key of each table, in order, as the migrations of `shared/cassandra` declare them."""
 IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
-"""Tables that have a row of each image, with the same columns."""
+"""Tables with one row for each image. They have the same columns."""
 
 
 @dataclass(frozen=True)
 class Insert:
-    """INSERT of these columns, key included, USING TIMESTAMP `version`."""
+    """INSERT of these columns, including the key, USING TIMESTAMP `version`."""
 
     table: str
     columns: dict[str, Any]
@@ -55,7 +56,7 @@ class Insert:
 
 @dataclass(frozen=True)
 class Delete:
-    """DELETE of one row USING TIMESTAMP `version`: whatever was written up to that version is gone."""
+    """DELETE of one row USING TIMESTAMP `version`. It deletes everything that was written up to that version."""
 
     table: str
     key: dict[str, Any]
@@ -85,25 +86,25 @@ _KEY_VALUES: dict[str, Callable[[UUID, Owner, int], Any]] = {
 
 
 def image_key(table: str, image_id: UUID, owner: Owner, shards: int) -> dict[str, Any]:
-    """Primary key of an image's row in one of IMAGE_TABLES, in the key's order."""
+    """Primary key of an image's row in one of IMAGE_TABLES, with the columns in the order of the key."""
     return {name: _KEY_VALUES[name](image_id, owner, shards) for name in PRIMARY_KEYS[table]}
 
 
 def identity_columns(image_id: UUID, owner: Owner) -> dict[str, Any]:
-    """Columns that say which image a row is of; every insert writes them."""
+    """Columns that identify the image of a row. Every insert writes them."""
     return {
         "image_id": image_id, "owner_type": owner.type, "owner_id": owner.id, "uploaded_at": uploaded_at(image_id),
     }  # fmt: skip
 
 
 def day_insert(day: date, version: int) -> Insert:
-    """The write that lists a day as one with images."""
+    """The write that adds a day to the list of days with images."""
     return Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, version)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One image's place in each table."""
+    """Builds the writes to the rows of one image, one row in each table."""
 
     image_id: UUID
     owner: Owner
@@ -124,7 +125,7 @@ class _Row:
 
 
 def command_writes(logged: LoggedCommand, shards: int) -> list[Write]:
-    """Writes of a command, at its version. A reprocess and the fence write nothing themselves."""
+    """Writes of a command, at its version. A reprocess and a fence have no writes."""
     match logged:
         case LoggedRenderCommand(command=Uploaded() | Replaced()):
             row = _row(logged.command, logged.image_version, shards)
@@ -136,10 +137,10 @@ def command_writes(logged: LoggedCommand, shards: int) -> list[Write]:
 
 
 def event_writes(event: Event, shards: int) -> list[Write]:
-    """Writes of an answer, at the version after that of the command it answers.
+    """Writes of an answer, at the answer's version.
 
-    The request is written at the command's own version, so that a rebuild from events alone has it. A reprocess
-    writes `current` only: it answers no request of a user.
+    The answer also writes the request of its command, at the command's version, so that a rebuild from events alone
+    restores it. The answer to a reprocess writes only `current`, because a reprocess is not a request of a client.
     """
     if isinstance(event, Removed):
         return _Row(event.image_id, event.owner, shards).deletes(event.removed_version)

@@ -1,4 +1,4 @@
-"""Set-up of the bucket: makes it, and sets how long its incoming objects and tombstones live."""
+"""Creates the bucket and sets its lifecycle: how long incoming objects and tombstones are kept."""
 
 import math
 from datetime import timedelta
@@ -14,9 +14,10 @@ from shared.settings import Settings
 
 
 def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: str | None = None) -> None:
-    """Create the private bucket with its lifecycle, or bring an existing one in line. Idempotent.
+    """Create the private bucket, if it does not exist, and set its lifecycle. Idempotent.
 
-    Incoming objects go after a day, tombstones after `tombstone_retention`. Raises ConfigurationError.
+    The store deletes incoming objects after a day, and tombstones after `tombstone_retention`. Raises
+    ConfigurationError.
     """
     client = s3_client(settings, access_key, secret_key)
     bucket = settings.s3_bucket
@@ -44,7 +45,7 @@ def apply_bucket(settings: Settings, access_key: str | None = None, secret_key: 
 
 
 def _location(region: str) -> Any:
-    # AWS wants the region said everywhere but in us-east-1, where it must not be said.
+    # AWS requires the region in the request, except for us-east-1, where it must be absent.
     return {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
 
 

@@ -1,4 +1,4 @@
-"""The bucket: an adapter over boto3, whose blocking calls run in a thread pool of their own."""
+"""The bucket: an adapter over boto3. Its blocking calls run in their own thread pool."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHUNK = 256 * 1024
 DELETE_BATCH = 1000
-"""Most keys that one DeleteObjects call takes."""
+"""Maximum number of keys of one DeleteObjects call."""
 PAGE = 1000
-"""Most objects that one page of a listing has."""
+"""Maximum number of objects in one page of a listing."""
 ATTEMPTS = 2
-"""A connection that died unnoticed costs one; more would make a store that is away be noticed late."""
+"""Attempts of one call. The first may fail because an idle connection was closed. With more attempts the client would
+detect an unavailable store later."""
 CONNECT_SECONDS = 3.0
 MISSING = {"404", "NoSuchKey", "NotFound"}
 LOST_RACE = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
@@ -38,17 +39,18 @@ IMPOSSIBLE = {
     "InvalidObjectName", "InvalidURI", "KeyTooLong", "KeyTooLongError",
     "XMinioInvalidObjectName", "XMinioInvalidResourceName",
 }  # fmt: skip
-"""Codes of AWS, Ceph, MinIO and SeaweedFS that speak of the key alone. Whatever is not known counts as an outage: a
-store that refuses every request must not send every record to the DLQ."""
+"""Error codes of AWS, Ceph, MinIO and SeaweedFS for an invalid key. Unknown codes count as an outage, because a store
+that refuses every request must not send every record to the DLQ."""
 MAX_KEY = 1024
-"""Bytes. SeaweedFS answers 404 to a read of a longer key. To `.` and `..` it answers InvalidRequest, which may mean
-anything: the adapter refuses such keys itself."""
+"""Maximum length of a key in bytes. SeaweedFS answers 404 to a read with a longer key, and InvalidRequest, which has
+many causes, to a key with a part `.` or `..`. So the adapter refuses these keys itself."""
 LAST_CHARACTER = "\U0010ffff"
+"""The highest Unicode code point."""
 MISCONFIGURED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403"}
 
 
 def s3_client(settings: Settings, access_key: str | None = None, secret_key: str | None = None) -> "S3Client":
-    """A boto3 S3 client for these settings; other credentials may be given for provisioning."""
+    """A boto3 S3 client for these settings. `access_key` and `secret_key` replace the credentials of the settings."""
     secret = settings.s3_secret_access_key
     client: S3Client = _session().client(
         "s3",
@@ -65,13 +67,13 @@ def s3_client(settings: Settings, access_key: str | None = None, secret_key: str
 @cache
 def _session() -> boto3.Session:
     session = botocore.session.get_session()
-    # Three quarters of the work of reading a listing went into guessing the format of its times.
+    # botocore's own parser guesses the format of each time. That was three quarters of the work of reading a listing.
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=read_time)
     return boto3.Session(botocore_session=session)
 
 
 def read_time(value: Any) -> datetime:
-    """A time as stores write it in listings and headers. Raises ValueError where it is none."""
+    """Parse a time in the format of listings or of headers. Raises ValueError if it is not a time."""
     with suppress(ValueError, AttributeError):
         if value.endswith("Z"):
             return datetime.fromisoformat(value)
@@ -82,7 +84,7 @@ def read_time(value: Any) -> datetime:
 
 
 def boto_config(settings: Settings) -> Config:
-    """Client configuration that S3-compatible stores understand, with bounded retries and time-outs."""
+    """Client configuration that S3-compatible stores support, with limited retries and time-outs."""
     attempt = settings.s3_timeout.total_seconds() / ATTEMPTS
     return Config(
         signature_version="s3v4",
@@ -97,10 +99,11 @@ def boto_config(settings: Settings) -> Config:
 
 
 class S3Store:
-    """`ObjectStore` on S3 or anything that speaks it.
+    """`ObjectStore` on AWS S3 or on an S3-compatible store.
 
-    A call that takes longer than `timeout` raises Unavailable, the wait for a thread included. What it was doing may
-    still happen: like a request whose answer is lost, and harmless for the same reason (keys are immutable).
+    A call that takes longer than `timeout`, including the wait for a thread, raises Unavailable. The store may still
+    execute it later, like a request whose response is lost. That is harmless, because the content of a key never
+    changes.
     """
 
     def __init__(self, client: "S3Client", bucket: str, threads: int, timeout: timedelta) -> None:
@@ -111,7 +114,7 @@ class S3Store:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "S3Store":
-        """The store that the settings name."""
+        """The store of the settings."""
         return cls(s3_client(settings), settings.s3_bucket, settings.s3_threads, settings.s3_timeout)
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
@@ -180,10 +183,11 @@ class S3Store:
     async def page(
         self, prefix: str, token: str | None = None, *, after: str = "", limit: int = PAGE
     ) -> tuple[Sequence[ObjectInfo], str | None]:
-        """Up to `limit` (at most 1,000) objects by key, and the token for the next page or None.
+        """One page of a listing: up to `limit` (at most 1,000) objects in the order of their keys, and a token.
 
-        For listings too long to hold. The first page may begin `after` a key, whether or not there is such an object.
-        Stores sort by the bytes of the whole key or, as SeaweedFS, of one part after the other.
+        Pass the token to get the next page; it is None after the last page. Use this for listings that do not fit into
+        memory. The first page may start `after` a key; an object with this key need not exist. A store sorts by the
+        bytes of the whole key, or by one part of the path after the other, like SeaweedFS.
         """
         first = {"StartAfter": _just_before(after)} if after else {}
         position: dict[str, Any] = {"ContinuationToken": token} if token else first
@@ -210,11 +214,11 @@ class S3Store:
             raise Unavailable("s3", f"could not delete {len(errors)} objects, the first: {errors[0]}")
 
     async def check(self) -> None:
-        """Return if the bucket can be used; raises Unavailable or ConfigurationError."""
+        """Return if the bucket can be listed. Raises Unavailable."""
         await self._call(lambda: self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1), self._bucket)
 
     async def close(self) -> None:
-        """Let running calls end and free the threads."""
+        """Wait for running calls and stop the threads."""
         await asyncio.to_thread(self._threads.shutdown)
         self._client.close()
 
@@ -222,7 +226,8 @@ class S3Store:
         if len(key.encode()) > MAX_KEY or {".", ".."} & set(key.split("/")):
             raise RequestRefused(f"s3: no object can have this key: {key[:MAX_KEY]}")
         try:
-            # boto's own time-outs are per attempt and per packet: a store that drips would hold a caller for ever.
+            # boto's time-outs apply to each attempt and each packet. A store that sends one byte at a time would block
+            # the caller permanently without this time-out.
             async with asyncio.timeout(self._timeout):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, function)
         except TimeoutError as error:
@@ -236,9 +241,9 @@ def _info(item: Any) -> ObjectInfo:
 
 
 def _just_before(key: str) -> str:
-    """A key that every store sorts before `key`, with little between the two.
+    """A key that every store sorts before `key`, with few possible keys between the two.
 
-    Begun after `a/b`, SeaweedFS 4.48 leaves out all of `a/b/`.
+    `key` itself cannot be the start of a listing: a listing of SeaweedFS 4.48 after `a/b` leaves out all of `a/b/`.
     """
     if key.endswith("/") or not key.isascii() or key[-1] <= " ":
         return key
@@ -246,7 +251,7 @@ def _just_before(key: str) -> str:
 
 
 def error_code(error: ClientError) -> str:
-    """The code of a refusal, or the HTTP status where the server gave none. SeaweedFS's STS gives none."""
+    """The error code, or the HTTP status if the response has no code, as from SeaweedFS's STS."""
     return error.response.get("Error", {}).get("Code") or str(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 

@@ -207,7 +207,7 @@ async def test_missing_table_is_an_outage(engines: Settings) -> None:
         session.execute(f"DROP TABLE {IMAGES}", timeout=60)
         # Twice: of a statement that was prepared before, and of one that cannot be prepared any more.
         for _ in range(2):
-            with pytest.raises(Unavailable, match="schema has to be applied"):
+            with pytest.raises(Unavailable, match="apply the schema"):
                 await index.apply(writes)
         await index.close()
 

@@ -204,7 +204,7 @@ async def test_too_many_dead_letters_stop_the_indexer(settings: Settings, log: P
     limited.start()
     try:
         assert limited.wait_ended() == 1
-        assert "3 records went to the DLQ within a minute" in limited.logged("service_failed")[0]["error"]
+        assert "3 records were written to the DLQ within a minute" in limited.logged("service_failed")[0]["error"]
         # Nothing is committed, so every one of them is delivered again.
         assert await committed(settings, group_id(settings)) == {}
     finally:

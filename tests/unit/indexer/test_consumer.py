@@ -102,7 +102,7 @@ async def test_indexer_that_settles_nothing_is_not_alive() -> None:
     bench = IndexerBench(3)
     async with bench.running():
         await bench.consumer.on_partitions_assigned([PLACE])
-        assert await bench.later() == "3 records wait and nothing advanced for 120 s"
+        assert await bench.later() == "3 records wait, and there was no progress for 120 s"
 
 
 async def test_indexer_that_commits_is_alive() -> None:

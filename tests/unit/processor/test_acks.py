@@ -76,5 +76,5 @@ def test_settling_a_record_that_is_not_in_progress_is_refused() -> None:
     acks = Acks()
     acks.start(0, 3)
     acks.settle(0, 3)
-    with pytest.raises(ValueError, match="not under way"):
+    with pytest.raises(ValueError, match="not in progress"):
         acks.settle(0, 3)

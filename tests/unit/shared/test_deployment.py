@@ -47,7 +47,7 @@ def test_same_number_of_shards_is_accepted() -> None:
 
 @pytest.mark.parametrize("rows", [Rows(), Rows(str(SETTINGS.day_shards + 1))], ids=["none", "other"])
 def test_other_number_of_shards_is_a_configuration_error(rows: Rows) -> None:
-    with pytest.raises(ConfigurationError, match="It is fixed for ever"):
+    with pytest.raises(ConfigurationError, match="It cannot be changed"):
         check(rows)
 
 

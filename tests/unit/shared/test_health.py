@@ -144,8 +144,8 @@ async def test_dependencies_are_checked_without_requests(service: Service, monke
         await until(1)
         await server.stop()
 
-    told = [(line["event"], line["dependency"]) for line in lines if "dependency" in line]
-    assert told == [("dependency_lost", "kafka"), ("dependency_back", "kafka")]
+    logged = [(line["event"], line["dependency"]) for line in lines if "dependency" in line]
+    assert logged == [("dependency_unavailable", "kafka"), ("dependency_available", "kafka")]
 
 
 async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:
@@ -184,6 +184,6 @@ class TestProgress:
         assert progress.stalled() is None
         clock.now += 1
         progress.waiting(9)
-        assert progress.stalled() == "9 records wait and nothing advanced for 61 s"
+        assert progress.stalled() == "9 records wait, and there was no progress for 61 s"
         progress.advanced()
         assert progress.stalled() is None

@@ -43,7 +43,7 @@ def test_offset_below_an_earlier_one_is_refused() -> None:
 def test_offset_that_is_not_in_progress_cannot_settle(offset: int) -> None:
     offsets = started(5, 6, 8)
     offsets.settle(5)
-    with pytest.raises(ValueError, match="not under way"):
+    with pytest.raises(ValueError, match="not in progress"):
         offsets.settle(offset)
 
 

@@ -85,7 +85,7 @@ def test_signal_ends_a_gateway_with_0_while_it_connects(number: signal.Signals, 
             [sys.executable, "-m", "gateway"], env=environment(UNREACHABLE), cwd=tmp_path, stdout=output
         )
     try:
-        wait_for(lambda: "internal_server_listens" in log.read_text(), 60, "the gateway has begun")
+        wait_for(lambda: "internal_server_started" in log.read_text(), 60, "the gateway has begun")
         process.send_signal(number)
         assert process.wait(30) == 0, log.read_text()
     finally:

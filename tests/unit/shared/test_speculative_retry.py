@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from shared.cassandra.speculative_retry import hedged
+from shared.cassandra.speculative_retry import with_speculative_retry
 
 SOON = 0.01
 
@@ -41,13 +41,13 @@ async def fails() -> str:
 
 async def test_node_that_answers_gets_the_only_request() -> None:
     nodes = Nodes(answers)
-    assert await hedged(nodes, pause=SOON, attempts=3) == "here"
+    assert await with_speculative_retry(nodes, pause=SOON, attempts=3) == "here"
     assert (nodes.asked, nodes.cancelled) == (1, 0)
 
 
 async def test_node_that_hangs_is_retried_elsewhere_and_cancelled() -> None:
     nodes = Nodes(hangs, hangs, answers)
-    assert await hedged(nodes, pause=SOON, attempts=3) == "here"
+    assert await with_speculative_retry(nodes, pause=SOON, attempts=3) == "here"
     await asyncio.sleep(0)
     assert (nodes.asked, nodes.cancelled) == (3, 2)
 
@@ -55,7 +55,7 @@ async def test_node_that_hangs_is_retried_elsewhere_and_cancelled() -> None:
 async def test_attempts_are_bounded() -> None:
     nodes = Nodes(hangs, hangs)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(hedged(nodes, pause=SOON, attempts=2), 20 * SOON)
+        await asyncio.wait_for(with_speculative_retry(nodes, pause=SOON, attempts=2), 20 * SOON)
     await asyncio.sleep(0)
     assert (nodes.asked, nodes.cancelled) == (2, 2)
 
@@ -63,5 +63,5 @@ async def test_attempts_are_bounded() -> None:
 async def test_error_ends_the_retries() -> None:
     nodes = Nodes(hangs, fails)
     with pytest.raises(OSError, match="away"):
-        await hedged(nodes, pause=SOON, attempts=3)
+        await with_speculative_retry(nodes, pause=SOON, attempts=3)
     assert nodes.asked == 2
