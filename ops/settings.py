@@ -1,33 +1,45 @@
 """Settings of the deployment that a command works on: the one in the environment, or the local stack under `--root`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
+from deploy.local.errors import StackError
+from deploy.local.state import Root
 from shared.errors import ConfigurationError
 from shared.settings import Settings, read_settings
-
-
-class _StackSettings(Settings):
-    """Settings of a local stack: its file overrides the environment, as it does for the services of the stack."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, dotenv_settings, env_settings, file_secret_settings
 
 
 def load_settings(root: Path | None) -> Settings:
     """Settings of the deployment. Raises ConfigurationError where there is no stack, or a value is wrong."""
     if root is None:
         return read_settings()
-    file = root / "env"
-    if not file.is_file():
+    stack = Root.at(root)
+    if not stack.env_file.is_file():
         raise ConfigurationError(f"{root} holds no local stack: run `imagepipe up --root {root}` first")
-    return read_settings(lambda: _StackSettings(_env_file=file))
+    try:
+        values = stack.read_env()
+    except StackError as error:
+        raise ConfigurationError(str(error)) from error
+    return read_settings(lambda: _stack_settings(values))
+
+
+def _stack_settings(values: Mapping[str, str]) -> Settings:
+    """Settings of a local stack: its file overrides the environment, as it does for the services of the stack."""
+
+    class StackSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            file = EnvSettingsSource(settings_cls)
+            file.env_vars = {name.lower(): value for name, value in values.items() if value}
+            return init_settings, file, env_settings, file_secret_settings
+
+    return StackSettings()

@@ -3,9 +3,9 @@
 import base64
 import contextlib
 import fcntl
-import json
 import os
 import secrets
+import shlex
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -207,18 +207,22 @@ class Root:
         return False
 
     def write_env(self, values: Mapping[str, str]) -> None:
-        """Write the services' settings for shells (`set -a; . <root>/env`) and dotenv readers."""
-        lines = [f"{name}={_quoted(value)}" for name, value in sorted(values.items())]
+        """Write the services' settings as assignments for a shell: `set -a; . <root>/env`."""
+        lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(values.items())]
         write_private(self.env_file, "\n".join(lines) + "\n")
 
+    def read_env(self) -> dict[str, str]:
+        """The settings that `write_env` has written, with the values that a shell would assign; empty without a file.
 
-def _quoted(value: str) -> str:
-    plain = value and all(char.isalnum() or char in "-_.,:/@%+" for char in value)
-    if plain:
-        return value
-    if "'" not in value:
-        return f"'{value}'"
-    return json.dumps(value)
+        A dotenv parser would expand `${NAME}` and would not join quoted parts as a shell does. Raises StackError.
+        """
+        try:
+            words = shlex.split(self.env_file.read_text(), comments=True)
+        except FileNotFoundError:
+            return {}
+        except (ValueError, OSError) as error:
+            raise StackError(f"{self.env_file} cannot be read ({error}): `imagepipe up` writes it again.") from error
+        return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def write_private(path: Path, text: str) -> None:

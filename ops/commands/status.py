@@ -5,7 +5,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import typer
-from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
@@ -50,7 +49,7 @@ async def describe(root: Root) -> dict[str, Any]:
     if state is None:
         return {"root": str(root.path), "state": "none", "message": "", "gateway_url": None, "parts": [], "lag": None}
     running = root.is_supervised()
-    settings = {name: value or "" for name, value in dotenv_values(root.env_file).items()}
+    settings = root.read_env()
     parts = await asyncio.gather(*(_describe_part(name, part, running) for name, part in state.parts.items()))
     own = {kind_of(name) for name in state.parts}
     external = [

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import httpx
 import psutil
-from dotenv import dotenv_values
 
 from deploy.local.ports import choose
 from deploy.local.topology import kind_of
@@ -160,7 +159,7 @@ class Nemesis:
         """Start one worker beside those of the supervisor, and wait until it is in the group."""
         port = choose(())
         own = {f"{kind.upper()}_INTERNAL_PORT": str(port), "LOG_LEVEL": "WARNING"}
-        values = {key: value or "" for key, value in dotenv_values(self._stack.root.env_file).items()}
+        values = self._stack.root.read_env()
         with (self._stack.root.logs / f"{kind}-extra.log").open("ab") as log:
             argv = [sys.executable, "-m", kind]
             self._extra.append(subprocess.Popen(argv, env={**os.environ, **values, **own}, stdout=log, stderr=log))

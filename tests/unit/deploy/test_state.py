@@ -40,8 +40,14 @@ def test_delete_keeps_other_files(root: Root) -> None:
     assert [path.name for path in root.path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("value", ["plain-1.2:3", "with space", "quo'te", 'dou"ble $HOME', "", '{"a": 1}'])
-def test_env_file_gives_a_shell_the_same_values(root: Root, value: str) -> None:
-    root.write_env({"VALUE": value})
+@pytest.mark.parametrize(
+    "value",
+    ["plain-1.2:3", "with space", "quo'te", 'dou"ble $HOME', "", '{"a": 1}', "it's $HOME", "it's ${HOME}", "it's `id`",
+     "it's $(id)", "'; id; '", "back\\slash's", "back\\\\slash", "new\nline's", "#'no comment", "a=b=c", "~",
+     "é\u2028'"],
+)  # fmt: skip
+def test_env_file_gives_a_shell_and_the_commands_the_same_values(root: Root, value: str) -> None:
+    root.write_env({"VALUE": value, "WIDTH": "1"})
+    assert root.read_env() == {"VALUE": value, "WIDTH": "1"}
     command = f'set -a; . {shlex.quote(str(root.env_file))}; printf %s "$VALUE"'
     assert subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True).stdout == value
