@@ -75,6 +75,9 @@ class Deployment:
         given = {name: _interpolated(str(value), env_file) for name, value in COMPOSE[service]["environment"].items()}
         own = environment(self.settings)
         addresses = {name: value for name, value in own.items() if name.startswith(OF_ENGINES)}
+        if service == "init":
+            addresses |= {"S3_ADMIN_ACCESS_KEY_ID": own["S3_ACCESS_KEY_ID"]}
+            addresses |= {"S3_ADMIN_SECRET_ACCESS_KEY": own["S3_SECRET_ACCESS_KEY"]}
         listening = {"GATEWAY_HOST": "127.0.0.1", "INTERNAL_HOST": "127.0.0.1", "GATEWAY_PORT": str(self.gateway_port)}
         ports = {f"{name.upper()}_INTERNAL_PORT": str(port) for name, port in self.ports.items()}
         return given | addresses | listening | ports | {"PUBLIC_BASE_URL": f"http://127.0.0.1:{self.gateway_port}"}
