@@ -168,6 +168,7 @@ def test_the_s3_server_runs_what_the_configuration_module_says() -> None:
         assert SERVICES[service]["image"] == f"chrislusf/seaweedfs:{command_line.VERSION}"
         assert SERVICES[service]["working_dir"] == "/var/lib/seaweedfs"
     assert shell_words("s3", "command") == command_line.container()
+    assert SERVICES["s3"]["environment"]["GOMEMLIMIT"] == command_line.GO_MEMORY_LIMIT
     assert SERVICES["s3"]["ports"] == [f"127.0.0.1:{command_line.S3_PORT}:{command_line.S3_PORT}"]
     assert shell_words("s3-lifecycle", "entrypoint") == (
         "sh", "-c", command_line.DAILY, command_line.lifecycle_pass(ports), "timeout", "3900", "weed",
