@@ -76,8 +76,8 @@ def part(root: Root, state: State, bucket: str, program: Path, env: Mapping[str,
 
     return Part(
         name=NAME, title="S3 (SeaweedFS)", argv=_in_folder(root, str(program), *command_line.local(_ports(state))),
-        env={**_environment(env), "GOMEMLIMIT": command_line.GO_MEMORY_LIMIT}, prepare=prepare, probe=lambda: probe(state),
-        url=endpoint_url(state), quiet=True,
+        env={**_environment(env), "GOMEMLIMIT": command_line.GO_MEMORY_LIMIT}, prepare=prepare,
+        probe=lambda: probe(state), url=endpoint_url(state), quiet=True,
     )  # fmt: skip
 
 
