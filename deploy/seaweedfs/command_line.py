@@ -14,8 +14,8 @@ GRPC_OFFSET = 10_000
 """A port for gRPC that is not given is this much above the port for HTTP."""
 
 GO_MEMORY_LIMIT = "512MiB"
-"""GOMEMLIMIT of the server. In a load of puts of 1 MB it collected garbage 687 times at 256 MiB and 12 times at 512 MiB,
-and the median put of one client took 96 and 15 ms. Without a limit it is no faster."""
+"""GOMEMLIMIT of the server. In a load of puts of 1 MB it collected garbage 687 times at 256 MiB and 12 times at
+512 MiB, and the median put of one client took 96 and 15 ms. Without a limit it is no faster."""
 
 GLOBAL = ("-logtostderr=true", "-config_dir=config")
 COMMON = (

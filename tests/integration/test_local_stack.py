@@ -176,7 +176,7 @@ def test_services_user_may_only_work_in_the_bucket(tmp_path: Path, small: dict[s
 
 
 def test_no_process_of_a_stack_leaves_the_loopback_interface(tmp_path: Path, small: dict[str, str]) -> None:
-    """Looked at again and again from before the start until the stack has run its first lifecycle pass."""
+    """Checked again and again from before the start until the stack has run its first lifecycle pass."""
     root, found, programs, stop = Root(tmp_path / "s"), set[str](), set[str](), threading.Event()
 
     def look() -> None:

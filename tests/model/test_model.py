@@ -130,7 +130,7 @@ def keep_what_comes_after_a_delete(patch: pytest.MonkeyPatch) -> None:
 
 
 def call_what_is_swept_lost(patch: pytest.MonkeyPatch) -> None:
-    """Do not look at the manifests again once the original is missed."""
+    """Do not read the manifests again once the original is missed."""
 
     def hasty(
         logged: LoggedRenderCommand,

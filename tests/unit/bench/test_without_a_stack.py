@@ -1,4 +1,4 @@
-"""A benchmark that has nothing to measure says so in one sentence, with exit code 1."""
+"""A benchmark that has nothing to measure reports that in one sentence and ends with exit code 1."""
 
 import os
 import subprocess

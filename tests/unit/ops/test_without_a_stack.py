@@ -1,4 +1,4 @@
-"""A command for which there is no stack says so in one sentence, with exit code 1."""
+"""A command for which there is no stack reports that in one sentence and ends with exit code 1."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "reprocess": [[]],
     "erase": [["--owner", "user:1"]],
 }
-"""What each command needs to be told, for each of its sub-commands."""
+"""The arguments that each command needs, for each of its sub-commands."""
 OF_THE_STACK_ITSELF = {"up", "down", "status", "logs"}
 
 
