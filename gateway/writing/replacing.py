@@ -43,8 +43,8 @@ async def _replace_in_place(
 ) -> Accepted | None:
     """Replace the owner's only image by the only file, so that the image keeps its id.
 
-    Returns None if it is not certain that the image is the only one and that no other request deletes it at the same time. An
-    upload with a fence is right in each of these cases.
+    Returns None if it is not certain that the image is the only one and that no other request deletes it at the same
+    time. An upload with a fence is right in each of these cases.
     """
     if len(files) != 1:
         return None

@@ -176,7 +176,7 @@ class _World:
                 prefix = render_prefix(image_id, request.revision, manifest.render)
                 variants = [key for key in keys if key.startswith(prefix) and key.endswith(".webp")]
                 await MemoryStore.delete(self.store, variants)
-            # A revision uploaded twice has two versions: that of the best render keeps its original, even if it is the lower one.
+            # A revision uploaded twice has two versions: that of the best render keeps its original.
             newer = best.event.request
             if request.revision != newer.revision and request.revision_version < newer.revision_version:
                 await MemoryStore.delete(self.store, [request.path])
