@@ -1,6 +1,6 @@
 """Command lines of SeaweedFS. Paths are relative: the server's working directory holds `config` and `data`.
 
-Every port is on 127.0.0.1; in a container the S3 port alone is on all interfaces.
+Every port is on 127.0.0.1, except that in a container the HTTP and gRPC ports of S3, which share an address, are open.
 """
 
 from collections.abc import Mapping

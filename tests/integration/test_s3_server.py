@@ -20,6 +20,7 @@ import pytest
 
 from deploy.local.engines import s3
 from deploy.seaweedfs import command_line
+from deploy.seaweedfs.configuration import Keys, write
 from shared.errors import PreconditionFailed, Unavailable
 from shared.s3.store import S3Store, s3_client
 from tests.support.engines.seaweedfs import BUCKET, Server, running_server
@@ -226,9 +227,58 @@ print("by this test", wanted_out())
 """
 
 
-def test_in_a_network_of_its_own_nothing_leaves_the_machine(tmp_path: Path) -> None:
+@pytest.fixture
+def alone() -> tuple[str, ...]:
     if not shutil.which("unshare") or subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine makes no network namespaces")
-    argv = [*ALONE, sys.executable, "-c", INSIDE, str(tmp_path / "root")]
+    return ALONE
+
+
+def test_in_a_network_of_its_own_nothing_leaves_the_machine(tmp_path: Path, alone: tuple[str, ...]) -> None:
+    argv = [*alone, sys.executable, "-c", INSIDE, str(tmp_path / "root")]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "by the server 0\nby this test 1\n"), done.stderr
+
+
+AS_IN_COMPOSE = """
+import os, subprocess, sys, time
+import httpx, psutil, yaml
+from pathlib import Path
+
+services = yaml.safe_load(Path("docker-compose.yml").read_text())["services"]
+
+def argv(name):
+    words = services[name].get("entrypoint", ["weed"]) + services[name]["command"]
+    return [word.replace("$$", "$") for word in words]
+
+folder, url = sys.argv[1], "http://127.0.0.1:9000/healthz"
+server = subprocess.Popen(argv("s3"), cwd=folder, stderr=subprocess.DEVNULL)
+for _ in range(300):
+    try:
+        httpx.get(url, trust_env=False).raise_for_status()
+        break
+    except httpx.HTTPError:
+        time.sleep(0.1)
+subprocess.run(argv("s3-sync"), cwd=folder, check=True, timeout=60)
+lifecycle = subprocess.Popen(argv("s3-lifecycle"), cwd=folder, stdout=subprocess.PIPE, text=True)
+print(next(line for line in lifecycle.stdout if "checkpointed" in line), end="")
+sockets = psutil.Process(server.pid).net_connections()
+open_to_all = {each.laddr.port for each in sockets if each.status == "LISTEN" and each.laddr.ip != "127.0.0.1"}
+print("open to all:", sorted(open_to_all))
+lifecycle.kill()
+server.kill()
+"""
+
+
+def test_the_commands_of_compose_work_and_only_the_ports_of_s3_are_open(tmp_path: Path, alone: tuple[str, ...]) -> None:
+    """With the wheel's program, in a network as empty as a container's, for the ports are the defaults."""
+    folder = tmp_path / "seaweedfs"
+    write(folder, Keys("root", "root-secret", "services", "services-secret"), BUCKET)
+    env = os.environ | {"PATH": f"{s3.find_program().parent}:{os.environ['PATH']}"}
+    argv = [*alone, sys.executable, "-c", AS_IN_COMPOSE, str(folder)]
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(command_line.SYNC_IS_SET, done.stdout)
+    assert "cursors checkpointed" in done.stdout
+    # The gRPC port has the address of the HTTP port, and no flag of its own; compose publishes the HTTP port only.
+    assert done.stdout.endswith(f"open to all: [9000, {9000 + command_line.GRPC_OFFSET}]\n")

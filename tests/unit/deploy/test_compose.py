@@ -176,13 +176,16 @@ def test_the_s3_server_runs_what_the_configuration_module_says() -> None:
     assert shell_words("s3-lifecycle", "command") == command_line.shell(ports)
     (script,) = shell_words("s3-sync", "command")
     assert f"'{command_line.SYNC_EACH_PUT}' | weed {' '.join(command_line.shell(ports))} |" in script
-    assert f"grep -q '{command_line.SYNC_IS_SET}'" in script
+    assert script.endswith(f"| grep '{command_line.SYNC_IS_SET}'\n")
 
 
-def test_only_the_s3_port_leaves_the_s3_servers_container() -> None:
+def test_the_s3_servers_other_ports_are_for_its_container_and_the_engines_network() -> None:
     assert SERVICES["s3-sync"]["network_mode"] == SERVICES["s3-lifecycle"]["network_mode"] == "service:s3"
     command = SERVICES["s3"]["command"]
     assert [flag for flag in command if "bind" in flag] == ["-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0"]
+    assert SERVICES["s3"]["networks"] == ["engines", "s3"]
+    assert COMPOSE["networks"]["engines"] == {"internal": True}
+    assert [name for name, service in SERVICES.items() if "s3" in service.get("networks", ())] == ["s3"]
 
 
 def test_services_write_only_after_each_put_is_synced() -> None:
