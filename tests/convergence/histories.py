@@ -19,7 +19,7 @@ from shared.contract.encoding import decode_manifest
 from shared.contract.events import Command, Event, Ready, Replaced, Reprocess, Uploaded
 from shared.contract.keys import Owner, command_version, image_prefix, render_prefix
 from shared.contract.ladder import Ladder
-from shared.contract.logged_command import LoggedCommand, versioned
+from shared.contract.logged_command import LoggedCommand, LoggedDelete, LoggedRenderCommand, versioned
 from shared.errors import ImageRejected, Unavailable
 from tests.support import records
 from tests.support.memory.ports import MemoryEventLog, MemoryStore
@@ -41,32 +41,32 @@ def plan(rng: random.Random) -> list[LoggedCommand]:
     image_id = _new_id(rng)
     owner = Owner(type="user", id=str(image_id))
     offset = rng.randrange(5)
-    first = records.uploaded(image_id, _new_id(rng), owner)
-    version = command_version(1, offset)
-    log = [versioned(first, version)]
-    introducing: list[tuple[Uploaded | Replaced, int]] = [(first, version)]
-    image_version = version
+    image_version = command_version(1, offset)
+    first = LoggedRenderCommand(records.uploaded(image_id, _new_id(rng), owner), image_version)
+    log: list[LoggedCommand] = [first]
+    introducing = [first]
     for _ in range(rng.randint(0, 6)):
         offset += rng.randint(1, 3)
         version = command_version(1, offset)
         match rng.choices(("replace", "reprocess", "repeat", "delete"), (35, 30, 20, 15))[0]:
             case "replace":
-                replacement = records.replaced(image_id, image_version, _new_id(rng), owner)
-                introducing.append((replacement, version))
-                command: Command = replacement
+                logged = LoggedRenderCommand(records.replaced(image_id, image_version, _new_id(rng), owner), version)
+                introducing.append(logged)
             case "reprocess":
                 # Planned from a row that may be older than the end of the log.
-                source, introduced = rng.choice(introducing)
-                ladder = rng.choice(LADDERS)
-                command = records.reprocess(image_id, image_version, source.revision, introduced, owner, ladder)
+                source = rng.choice(introducing)
+                command = records.reprocess(
+                    image_id, image_version, source.command.revision, source.version, owner, rng.choice(LADDERS)
+                )
+                logged = LoggedRenderCommand(command, version)
             case "repeat":
                 # A client's retry under one Idempotency-Key: the same ids at a new offset.
-                repeated = rng.choice(introducing)[0]
-                introducing.append((repeated, version))
-                command = repeated
+                logged = LoggedRenderCommand(rng.choice(introducing).command, version)
+                introducing.append(logged)
             case _:
-                command = records.deleted(image_id, owner)
-        log.append(versioned(command, version))
+                log.append(LoggedDelete(records.deleted(image_id, owner), version))
+                continue
+        log.append(logged)
     return log
 
 

@@ -11,10 +11,10 @@ import pytest
 from indexer.consumer import group_id
 from shared.cassandra.index import CassandraIndex
 from shared.contract.encoding import decode_command, encode
-from shared.contract.events import Deleted, Uploaded
+from shared.contract.events import Deleted
 from shared.contract.headers import VERSION_HEADER
 from shared.contract.keys import Owner, new_id
-from shared.contract.logged_command import versioned
+from shared.contract.logged_command import LoggedRenderCommand
 from shared.observability.metrics import Service
 from shared.observability.tracing import TRACEPARENT
 from shared.read_model.documents import status
@@ -80,21 +80,25 @@ def applied(indexer: ServiceProcess) -> float:
     return metric(indexer, "imagepipe_indexer_records_total")
 
 
-async def publish_uploads(log: Publisher, owner: Owner, count: int) -> list[tuple[Uploaded, int]]:
+async def publish_uploads(log: Publisher, owner: Owner, count: int) -> list[LoggedRenderCommand]:
     uploads = [records.uploaded(owner=owner) for _ in range(count)]
-    return list(zip(uploads, await log.commands(uploads), strict=True))
+    versions = await log.commands(uploads)
+    return [LoggedRenderCommand(*each) for each in zip(uploads, versions, strict=True)]
 
 
-async def publish_answers(log: Publisher, uploads: list[tuple[Uploaded, int]]) -> None:
-    owner = uploads[0][0].owner
-    await log.events([records.ready(up.image_id, up.revision, version, owner=owner) for up, version in uploads])
+async def publish_answers(log: Publisher, uploads: list[LoggedRenderCommand]) -> None:
+    answers = []
+    for upload in uploads:
+        command = upload.command
+        answers.append(records.ready(command.image_id, command.revision, upload.version, owner=command.owner))
+    await log.events(answers)
 
 
-async def check_all_ready(index: CassandraIndex, owner: Owner, uploads: list[tuple[Uploaded, int]]) -> None:
+async def check_all_ready(index: CassandraIndex, owner: Owner, uploads: list[LoggedRenderCommand]) -> None:
     rows = await index.of_owner(owner, limit=5000)
-    assert sorted(row.image_id for row in rows) == sorted(up.image_id for up, _ in uploads)
+    assert sorted(row.image_id for row in rows) == sorted(upload.command.image_id for upload in uploads)
     assert all(status(row) == "ready" for row in rows)
-    versions = {up.image_id: version for up, version in uploads}
+    versions = {upload.command.image_id: upload.version for upload in uploads}
     assert all(row.image_version == versions[row.image_id] for row in rows)
 
 
@@ -258,15 +262,15 @@ class TestFence:
         kept = await publish_uploads(log, owner, 1)
         others = await publish_uploads(log, other, 3)
         new = await publish_uploads(log, owner, 2)
-        [fence] = await log.commands([records.cleared(new[0][1], (kept[0][0].image_id,), owner)])
+        [fence] = await log.commands([records.cleared(new[0].version, (kept[0].command.image_id,), owner)])
         after = await publish_uploads(log, owner, 2)
         indexer.start()
         # The commands, and at least one delete for each deleted image.
         await wait_committed(settings, group_id(settings), 139 + 130)
         left = {row.image_id for row in await index.of_owner(owner, limit=1000)}
-        assert left == {up.image_id for up, _ in (*kept, *new, *after)}
+        assert left == {each.command.image_id for each in (*kept, *new, *after)}
         assert len(await index.of_owner(other)) == len(others)
-        assert await self.deletes(settings) == {up.image_id for up, _ in old}
+        assert await self.deletes(settings) == {each.command.image_id for each in old}
         assert [entry["version"] for entry in indexer.logged("owner_cleared")] == [str(fence)]
 
     async def test_fence_without_before_deletes_everything_below_itself(
@@ -287,8 +291,8 @@ class TestFence:
         owner = Owner(type="user", id=str(new_id()))
         uploads = await publish_uploads(log, owner, 300)
         # The rows exist already, so that the fence can begin at once.
-        for up, version in uploads:
-            await index.apply(command_writes(versioned(up, version), settings.day_shards))
+        for upload in uploads:
+            await index.apply(command_writes(upload, settings.day_shards))
         await log.commands([records.cleared(owner=owner)])
         indexer.start()
         await wait_for_async(

@@ -11,7 +11,7 @@ from ops.log.reader import Offsets, TopicReader, read_topic
 from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
 from shared.contract.keys import Owner, image_prefix, incoming_prefix
-from shared.contract.logged_command import read_command, versioned
+from shared.contract.logged_command import LoggedRenderCommand, read_command
 from shared.kafka.producer import client_options
 from shared.read_model.tables import IMAGE_TABLES, command_writes
 from shared.settings import Settings, Topic
@@ -28,8 +28,7 @@ async def _process(world: Deployment, reader: TopicReader, start: Offsets, group
     """A processor and an indexer: they handle each record, and commit it if there is a group."""
     async for batch in reader.read(start):
         for record in batch:
-            logged = read_command(record, 1)
-            await world.answer(logged.command, logged.version)
+            await world.answer(read_command(record, 1))
             if group is not None:
                 await group.commit({TopicPartition(reader.topic, record.partition): record.offset + 1})
 
@@ -63,8 +62,8 @@ async def _ends(settings: Settings) -> Offsets:
 
 
 async def test_erased_owner_stays_erased_after_replay_and_rebuild(world: Deployment) -> None:
-    images = [(await world.ready(OWNER))[0] for _ in range(3)]
-    kept, _ = await world.ready(OTHER)
+    images = [(await world.ready(OWNER)).command for _ in range(3)]
+    kept = (await world.ready(OTHER)).command
     async with _processor(world):
         done = await asyncio.to_thread(imagepipe_json, world.settings, "erase", "--owner", OWNER.key, "--yes")
     assert done["complete"]
@@ -93,8 +92,7 @@ async def test_erased_owner_stays_erased_after_replay_and_rebuild(world: Deploym
 
 async def test_erase_is_certified_after_every_delete_is_answered(world: Deployment) -> None:
     """Images that were deleted before have a tombstone; an answer that comes later has the owner's key."""
-    image, _ = await world.ready(OWNER)
-    await world.delete(image)
+    await world.delete(await world.ready(OWNER))
     before, arguments = await _ends(world.settings), ["erase", "--owner", OWNER.key, "--yes"]
     await asyncio.to_thread(imagepipe, world.settings, *arguments, "--wait", "3s", code=1)
     async with _processor(world, before, commits=False):  # would answer again after a restart
@@ -112,10 +110,10 @@ async def test_erase_is_certified_after_every_delete_is_answered(world: Deployme
 
 async def test_erase_removes_rows_of_former_keyspaces_and_incoming_objects(world: Deployment) -> None:
     settings, old = world.settings, world.settings.cassandra_keyspace
-    image, _ = await world.ready(OWNER)
-    kept, _ = await world.ready(OTHER)
-    forgotten = uploaded(owner=OWNER)
-    await world.index.apply(command_writes(versioned(forgotten, 2), settings.day_shards))  # the log does not contain it
+    image = (await world.ready(OWNER)).command
+    kept = (await world.ready(OTHER)).command
+    forgotten = uploaded(owner=OWNER)  # the log does not contain it
+    await world.index.apply(command_writes(LoggedRenderCommand(forgotten, 2), settings.day_shards))
     await asyncio.to_thread(imagepipe, settings, "reindex", "--into", f"{old}_b", "--switch", "--yes")
     keys = {owner: f"{incoming_prefix(owner)}cat.png" for owner in (OWNER, OTHER)}
     for key in keys.values():

@@ -31,15 +31,14 @@ async def _keys(store: S3Store, prefix: str) -> set[str]:
 
 
 async def test_sweep_deletes_superseded_objects_only(world: Deployment) -> None:
-    image, version = await world.ready(OWNER)
-    never_rendered, version2 = await world.replace(image, version)
-    last, version3 = await world.replace(image, version)
-    await world.answer(last, version3)
-    await world.answer(never_rendered, version2)
-    under_way, _ = await world.replace(image, version)
-    alone, _ = await world.ready(OWNER)
+    image = await world.ready(OWNER)
+    never_rendered = await world.replace(image)
+    await world.answer(await world.replace(image))
+    await world.answer(never_rendered)
+    under_way = await world.replace(image)
+    alone = await world.ready(OWNER)
     before = await _keys(world.store, "images/")
-    old = await _keys(world.store, revision_prefix(image.image_id, image.revision))
+    old = await _keys(world.store, revision_prefix(image.command.image_id, image.command.revision))
     doomed = {key for key in old if not key.endswith("/manifest.json")}
 
     reported = await asyncio.to_thread(imagepipe_json, world.settings, "gc", "--superseded")
@@ -49,8 +48,8 @@ async def test_sweep_deletes_superseded_objects_only(world: Deployment) -> None:
     swept = await Sweeper(world.settings, world.store, Output(True)).run(apply=True)
     assert set(swept.keys) == doomed
     assert await _keys(world.store, "images/") == before - doomed
-    assert {under_way.original.path, never_rendered.original.path} <= before - doomed
-    assert len(await _keys(world.store, image_prefix(alone.image_id))) == 6
+    assert {under_way.command.original.path, never_rendered.command.original.path} <= before - doomed
+    assert len(await _keys(world.store, image_prefix(alone.command.image_id))) == 6
     assert (await Sweeper(world.settings, world.store, Output(True)).run(apply=True)).objects == 0
 
 
@@ -58,8 +57,8 @@ async def test_gc_reports_objects_that_no_row_or_manifest_names(world: Deploymen
     nobody, revision = new_id(), new_id()
     orphan = original_key(nobody, revision, "image/png")
     await world.store.put(orphan, b"never acknowledged", "image/png")
-    waiting, _ = await world.upload(OWNER)
-    without_objects, _ = await world.upload(OWNER)
+    waiting = (await world.upload(OWNER)).command
+    without_objects = (await world.upload(OWNER)).command
     await world.store.delete([without_objects.original.path])
 
     collector = Collector(world.settings, world.store, Output(True), timedelta(0))

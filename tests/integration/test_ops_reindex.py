@@ -46,7 +46,7 @@ async def test_rebuilt_index_equals_the_live_one_and_is_switched_to_in_use(world
     readable = []
     while not switching.done():
         # Uploads continue, and each is soon visible to its uploader, before, during and after the switch.
-        image, _ = await world.ready(OWNER)
+        image = (await world.ready(OWNER)).command
         readable.append(await _is_ready_soon(world, image.image_id))
         await asyncio.sleep(0.2)
     done = await switching
@@ -75,7 +75,7 @@ async def _is_ready_soon(world: Deployment, image_id: UUID) -> bool:
 
 
 async def test_a_damaged_row_is_named_and_needs_consent_to_be_replaced(world: Deployment) -> None:
-    image, _ = await world.ready(OWNER)
+    image = (await world.ready(OWNER)).command
     damage = {"image_id": image.image_id, "outcome": Outcome(image.revision, "failed", "by_hand", "")}
     await world.index.apply([Insert(IMAGES, damage, 1 << 60)])
     settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_b"

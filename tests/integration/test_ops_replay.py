@@ -6,9 +6,9 @@ import pytest
 
 from ops.log.reader import TopicReader, read_topic
 from shared.consuming.record import ConsumedRecord
-from shared.contract.encoding import decode_command
 from shared.contract.events import Failed, Ready, Reprocess
-from shared.contract.keys import Owner, command_version, image_prefix, tombstone_key
+from shared.contract.keys import Owner, image_prefix, tombstone_key
+from shared.contract.logged_command import LoggedRenderCommand, read_command
 from shared.read_model.documents import document, status
 from shared.settings import Topic
 from tests.support.processes.imagepipe import imagepipe_json
@@ -21,18 +21,20 @@ async def _objects(world: Deployment) -> dict[str, tuple[str, object]]:
     return {info.key: (info.etag, info.modified) for info in await world.store.list("images/")}
 
 
-async def _reprocesses(world: Deployment) -> list[tuple[Reprocess, int]]:
-    """Every command of `imagepipe reprocess` in the log, with its version."""
+async def _reprocesses(world: Deployment) -> list[LoggedRenderCommand]:
+    """Every command of `imagepipe reprocess`, in the order of the log."""
     records: list[ConsumedRecord] = []
     await read_topic(world.settings, Topic.COMMANDS, records.extend)
-    commands = [(decode_command(each.value), command_version(world.settings.epoch, each.offset)) for each in records]
-    return [(command, version) for command, version in commands if isinstance(command, Reprocess)]
+    commands = [read_command(each, world.settings.epoch) for each in records]
+    reprocesses = [
+        each for each in commands if isinstance(each, LoggedRenderCommand) and isinstance(each.command, Reprocess)
+    ]
+    return sorted(reprocesses, key=lambda each: each.version)
 
 
 async def test_finished_commands_are_skipped_and_no_object_changes(world: Deployment) -> None:
     await world.many(10, owners=2)
-    gone, _ = await world.ready(OWNER)
-    await world.delete(gone)
+    await world.delete(await world.ready(OWNER))
     before = await _objects(world)
     arguments = ["replay", "--from", "beginning", "--yes"]
     done = await asyncio.to_thread(imagepipe_json, world.settings, *arguments)
@@ -44,9 +46,9 @@ async def test_finished_commands_are_skipped_and_no_object_changes(world: Deploy
 
 
 async def test_unfinished_commands_are_handled_and_deleted_images_stay_deleted(world: Deployment) -> None:
-    waiting, _ = await world.upload(OWNER)  # not a picture, so the answer is a failure
-    other, _ = await world.upload(Owner(type="replay", id="2"))
-    gone, _ = await world.upload(OWNER)
+    waiting = (await world.upload(OWNER)).command  # not a picture, so the answer is a failure
+    other = (await world.upload(Owner(type="replay", id="2"))).command
+    gone = (await world.upload(OWNER)).command
     await world.store.put(tombstone_key(gone.image_id), b'{"version": "99"}', "application/json")
     dry = ["replay", "--from", "beginning", "--owner", OWNER.key]
     assert (await asyncio.to_thread(imagepipe_json, world.settings, *dry, "--dry-run"))["answers"] == {}
@@ -70,19 +72,20 @@ async def test_a_reprocess_is_published_for_each_image_of_another_ladder_and_pac
     arguments = ["reprocess", "--owner", OWNER.key, "--backlog", "5", "--yes"]
     done = await asyncio.to_thread(imagepipe_json, changed, *arguments)
     assert (done["matched"], done["published"]) == (1, 1)
-    ((command, version),) = await _reprocesses(world)
-    assert command.ladder == ladder
+    (reprocess,) = await _reprocesses(world)
+    assert reprocess.command.ladder == ladder
     # Once answered, the image has the current ladder.
-    await world.answer(command, version)
+    await world.answer(reprocess)
     assert (await asyncio.to_thread(imagepipe_json, changed, *arguments))["matched"] == 0
 
 
 @pytest.mark.parametrize("where", ["ladder!=current", "all"])
 async def test_served_revision_below_a_failed_replacement_gets_the_new_ladder(world: Deployment, where: str) -> None:
-    first, version = await world.ready(OWNER)
-    failed, failed_version = await world.replace(first, version)
+    upload = await world.ready(OWNER)
+    replacement = await world.replace(upload)
+    first, failed = upload.command, replacement.command
     await world.store.put(failed.original.path, b"something else", "image/png")
-    assert isinstance(await world.answer(failed, failed_version), Failed)
+    assert isinstance(await world.answer(replacement), Failed)
     before = await world.index.image(first.image_id)
     assert before is not None
 
@@ -91,9 +94,9 @@ async def test_served_revision_below_a_failed_replacement_gets_the_new_ladder(wo
     # The cause of the failure is gone, but the command was not repeated.
     await world.store.put(failed.original.path, f"picture {failed.revision}".encode(), "image/png")
     await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--where", where, "--backlog", "9", "--yes")
-    ((command, command_at),) = await _reprocesses(world)
-    assert (command.revision, command.revision_version) == (first.revision, version)
-    assert isinstance(await world.answer(command, command_at), Ready)
+    (reprocess,) = await _reprocesses(world)
+    assert (reprocess.command.revision, reprocess.revision_version) == (first.revision, upload.version)
+    assert isinstance(await world.answer(reprocess), Ready)
 
     after = await world.index.image(first.image_id)
     assert after is not None
@@ -105,9 +108,9 @@ async def test_served_revision_below_a_failed_replacement_gets_the_new_ladder(wo
 
     # The failed command may still be repeated: its version is above that of the served render.
     await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--where", "failed", "--backlog", "9", "--yes")
-    _, (command, command_at) = sorted(await _reprocesses(world), key=lambda each: each[1])
-    assert command.revision == failed.revision
-    assert isinstance(await world.answer(command, command_at), Ready)
+    _, reprocess = await _reprocesses(world)
+    assert reprocess.command.revision == failed.revision
+    assert isinstance(await world.answer(reprocess), Ready)
     last = await world.index.image(first.image_id)
     assert last is not None
     assert last.current is not None
@@ -115,17 +118,17 @@ async def test_served_revision_below_a_failed_replacement_gets_the_new_ladder(wo
 
 
 async def test_replacement_with_a_lost_original_is_not_overtaken(world: Deployment) -> None:
-    first, version = await world.ready(OWNER)
-    lost, lost_version = await world.replace(first, version)
+    replacement = await world.replace(await world.ready(OWNER))
+    lost = replacement.command
     await world.store.delete([lost.original.path])
-    assert isinstance(await world.answer(lost, lost_version), Failed)
+    assert isinstance(await world.answer(replacement), Failed)
     changed = world.settings.model_copy(update={"ladder": world.ladder.model_copy(update={"full_quality": 60})})
     for where, matched in (("ladder!=current", 0), ("all", 0), ("failed", 1)):
         done = await asyncio.to_thread(imagepipe_json, changed, "reprocess", "--where", where, "--dry-run")
         assert done["matched"] == matched
     await world.store.put(lost.original.path, f"picture {lost.revision}".encode(), "image/png")
-    await world.answer(lost, lost_version)
-    row = await world.index.image(first.image_id)
+    await world.answer(replacement)
+    row = await world.index.image(lost.image_id)
     assert row is not None
     assert row.current is not None
     assert row.current.revision == lost.revision

@@ -34,9 +34,8 @@ async def test_copied_topics_rebuild_the_same_index(moved: tuple[Settings, Setti
     old, new = moved
     async with deployment(old) as world:
         await world.many(6, owners=3)
-        image, version = await world.ready(OWNER)
-        await world.answer(*await world.replace(image, version))
-        await world.delete((await world.ready(OWNER))[0])
+        await world.answer(await world.replace(await world.ready(OWNER)))
+        await world.delete(await world.ready(OWNER))
         await world.commands.append(OwnerCleared(owner=CLEARED))
         await world.ready(CLEARED)
 

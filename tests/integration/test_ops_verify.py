@@ -20,9 +20,9 @@ from processor.results import read_tombstone
 from shared.cassandra.session import connect
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.encoding import decode_manifest, encode
-from shared.contract.events import Deleted, Failed, Failure, OwnerCleared, Ready, Reprocess, Uploaded
-from shared.contract.keys import Owner, command_version, manifest_key, new_id, shard_of, tombstone_key, variant_key
-from shared.contract.logged_command import versioned
+from shared.contract.events import Deleted, Failed, Failure, OwnerCleared, Ready, RenderCommand, Uploaded
+from shared.contract.keys import Owner, manifest_key, new_id, shard_of, tombstone_key, variant_key
+from shared.contract.logged_command import LoggedDelete, LoggedRenderCommand
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaDeadLetters
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
@@ -57,29 +57,27 @@ async def look(world: Deployment, mend: bool = False) -> list[Difference]:
 
 async def test_complete_histories_have_no_difference(world: Deployment) -> None:
     await world.replaced_and_deleted(OWNER)
-    unserved, version = await world.upload(OWNER)
-    later, version2 = await world.replace(unserved, version)
-    await world.answer(later, version2)
-    await world.answer(unserved, version)
+    unserved = await world.upload(OWNER)
+    await world.answer(await world.replace(unserved))
+    await world.answer(unserved)
     assert await look(world) == []
     document = await asyncio.to_thread(imagepipe_json, world.settings, "verify", "--pause", "0", "--slices", "2")
     assert document == {"images": 2, "clean": True, "differences": []}
 
 
-async def of_image(world: Deployment, image: Uploaded, mend: bool = False) -> set[tuple[str, str]]:
+async def of_image(world: Deployment, image: RenderCommand, mend: bool = False) -> set[tuple[str, str]]:
     """Kind and place of each difference of one image, without the damage that other tests made."""
     return {(each.kind.value, each.where) for each in await look(world, mend) if each.image_id == image.image_id}
 
 
 async def test_rows_that_missed_a_record_are_found_and_repaired(world: Deployment) -> None:
-    stale, version = await world.upload(OWNER)
-    await world.handler.handle(versioned(stale, version))  # the answer never reached the index
+    upload = await world.upload(OWNER)
+    await world.handler.handle(upload)  # the answer never reached the index
+    stale = upload.command
     assert await of_image(world, stale) == {("stale", table) for table in (IMAGES, BY_OWNER, BY_DAY)}
 
     missing = await _command(world)
-    appended = await world.commands.append(missing)
-    missing_version = command_version(world.settings.epoch, appended.offset or 0)
-    await world.handler.handle(versioned(missing, missing_version))
+    await world.handler.handle(LoggedRenderCommand(missing, await world.append_without_row(missing)))
     assert await of_image(world, missing) == {("missing", table) for table in (IMAGES, BY_OWNER, BY_DAY)}
 
     assert await of_image(world, missing, mend=True) == set()
@@ -94,7 +92,7 @@ async def test_a_row_that_no_record_knows_is_found_and_left_to_a_rebuild(
     world: Deployment, tables: tuple[str, ...]
 ) -> None:
     unknown = await _command(world)
-    writes = command_writes(versioned(unknown, 5), world.settings.day_shards)
+    writes = command_writes(LoggedRenderCommand(unknown, 5), world.settings.day_shards)
     await world.index.apply([write for write in writes if write.table in tables])
     assert await of_image(world, unknown, mend=True) >= {("extra", table) for table in tables}
     found = [each for each in await look(world) if each.image_id == unknown.image_id and each.where in tables]
@@ -102,11 +100,11 @@ async def test_a_row_that_no_record_knows_is_found_and_left_to_a_rebuild(
 
 
 async def test_row_in_an_unread_partition_is_found(world: Deployment) -> None:
-    image, version = await world.ready(OWNER)
-    shards = world.settings.day_shards
+    upload = await world.ready(OWNER)
+    image, shards = upload.command, world.settings.day_shards
     [by_owner, by_day] = [
         write
-        for write in command_writes(versioned(image, version), shards)
+        for write in command_writes(upload, shards)
         if isinstance(write, Insert) and write.table in (BY_OWNER, BY_DAY)
     ]
     other_shard = (shard_of(image.image_id, shards) + 1) % shards
@@ -120,7 +118,7 @@ async def test_row_in_an_unread_partition_is_found(world: Deployment) -> None:
 
 
 async def test_columns_written_by_hand_are_found(place: Settings, world: Deployment) -> None:
-    image, _ = await world.ready(OWNER)
+    image = (await world.ready(OWNER)).command
     by_hand = f"UPDATE images USING TIMESTAMP {1 << 60} SET {{}} WHERE image_id = {image.image_id}"
     session = await asyncio.to_thread(connect, place, place.cassandra_keyspace)
     try:
@@ -137,10 +135,9 @@ async def test_columns_written_by_hand_are_found(place: Settings, world: Deploym
 
 
 async def test_restored_row_of_a_deleted_image_is_found_and_removed(world: Deployment) -> None:
-    image, _ = await world.ready(OWNER)
+    image = (await world.ready(OWNER)).command
     removal = Deleted(image_id=image.image_id, owner=OWNER)
-    appended = await world.commands.append(removal)
-    await world.handler.handle(versioned(removal, command_version(world.settings.epoch, appended.offset or 0)))
+    await world.handler.handle(LoggedDelete(removal, await world.append_without_row(removal)))
     await world.store.delete([tombstone_key(image.image_id)])
     await world.store.put(image.original.path, b"zombie", "image/png")
     found = await of_image(world, image)
@@ -153,7 +150,7 @@ async def test_restored_row_of_a_deleted_image_is_found_and_removed(world: Deplo
 
 
 async def test_row_with_a_timestamp_from_the_clock_is_found_and_left_to_a_rebuild(world: Deployment) -> None:
-    image, _ = await world.ready(OWNER)
+    image = (await world.ready(OWNER)).command
     columns = {"image_id": image.image_id, "outcome": Outcome(image.revision, "failed", "by_hand", "")}
     await world.index.apply([Insert(IMAGES, columns, int(time.time() * 1e6) << 8)])
     assert await of_image(world, image) == {("wrong", IMAGES)}
@@ -161,7 +158,7 @@ async def test_row_with_a_timestamp_from_the_clock_is_found_and_left_to_a_rebuil
 
 
 async def test_damage_in_the_bucket_is_found(world: Deployment) -> None:
-    image, _ = await world.ready(OWNER)
+    image = (await world.ready(OWNER)).command
     small = variant_key(image.image_id, image.revision, image.ladder.digest, "small")
     large = variant_key(image.image_id, image.revision, image.ladder.digest, "large")
     medium = variant_key(image.image_id, image.revision, image.ladder.digest, "medium")
@@ -188,7 +185,7 @@ async def test_damage_in_the_bucket_is_found(world: Deployment) -> None:
 
 
 async def test_unnamed_objects_are_found_and_deleted_by_gc(world: Deployment) -> None:
-    image, _ = await world.ready(OWNER)
+    image = (await world.ready(OWNER)).command
     unnamed = variant_key(image.image_id, image.revision, image.ladder.digest, "huge")
     unasked = variant_key(image.image_id, image.revision, "f" * 16, "small")
     second = image.original.path.removesuffix("png") + "webp"
@@ -208,7 +205,8 @@ async def test_unnamed_objects_are_found_and_deleted_by_gc(world: Deployment) ->
 
 
 async def test_advice_for_a_damaged_manifest_repairs_it(world: Deployment) -> None:
-    image, version = await world.ready(OWNER)
+    upload = await world.ready(OWNER)
+    image = upload.command
     manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
     kept = decode_manifest(await world.store.get(manifest))
     fields = kept.event.model_dump(exclude={"type", "current"})
@@ -218,17 +216,14 @@ async def test_advice_for_a_damaged_manifest_repairs_it(world: Deployment) -> No
         assert ("wrong", manifest) in await of_image(world, image)
     folder = manifest.removesuffix("manifest.json")
     await world.store.delete([info.key for info in await world.store.list(folder)])
-    again = Reprocess(
-        image_id=image.image_id, owner=OWNER, image_version=version, revision=image.revision,
-        revision_version=version, original=image.original, ladder=world.ladder,
-    )  # fmt: skip
-    await world.answer(again, await world.append(again))
+    await world.answer(await world.reprocess(upload, world.ladder))
     assert await of_image(world, image) == set()
 
 
 async def test_unreadable_tombstone_is_found_and_repaired(world: Deployment) -> None:
-    image, _ = await world.ready(OWNER)
-    await world.delete(image)
+    upload = await world.ready(OWNER)
+    image = upload.command
+    await world.delete(upload)
     key = tombstone_key(image.image_id)
     await world.store.put(key, b"{}", "application/json")
     assert await of_image(world, image) == {("wrong", key)}
@@ -238,12 +233,13 @@ async def test_unreadable_tombstone_is_found_and_repaired(world: Deployment) -> 
 
 async def test_a_fence_that_left_an_image_is_found_until_the_image_is_gone(world: Deployment) -> None:
     owner = Owner(type="verify", id="cleared")
-    image, _ = await world.ready(owner)
+    upload = await world.ready(owner)
+    image = upload.command
     await world.commands.append(OwnerCleared(owner=owner))
-    later, _ = await world.ready(owner)
+    later = (await world.ready(owner)).command
     assert await of_image(world, image) == {("unanswered", "fence")}
     assert await of_image(world, later) == set()
-    await world.delete(image)
+    await world.delete(upload)
     assert await of_image(world, image) == set()
 
 
@@ -252,13 +248,14 @@ async def test_a_command_in_the_dlq_counts_until_it_is_answered_or_dropped(world
     sender = Producer(world.settings)
     await sender.start()
     try:
-        image, version = await world.upload(OWNER)
-        entry = await _dead(world, sender, image, version)
+        upload = await world.upload(OWNER)
+        image = upload.command
+        entry = await _dead(world, sender, upload)
         assert await of_image(world, image) == {("unanswered", "dlq")}
         if action == "redrive":
             assert await redrive(entry, world.settings, sender, world.store) == "redriven"
             assert await of_image(world, image) == {("unanswered", "log")}
-            await world.answer(image, version)
+            await world.answer(upload)
         else:
             await settle(entry, world.settings, sender, DROPPED)
         assert await of_image(world, image) == set()
@@ -274,11 +271,12 @@ async def test_old_objects_of_unknown_images_are_extra(world: Deployment) -> Non
 
 
 async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(world: Deployment) -> None:
-    image, version = await world.upload(OWNER)
+    upload = await world.upload(OWNER)
+    image = upload.command
     assert await of_image(world, image) == {("unanswered", "log")}
     # Rendered, and the answer is lost, as after a truncation of the events topic.
     silent = Handler(world.store, render, MemoryEventLog(), world.settings.public_base_url)
-    await silent.handle(versioned(image, version))
+    await silent.handle(upload)
     manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
     assert await of_image(world, image) == {("unanswered", "log"), ("unanswered", manifest)}
     assert await of_image(world, image, mend=True) == set()
@@ -288,8 +286,9 @@ async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(wor
 
 
 async def test_verify_repairs_and_reports_the_rest(world: Deployment) -> None:
-    image, version = await world.upload(OWNER)
-    await world.handler.handle(versioned(image, version))
+    upload = await world.upload(OWNER)
+    image = upload.command
+    await world.handler.handle(upload)
     arguments = ["verify", "--pause", "0", "--repair"]
     assert str(image.image_id) in await asyncio.to_thread(imagepipe, world.settings, *arguments, "--dry-run", code=1)
     printed = await asyncio.to_thread(imagepipe, world.settings, *arguments, "--yes", code=1)
@@ -304,12 +303,13 @@ async def _command(world: Deployment) -> Uploaded:
     return Uploaded(image_id=image_id, owner=OWNER, revision=revision, original=original, ladder=world.ladder)
 
 
-async def _dead(world: Deployment, sender: Producer, command: Uploaded, version: int) -> DeadLetter:
+async def _dead(world: Deployment, sender: Producer, logged: LoggedRenderCommand) -> DeadLetter:
     """The DLQ entry of a processor that cannot handle the command."""
     headers = dead_letter_headers(
-        [], topic=world.settings.topic(Topic.COMMANDS), partition=0, offset=0, version=version,
+        [], topic=world.settings.topic(Topic.COMMANDS), partition=0, offset=0, version=logged.version,
         error=RuntimeError("?"), attempts=3,
     )  # fmt: skip
+    command = logged.command
     await KafkaDeadLetters(sender, world.settings).send(command.owner.key.encode(), encode(command), headers)
     [entry] = await unsettled(world.settings, Filter(owner=command.owner))
     return entry

@@ -13,10 +13,19 @@ from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.cassandra.index import CassandraIndex
 from shared.concurrency import map_ordered
-from shared.contract.events import Command, Deleted, Event, ImageCommand, Original, Replaced, Reprocess, Uploaded
+from shared.contract.events import (
+    Command,
+    Deleted,
+    Event,
+    Original,
+    RenderCommand,
+    Replaced,
+    Reprocess,
+    Uploaded,
+)
 from shared.contract.keys import Owner, command_version, new_id, original_key
 from shared.contract.ladder import Ladder
-from shared.contract.logged_command import versioned
+from shared.contract.logged_command import LoggedCommand, LoggedDelete, LoggedRenderCommand
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaCommandLog, KafkaEventLog
 from shared.read_model.documents import media_url
@@ -54,21 +63,23 @@ class Deployment:
     handler: Handler
     ladder: Ladder
 
-    async def upload(self, owner: Owner) -> tuple[Uploaded, int]:
-        """Store an original and append its command; returns it with its version."""
+    async def upload(self, owner: Owner) -> LoggedRenderCommand:
+        """Store an original and append its command."""
         image_id, revision = new_id(), new_id()
         original = await self.original(image_id, revision)
-        command = Uploaded(image_id=image_id, owner=owner, revision=revision, original=original, ladder=self.ladder)
-        return command, await self.append(command)
+        return await self.append(
+            Uploaded(image_id=image_id, owner=owner, revision=revision, original=original, ladder=self.ladder)
+        )
 
-    async def replace(self, upload: Uploaded, image_version: int) -> tuple[Replaced, int]:
+    async def replace(self, image: LoggedRenderCommand) -> LoggedRenderCommand:
         """A new revision of an image."""
-        revision = new_id()
-        command = Replaced(
-            image_id=upload.image_id, owner=upload.owner, image_version=image_version, revision=revision,
-            original=await self.original(upload.image_id, revision), ladder=self.ladder,
+        image_id, revision = image.command.image_id, new_id()
+        return await self.append(
+            Replaced(
+                image_id=image_id, owner=image.command.owner, image_version=image.image_version, revision=revision,
+                original=await self.original(image_id, revision), ladder=self.ladder,
+            )
         )  # fmt: skip
-        return command, await self.append(command)
 
     async def original(self, image_id: UUID, revision: UUID) -> Original:
         """Store the original of a revision."""
@@ -80,52 +91,61 @@ class Deployment:
             sha256=hashlib.sha256(data).hexdigest(), path=path, url=media_url(self.settings.public_base_url, path),
         )  # fmt: skip
 
-    async def append(self, command: ImageCommand) -> int:
-        """Append a command and write its row, as the gateway does; returns its version."""
+    async def append(self, command: RenderCommand) -> LoggedRenderCommand:
+        """Append a command and write its row, as the gateway does."""
+        logged = LoggedRenderCommand(command, await self.append_without_row(command))
+        await self.index.apply(command_writes(logged, self.settings.day_shards))
+        return logged
+
+    async def append_without_row(self, command: Command) -> int:
+        """Append a command alone; returns its version."""
         appended = await self.commands.append(command)
         assert appended.offset is not None
-        version = command_version(self.settings.epoch, appended.offset)
-        await self.index.apply(command_writes(versioned(command, version), self.settings.day_shards))
-        return version
+        return command_version(self.settings.epoch, appended.offset)
 
-    async def answer(self, command: Command, version: int) -> Event | None:
+    async def answer(self, logged: LoggedCommand) -> Event | None:
         """Handle a command and index its answer, as processor and indexer do."""
-        event = await self.handler.handle(versioned(command, version))
+        event = await self.handler.handle(logged)
         if event is not None:
             await self.index.apply(event_writes(event, self.settings.day_shards))
         return event
 
-    async def ready(self, owner: Owner) -> tuple[Uploaded, int]:
+    async def ready(self, owner: Owner) -> LoggedRenderCommand:
         """An image that is uploaded and answered."""
-        command, version = await self.upload(owner)
-        await self.answer(command, version)
-        return command, version
+        upload = await self.upload(owner)
+        await self.answer(upload)
+        return upload
 
-    async def delete(self, upload: Uploaded) -> int:
+    async def delete(self, image: LoggedRenderCommand) -> None:
         """Delete an image, answered."""
-        command = Deleted(image_id=upload.image_id, owner=upload.owner)
-        version = await self.append(command)
-        await self.answer(command, version)
-        return version
+        command = Deleted(image_id=image.command.image_id, owner=image.command.owner)
+        logged = LoggedDelete(command, await self.append_without_row(command))
+        await self.index.apply(command_writes(logged, self.settings.day_shards))
+        await self.answer(logged)
 
     async def replaced_and_deleted(self, owner: Owner) -> None:
         """An image that was replaced and then rendered with another ladder, and one that was deleted; all answered."""
-        image, version = await self.ready(owner)
-        replaced, version2 = await self.replace(image, version)
-        await self.answer(replaced, version2)
-        again = Reprocess(
-            image_id=image.image_id, owner=owner, image_version=version, revision=replaced.revision,
-            revision_version=version2, original=replaced.original,
-            ladder=self.ladder.model_copy(update={"full_quality": 50}),
-        )  # fmt: skip
-        await self.answer(again, await self.append(again))
-        gone, _ = await self.ready(owner)
-        await self.delete(gone)
+        image = await self.ready(owner)
+        replaced = await self.replace(image)
+        await self.answer(replaced)
+        await self.answer(await self.reprocess(replaced, self.ladder.model_copy(update={"full_quality": 50})))
+        await self.delete(await self.ready(owner))
 
-    async def many(self, count: int, owners: int = 100) -> Sequence[tuple[Uploaded, int]]:
+    async def reprocess(self, source: LoggedRenderCommand, ladder: Ladder) -> LoggedRenderCommand:
+        """Append a reprocess of the source's revision with this ladder."""
+        command = source.command
+        return await self.append(
+            Reprocess(
+                image_id=command.image_id, owner=command.owner, image_version=source.image_version,
+                revision=command.revision, revision_version=source.revision_version, original=command.original,
+                ladder=ladder,
+            )
+        )  # fmt: skip
+
+    async def many(self, count: int, owners: int = 100) -> Sequence[LoggedRenderCommand]:
         """Ready images of several owners."""
 
-        async def one(number: int) -> tuple[Uploaded, int]:
+        async def one(number: int) -> LoggedRenderCommand:
             return await self.ready(Owner(type="user", id=str(number % owners)))
 
         return await map_ordered(range(count), one, AT_ONCE)
