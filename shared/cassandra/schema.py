@@ -40,7 +40,7 @@ def plan_schema(settings: Settings) -> list[str]:
             "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [settings.cassandra_keyspace]
         )
         made = "schema_migrations" in {row.table_name for row in known}
-        return [path.stem for path in (_pending(session, settings.cassandra_keyspace) if made else _files())]
+        return [path.stem for path in (_pending(session, settings.cassandra_keyspace) if made else migration_files())]
 
 
 def _apply(session: Session, settings: Settings) -> list[Path]:
@@ -61,18 +61,24 @@ def _apply(session: Session, settings: Settings) -> list[Path]:
     return pending
 
 
-def _files() -> list[Path]:
+def migration_files() -> list[Path]:
+    """All migrations, in the order in which they run."""
     return sorted(MIGRATIONS.glob("*.cql"))
+
+
+def statements(cql: str) -> list[str]:
+    """The statements of a migration, without its comments."""
+    lines = [line for line in cql.splitlines() if not line.lstrip().startswith("--")]
+    return [statement for part in "\n".join(lines).split(";") if (statement := part.strip())]
 
 
 def _pending(session: Session, keyspace: str) -> list[Path]:
     applied = {row.name for row in session.execute(f"SELECT name FROM {keyspace}.schema_migrations")}
-    return [path for path in _files() if path.stem not in applied]
+    return [path for path in migration_files() if path.stem not in applied]
 
 
 def _migrate(session: Session, path: Path) -> None:
-    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("--")]
-    for statement in filter(None, (part.strip() for part in "\n".join(lines).split(";"))):
+    for statement in statements(path.read_text()):
         session.execute(statement)
     session.execute("INSERT INTO schema_migrations (name, applied_at) VALUES (%s, %s)", [path.stem, datetime.now(UTC)])
     log.info("migration_applied", migration=path.stem)
