@@ -1,7 +1,6 @@
 """The processor's life: start, run until told or until it is wiser to start again, stop in bounded time."""
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import structlog
 
 from processor.consuming.agent import COMMIT_SECONDS, Agent
+from processor.consuming.committer import Committer
 from processor.consuming.delivery import Delivery
 from processor.consuming.faust_app import CommandStream, make_app
 from processor.consuming.lanes import Bounds
@@ -34,8 +34,6 @@ WAITING_PER_IMAGE = 8
 """Records read ahead for each image that may run: enough to find another owner's turn behind a hot one."""
 MEASURE_EVERY = 5
 """Commits between two measurements of lag."""
-MEASURE_TIMEOUT_SECONDS = 5.0
-"""The consuming library asks for a position for as long as the brokers are away; commits go on meanwhile."""
 
 
 class Processor:
@@ -54,7 +52,8 @@ class Processor:
         self._agent = self._make_agent()
         self._stream.feed(self._agent)
         # Longer than any single command may take: two attempts at the slowest image and one outage.
-        self._progress = Progress(2 * settings.render_timeout + settings.outage_retry_limit + timedelta(seconds=60))
+        progress = Progress(2 * settings.render_timeout + settings.outage_retry_limit + timedelta(seconds=60))
+        self._committer = Committer(self._agent, self._stream, progress)
         self._server = InternalServer(
             Service.PROCESSOR,
             settings.processor_internal_port,
@@ -63,7 +62,7 @@ class Processor:
                 "s3": self._store.check,
                 "group": self._stream.check_joined,
             },
-            self._progress.stalled,
+            progress.stalled,
             host=settings.internal_host,
         )
 
@@ -118,24 +117,12 @@ class Processor:
         rounds = 0
         while not self._app.should_stop and not self._app.crashed:
             await self._app.sleep(COMMIT_SECONDS)
-            await self._commit(measure=rounds % MEASURE_EVERY == 0)
+            await self._committer.commit()
+            if rounds % MEASURE_EVERY == 0:
+                self._pool.measure()
+                await self._committer.measure()
             rounds += 1
         raise self._app.crash_reason or Unavailable("kafka", "the consumer stopped")
-
-    async def _commit(self, *, measure: bool) -> None:
-        if await self._agent.commit():
-            self._progress.advanced()
-        if measure:
-            self._pool.measure()
-            self._progress.waiting(await self._backlog())
-
-    async def _backlog(self) -> int:
-        """Records that wait, as far as that is known. At least one where it is not: not knowing for long is a hang."""
-        if self._stream.joined:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MEASURE_TIMEOUT_SECONDS):
-                    return await self._stream.measure(self._agent)
-        return max(1, self._agent.pending)
 
     async def _stop(self, working: asyncio.Task[None]) -> None:
         if self._error is not None:

@@ -78,6 +78,7 @@ class ProcessorProcess:
 
     def __init__(self, world: "Pipeline") -> None:
         self.failed = False
+        self._crashed = False
         self._world = world
         handler = Handler(world.store, world.render, world.log, "https://img.example.org")
         self._agent = Agent(
@@ -107,7 +108,7 @@ class ProcessorProcess:
         self.failed = True
 
     async def _commit(self, positions: Mapping[int, int]) -> bool:
-        if self._world.processes["processor"] is not self:
+        if self._crashed or self._world.processes["processor"] is not self:
             return False
         self._world.positions.update({(Topic.COMMANDS, number): offset for number, offset in positions.items()})
         return True
@@ -116,8 +117,9 @@ class ProcessorProcess:
         await self._agent.commit()
 
     async def crash(self) -> None:
+        self._crashed = True
         self._feeding.cancel()
-        await self._agent._assignment.lanes.close(0)
+        await self._agent.close(0)
 
 
 class IndexerProcess:

@@ -1,6 +1,7 @@
 """The rules for one image hold over thousands of random histories, and the harness finds each deliberate bug.
 
-The bugs are made here, by replacing pieces of the handler or of the harness: the product has no such switches.
+The bugs are made here, by replacing pieces of the handler or of the harness, private ones too: the product has no such
+switches.
 """
 
 import asyncio

@@ -57,9 +57,9 @@ class Bench:
         self.events = MemoryEventLog()
         self.rendered = 0
         self.before_render: Callable[[], None] = lambda: None
-        self.handler = Handler(self.store, self._render, self.events, records.BASE)
+        self.handler = Handler(self.store, self.render, self.events, records.BASE)
 
-    async def _render(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
+    async def render(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
         self.rendered += 1
         self.before_render()
         assert data == ORIGINAL
@@ -218,7 +218,7 @@ async def test_a_lost_original_fails_without_a_manifest(bench: Bench, upload: Up
 
 async def test_original_that_was_swept_after_another_workers_render_is_not_lost(bench: Bench, upload: Uploaded) -> None:
     """The group removes the worker before it reads the original, which is superseded and swept before it continues."""
-    other = Handler(bench.store, bench._render, bench.events, records.BASE)
+    other = Handler(bench.store, bench.render, bench.events, records.BASE)
     newer = await replacement(bench, upload)
     get = bench.store.get
 
