@@ -25,12 +25,13 @@ async def provision(settings: Settings, root: Root, state: State, own_s3: Path |
     with reporter.step("Topics, tables and bucket are there"):
         await asyncio.gather(
             apply_topics(settings),
-            _apply_schema(settings),
+            apply_schema_with_retries(settings),
             asyncio.to_thread(_apply_storage, settings, root, state, own_s3),
         )
 
 
-async def _apply_schema(settings: Settings) -> None:
+async def apply_schema_with_retries(settings: Settings) -> None:
+    """Apply the schema, and again while Cassandra is unavailable, for SCHEMA_RETRY_LIMIT. Raises Unavailable."""
     from shared.cassandra.schema import apply_schema
 
     # A node that has just started on a busy disk times out at first; every statement may be repeated.

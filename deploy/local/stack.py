@@ -14,7 +14,7 @@ import psutil
 from deploy.local import ports, services
 from deploy.local.cache import Cache, check_disk
 from deploy.local.engines import cassandra, jars, kafka, s3
-from deploy.local.engines.java_runtime import archive_classes, find_java
+from deploy.local.engines.java_runtime import archive_classes, find_java, java_of_wheel
 from deploy.local.errors import Interrupted, StackError
 from deploy.local.provisioning import provision
 from deploy.local.reporting import Reporter
@@ -135,7 +135,7 @@ def fetch(engines: tuple[str, ...], cache: Cache, reporter: Reporter) -> dict[st
         }
         try:
             if JAVA_ENGINES & set(engines):
-                archive_classes(find_java())
+                archive_classes(find_java(), java_of_wheel())
             return found | {name: future.result() for name, future in futures.items()}
         except BaseException:
             stop.set()  # The others end at their next line or chunk, so that leaving this block does not hang.

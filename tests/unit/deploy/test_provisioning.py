@@ -21,10 +21,10 @@ async def test_schema_is_applied_again_after_a_write_timeout(monkeypatch: pytest
 
     monkeypatch.setattr("shared.cassandra.schema.apply_schema", apply_schema)
     monkeypatch.setattr("shared.retry.asyncio.sleep", no_pause)
-    await provisioning._apply_schema(Settings(_env_file=None))
+    await provisioning.apply_schema_with_retries(Settings(_env_file=None))
     assert answers == []
 
     answers.append(Unavailable("cassandra", "gone"))
     monkeypatch.setattr(provisioning, "SCHEMA_RETRY_LIMIT", timedelta())
     with pytest.raises(Unavailable, match="gone"):
-        await provisioning._apply_schema(Settings(_env_file=None))
+        await provisioning.apply_schema_with_retries(Settings(_env_file=None))
