@@ -33,6 +33,7 @@ from shared.settings import Settings
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Connect = Callable[[Settings, str | None], Session]
 FOLLOW_SECONDS = 1.0
 """Pause between two checks whether another keyspace is live. Each check reads one row."""
 PREPARED_AT_ONCE = 24
@@ -63,8 +64,11 @@ class CassandraIndex:
     default no span is skipped.
     """
 
-    def __init__(self, session: Session | None = None, *, gap_memory: timedelta = timedelta(0)) -> None:
+    def __init__(
+        self, session: Session | None = None, *, gap_memory: timedelta = timedelta(0), connect: Connect | None = None
+    ) -> None:
         self._connection = None if session is None else _Connection(session, session.keyspace or "")
+        self._connect = connect or connect_to_index
         self._following: asyncio.Task[None] | None = None
         self._slices = Slices(gap_memory)
         # The driver's prepare() blocks, so it runs in threads.
@@ -83,7 +87,7 @@ class CassandraIndex:
         With a `keyspace` the index stays with that keyspace. Without one it uses the live keyspace and follows a
         switch.
         """
-        self._connection = await asyncio.to_thread(_connection, settings, keyspace)
+        self._connection = await self._new_connection(settings, keyspace)
         if keyspace is None:
             self._following = asyncio.create_task(self._follow(settings))
 
@@ -106,11 +110,15 @@ class CassandraIndex:
         old = self._connected()
         if await asyncio.to_thread(live_keyspace, old.session, settings) == old.keyspace:
             return
-        self._connection = await asyncio.to_thread(_connection, settings, None)
+        self._connection = await self._new_connection(settings, None)
         self._slices.forget()
         log.info("keyspace_switched", old=old.keyspace, new=self._connection.keyspace)
         await asyncio.sleep(2 * settings.cassandra_timeout.total_seconds())
         await asyncio.to_thread(old.session.cluster.shutdown)
+
+    async def _new_connection(self, settings: Settings, keyspace: str | None) -> _Connection:
+        session = await asyncio.to_thread(self._connect, settings, keyspace)
+        return _Connection(session, session.keyspace)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -329,14 +337,14 @@ def _translated_errors() -> Iterator[None]:
         raise unavailable(error) from error
 
 
-def _connection(settings: Settings, keyspace: str | None) -> _Connection:
-    """Connect to the given keyspace, or to the live one. Blocks. Raises Unavailable, ConfigurationError."""
+def connect_to_index(settings: Settings, keyspace: str | None) -> Session:
+    """A session on the given keyspace, or on the live one. Blocks. Raises Unavailable, ConfigurationError."""
     session = connect(settings, keyspace or settings.cassandra_keyspace)
     try:
         check_deployment(session, settings)
         if keyspace is None and (live := live_keyspace(session, settings)) != settings.cassandra_keyspace:
-            use_keyspace(session, live, f"{settings.cassandra_keyspace}.deployment names it as live; rebuild it")
-        return _Connection(session, session.keyspace)
+            use_keyspace(session, live, f"{settings.cassandra_keyspace}.deployment says that it serves; rebuild it")
+        return session
     except BaseException:
         session.cluster.shutdown()
         raise

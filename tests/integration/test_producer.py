@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -77,26 +75,6 @@ async def test_every_event_of_an_image_is_in_its_partition(producer: Producer, s
     for record in await read_records(settings, Topic.EVENTS, 12):
         [image] = [image for image in images if record.key.startswith(str(image).encode())]
         assert record.partition == events_partition(image, 2)
-
-
-class _Forgetful:
-    """An aiokafka producer whose broker has seen the batch before: acked, and counted from -1 by aiokafka."""
-
-    async def send(self, topic: str, value: bytes, **_: Any) -> "asyncio.Future[Any]":
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        # The first record of the batch would get -1, and the next one a 0 that looks like an offset.
-        answer.set_result(SimpleNamespace(partition=0, offset=int(value) - 1, timestamp=1, timestamp_type=0))
-        return answer
-
-    async def stop(self) -> None:
-        """Nothing to end."""
-
-
-@pytest.mark.parametrize("position", [0, 1, 2])
-async def test_ack_without_an_offset_has_none(settings: Settings, position: int) -> None:
-    producer = Producer(settings)
-    producer._producer = _Forgetful()
-    assert await producer.send("t", b"%d" % position, key=None, headers=[]) == Appended(0, None)
 
 
 async def test_too_large_for_the_client_is_poison(producer: Producer, small: str) -> None:

@@ -11,7 +11,7 @@ from cassandra import InvalidRequest, OperationTimedOut
 from cassandra.cluster import Session
 
 from shared.cassandra import index as cassandra
-from shared.cassandra.index import CassandraIndex
+from shared.cassandra.index import CassandraIndex, Connect
 from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
 from tests.support.waiting import wait_for_async
@@ -114,17 +114,17 @@ def session(keyspace: str) -> Session:
     return cast(Session, SimpleNamespace(keyspace=keyspace, cluster=SimpleNamespace(shutdown=lambda: None)))
 
 
-class Failing:
-    """Raises once, then returns this."""
+def connecting(*results: Session | Exception) -> Connect:
+    """Returns or raises these, one at each call."""
+    left = iter(results)
 
-    def __init__(self, result: Any) -> None:
-        self._failures: list[Exception] = [SURPRISE]
-        self._result = result
+    def connect(_settings: Settings, _keyspace: str | None) -> Session:
+        result = next(left)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def __call__(self, *_: Any) -> Any:
-        if self._failures:
-            raise self._failures.pop()
-        return self._result
+    return connect
 
 
 def test_missing_live_keyspace_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,15 +137,13 @@ def test_missing_live_keyspace_is_a_configuration_error(monkeypatch: pytest.Monk
     monkeypatch.setattr(cassandra, "check_deployment", lambda *_: None)
     monkeypatch.setattr(cassandra, "live_keyspace", lambda *_: "gone")
     with pytest.raises(ConfigurationError, match="keyspace gone does not exist"):
-        cassandra._connection(SETTINGS, None)
+        cassandra.connect_to_index(SETTINGS, None)
 
 
 async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
     monkeypatch.setattr(cassandra, "live_keyspace", lambda *_: "new")
-    monkeypatch.setattr(cassandra, "_connection", lambda *_: cassandra._Connection(session("old"), "old"))
-    index = CassandraIndex()
+    index = CassandraIndex(connect=connecting(session("old"), SURPRISE, session("new")))
     await index.connect(SETTINGS)
-    monkeypatch.setattr(cassandra, "_connection", Failing(cassandra._Connection(session("new"), "new")))
     await wait_for_async(lambda: index.keyspace == "new", 10, "the switch", pause=SOON)
     await index.close()

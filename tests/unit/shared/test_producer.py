@@ -154,6 +154,20 @@ async def test_slow_connection_leaves_the_write_the_rest_of_its_time(
     assert watch.seconds() < 1.5 * SEND_TIMEOUT
 
 
+@pytest.mark.parametrize("position", [0, 1, 2])
+async def test_ack_without_an_offset_has_none(
+    client: type[Client], monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
+    """A broker that has seen the batch before acks it without an offset, and aiokafka counts its records from -1.
+
+    The first record of the batch gets -1, and the next one a 0 that looks like an offset.
+    """
+    monkeypatch.setattr(Answer, "offset", position - 1)
+    monkeypatch.setattr(Answer, "timestamp_type", kafka.LOG_APPEND_TIME - 1)
+    client.there.set()
+    assert await Producer(SETTINGS).send("t", b"1", key=None, headers=[]) == Appended(0, None)
+
+
 @pytest.mark.parametrize("hangs", ["stop", "disconnect"])
 async def test_close_ends_beside_a_hanging_broker(
     client: type[Client], monkeypatch: pytest.MonkeyPatch, hangs: str
@@ -169,6 +183,7 @@ async def test_close_ends_beside_a_hanging_broker(
         if hangs == "disconnect":
             await never()
 
+    # aiokafka's own names: there is no public way to end a producer that cannot flush.
     monkeypatch.setattr(client, "stop", never)
     monkeypatch.setattr(client, "_sender", SimpleNamespace(close=disconnect), raising=False)
     monkeypatch.setattr(client, "client", SimpleNamespace(close=disconnect), raising=False)
