@@ -1,7 +1,7 @@
 """Behaviour of aiokafka's consumer that would lose records. The tests fail if an upgrade changes it.
 
 Each test asserts the library's behaviour; its docstring states what the indexer does about it, which is tested in
-`test_indexer_faults.py`.
+`test_indexer_faults.py`. A time-out can be read in private attributes only.
 """
 
 import asyncio

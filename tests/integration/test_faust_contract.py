@@ -1,5 +1,7 @@
 """How Faust can lose records. Each test asserts the library's behaviour, so that it fails if an upgrade changes it.
 
+Some of it can be seen in private attributes only.
+
 The processor reads through `processor.consuming.faust_app` (raw bytes, one actor, Faust's acks off) and commits
 positions itself. The last tests show that it loses nothing under the same circumstances.
 """

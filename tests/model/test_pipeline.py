@@ -1,6 +1,7 @@
 """Hundreds of requests through the real write path, agent and indexer, with crashes and zombies: nothing is lost.
 
-The bugs are made here, by replacing pieces of the product, private ones too. Each must be found within about a hundred histories.
+The bugs are made here, by replacing pieces of the product, private ones too. Each must be found within about a hundred
+histories.
 """
 
 import asyncio

@@ -75,18 +75,18 @@ class Scene:
             row.image_id, request.revision, request.revision_version, Ladder().digest,
             original=request.model_dump(exclude={"revision", "revision_version"}), variants=tuple(variants),
         )  # fmt: skip
-        await self._answer(image_id, {"current": current, "outcome": Outcome(request.revision, "ready")})
+        await self.write_answer(image_id, {"current": current, "outcome": Outcome(request.revision, "ready")})
         return current
 
     async def failed(self, image_id: str) -> None:
         row = await self.gateway.index.image(UUID(image_id))
         assert row is not None
         assert row.request is not None
-        await self._answer(
+        await self.write_answer(
             image_id, {"outcome": Outcome(row.request.revision, "failed", "truncated", "It ends early.")}
         )
 
-    async def _answer(self, image_id: str, columns: dict[str, Any]) -> None:
+    async def write_answer(self, image_id: str, columns: dict[str, Any]) -> None:
         version = answer_version(command_version(1, len(self.gateway.log.commands) - 1))
         for table, keys in self._places(image_id):
             await self.gateway.index.apply([Insert(table, keys | columns, version)])
@@ -295,7 +295,7 @@ async def test_a_stale_row_does_not_hide_new_bytes() -> None:
         await s.get(f"/images/{image_id}")
         # Another gateway replaced the image, the old revision is swept, and this one's cache knows nothing of it.
         replaced = records.current(UUID(image_id), new_id(), 99, Ladder().digest)
-        await s._answer(image_id, {"current": replaced})
+        await s.write_answer(image_id, {"current": replaced})
         await s.gateway.store.delete([image["original"]["path"]])
         await s.gateway.store.put(replaced.original.path, JPEG, "image/jpeg")
         assert (await s.get(f"/images/{image_id}")).content == JPEG
