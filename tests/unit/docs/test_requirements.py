@@ -37,6 +37,8 @@ def test_a_skipped_test_fails_in_ci_where_a_row_names_it(
     pytester.path.joinpath(file).parent.mkdir(parents=True)
     pytester.path.joinpath(file).write_text(skipped)
     monkeypatch.setenv("CI", ci)
+    # The other plugins take seconds to import.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     result = pytester.runpytest_subprocess("-p", "tests.support.ci", f"--rootdir={pytester.path}")
 
