@@ -1,5 +1,9 @@
 """Temporary keys on the real store: what they permit, what they forbid, and the ingest of what they put."""
 
+import base64
+import hmac
+import json
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +130,9 @@ def test_temporary_key_may_only_put_under_its_prefix(api: Api, stack: Stack, own
     assert denied(client.get_object, Bucket=bucket, Key=image["original"]["path"]) == "AccessDenied"
     assert denied(client.list_objects_v2, Bucket=bucket, Prefix=found["prefix"]) == "AccessDenied"
     assert denied(client.delete_object, Bucket=bucket, Key=key) == "AccessDenied"
+    for source in (image["original"]["path"], key):
+        copy = {"Bucket": bucket, "Key": f"{found['prefix']}copy", "CopySource": {"Bucket": bucket, "Key": source}}
+        assert denied(client.copy_object, **copy) == "AccessDenied"
     for target in (f"{other}x", "incoming/x", "images/x", image["original"]["path"], "tombstones/x", "x"):
         assert denied(client.put_object, Bucket=bucket, Key=target, Body=b"x") == "AccessDenied"
     assert denied(client.put_object, Bucket=f"{bucket}-other", Key=key, Body=b"x") in ("AccessDenied", "NoSuchBucket")
@@ -152,6 +159,33 @@ def test_changed_token_is_refused(api: Api, owner: dict[str, str]) -> None:
     )
 
     assert code in ("AccessDenied", "InvalidTokenId", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+
+
+def signed_by_the_store(stack: Stack, token: str, **changed: Any) -> str:
+    """The session token with changed claims and a right signature, as the store itself would make it."""
+    configuration = json.loads((stack.root.data / "s3" / "config" / "iam.json").read_text())
+    header, payload, _ = token.split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))) | changed
+    signed = f"{header}.{_base64(json.dumps(claims).encode())}"
+    key = base64.b64decode(configuration["sts"]["signingKey"])
+    return f"{signed}.{_base64(hmac.digest(key, signed.encode(), 'sha256'))}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def test_expired_temporary_key_is_refused(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+    """The store gives out keys for 15 minutes at least, so the test signs a token whose time is over."""
+    if not stack.runs("s3"):
+        pytest.skip("the S3 server is not this stack's own")
+    found, key = put(api, owner, JPEG)
+    token, bucket = found["credentials"]["session_token"], found["bucket"]
+    valid = client_of(found, session_token=signed_by_the_store(stack, token))
+    expired = client_of(found, session_token=signed_by_the_store(stack, token, exp=int(time.time()) - 1))
+
+    valid.put_object(Bucket=bucket, Key=key, Body=JPEG)
+    assert denied(expired.put_object, Bucket=bucket, Key=key, Body=PNG) in ("InvalidAccessKeyId", "ExpiredToken")
 
 
 def test_credentials_state_the_limits_of_the_store(api: Api, owner: dict[str, str]) -> None:
