@@ -1,12 +1,15 @@
-"""The per-user cache of what is downloaded or built once: whole or not there, and made by one process at a time."""
+"""The per-user cache of what is downloaded once: whole or not there, and made by one process at a time.
 
+Standard library only, like the downloads that fill it.
+"""
+
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock
 
 from deploy.local.errors import StackError
 
@@ -27,7 +30,7 @@ class Cache:
         if target.exists():
             return target
         self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / f"{name}.lock"):
+        with _locked(self.path / f"{name}.lock"):
             if target.exists():
                 return target
             self._sweep(name)
@@ -41,9 +44,16 @@ class Cache:
         return target
 
     def _sweep(self, name: str) -> None:
-        # Under the lock nobody else is at work on this name: any draft was left by a process that was killed.
+        # No other process works on this name while this one holds the lock: a killed process left the draft.
         for draft in self.path.glob(f"{name}.draft-*"):
             remove_tree(draft)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def remove_tree(path: Path) -> None:

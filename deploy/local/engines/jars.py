@@ -1,35 +1,42 @@
-"""The jars of Kafka and Cassandra: resolved once with jgo, locked by name and SHA-256, downloaded into the cache.
+"""The jars of Kafka and Cassandra: locked by name and SHA-256, downloaded into the cache.
 
-`python -m deploy.local.engines.jars` resolves anew and rewrites the lock files, for a change of version. Starting a
-stack reads only the lock: the same jars on every machine, and none of the hundreds of look-ups that resolving takes.
+Standard library only: the first `make up` downloads the jars while uv downloads the Python packages. The lock files are
+written by `deploy.local.engines.lock_jars`.
 """
 
+import configparser
 import hashlib
-import shutil
-import tempfile
+import os
+import ssl
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from deploy.local.cache import Cache
+from deploy.local.downloads import Downloads
 from deploy.local.errors import Interrupted, StackError
-from deploy.local.reporting import Advance, OneTimeWork
 
 HERE = Path(__file__).parent
 PARALLEL_DOWNLOADS = 6
+CHUNK = 256 * 1024
 TIMEOUT = 60
 """Seconds without a byte after which a download has failed."""
+MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
 
 SOURCES = {
     # Resolved apart from each other: in one go, jgo takes kafka-clients 3.9.1 and the broker ends with
-    # NoSuchMethodError. The binding brings Kafka's log to life (kafka_2.13 has none for its slf4j).
+    # NoSuchMethodError. The binding makes Kafka write its log (kafka_2.13 has none for its slf4j).
     "kafka": ("org.apache.kafka:kafka_2.13:4.2.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3"),
     "cassandra": ("org.apache.cassandra:cassandra-all:5.0.8",),
 }
+
+ENDPOINTS = {"kafka": "KAFKA_BOOTSTRAP_SERVERS", "cassandra": "CASSANDRA_CONTACT_POINTS"}
+"""An engine whose variable is set is not started, so its jars are not needed."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,12 @@ class Jar:
         _, artifact, version, *classifier = self.coordinate.split(":")
         return "-".join((artifact, version, *classifier)) + ".jar"
 
+    @property
+    def path(self) -> str:
+        """Path in a Maven repository."""
+        group, artifact, version, *_ = self.coordinate.split(":")
+        return f"{group.replace('.', '/')}/{artifact}/{version}/{self.name}"
+
 
 def read_lock(engine: str) -> tuple[Jar, ...]:
     """The jars of an engine, from its lock file."""
@@ -54,108 +67,84 @@ def read_lock(engine: str) -> tuple[Jar, ...]:
     return tuple(Jar(coordinate, int(size), sha256) for coordinate, size, sha256 in fields)
 
 
-def fetch(engine: str, cache: Cache, work: OneTimeWork, stop: threading.Event) -> Path:
+def fetch(engine: str, cache: Cache, downloads: Downloads, stop: threading.Event) -> Path:
     """Directory with the engine's jars, downloaded if need be. Raises StackError, or Interrupted once `stop` is set."""
     jars = read_lock(engine)
     total = sum(jar.size for jar in jars)
-    version = SOURCES[engine][0].rpartition(":")[2]
     digest = hashlib.sha256("".join(jar.sha256 for jar in jars).encode()).hexdigest()[:8]
-    name = f"{engine}-{version}-{digest}"
+    title = engine.capitalize()
 
     def build(draft: Path) -> None:
-        with work.item(f"Download {engine.capitalize()} {version}", total) as advance:
-            _download_all(jars, draft, advance, stop)
+        downloads.start(title, total)
+        _download_all(jars, draft, lambda count: downloads.receive(title, count), stop)
+        downloads.finish(title)
 
-    return cache.make(name, 2 * total, build)
+    return cache.make(f"{engine}-{SOURCES[engine][0].rpartition(':')[2]}-{digest}", 2 * total, build)
 
 
-def _download_all(jars: tuple[Jar, ...], target: Path, advance: Advance, stop: threading.Event) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.m2-") as repository:
-        context = _context(Path(repository), advance, stop)
-
-        def download(jar: Jar) -> None:
-            path = _artifact(context, jar.coordinate).resolve()
-            if hashlib.sha256(path.read_bytes()).hexdigest() != jar.sha256:
-                raise StackError(
-                    f"{jar.coordinate} from the Maven repository is not the file that {target.name} was locked with "
-                    f"(SHA-256 differs): a mirror serves something else, or the download was cut; try again."
-                )
-            path.rename(target / jar.name)
-
-        with ThreadPoolExecutor(PARALLEL_DOWNLOADS, thread_name_prefix="jars") as pool:
-            for future in [pool.submit(download, jar) for jar in jars]:
-                try:
-                    future.result()
-                except (StackError, KeyboardInterrupt):
-                    stop.set()
-                    raise
-                except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, jgo's RuntimeErrors
-                    stop.set()
+def _download_all(jars: tuple[Jar, ...], target: Path, receive: Callable[[int], None], stop: threading.Event) -> None:
+    url, opener = _repository(), _opener()
+    # The largest first: a large jar that starts last would be waited for alone.
+    by_size = sorted(jars, key=lambda jar: jar.size, reverse=True)
+    with ThreadPoolExecutor(PARALLEL_DOWNLOADS, thread_name_prefix="jars") as pool:
+        for future in [pool.submit(_download, opener, url, jar, target, receive, stop) for jar in by_size]:
+            try:
+                future.result()
+            except BaseException as error:
+                stop.set()
+                if isinstance(error, OSError):
                     raise StackError(
-                        f"The Maven repository cannot be reached or lacks a file ({_short(error)}). Check the network "
-                        f"and HTTPS_PROXY, or name a mirror in the [repositories] section of ~/.config/jgo.conf "
-                        f"(central = https://...), and try again."
+                        f"The Maven repository {url} cannot be reached or lacks a file ({error}). Check the network "
+                        "and HTTPS_PROXY, or name a mirror in ~/.config/jgo.conf ([repositories], central = "
+                        "https://...), and try again: finished downloads are kept."
                     ) from error
+                raise
 
 
-def _context(repository: Path, advance: Advance, stop: threading.Event) -> Any:
-    from jgo.config import GlobalSettings
-    from jgo.constants import MAVEN_CENTRAL_URL
-    from jgo.maven import MavenContext, PythonResolver
-
-    @contextmanager
-    def progress(name: str, _size: int) -> Iterator[Any]:
-        def update(count: int) -> None:
+def _download(
+    opener: urllib.request.OpenerDirector,
+    repository: str,
+    jar: Jar,
+    target: Path,
+    receive: Callable[[int], None],
+    stop: threading.Event,
+) -> None:
+    digest = hashlib.sha256()
+    with opener.open(f"{repository}/{jar.path}", timeout=TIMEOUT) as answer, (target / jar.name).open("wb") as file:
+        while chunk := answer.read(CHUNK):
             if stop.is_set():
-                raise Interrupted("interrupted")
-            advance(count, name)
-
-        yield update
-
-    remotes = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
-    resolver = PythonResolver(progress_callback=progress)
-    return MavenContext(resolver=resolver, repo_cache=repository, remote_repos=remotes, timeout=TIMEOUT)
-
-
-def _artifact(context: Any, coordinate: str) -> Any:
-    group, artifact, version, *classifier = coordinate.split(":")
-    return context.project(group, artifact).at_version(version).artifact(*classifier)
+                raise Interrupted("Interrupted.")
+            digest.update(chunk)
+            file.write(chunk)
+            receive(len(chunk))
+    if digest.hexdigest() != jar.sha256:
+        raise StackError(
+            f"{jar.coordinate} from {repository} is not the file of the lock (its SHA-256 differs): a mirror serves "
+            "another file, or the download was cut. Try again."
+        )
 
 
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:200]}"
+def _repository() -> str:
+    """Maven Central, or the mirror that the user's jgo configuration names."""
+    config = configparser.ConfigParser()
+    config.read([Path.home() / ".jgorc", Path.home() / ".config" / "jgo.conf"])
+    return config.get("repositories", "central", fallback=MAVEN_CENTRAL).rstrip("/")
 
 
-def write_lock(engine: str) -> None:
-    """Resolve the engine's coordinates with jgo, download all jars, and write the lock file."""
-    found: dict[str, Jar] = {}
-    with tempfile.TemporaryDirectory() as repository:
-        context = _context(Path(repository), lambda _count, _name: None, threading.Event())
-        for source in SOURCES[engine]:
-            for artifact in _resolve(context, source):
-                parts = (artifact.groupId, artifact.artifactId, artifact.version, artifact.classifier)
-                coordinate = ":".join(part for part in parts if part)
-                data = artifact.resolve().read_bytes()
-                found[coordinate] = Jar(coordinate, len(data), hashlib.sha256(data).hexdigest())
-    lines = [
-        f"# Written by `python -m deploy.local.engines.jars` from {', '.join(SOURCES[engine])}: "
-        "coordinate, bytes, SHA-256."
-    ]
-    lines += [
-        f"{jar.coordinate} {jar.size} {jar.sha256}" for jar in sorted(found.values(), key=lambda jar: jar.coordinate)
-    ]
-    draft = HERE / f"{engine}.jars.draft"
-    draft.write_text("\n".join(lines) + "\n")
-    shutil.move(draft, HERE / f"{engine}.jars")
+def _opener() -> urllib.request.OpenerDirector:
+    """Proxies come from the environment. One TLS context for all requests: to make one takes 30 ms of CPU."""
+    context = ssl.create_default_context()
+    if not context.get_ca_certs() and not os.environ.get("SSL_CERT_FILE"):
+        _add_bundled_authorities(context)
+    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
 
 
-def _resolve(context: Any, source: str) -> list[Any]:
-    from jgo.parse import Coordinate
-
-    named, transitive = context.resolver.resolve([context.create_dependency(Coordinate.parse(source))])
-    return [each.artifact for each in (*named, *(d for d in transitive if d.scope in ("compile", "runtime")))]
-
-
-if __name__ == "__main__":
-    for each in SOURCES:
-        write_lock(each)
+def _add_bundled_authorities(context: ssl.SSLContext) -> None:
+    # Python from python.org finds no certificate authorities on macOS until the user installs them.
+    for name in ("certifi", "pip._vendor.certifi"):
+        try:
+            bundle: Any = import_module(name)
+        except ImportError:
+            continue
+        context.load_verify_locations(bundle.where())
+        return
