@@ -4,30 +4,34 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
-from deploy.local.engines import s3
-from deploy.local.reporting import Reporter
+from deploy.local.engines import cassandra, kafka, s3
 from deploy.local.state import Root, State
 from shared.retry import retry_unavailable
 from shared.settings import Settings
 
 SCHEMA_RETRY_LIMIT = timedelta(seconds=60)
-"""After this time Cassandra's refusal to make tables is final."""
+"""After this time the start fails if Cassandra still refuses to make tables."""
 
 
-async def provision(settings: Settings, root: Root, state: State, own_s3: Path | None, reporter: Reporter) -> None:
-    """Create or bring in line whatever the services need. Idempotent. Raises ImagepipeError.
+async def provision(engine: str, settings: Settings, root: Root, state: State, own_s3: Path | None) -> None:
+    """Create what the services need of an engine, or bring it in line. Idempotent. Raises ImagepipeError.
 
     `own_s3`: the program of the S3 server where it belongs to this stack, so that the bucket is made with its root
     credentials. Another server is asked with the credentials given in the environment.
     """
+    match engine:
+        case kafka.NAME:
+            await _apply_topics(settings)
+        case cassandra.NAME:
+            await apply_schema_with_retries(settings)
+        case s3.NAME:
+            await asyncio.to_thread(_apply_storage, settings, root, state, own_s3)
+
+
+async def _apply_topics(settings: Settings) -> None:
     from shared.kafka.topics import apply_topics
 
-    with reporter.step("Topics, tables and bucket are there"):
-        await asyncio.gather(
-            apply_topics(settings),
-            apply_schema_with_retries(settings),
-            asyncio.to_thread(_apply_storage, settings, root, state, own_s3),
-        )
+    await apply_topics(settings)
 
 
 async def apply_schema_with_retries(settings: Settings) -> None:

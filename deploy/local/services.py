@@ -1,14 +1,15 @@
 """The three services as parts of the stack, and the settings that they get."""
 
+import asyncio
+import http.client
 import sys
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
-import httpx
-
-from deploy.local.engines import cassandra, kafka, s3
+from deploy.local.engines import cassandra, jars, kafka, s3
 from deploy.local.ports import LOOPBACK
 from deploy.local.state import State
-from deploy.local.supervision.parts import Part
+from deploy.local.supervision.parts import Part, Probe
 from deploy.local.topology import Member
 from shared.settings import Settings
 
@@ -20,16 +21,12 @@ PORTS = ("gateway_internal", "processor_internal", "indexer_internal")
 MEMORY = {"gateway": 150_000_000, "processor": 250_000_000, "indexer": 100_000_000, SWEEP: 100_000_000}
 """Bytes that each held, with its child processes, after a fault run, rounded up. Rendering large photos takes more."""
 
-ENDPOINTS = {
-    kafka.NAME: "KAFKA_BOOTSTRAP_SERVERS",
-    cassandra.NAME: "CASSANDRA_CONTACT_POINTS",
-    s3.NAME: "S3_ENDPOINT_URL",
-}
-"""An engine whose variable is set is not started: the one it names is used."""
+ENDPOINTS = {**jars.ENDPOINTS, s3.NAME: "S3_ENDPOINT_URL"}
+"""An engine whose variable is set is not started: the services use the one that it names."""
 
 
 def environment(state: State, given: Mapping[str, str]) -> dict[str, str]:
-    """The services' settings: those of this stack, and whatever else the user has set in the environment."""
+    """The services' settings: those of this stack, and all others that the user has set in the environment."""
     known = {name.upper() for name in Settings.model_fields}
     chosen = {name: value for name, value in given.items() if name in known}
     ports = state.ports
@@ -52,26 +49,36 @@ def environment(state: State, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def settings_from(values: Mapping[str, str]) -> Settings:
-    """The same values as the services will read them."""
+    """The same values as the services will read them from the environment."""
     return Settings(**{name.lower(): value for name, value in values.items() if name != "LADDER"})  # type: ignore[arg-type]
 
 
-def part(member: Member, state: State, env: Mapping[str, str]) -> Part:
-    """A service as a part; ready when its `/readyz` says so."""
+NEEDS = {
+    "processor": (kafka.NAME, s3.NAME),
+    "indexer": (kafka.NAME, cassandra.NAME),
+    "gateway": (kafka.NAME, cassandra.NAME, s3.NAME),
+}
+"""The engines that must be prepared before a service runs. A service imports its modules while they start."""
+
+
+def part(member: Member, state: State, env: Mapping[str, str], release: Probe) -> Part:
+    """A service as a part; ready when its `/readyz` answers 200."""
     internal = f"http://{member.host}:{state.ports[f'{member.kind}_internal']}"
     public = f"http://{member.host}:{state.ports['gateway']}"
     return Part(
-        name=member.name, title=member.titled(member.kind.capitalize()), argv=(sys.executable, "-m", member.kind),
+        name=member.name, title=member.titled(member.kind.capitalize()),
+        argv=(sys.executable, "-m", "deploy.local.supervision.preloaded", member.kind),
         env={**env, "GATEWAY_HOST": member.host, "INTERNAL_HOST": member.host},
         probe=lambda: probe(f"{internal}/readyz"), ready_url=f"{internal}/readyz",
         url=public if member.kind == "gateway" else internal,
-        # Handlers may finish what they hold: the processor bounds each well under this.
+        release=release,
+        # Handlers may finish their work: the processor bounds each of them well under this.
         stop_grace=30,
     )  # fmt: skip
 
 
 def sweep_part(env: Mapping[str, str]) -> Part:
-    """The sweep of superseded revisions and renders, again and again; it serves nothing, so it is ready at once."""
+    """The sweep of superseded revisions and renders, repeated. It serves nothing, so it is ready at once."""
     argv = (sys.executable, "-m", "ops.cli", "gc", "--superseded", "--apply", "--every", SWEEP_EVERY)
     return Part(name=SWEEP, title="Sweep", argv=argv, env=env, probe=_nothing, url="", quiet=True)
 
@@ -81,8 +88,18 @@ async def _nothing() -> None:
 
 
 async def probe(url: str) -> None:
-    """GET the readiness page. Raises while the service is not ready, with what it says is missing."""
-    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-        answer = await client.get(url)
-    if answer.status_code != 200:
-        raise ConnectionError(f"{url} answers {answer.status_code}: {answer.text[:200]}")
+    """GET the readiness page. Raises while the service is not ready, with what the page names as missing."""
+    await asyncio.to_thread(_get, url)
+
+
+def _get(url: str) -> None:
+    # Not httpx: to import it and to make its client costs a third of a second of CPU while the engines start.
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+    try:
+        connection.request("GET", urlsplit(url).path)
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise ConnectionError(f"{url} answers {answer.status}: {text[:200]}")

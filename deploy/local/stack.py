@@ -1,12 +1,13 @@
-"""Starts and keeps one whole stack: engines, provisioning, services."""
+"""Starts one whole stack (engines, what the services need of them, services) and keeps it running."""
 
 import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -23,14 +24,15 @@ from deploy.local.supervision import process
 from deploy.local.supervision.logs import Sink
 from deploy.local.supervision.parts import Part
 from deploy.local.supervision.supervisor import Supervisor
-from deploy.local.topology import Member, hosts, members
+from deploy.local.topology import Member, hosts, kind_of, members
 from shared.concurrency import for_each
 
 DEFAULT_GATEWAY_PORT = 8000
 NODE_DISK = 500_000_000
-"""Bytes under the root, for a node's commit log of Cassandra and first segments of Kafka."""
+"""Bytes under the root for each node: the commit log of Cassandra and the first segments of Kafka."""
 
 MODULES = {kafka.NAME: kafka, cassandra.NAME: cassandra, s3.NAME: s3}
+JAVA = "java"
 JAVA_ENGINES = {kafka.NAME, cassandra.NAME}
 MEMORY = {name: module.MEMORY for name, module in MODULES.items()} | services.MEMORY
 MEMORY[s3.LIFECYCLE] = s3.LIFECYCLE_MEMORY
@@ -65,7 +67,10 @@ class Options:
 
 
 def prepare(options: Options, reporter: Reporter) -> State:
-    """The state to start from: leftovers of a killed run ended, room checked, ports chosen. Needs the root's lock."""
+    """The state to start from: ends leftovers of a killed run, checks disk and memory, chooses ports.
+
+    The caller holds the root's lock. Raises StackError.
+    """
     root = options.root
     root.create()
     check_shape(options)
@@ -99,15 +104,15 @@ def check_shape(options: Options) -> None:
     state = options.root.load()
     if state is None or state.cluster == options.cluster:
         return
-    was, way_out = ("a cluster", "say --cluster again") if state.cluster else ("single nodes", "leave --cluster out")
+    was, way_out = ("a cluster", "give --cluster again") if state.cluster else ("single nodes", "leave --cluster out")
     raise StackError(
-        f"The stack under {options.root.path} was made as {was}, and its data stay that: {way_out}, choose another "
-        f"directory with --root, or remove the data with `imagepipe down --delete-data`."
+        f"The stack under {options.root.path} was made as {was}, and its data cannot change to the other: {way_out}, "
+        f"choose another directory with --root, or remove the data with `imagepipe down --delete-data`."
     )
 
 
 def needed_memory(options: Options) -> int:
-    """Bytes that the parts of this stack take, as far as that is known before it is used."""
+    """Bytes of memory that the parts of this stack take before clients use it."""
     return sum(MEMORY[member.kind] for member in options.parts)
 
 
@@ -123,37 +128,40 @@ def check_memory(needed: int) -> None:
 
 
 def fetch(engines: tuple[str, ...], cache: Cache, reporter: Reporter) -> dict[str, Path]:
-    """Programs and jars of the engines; jars are downloaded at once where the cache lacks them.
+    """Programs and jars of the engines; jars that the cache lacks are downloaded side by side.
 
-    Their Java gets its archive of classes meanwhile. Raises StackError, also where there is no Java for them.
+    Java archives its classes at the same time. Raises StackError, also where there is no Java or no S3 server for this
+    platform: those are looked for first.
     """
     found = {s3.NAME: s3.find_program()} if s3.NAME in engines else {}
+    java_engines = [name for name in engines if name in JAVA_ENGINES]
+    if not java_engines:
+        return found
+    found[JAVA] = find_java()
     stop = threading.Event()
-    with reporter.one_time_work() as work, ThreadPoolExecutor(len(JAVA_ENGINES), thread_name_prefix="fetch") as pool:
+    with reporter.downloads() as downloads, ThreadPoolExecutor(len(JAVA_ENGINES), thread_name_prefix="fetch") as pool:
         futures: dict[str, Future[Path]] = {
-            name: pool.submit(jars.fetch, name, cache, work, stop) for name in engines if name in JAVA_ENGINES
+            name: pool.submit(jars.fetch, name, cache, downloads, stop) for name in java_engines
         }
         try:
-            if JAVA_ENGINES & set(engines):
-                archive_classes(find_java(), java_of_wheel())
+            archive_classes(found[JAVA], java_of_wheel())
             return found | {name: future.result() for name, future in futures.items()}
         except BaseException:
-            stop.set()  # The others end at their next line or chunk, so that leaving this block does not hang.
+            stop.set()  # The other downloads end at their next chunk, so that leaving this block does not hang.
             raise
 
 
 def engine_parts(options: Options, state: State, found: Mapping[str, Path]) -> list[Part]:
-    """The engines of this stack as parts. Raises StackError where there is no Java for them."""
+    """The engines of this stack as parts, from what `fetch` has found."""
     env = _plain_environment(options.given)
     parts = []
-    java = find_java() if JAVA_ENGINES & set(options.engines) else Path()
     for member in options.parts:
         if member.kind == s3.NAME:
             bucket = services.settings_from(services.environment(state, options.given)).s3_bucket
             parts.append(s3.part(options.root, state, bucket, found[s3.NAME], env))
         elif member.kind in options.engines:
             module = kafka if member.kind == kafka.NAME else cassandra
-            parts.append(module.part(options.root, state, member, java, found[member.kind], env))
+            parts.append(module.part(options.root, state, member, found[JAVA], found[member.kind], env))
     return parts
 
 
@@ -173,7 +181,8 @@ async def run(
 ) -> None:
     """Start everything, call `when_ready`, keep it running until a signal comes, end it in order.
 
-    Raises StackError when a part cannot be started; whatever was started is ended first.
+    Raises StackError when a part cannot be started, and Interrupted at a signal before all is ready; the parts that
+    were started are ended first.
     """
     supervisor = Supervisor(options.root, state, sink)
     supervisor.handle_signals()
@@ -184,7 +193,7 @@ async def run(
         await asyncio.to_thread(when_ready, state)
         await supervisor.stop.wait()
     except Interrupted:
-        reporter.say("Interrupted.")
+        raise
     except Exception as error:
         supervisor.set_phase(Phase.FAILED, str(error))
         raise
@@ -195,26 +204,59 @@ async def run(
 async def _start(
     supervisor: Supervisor, options: Options, engines: list[Part], own_s3: Path | None, reporter: Reporter
 ) -> None:
+    """Start each part as early as what it needs is there. Raises StackError, or Interrupted at a signal."""
+    starting = asyncio.create_task(_start_all(supervisor, options, engines, own_s3, reporter))
+    stopping = asyncio.create_task(supervisor.stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            raise Interrupted("Interrupted while starting.")
+        await starting
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+
+
+async def _start_all(
+    supervisor: Supervisor, options: Options, engines: list[Part], own_s3: Path | None, reporter: Reporter
+) -> None:
     begin = time.monotonic()
+    root, state = options.root, supervisor.state
+    values = services.environment(state, options.given)
+    root.write_env(values)
+    settings = services.settings_from(values)
+    prepared = {name: asyncio.Event() for name in MODULES}
 
     async def start(part: Part) -> None:
         await supervisor.start(part)
         reporter.done(f"{part.title} is ready at {part.url}", time.monotonic() - begin)
 
-    await for_each(engines, start, at_once=len(engines))
-    values = services.environment(supervisor.state, options.given)
-    options.root.write_env(values)
-    settings = services.settings_from(values)
-    root, state = options.root, supervisor.state
-    await provision(settings, root, state, own_s3, reporter)
+    async def engine(name: str) -> None:
+        members = [part for part in engines if kind_of(part.name) == name]
+        await for_each(members, start, at_once=max(1, len(members)))
+        await provision(name, settings, root, state, own_s3)
+        prepared[name].set()
+        if all(event.is_set() for event in prepared.values()):
+            reporter.done("Topics, tables and bucket are there", time.monotonic() - begin)
+
+    async def wait_for_engines(names: Iterable[str]) -> None:
+        for name in names:
+            await prepared[name].wait()
+
+    def service(member: Member) -> Part:
+        env = {**options.given, **values}
+        return services.part(member, state, env, lambda: wait_for_engines(services.NEEDS[member.kind]))
+
+    work = [partial(engine, name) for name in MODULES]
+    if options.with_services:
+        wanted = [member for member in options.parts if member.kind in services.NAMES]
+        work += [partial(start, service(member)) for member in wanted]
+    await for_each(work, lambda each: each(), at_once=len(work))
     if own_s3 is not None:
         await supervisor.start(s3.lifecycle_part(root, state, own_s3, options.given))
     if options.with_services:
-        begin = time.monotonic()
-        env = {**options.given, **values}
-        wanted = [services.part(each, state, env) for each in options.parts if each.kind in services.NAMES]
-        await for_each(wanted, start, at_once=len(wanted))
-        await supervisor.start(services.sweep_part(env))
+        await supervisor.start(services.sweep_part({**options.given, **values}))
 
 
 async def _end(supervisor: Supervisor, engines: list[str], reporter: Reporter) -> None:
@@ -222,7 +264,7 @@ async def _end(supervisor: Supervisor, engines: list[str], reporter: Reporter) -
     if not failed:
         supervisor.set_phase(Phase.STOPPING)
     with reporter.step("Stopped"):
-        # Services first: they finish what they hold while the engines still answer.
+        # Services first: they finish their work while the engines still answer.
         await supervisor.stop_parts(supervisor.state.parts.keys() - set(engines))
         await supervisor.stop_parts(engines)
     supervisor.state.supervisor = None

@@ -12,13 +12,13 @@ from deploy.local.topology import Member, members
 NAME = "cassandra"
 PORTS = ("cassandra", "cassandra_storage")
 HEAP_MB = 256
-"""Every heap from 96 to 768 MB ran; this one took 11,000 inserts of 1 kB a second."""
+"""Cassandra ran with every heap from 96 to 768 MB; with this one it took 11,000 inserts of 1 kB a second."""
 MEMORY = 500_000_000
 """Bytes that a node held after a fault run, rounded up."""
 
 LOGGING = Path(__file__).with_name("cassandra-logback.xml")
 
-# Cassandra reaches into the JDK; since Java 17 each place must be opened by name. The list of its own
+# Cassandra uses internals of the JDK; since Java 17 each package must be opened by name. This is the list of its own
 # jvm17-server.options, without the modules that a runtime (unlike a full JDK) does not have.
 EXPORTS = (
     "java.base/jdk.internal.misc", "java.base/java.lang.ref", "java.sql/java.sql", "jdk.unsupported/sun.misc",
@@ -33,14 +33,15 @@ OPENS = (
 )  # fmt: skip
 
 FAST_START = (
-    # Whoever is in the cluster is known beforehand: 3.4 s instead of 11.4 s until the first query.
+    # The nodes are known from the configuration, so that none waits for gossip: the first query is answered after
+    # 3.4 s, not 11.4 s.
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.ring_delay_ms=0",
 )
 
 
 def settings(state: State) -> dict[str, str]:
-    """What the services must know of this Cassandra."""
+    """The services' settings for this Cassandra."""
     nodes = members(NAME, state.cluster)
     return {
         "CASSANDRA_CONTACT_POINTS": ",".join(node.host for node in nodes),
@@ -83,7 +84,7 @@ def part(root: Root, state: State, member: Member, java: Path, jars: Path, env: 
 
 
 def token(member: Member) -> int:
-    """Where a node's part of the ring begins: the ring's 2**64 signed tokens in equal parts, from 0."""
+    """The first token of a node: the ring's 2**64 signed tokens are divided into equal parts, from 0."""
     unsigned: int = (member.number - 1) * 2**64 // member.of
     return unsigned - 2**64 if unsigned >= 2**63 else unsigned
 
@@ -91,11 +92,12 @@ def token(member: Member) -> int:
 def configuration(state: State, member: Member, data: Path) -> dict[str, object]:
     """Content of `cassandra.yaml`.
 
-    A write is in the commit log on disk before its ack (`batch`). With `periodic`, the default, a node killed with -9
-    lost rows it had acknowledged: replay stops at the last sync marker, and that is written once per period.
+    A write is in the commit log on disk before its ack (`batch`). With `periodic`, the default, a node lost rows that
+    it had acknowledged when it was ended with SIGKILL: replay stops at the last sync marker, and Cassandra writes
+    that once per period.
 
-    All nodes are seeds and none bootstraps: they start at once, with the parts of the ring that they were given. With
-    one seed every second start of three nodes failed, as the others could not gossip with it yet.
+    All nodes are seeds and none bootstraps, so that all start at the same time, each with its part of the ring. With
+    one seed every second start of three nodes failed, because the others could not gossip with the seed yet.
     """
     seeds = ",".join(f"{each.host}:{state.ports['cassandra_storage']}" for each in members(NAME, state.cluster))
     return {
@@ -127,12 +129,12 @@ def configuration(state: State, member: Member, data: Path) -> dict[str, object]
         "file_cache_size": "32MiB",
         "key_cache_size": "8MiB",
         "concurrent_reads": 16,
-        # Each waits for the disk (see above), and one sync serves all that wait.
+        # Each write waits for the disk (see above), and one sync serves all writes that wait.
         "concurrent_writes": 64,
-        # What is late on the disk of a busy machine is not lost; who cannot wait gives up before.
+        # A write that is late on the disk of a busy machine is not lost; a client may have a shorter timeout.
         "write_request_timeout": "10s",
         "read_request_timeout": "10s",
-        # A dropped test keyspace should go, not stay on disk as a snapshot.
+        # A dropped keyspace of a test leaves no snapshot on disk.
         "auto_snapshot": False,
     }
 

@@ -1,4 +1,4 @@
-"""What the two Java engines share: a small JVM that starts fast."""
+"""The command line of Kafka and Cassandra: a small JVM that starts fast."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from deploy.local.errors import StackError
 
 
 def java_command(java: Path, heap_mb: int, classpath: Path, options: list[str], main: list[str]) -> tuple[str, ...]:
-    """Command line of an engine. Serial GC and the first compiler only: less memory, and a start in half the time."""
+    """Command line of an engine. Serial GC and the first compiler only: less memory, and half the start time."""
     return (
         str(java), f"-Xms{heap_mb // 2}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData", "-Dfile.encoding=UTF-8", "-Djava.net.preferIPv4Stack=true",
@@ -15,8 +15,10 @@ def java_command(java: Path, heap_mb: int, classpath: Path, options: list[str], 
 
 
 def only_jar(classpath: Path, prefix: str) -> Path:
-    """The one jar whose name starts with `prefix`. Raises StackError when the cache was tampered with."""
+    """The one jar whose name starts with `prefix`. Raises StackError when the cache was changed."""
     found = list(classpath.glob(f"{prefix}*.jar"))
     if len(found) != 1:
-        raise StackError(f"{classpath} should hold one {prefix}*.jar: remove that directory, it is downloaded again.")
+        raise StackError(
+            f"{classpath} should hold one {prefix}*.jar: remove that directory, and the next start downloads it again."
+        )
     return found[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from deploy.local.errors import StackError
 
 VERSION = 17
-"""Cassandra 5 takes 11 or 17, Kafka 4.2 takes 17 or later."""
+"""Cassandra 5 runs on 11 or 17, Kafka 4.2 on 17 or later."""
 ARCHIVE_SECONDS = 120.0
 
 
@@ -36,11 +36,11 @@ def java_of_wheel() -> Path | None:
 
 
 def archive_classes(java: Path, of_wheel: Path | None) -> None:
-    """Give a runtime the archive of its own classes that system packages come with and the wheel does not.
+    """Write the archive of a runtime's own classes, which system packages contain and the wheel does not.
 
-    Does nothing if `java` is not `of_wheel`. Once for each runtime, in seconds. In three pairs of starts Kafka took a
-    third less CPU with it, Cassandra 3 to 31 % less. Another process may do the same: the archive appears whole.
-    Without it the engines start as well.
+    Does nothing if `java` is not `of_wheel`. Once for each runtime, in a second. In three pairs of starts Kafka took a
+    third less CPU with it, Cassandra 3 to 31 % less. Another process may do the same at the same time: the archive is
+    renamed when it is complete. The engines start without it as well.
     """
     home = java.resolve().parent.parent
     classes, archive = home / "lib" / "modules", home / "lib" / "server" / "classes.jsa"

@@ -23,10 +23,10 @@ SETTINGS = {
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     # Topics are made with explicit settings by `imagepipe`; a misspelt name must fail, not create one.
     "auto.create.topics.enable": "false",
-    # 50 by default: a laptop gains nothing from them, and the first consumer waits until they exist.
+    # The default of 50 gains nothing on one machine, and the first consumer waits until all exist.
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
-    # Nobody else is coming: do not let the first rebalance wait three seconds for more members.
+    # The group has all its members at once: the first rebalance need not wait three seconds for more of them.
     "group.initial.rebalance.delay.ms": "0",
     "num.network.threads": "2",
     "num.io.threads": "4",
@@ -35,17 +35,18 @@ SETTINGS = {
 
 
 SESSION = {"broker.session.timeout.ms": "6000", "broker.heartbeat.interval.ms": "1000"}
-"""How long a leader may be silent. After kill -9 of one the longest ack took as long as this, or 2 s more: by default
-(9 s) too close to the limit of clients. With 3 s and faster elections, brokers of a busy machine lost each other."""
+"""How long a leader may be silent. After SIGKILL of a leader the longest ack took this time, or 2 s more. The default
+(9 s) is too close to the time limit of clients. With 3 s and faster elections, brokers of a busy machine lost contact
+with each other."""
 
 
 def bootstrap_servers(state: State) -> str:
-    """Where clients reach the brokers."""
+    """The addresses of the brokers, for clients."""
     return ",".join(_address(member, state) for member in members(NAME, state.cluster))
 
 
 def settings(state: State) -> dict[str, str]:
-    """What the services must know of this Kafka."""
+    """The services' settings for this Kafka."""
     nodes = len(members(NAME, state.cluster))
     return {
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(state),
@@ -96,7 +97,7 @@ def render_properties(state: State, member: Member, log_dir: Path) -> str:
 
 
 def _replication(nodes: int) -> dict[str, str]:
-    """Copies of Kafka's own topics, and of topics made without saying."""
+    """Copies of Kafka's own topics, and of topics for which no number is given."""
     replicas, in_sync = str(nodes), str(min(MIN_IN_SYNC, nodes))
     return {
         "default.replication.factor": replicas,

@@ -19,7 +19,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit("the supervisor is gone")
+        sys.exit("the supervisor has ended")
     os.umask(0o077)
     os.execvp(argv[0], argv)
 

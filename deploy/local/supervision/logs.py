@@ -1,4 +1,4 @@
-"""The parts' output: kept in bounded files, shown in the foreground with a coloured prefix."""
+"""The parts' output: in files of bounded size, and in the foreground with a coloured prefix."""
 
 import asyncio
 import logging
@@ -61,14 +61,14 @@ async def pump(stream: asyncio.StreamReader, write: Callable[[str], None]) -> No
 
 
 class ConsoleSink:
-    """Shows lines with their part's name; of quiet parts only what is alarming."""
+    """Shows lines with their part's name; of quiet parts only warnings and errors."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lock = threading.Lock()
 
     def show(self, part: str, line: str, quiet: bool) -> None:
-        """Print a line, or pass it over."""
+        """Print a line, or omit it."""
         if quiet and not ALARMING.search(line):
             return
         text = Text(f"{part:<12}│ ", style=COLOURS.get(kind_of(part), "white"))

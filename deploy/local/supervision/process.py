@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,20 +16,27 @@ from deploy.local.errors import StackError
 from deploy.local.state import ProcessRef
 
 STACK_ID = "IMAGEPIPE_STACK_ID"
-"""In the environment of every child, so that what a killed supervisor left is recognised without doubt."""
+"""In the environment of every child, by which the next start recognises what a killed supervisor has left."""
+
+STACK_ROOT = "IMAGEPIPE_STACK_ROOT"
+"""In the environment of every child: the directory of its stack, for a message to another stack's user."""
 
 CHILD = Path(__file__).with_name("die_with_parent.py")
 
 
-async def spawn(argv: Sequence[str], env: Mapping[str, str], stack_id: str) -> Process:
+async def spawn(
+    argv: Sequence[str], env: Mapping[str, str], stack_id: str, root: Path, *, with_input: bool = False
+) -> Process:
     """Start a program in its own session, output to a pipe, ended by the kernel when this process ends.
+
+    With `with_input` its standard input is a pipe as well.
 
     Must be called on the main thread: Linux ties the child to the thread that started it.
     """
     return await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *argv,
-        env={**env, STACK_ID: stack_id}, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
-        start_new_session=True,
+        env={**env, STACK_ID: stack_id, STACK_ROOT: str(root)}, stdin=PIPE if with_input else DEVNULL, stdout=PIPE,
+        stderr=STDOUT, start_new_session=True,
     )  # fmt: skip
 
 
@@ -62,7 +69,7 @@ def signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def leftovers(stack_id: str) -> list[psutil.Process]:
-    """Processes of this stack that no supervisor owns any more, grandchildren included."""
+    """Processes of this stack that have no supervisor any more, grandchildren included."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -85,11 +92,14 @@ def end(processes: Iterable[psutil.Process], grace: float) -> None:
             time.sleep(0.05)
     if waiting:
         names = ", ".join(str(process.pid) for process in waiting)
-        raise StackError(f"Processes {names} of an earlier run do not end, not even by SIGKILL: see what holds them.")
+        raise StackError(
+            f"Processes {names} of an earlier run did not end at SIGKILL: they wait for a disk or another "
+            "device. Try again when it answers."
+        )
 
 
 def _runs(process: psutil.Process) -> bool:
-    # A zombie has ended; that its parent does not look is not our concern.
+    # A zombie has ended; only its parent can remove it.
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from asyncio.subprocess import Process
 from collections.abc import Iterable
 
 from deploy.local.errors import Interrupted, StackError
@@ -20,11 +21,11 @@ LONGEST_RESTART_PAUSE = 30.0
 RAN_WELL = 30.0
 """Seconds that a part must have run for its next pause to be the first again."""
 FATAL_STARTS = 3
-"""A part that ends this often before it was ever ready will not become ready by trying again."""
+"""A part that has ended this often and was never ready does not become ready by another start."""
 
 
 class Supervisor:
-    """Owns the parts' processes and writes what it knows about them into the stack's state.
+    """Owns the parts' processes and records them in the stack's state.
 
     All methods must be called on one event loop on the main thread (see `process.spawn`).
     """
@@ -47,7 +48,7 @@ class Supervisor:
             loop.add_signal_handler(number, self.stop.set)
 
     def set_phase(self, phase: Phase, message: str = "") -> None:
-        """Record where the stack is in its life."""
+        """Record the phase of the stack."""
         self.state.phase, self.state.message = phase, message
         self._root.save(self.state)
 
@@ -119,43 +120,52 @@ class Supervisor:
         try:
             return await self._run_once(part, log)
         except OSError as error:
-            # A full disk, or too many processes: it may be over the next time.
+            # A full disk, or too many processes: the next start may succeed.
             return f"could not be started: {error}"
 
     async def _run_once(self, part: Part, log: LogFile) -> str:
         """Run the part to its end; how it ended, in words."""
         await asyncio.to_thread(part.prepare)
-        child = await process.spawn(part.argv, part.env, self.state.stack_id)
+        child = await process.spawn(
+            part.argv, part.env, self.state.stack_id, self._root.path, with_input=part.release is not None
+        )
         assert child.stdout is not None
         self.state.parts[part.name].process = process.reference(child.pid)
         self._update(part, PartPhase.STARTING, detail="")
 
         def write(line: str) -> None:
             log.write(line)
-            # What an engine warns of while it starts well is noise; if it does not start, its log's end is shown.
+            # The warnings of an engine that starts without an error are noise; if it does not start, the end of its log
+            # is shown.
             if part.quiet and self.state.parts[part.name].phase is not PartPhase.READY:
                 return
             self._show(part, line)
 
         pumping = asyncio.create_task(pump(child.stdout, write))
-        probing = asyncio.create_task(self._watch_until_ready(part))
+        probing = asyncio.create_task(self._watch_until_ready(part, child))
         try:
             code = await child.wait()
         finally:
             probing.cancel()
-            # Whatever the part had started goes with it, or it would hold ports and files against the next start.
+            # End the processes that the part has started as well: they would hold ports and files of the next start.
             process.signal_group(child.pid, signal.SIGKILL)
             self.state.parts[part.name].process = None
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pumping, timeout=2)
         return _ending(code)
 
-    async def _watch_until_ready(self, part: Part) -> None:
+    async def _watch_until_ready(self, part: Part, child: Process) -> None:
+        if part.release is not None and child.stdin is not None:
+            await part.release()
+            # The part may have ended by now; then it is started again.
+            with contextlib.suppress(ConnectionError):
+                child.stdin.write(b"\n")
+                await child.stdin.drain()
         while True:
             try:
                 async with asyncio.timeout(PROBE_TIMEOUT):
                     await part.probe()
-            except Exception as error:  # Whatever a client raises means: not yet.
+            except Exception as error:  # Every error of a client means: not yet.
                 self.state.parts[part.name].detail = f"{type(error).__name__}: {error}"[:300]
                 await asyncio.sleep(PROBE_INTERVAL)
             else:
@@ -169,7 +179,7 @@ class Supervisor:
         try:
             self._root.save(self.state)
         except OSError as error:
-            # On a full disk `status` is behind; the parts go on.
+            # On a full disk `imagepipe status` shows an old state; the parts go on.
             self._show(part, f"WARN the state could not be saved: {error}")
 
     def _note(self, part: Part, log: LogFile, text: str) -> None:

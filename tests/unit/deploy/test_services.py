@@ -6,6 +6,10 @@ from deploy.local.topology import members
 from shared.settings import Settings
 
 
+async def _at_once() -> None:
+    return None
+
+
 def test_services_get_this_stacks_engines_and_the_users_other_settings(state: State) -> None:
     values = services.environment(
         state, {"STS_ROLE_ARN": "arn:other", "RENDER_WORKERS": "3", "GATEWAY_PORT": "1", "HOME": "/x"}
@@ -27,7 +31,7 @@ def test_services_of_a_cluster_ask_for_three_copies(cluster: State) -> None:
     assert (settings.topic_replication_factor, settings.topic_min_insync_replicas) == (3, 2)
     assert settings.cassandra_contact_points == ("127.0.0.1", "127.0.0.2", "127.0.0.3")
     assert settings.cassandra_replication_factor == 3
-    second = services.part(members("gateway", True)[1], cluster, values)
+    second = services.part(members("gateway", True)[1], cluster, values, _at_once)
     port = cluster.ports["gateway"]
     assert (second.name, second.url) == ("gateway-2", f"http://127.0.0.2:{port}")
     assert (second.env["GATEWAY_HOST"], second.env["INTERNAL_HOST"]) == ("127.0.0.2", "127.0.0.2")

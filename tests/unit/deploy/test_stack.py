@@ -45,7 +45,7 @@ def test_all_parts_of_a_cluster_fit_into_twelve_gigabytes(root: Root) -> None:
     assert heaps < stack.needed_memory(engines) < stack.needed_memory(options(root))
 
 
-@pytest.mark.parametrize(("made", "words"), [(True, "say --cluster again"), (False, "leave --cluster out")])
+@pytest.mark.parametrize(("made", "words"), [(True, "give --cluster again"), (False, "leave --cluster out")])
 def test_root_refuses_another_shape(root: Root, made: bool, words: str) -> None:
     root.save(State(cluster=made))
     stack.check_shape(options(root, cluster=made))
