@@ -14,16 +14,16 @@ from typing import Any
 
 import httpx
 
-PATIENCE = 60.0
-"""Seconds to wait for the variants."""
+WAIT_SECONDS = 60.0
+"""Longest time that `wait` waits for the variants."""
 
 
-class Failed(Exception):  # noqa: N818 - the gateway's answer, in its words
+class Failed(Exception):  # noqa: N818 - the message is the gateway's own
     """The gateway answered with a problem document; the message is its title and detail."""
 
 
 def check(response: httpx.Response) -> httpx.Response:
-    """The response, if it is a success. Raises Failed with what the gateway says."""
+    """The response if it is a success. Raises Failed with the title and detail of the problem document."""
     if response.is_success:
         return response
     if response.headers.get("content-type", "").startswith("application/problem+json"):
@@ -33,7 +33,7 @@ def check(response: httpx.Response) -> httpx.Response:
 
 
 def owner_params(owner: str | None) -> dict[str, str]:
-    """Query parameters for `type:id`; none for an image that belongs to itself."""
+    """Query parameters for `type:id`; none for an image that is its own owner."""
     if owner is None:
         return {}
     owner_type, _, owner_id = owner.partition(":")
@@ -47,9 +47,9 @@ def form(path: Path) -> dict[str, tuple[str, bytes, str]]:
 
 
 def upload(client: httpx.Client, path: Path, owner: str | None = None) -> dict[str, Any]:
-    """Upload a file; returns its status document, with `processing` most likely.
+    """Upload a file; returns its status document, in most cases with the status `processing`.
 
-    With an Idempotency-Key a retry after a lost answer can never make a second image.
+    The Idempotency-Key makes a retry after a lost answer safe: it makes no second image.
     """
     headers = {"Idempotency-Key": str(uuid.uuid4())}
     response = client.post("/images", params=owner_params(owner), files=form(path), headers=headers)
@@ -63,12 +63,12 @@ def metadata(client: httpx.Client, image_id: str) -> dict[str, Any]:
     return document
 
 
-def wait(client: httpx.Client, image_id: str, patience: float = PATIENCE) -> dict[str, Any]:
-    """The status document once the latest request is `ready` or `failed`. Raises Failed after `patience` seconds."""
-    deadline = time.monotonic() + patience
+def wait(client: httpx.Client, image_id: str, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+    """The status document once the latest request is `ready` or `failed`. Raises Failed after `seconds`."""
+    deadline = time.monotonic() + seconds
     while (document := metadata(client, image_id))["status"] == "processing":
         if time.monotonic() > deadline:
-            raise Failed(f"image {image_id} is still being processed after {patience:g} s")
+            raise Failed(f"image {image_id} is still being processed after {seconds:g} s")
         time.sleep(0.25)
     return document
 
@@ -103,12 +103,12 @@ def replace(client: httpx.Client, image_id: str, path: Path) -> dict[str, Any]:
 
 
 def delete(client: httpx.Client, image_id: str) -> None:
-    """Delete an image, for good."""
+    """Delete an image. It cannot be restored."""
     check(client.delete(f"/images/{image_id}"))
 
 
 def show(document: dict[str, Any]) -> None:
-    """Print what there is of an image."""
+    """Print an image and its variants."""
     print(f"{document['image_id']}  {document['status']}  {document['file_name']}  {document['size']} bytes")
     for variant in document["variants"]:
         size = f"{variant['width']}x{variant['height']}"
@@ -141,7 +141,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(client: httpx.Client, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Do what the command line asks; returns the documents to show."""
+    """Run the command; returns the documents to show."""
     match args.command:
         case "upload":
             return [wait(client, upload(client, args.file, args.owner)["image_id"])]

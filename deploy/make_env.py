@@ -1,6 +1,6 @@
 """Writes `.env` for docker compose from `.env.example`, with a random value for each secret that is empty there.
 
-`python3 deploy/make_env.py` needs nothing but Python. An existing `.env` is left as it is.
+`python3 deploy/make_env.py` needs nothing but Python. It does not change an existing `.env`.
 """
 
 import os
@@ -25,7 +25,7 @@ def filled(example: str) -> str:
 
 
 def main() -> None:
-    """Write the file, for its owner's eyes only. Exit code 1 if it is there already."""
+    """Write the file, readable by its owner only. Exit code 1 if it exists."""
     target = ROOT / ".env"
     text = filled((ROOT / ".env.example").read_text())
     try:

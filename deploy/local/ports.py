@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import psutil
 
 from deploy.local.errors import StackError
+from deploy.local.supervision.process import STACK_ROOT
 from deploy.local.topology import host as loopback
 
 LOOPBACK = loopback(1)
@@ -39,7 +40,7 @@ def is_free(port: int, hosts: Sequence[str] = (LOOPBACK,)) -> bool:
 
 def _is_free(host: str, port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections in TIME_WAIT of an earlier run must not count as taken.
+        # As servers do: a connection of an earlier run in TIME_WAIT does not make the port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -81,20 +82,23 @@ def gateway_port(
         return kept if kept is not None and is_free(kept, hosts) else choose(others, hosts)
     port = wanted or kept or default
     if not is_free(port, hosts):
-        holder = _holder(port)
         raise StackError(
-            f"Port {port} is taken{f' by {holder}' if holder else ''}: stop that program, or choose another port with "
-            f"--gateway-port N (0: any free one)."
+            f"Port {port} is taken{_holder(port)}, or choose another port with --gateway-port N (0: any free one), for "
+            'example `make up ARGS="--gateway-port 0"`.'
         )
     return port
 
 
-def _holder(port: int) -> str | None:
+def _holder(port: int) -> str:
+    """The process that listens on the port, and how to stop it."""
     try:
         for connection in psutil.net_connections("tcp"):
             local = connection.laddr
             if connection.status == psutil.CONN_LISTEN and local and local.port == port and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                process = psutil.Process(connection.pid)
+                if root := process.environ().get(STACK_ROOT):
+                    return f" by the stack under {root}: stop it with `imagepipe down --root {root}`"
+                return f" by {process.name()} (pid {connection.pid}): stop that program"
     except psutil.Error:
-        return None  # Other users' sockets cannot be looked into; the sentence is right without the name.
-    return None
+        pass  # Another user's socket cannot be inspected; the sentence is right without the name.
+    return ": stop the program that listens there"

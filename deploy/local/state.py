@@ -1,4 +1,4 @@
-"""What a stack remembers under its root: ports, secrets, and the processes it runs."""
+"""The state that a stack keeps under its root: ports, secrets, and its processes."""
 
 import base64
 import contextlib
@@ -20,7 +20,7 @@ from deploy.local.errors import StackError
 
 
 class Phase(StrEnum):
-    """Where a stack is in its life."""
+    """Phase of a stack."""
 
     STARTING = "starting"
     READY = "ready"
@@ -30,7 +30,7 @@ class Phase(StrEnum):
 
 
 class PartPhase(StrEnum):
-    """Where a part is in its life."""
+    """Phase of a part."""
 
     STARTING = "starting"
     READY = "ready"
@@ -39,14 +39,14 @@ class PartPhase(StrEnum):
 
 
 class ProcessRef(BaseModel):
-    """A process that cannot be mistaken for a later one with the same pid: `created` is its start, in epoch seconds."""
+    """A process. `created`, its start in epoch seconds, distinguishes it from a later process with the same pid."""
 
     pid: int
     created: float
 
 
 class PartState(BaseModel):
-    """One part as its supervisor sees it. `restarts`: unasked ends since `up`; `ready_url`: of services only."""
+    """One part as its supervisor sees it. `restarts`: unexpected ends since `up`; `ready_url`: of services only."""
 
     phase: PartPhase = PartPhase.STOPPED
     process: ProcessRef | None = None
@@ -57,7 +57,7 @@ class PartState(BaseModel):
 
 
 def _new_cluster_id() -> str:
-    # Kafka wants a UUID in URL-safe base64 without padding, and its tools take a leading dash for an option.
+    # Kafka takes a UUID in URL-safe base64 without padding, and its tools read a leading dash as an option.
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
@@ -76,7 +76,7 @@ class Secrets(BaseModel):
 class State(BaseModel):
     """The content of `state.json`. `stack_id` marks every process of the stack through its environment.
 
-    `cluster` is decided by the first `up`: data of one node are not those of three.
+    The first `up` decides `cluster`: three nodes cannot use the data of one.
     """
 
     version: int = 1
@@ -125,12 +125,12 @@ class Root:
 
     @property
     def lock_file(self) -> Path:
-        """Locked by the running supervisor, which it names, and freed by the kernel however that ends."""
+        """Locked by the running supervisor, whose pid it holds. The kernel frees it when that process ends."""
         return self.path / "supervisor.lock"
 
     @property
     def ignore_file(self) -> Path:
-        """Keeps data and secrets out of the user's repository."""
+        """Excludes data and secrets from the user's Git repository."""
         return self.path / ".gitignore"
 
     def create(self) -> None:
@@ -169,9 +169,8 @@ class Root:
     def try_lock(self) -> IO[str] | None:
         """The supervisor's lock, held as long as the returned file is open; None if a supervisor runs.
 
-        This is the one lock that is not a `filelock.FileLock`. `imagepipe up --detach` hands it to the supervisor as an
-        open file, and closes its own copy. FileLock keeps its descriptor to itself, and it unlocks before it closes:
-        that would end the lock for the supervisor as well, because both have the same open file.
+        `imagepipe up --detach` hands the open file to the supervisor and closes its own copy. Nothing unlocks it
+        explicitly: that would end the lock for the supervisor as well, because both have the same open file.
         """
         file = self.lock_file.open("a")
         try:
@@ -182,15 +181,15 @@ class Root:
         return file
 
     def name_holder(self, lock: IO[str], holder: ProcessRef | None) -> None:
-        """Say in the lock's file who holds it: there is no state yet while the first `up` downloads."""
-        # On a full disk the start itself says what is wrong.
+        """Write the holder into the lock's file: there is no state yet while the first `up` downloads."""
+        # On a full disk the start itself reports the error.
         with contextlib.suppress(OSError):
             lock.truncate(0)
             lock.write(holder.model_dump_json() if holder else "")
             lock.flush()
 
     def holder(self) -> ProcessRef | None:
-        """Who has locked last, as far as that is known."""
+        """The process that locked last, None if that is unknown."""
         try:
             return ProcessRef.model_validate_json(self.lock_file.read_text())
         except (ValidationError, OSError):

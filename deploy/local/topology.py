@@ -1,4 +1,4 @@
-"""Which parts a stack has and where each is: one of everything, or a cluster that outlives any one of its parts.
+"""Which parts a stack has and where each listens: one of each kind, or a cluster that survives the loss of any part.
 
 The n-th of a kind listens on 127.0.0.n, on the same ports as the first.
 """
@@ -6,10 +6,10 @@ The n-th of a kind listens on 127.0.0.n, on the same ports as the first.
 from dataclasses import dataclass
 
 CLUSTER = {"kafka": 3, "cassandra": 3, "gateway": 2, "processor": 2, "indexer": 2}
-"""How many of each kind a cluster has. Of the kinds that are not here it has one: the S3 server stands for a service
-that is not ours to keep up, and a second sweep would find nothing to do."""
+"""How many of each kind a cluster has. It has one of every other kind: the S3 server stands for a service that others
+operate, and a second sweep would find nothing to do."""
 MIN_IN_SYNC = 2
-"""Replicas that must have a record before its ack, where there are three: any one broker may be away."""
+"""Replicas that must have a record before its ack, where there are three: any one broker may be unavailable."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Member:
         return host(self.number)
 
     def titled(self, title: str) -> str:
-        """What people are shown."""
+        """The name that users see."""
         return title if self.of == 1 else f"{title} {self.number}"
 
 

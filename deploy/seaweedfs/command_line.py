@@ -70,7 +70,7 @@ def local(ports: Mapping[str, int]) -> tuple[str, ...]:
         for name in LOCAL_PORTS
         for flag in (f"-{name}.port={ports[name]}", f"-{name}.port.grpc={ports[f'{name}_grpc']}")
     ]
-    # The worker looks for the admin server at this distance, whatever -admin.port.grpc says (4.48).
+    # The worker looks for the admin server at this distance and ignores -admin.port.grpc (4.48).
     admin = ports[ADMIN_PORT]
     listeners += [f"-admin.port={admin - GRPC_OFFSET}", f"-admin.port.grpc={admin}"]
     return (*GLOBAL, "mini", *COMMON, "-webdav=false", "-admin.ui=false", *listeners)

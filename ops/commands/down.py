@@ -12,8 +12,8 @@ from deploy.local.supervision import process
 from ops.stack.foreground import locked
 from ops.terminal.options import DEFAULT_ROOT, StackRoot
 
-STOP_PATIENCE = 90.0
-"""Seconds that `down` waits for an orderly end: services' grace, then engines'."""
+STOP_SECONDS = 90.0
+"""How long `down` waits until services and then engines have ended; then it sends SIGKILL."""
 
 
 def register(app: typer.Typer) -> None:
@@ -43,15 +43,15 @@ def down(
 
 
 def _stop(root: Root, state: State | None, reporter: Reporter) -> bool:
-    """Whether there was something to stop. Raises StackError where the supervisor cannot be told."""
+    """Whether there was something to stop. Raises StackError where the supervisor is unknown."""
     reference = _supervisor(root, state)
     supervisor = process.find(reference)
     if supervisor is not None and reference is not None:
         with reporter.step("Services and engines ended in order" if state else "The start was ended"):
             supervisor.terminate()
-            if not process.wait_until_gone(reference, STOP_PATIENCE):
+            if not process.wait_until_gone(reference, STOP_SECONDS):
                 supervisor.kill()
-    # The unreadable state that `--delete-data` removes tells of no processes.
+    # A state that cannot be read, which `--delete-data` removes, names no processes.
     last = (root.load() if supervisor else None) or state
     left = process.leftovers(last.stack_id) if last else []
     if left:
@@ -64,10 +64,10 @@ def _stop(root: Root, state: State | None, reporter: Reporter) -> bool:
 
 
 def _supervisor(root: Root, state: State | None) -> ProcessRef | None:
-    """Who keeps this root running, or downloads for it; None where nobody does."""
+    """The process that runs this root's stack, or downloads for it; None where there is none."""
     if not root.is_supervised():
         return None
-    # The state alone names it where an earlier version has started it.
+    # Where an earlier version has started it, only the state names it.
     reference = root.holder() or (state.supervisor if state else None)
     if process.find(reference) is None and root.is_supervised():
         raise StackError(

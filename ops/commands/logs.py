@@ -23,12 +23,12 @@ def logs(
     part: Annotated[
         str | None,
         typer.Argument(
-            help="kafka, cassandra, s3, gateway, processor or indexer; in a cluster also one of them, as kafka-2."
+            help="kafka, cassandra, s3, gateway, processor or indexer; in a cluster also a member, as kafka-2."
         ),
     ] = None,
     root: StackRoot = DEFAULT_ROOT,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="So many of the last lines.")] = 40,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Number of last lines of each log.")] = 40,
 ) -> None:
     """Show the last lines of one part's log, or of all."""
     console = Console(highlight=False)
@@ -45,7 +45,7 @@ def logs(
 
 
 def log_files(root: Root, part: str | None) -> dict[str, Path]:
-    """The log files there are, by part: of one part, of all of a kind, or of all.
+    """The existing log files by part: of one part, of all parts of a kind, or of all parts.
 
     Raises StackError when there are none, or none of that name.
     """
@@ -66,7 +66,7 @@ def _follow(files: dict[str, Path], sink: ConsoleSink) -> None:
         for name, path in files.items():
             size = path.stat().st_size
             if size < offsets[name]:
-                offsets[name] = 0  # Rotated: the file began anew.
+                offsets[name] = 0  # The log was rotated: this is a new file.
             with path.open("rb") as file:
                 file.seek(offsets[name])
                 whole, newline, _ = file.read().rpartition(b"\n")

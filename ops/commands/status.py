@@ -32,7 +32,7 @@ def status(
 ) -> None:
     """Show each part with its state, pid, URL, restarts and memory, and the consumers' lag.
 
-    Exit code 0 when all of it is ready, 3 when something is not.
+    Exit code 0 when all parts are ready, otherwise 3.
     """
     document = asyncio.run(describe(Root.at(root)))
     if as_json:
@@ -44,7 +44,7 @@ def status(
 
 
 async def describe(root: Root) -> dict[str, Any]:
-    """The status document: `root`, `state`, `message`, `gateway_url`, `parts`, `lag` (null when Kafka is away)."""
+    """The status document: `root`, `state`, `message`, `gateway_url`, `parts`, `lag` (null without Kafka)."""
     state = root.load()
     if state is None:
         return {"root": str(root.path), "state": "none", "message": "", "gateway_url": None, "parts": [], "lag": None}
@@ -68,7 +68,7 @@ async def describe(root: Root) -> dict[str, Any]:
 
 def _overall(state: State, running: bool, parts: list[dict[str, Any]]) -> str:
     if not running:
-        # A supervisor that was killed had no time to write its end.
+        # A supervisor that ended by SIGKILL could not record its end.
         return state.phase.value if state.phase in (Phase.STOPPED, Phase.FAILED) else "killed"
     if state.phase is Phase.READY and any(part["state"] != "ready" for part in parts):
         return "degraded"
@@ -85,7 +85,7 @@ async def _describe_part(name: str, part: PartState, running: bool) -> dict[str,
     row |= {"restarts": part.restarts, "detail": part.detail, "pid": found.pid if found else None}
     row["memory_bytes"] = process.memory(found) if found else None
     if part.ready_url and running and part.phase is PartPhase.READY:
-        # The supervisor asks until a part is ready; what has become of that since, the service itself knows.
+        # The supervisor probes a part until it is ready; only the service itself knows its state after that.
         try:
             await services.probe(part.ready_url)
         except Exception as error:
@@ -107,7 +107,7 @@ async def _lag(values: dict[str, str]) -> list["Lag"] | None:
 def _show(document: dict[str, Any], console: Console) -> None:
     console.print(f"[bold]{document['root']}[/]: {document['state']} {document['message']}")
     if not document["parts"]:
-        console.print("Nothing here yet: [cyan]imagepipe up[/] starts a stack.")
+        console.print("No stack here yet: [cyan]imagepipe up[/] starts a stack.")
         return
     table = Table("part", "state", "pid", "restarts", "memory", "url", box=None)
     for part in document["parts"]:

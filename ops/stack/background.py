@@ -13,15 +13,15 @@ from deploy.local.state import Phase, Root, State
 from deploy.local.supervision import process
 from deploy.local.supervision.parts import Part
 
-PATIENCE = 3 * Part.start_timeout
-"""Seconds: engines start, are prepared, then the services start. The supervisor itself ends at the first part that is
-later than its own limit, and says which; this is for one that hangs."""
+READY_SECONDS = 3 * Part.start_timeout
+"""Engines start, are prepared, then the services start. The supervisor itself ends at the first part that exceeds its
+own time limit, and names it; this limit is for a supervisor that hangs."""
 
 
 def start(options: Options, lock: IO[str], reporter: Reporter) -> State:
     """Start a supervisor in its own session and return when all parts are ready. Raises StackError.
 
-    The root's lock goes over to it: at no time does the root look free.
+    The supervisor inherits the root's lock, so that the root is locked at any time.
     """
     root = options.root
     root.create()
@@ -43,14 +43,14 @@ def start(options: Options, lock: IO[str], reporter: Reporter) -> State:
     try:
         return follow_until_ready(child, root, log, reporter)
     except KeyboardInterrupt:
-        reporter.say(f"It goes on starting in the background; `imagepipe down --root {root.path}` ends it.")
+        reporter.say(f"The start goes on in the background; `imagepipe down --root {root.path}` ends it.")
         raise
 
 
 def follow_until_ready(child: subprocess.Popen[bytes], root: Root, log: Path, reporter: Reporter) -> State:
-    """Repeat what the supervisor writes to its log until all parts are ready. Raises StackError, then it is ended."""
+    """Print the supervisor's log until all parts are ready. Ends the supervisor and raises StackError if it fails."""
     follower = _Follower(log, reporter)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         follower.show_new()
         state = root.load()
@@ -60,15 +60,15 @@ def follow_until_ready(child: subprocess.Popen[bytes], root: Root, log: Path, re
             return state
         if child.poll() is not None:
             follower.show_new()
-            raise StackError(f"The stack did not start; what it said is in {log}.")
+            raise StackError(f"The stack did not start: {log} says why.")
         time.sleep(0.1)
     child.terminate()
-    raise StackError(f"The stack was not ready within {PATIENCE:.0f} s; see {log}.")
+    raise StackError(f"The stack was not ready within {READY_SECONDS:.0f} s; see {log}.")
 
 
 def wait_until_ready(root: Root, reporter: Reporter) -> State:
     """The state of a stack that another `up` has started, once it is ready. Raises StackError if it fails."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + READY_SECONDS
     said = False
     while time.monotonic() < deadline:
         state = root.load()
@@ -77,14 +77,14 @@ def wait_until_ready(root: Root, reporter: Reporter) -> State:
         if not root.is_supervised():
             raise StackError(f"The stack under {root.path} has just ended: {state.message if state else ''}")
         if not said:
-            reporter.say(f"A stack under {root.path} is just starting or stopping; waiting for it.")
+            reporter.say(f"A stack under {root.path} is starting or stopping: waiting for it.")
             said = True
         time.sleep(0.2)
     raise StackError(f"The stack under {root.path} is still not ready; see {root.logs}.")
 
 
 class _Follower:
-    """Repeats what the supervisor has written since the last look."""
+    """Prints what the supervisor has written since the last call."""
 
     def __init__(self, path: Path, reporter: Reporter) -> None:
         self._path = path

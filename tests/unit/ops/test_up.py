@@ -1,5 +1,7 @@
 """`imagepipe up` and `down` while a stack starts, and while its lock is held."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -10,13 +12,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from deploy.local.errors import StackError
+from deploy.local.errors import StackError, disk_errors
 from deploy.local.provisioning import SCHEMA_RETRY_LIMIT
 from deploy.local.reporting import Reporter
 from deploy.local.stack import Options
 from deploy.local.state import Root
 from deploy.local.supervision.parts import Part
 from ops.commands.down import down
+from ops.commands.up import up
 from ops.stack import background
 from ops.stack.foreground import locked
 from tests.support.waiting import wait_for
@@ -25,7 +28,7 @@ DOWNLOADING = """
 import sys, time
 from pathlib import Path
 from deploy.local import stack as parts
-from deploy.local.errors import StackError
+from deploy.local.errors import StackError, disk_errors
 from ops.commands import up as stack
 
 def fetch(*_):
@@ -93,7 +96,7 @@ def test_root_stays_locked_while_the_background_process_takes_over(
         with locked(root) as lock, pytest.raises(KeyboardInterrupt):
             background.start(Options(root, 0, False, {}), lock, Reporter(console))
         said = console.export_text()
-        assert "goes on starting in the background" in said
+        assert "The start goes on in the background" in said
         assert f"imagepipe down --root {root.path}" in said
         assert root.is_supervised()
         down(root.path)
@@ -106,4 +109,21 @@ def test_root_stays_locked_while_the_background_process_takes_over(
 
 
 def test_up_waits_for_longer_than_its_parts_may_take() -> None:
-    assert 2 * Part.start_timeout + SCHEMA_RETRY_LIMIT.total_seconds() < background.PATIENCE
+    assert 2 * Part.start_timeout + SCHEMA_RETRY_LIMIT.total_seconds() < background.READY_SECONDS
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_directory_that_cannot_be_written_is_reported(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mkdir(path: Path, *_args: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(StackError, match=rf"{tmp_path / 's'} cannot be written .*make room.*--root.*IMAGEPIPE_CACHE"):
+        up(tmp_path / "s")
+
+
+def test_other_errors_of_the_system_are_not_blamed_on_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionRefusedError), disk_errors(tmp_path):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
