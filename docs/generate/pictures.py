@@ -31,10 +31,10 @@ MOST_IMAGES = 3
 """The newest; more would say the same again."""
 
 
-def picture(path: Path, title: str, content: RenderableType) -> None:
-    """Write one SVG."""
+def picture(path: Path, title: str, content: RenderableType, width: int = WIDTH) -> None:
+    """Write one SVG, `width` characters wide."""
     with Path("/dev/null").open("w") as nowhere:
-        console = Console(record=True, width=WIDTH, file=nowhere)
+        console = Console(record=True, width=width, file=nowhere)
         console.print(content)
         svg = console.export_svg(title=title)
     # Without the web font: a picture in a repository must load nothing.
