@@ -70,8 +70,8 @@ def check_disk(path: Path, needs_bytes: int) -> None:
     free = shutil.disk_usage(path).free
     if free < needs_bytes:
         raise StackError(
-            f"{path} has {free / 1e9:.1f} GB free, {needs_bytes / 1e9:.1f} GB are needed: make room, or choose another "
-            f"place with --root (data) or IMAGEPIPE_CACHE (downloads)."
+            f"{path} has {free / 1e6:,.0f} MB free, {needs_bytes / 1e6:,.0f} MB are needed: make room, or choose "
+            f"another place with --root (data) or IMAGEPIPE_CACHE (downloads)."
         )
 
 

@@ -32,7 +32,7 @@ UV = UV_DIRECTORY / "bin" / "uv"
 PACKAGES = "Python packages"
 PACKAGES_DISK = 1_000_000_000
 """Bytes that the packages take with their bytecode, once in uv's cache and once in .venv: 0.9 GB with `--all`."""
-LAST_LINES = 8
+LAST_LINES = 6
 DOWNLOADING = re.compile(r"^Downloading (\S+) \(([\d.]+)([KMG])iB\)")
 DOWNLOADED = re.compile(r"^Downloaded (\S+)")
 DIE_WITH_PARENT = PROJECT / "deploy" / "local" / "supervision" / "die_with_parent.py"
@@ -45,7 +45,7 @@ CAUSES = (
     ),
     (
         r"Permission denied|Read-only file system",
-        "A file could not be written, see the lines above: make this directory and the caches writable, and try again.",
+        "A file could not be written: make this directory and the caches writable, and try again.",
     ),
     (
         r"source\s+distribution\s+or\s+wheel\s+for\s+the\s+current\s+platform|no wheels? with a matching",
@@ -67,7 +67,7 @@ def explain(output: str) -> str:
     for pattern, sentence in CAUSES:
         if re.search(pattern, output):
             return sentence
-    return "The Python packages could not be installed: the lines above say why."
+    return "The Python packages could not be installed:"
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Programs:
     running: set["subprocess.Popen[str]"] = field(default_factory=set)
 
     def run(self, argv: Sequence[str], each_line: Callable[[str], None] = lambda _line: None) -> None:
-        """Run a program to its end. Raises StackError with the end of its output and the cause, or Interrupted."""
+        """Run a program to its end. Raises StackError with the cause and the end of its output, or Interrupted."""
         lines: list[str] = []
         # A session of its own: Ctrl-C reaches this process alone, which ends the program and reports one sentence.
         # After kill -9 of this process the program must not write into the directories of the next start.
@@ -98,7 +98,7 @@ class Programs:
             raise Interrupted("Interrupted.")
         if program.returncode != 0:
             output = "\n".join(lines)
-            raise StackError("\n".join([*lines[-LAST_LINES:], explain(output)]))
+            raise StackError("\n".join([explain(output), *(f"  {line}" for line in lines[-LAST_LINES:])]))
 
     def end(self) -> None:
         """End what runs."""
