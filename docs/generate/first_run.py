@@ -10,6 +10,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -27,11 +29,20 @@ ROOT_SHOWN = ".imagepipe"
 """A reader's `make up` has this root, whatever directory the picture was made in."""
 
 
-def printed(root: Path) -> str:
+@contextmanager
+def started(root: Path) -> Iterator[str]:
     """What a start with the sample photo prints, with the control sequences of a terminal."""
-    argv = [sys.executable, "-m", "ops.cli", "up", "--detach", "--sample", "--root", str(root)]
+    argv = [sys.executable, "-m", "ops.cli", "up", "--sample", "--root", str(root)]
     env = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
-    return subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+    lines: list[str] = []
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as start:
+        for line in start.stdout or ():
+            lines.append(line)
+            if line.startswith("  Stop"):
+                yield "".join(lines)
+                start.terminate()
+                break
+        start.communicate()
 
 
 def terminal(output: str, root: Path) -> Text:
@@ -63,15 +74,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=PICTURES)
     arguments = parser.parse_args()
     root = arguments.root.absolute()
-    try:
-        output = printed(root)
+    with started(root) as output:
         state = Root(root).load()
         assert state is not None
         assert state.gateway_url is not None
         [image] = httpx.get(f"{state.gateway_url}/images", params={"limit": 1}, trust_env=False).json()
         page = sheet(state.gateway_url, image["image_id"])
-    finally:
-        subprocess.run([sys.executable, "-m", "ops.cli", "down", "--root", str(root)], check=False)
     picture(arguments.output / "make-up.svg", "make up", terminal(output, root), COLUMNS)
     page.save(arguments.output / "sample-sizes.webp", quality=75, method=6)
 

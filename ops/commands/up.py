@@ -9,7 +9,7 @@ from rich.console import Console
 from deploy.local import stack
 from deploy.local.errors import disk_errors
 from deploy.local.reporting import Reporter
-from deploy.local.state import Root
+from deploy.local.state import Root, State
 from deploy.local.supervision.logs import ConsoleSink
 from ops.stack import background
 from ops.stack.foreground import fetch, locked, serve
@@ -66,16 +66,22 @@ def up(
 
 def _up(options: stack.Options, detach: bool, sample: bool, reporter: Reporter, console: Console) -> None:
     stack.check_shape(options)
+    down = f"imagepipe down --root {options.root.path}; the data stays"
     if options.root.is_supervised():
         state = background.wait_until_ready(options.root, reporter)
         reporter.say(f"It runs already, under {options.root.path}.")
-        welcome(reporter, options.root, state, sample=False)
+        welcome(reporter, options.root, state, sample=False, stop=down)
     elif detach:
         with locked(options.root) as lock:
             fetch(options, lock, reporter)
             state = background.start(options, lock, reporter)
-        welcome(reporter, options.root, state, sample)
+        welcome(reporter, options.root, state, sample, stop=down)
     else:
-        sink = ConsoleSink(console)
+        sink = ConsoleSink(console, hidden=True)
+
+        def greet(state: State) -> None:
+            welcome(reporter, options.root, state, sample, stop="Ctrl-C; the data stays")
+            sink.reveal()
+
         with locked(options.root) as lock:
-            serve(options, lock, reporter, sink.show, lambda state: welcome(reporter, options.root, state, sample))
+            serve(options, lock, reporter, sink.show, greet)

@@ -19,14 +19,14 @@ PROJECT = Path(__file__).parents[2]
 PHOTO = Path("client") / "sample.jpg"
 
 
-def welcome(reporter: Reporter, root: Root, state: State, sample: bool) -> None:
-    """Print what runs and where; with `sample`, upload the photo first and show what comes back."""
+def welcome(reporter: Reporter, root: Root, state: State, sample: bool, stop: str) -> None:
+    """Print what runs and where, and how to stop it; with `sample`, upload the photo and show what comes back."""
     document = upload_sample(reporter, state.gateway_url) if sample and state.gateway_url else None
     if document is not None:
         reporter.console.print()
-        reporter.console.print(Padding(sizes(document), (0, 0, 0, 2)))
+        reporter.console.print(Padding(sizes(document), (0, 0, 0, 2), expand=False))
     reporter.say("")
-    for name, text in addresses(root, state, document):
+    for name, text in (*addresses(root, state, document), ("Stop", stop)):
         reporter.say(f"  {name:<10}  {text}")
 
 
@@ -46,7 +46,7 @@ def upload_sample(reporter: Reporter, gateway_url: str) -> dict[str, Any] | None
 
 def sizes(document: Mapping[str, Any]) -> RenderableType:
     """The original and its variants: pixels, bytes, and the share of the original's bytes that each saves."""
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("size")
     for column in ("pixels", "bytes", "saved"):
         table.add_column(column, justify="right")

@@ -63,13 +63,18 @@ async def pump(stream: asyncio.StreamReader, write: Callable[[str], None]) -> No
 class ConsoleSink:
     """Shows lines with their part's name; of quiet parts only warnings and errors."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, hidden: bool = False) -> None:
         self._console = console
         self._lock = threading.Lock()
+        self._hidden = hidden
+
+    def reveal(self) -> None:
+        """Show lines from now on. While a stack starts, only the steps are shown; the files have all lines."""
+        self._hidden = False
 
     def show(self, part: str, line: str, quiet: bool) -> None:
         """Print a line, or omit it."""
-        if quiet and not ALARMING.search(line):
+        if self._hidden or (quiet and not ALARMING.search(line)):
             return
         text = Text(f"{part:<12}│ ", style=COLOURS.get(kind_of(part), "white"))
         # Services colour their own lines; from_ansi keeps that and drops other control sequences.

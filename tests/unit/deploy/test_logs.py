@@ -1,11 +1,13 @@
 """The log files of a local stack's parts."""
 
 import asyncio
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from deploy.local.supervision.logs import ALARMING, LogFile, pump, tail
+from deploy.local.supervision.logs import ALARMING, ConsoleSink, LogFile, pump, tail
 
 
 async def test_pump_splits_lines_and_bounds_their_length() -> None:
@@ -36,3 +38,13 @@ def test_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_quiet_parts_show_warnings_and_errors(line: str, shown: bool) -> None:
     assert bool(ALARMING.search(line)) is shown
+
+
+def test_hidden_sink_shows_nothing_until_it_is_revealed() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    sink = ConsoleSink(console, hidden=True)
+    sink.show("kafka", "ERROR early", quiet=True)
+    sink.reveal()
+    sink.show("kafka", "ERROR late", quiet=True)
+    sink.show("kafka", "INFO late", quiet=True)
+    assert console.file.getvalue() == "kafka       │ ERROR late\n"  # type: ignore[attr-defined]

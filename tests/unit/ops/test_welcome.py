@@ -55,8 +55,9 @@ def test_failed_sample_is_a_warning_and_the_addresses_follow(monkeypatch: pytest
     failed = subprocess.CompletedProcess([], 1, "", "error: connection refused")
     monkeypatch.setattr("ops.stack.welcome.subprocess.run", lambda *_args, **_options: failed)
     console = Console(file=io.StringIO(), width=80)
-    welcome(Reporter(console), Root(tmp_path), State(gateway_url=URL), sample=True)
+    welcome(Reporter(console), Root(tmp_path), State(gateway_url=URL), sample=True, stop="Ctrl-C")
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "error: connection refused" in text
     assert "exit code 1" in text
     assert f"Open        {URL}/docs" in text
+    assert "Stop        Ctrl-C\n" in text
