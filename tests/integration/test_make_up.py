@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from deploy.local.services import ENDPOINTS
-from deploy.local.state import Root
+from deploy.local.state import Phase, Root
 from deploy.local.supervision import process
 from tests.support.engines.stack import end_leftovers
 from tests.support.waiting import wait_for
@@ -66,3 +66,20 @@ def test_make_up_serves_a_sample_photo_and_ctrl_c_ends_every_process(tmp_path: P
         assert process.leftovers(state.stack_id) == []
         assert json.loads(root.state_file.read_text())["phase"] == "stopped"
         assert "Traceback" not in output.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seen", ["", "S3 (SeaweedFS) is ready"])
+def test_ctrl_c_while_the_stack_starts_ends_every_process_with_one_sentence(tmp_path: Path, seen: str) -> None:
+    root, output = Root(tmp_path / "stack"), tmp_path / "output"
+    with make_up(root, output) as made:
+        wait_for(lambda: root.state_file.exists() and seen in output.read_text(), READY_SECONDS, "the start")
+        os.killpg(made.pid, signal.SIGINT)
+        assert made.wait(60) != 0
+    said = output.read_text()
+    assert "✗ Interrupted while starting." in said
+    assert "Traceback" not in said
+    state = root.load()
+    assert state is not None
+    assert process.leftovers(state.stack_id) == []
+    assert (state.phase, state.supervisor) == (Phase.STOPPED, None)

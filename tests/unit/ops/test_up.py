@@ -127,3 +127,17 @@ def test_directory_that_cannot_be_written_is_reported(
 def test_other_errors_of_the_system_are_not_blamed_on_the_disk(tmp_path: Path) -> None:
     with pytest.raises(ConnectionRefusedError), disk_errors(tmp_path):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+
+def test_ctrl_c_while_the_command_is_imported_prints_one_sentence() -> None:
+    script = (
+        "import sys, ops.__main__ as entry\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'ops.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "entry.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "✗ Interrupted.\n")
