@@ -1,1 +1,1 @@
-"""The processor: a Faust agent that turns originals into variants."""
+"""The processor: a Faust agent that renders the variants of uploaded images and answers commands."""

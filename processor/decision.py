@@ -1,4 +1,4 @@
-"""What to do for a command that renders: a pure function of the command and of what the bucket holds (invariant 3)."""
+"""Decides how to answer a render command. A pure function of the command and the bucket's content (invariant 3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from shared.contract.logged_command import LoggedRenderCommand
 
 @dataclass(frozen=True)
 class Remove:
-    """Delete the revision's objects, and answer `removed`. `tombstone` is the version of the image's deletion."""
+    """Delete the objects of the revision and answer `removed`. `tombstone` is the version of the deletion."""
 
     tombstone: int
 
 
 @dataclass(frozen=True)
 class Supersede:
-    """Answer `superseded` by this render."""
+    """Answer `superseded`, with this later render."""
 
     later: Manifest
 
@@ -31,12 +31,12 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Render:
-    """Render the original, and store the result."""
+    """Render the original and store the result."""
 
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Answer that the original is lost."""
+    """Answer `failed`, because the original is lost."""
 
 
 Decision = Remove | Supersede | Repeat | Render | GiveUp
@@ -45,17 +45,20 @@ Decision = Remove | Supersede | Repeat | Render | GiveUp
 def decide(
     logged: LoggedRenderCommand, tombstone: int | None, manifests: Sequence[Manifest], *, original_lost: bool = False
 ) -> Decision:
-    """The first of these rules that applies.
+    """Return the decision of the first of these rules that applies.
 
-    1. The image has a tombstone: Remove. A deletion is final, whatever else the bucket holds (invariant 6).
-    2. A later render is ready: Supersede. A render that failed supersedes nothing, so that a failed replacement leaves
-       the previous revision in place (invariant 5). The command stands where its own manifest does, if it has one.
-    3. The command has its own manifest: Repeat. Manifests are written once, so a repetition gives the same answer.
-    4. The original is lost: GiveUp. Without a manifest a redriven command may still succeed later.
+    1. The image has a tombstone: Remove. A deletion is final (invariant 6).
+    2. A later render is ready: Supersede. A failed render supersedes nothing, so a failed replacement leaves the
+       previous revision in place (invariant 5). If the command has its own manifest, "later" means later than that
+       manifest.
+    3. The command has its own manifest: Repeat. A manifest is written once, so a repetition gives the same answer.
+    4. The original is lost: GiveUp. No manifest is written, so that a redriven command can succeed if the original is
+       restored.
     5. Otherwise: Render.
 
-    `tombstone` is the version of the image's deletion, None while the image lives. It must be read after `manifests`
-    and after the original was missed: what a deletion has taken is then never mistaken for what was not there.
+    `tombstone` is the version of the deletion, or None if the image is not deleted. The caller must read it after
+    `manifests`, and after it missed the original. Otherwise objects that a deletion has just removed would count as
+    objects that never existed.
     """
     if tombstone is not None:
         return Remove(tombstone)
@@ -79,8 +82,9 @@ def _own(manifests: Sequence[Manifest], logged: LoggedRenderCommand) -> Manifest
 def _later(manifests: Sequence[Manifest], revision: UUID, precedence: tuple[int, int]) -> Manifest | None:
     """The latest ready render that comes after `precedence`, or None.
 
-    Within one revision the rendering command decides alone: a command that was sent twice introduces its revision
-    twice, and what was copied from the first is not older than what was copied from the second.
+    Renders of the same revision are compared by the version of the rendering command only. The reason: an upload that
+    was appended twice introduces its revision twice, with two revision versions. A reprocess copies one of the two from
+    the row, and both mean the same bytes.
     """
 
     def comes_after(found: Manifest) -> bool:

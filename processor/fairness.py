@@ -1,4 +1,4 @@
-"""Sharing what is scarce: owners are served round robin, whatever one of them has queued."""
+"""Fair sharing: serves owners round robin, so that an owner with a long queue does not delay the others."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Turns(Generic[T]):
-    """A queue per key, served round robin: one key's thousand items delay another key's first by one item."""
+    """Queues, one for each key, served round robin. A key with a thousand items delays another key by one item."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[str, deque[T]] = OrderedDict()
@@ -27,11 +27,11 @@ class Turns(Generic[T]):
         self._length += 1
 
     def peek(self) -> T:
-        """The item whose turn it is. Raises StopIteration when there is none."""
+        """The next item. Raises StopIteration if there is none."""
         return next(iter(self._queues.values()))[0]
 
     def pop(self) -> T:
-        """Take that item; its key's next turn comes after everyone else's."""
+        """Remove and return the next item. The next turn of its key comes after the turns of all other keys."""
         key, queue = self._queues.popitem(last=False)
         item = queue.popleft()
         if queue:
@@ -42,17 +42,17 @@ class Turns(Generic[T]):
 
 @dataclass(frozen=True)
 class _Turn:
-    """A place in the queue for a slot. `granted` is done when it is held, or nobody waits for it any more."""
+    """A place in the queue for a slot. `granted` gets a result with the slot, and is cancelled with its waiter."""
 
     pixels: int
     granted: asyncio.Future[None]
 
 
 class Slots:
-    """A number of slots and of pixels, given to owners in turn. Who waits holds its place in memory, nothing else.
+    """A limited number of slots and pixels, given to owners in turn. A waiter uses only its place in the queue.
 
-    What has more pixels than there are runs alone, and nobody overtakes whose turn it is, as in `Lanes`. Who holds a
-    slot waits for no other one, so each is given back.
+    As in `Lanes`, an image with more pixels than the limit runs alone, and no waiter overtakes the one whose turn it
+    is. The holder of a slot must not wait for a second slot, because that could be a deadlock.
     """
 
     def __init__(self, count: int, pixels: float = math.inf) -> None:
@@ -64,7 +64,7 @@ class Slots:
 
     @asynccontextmanager
     async def hold(self, owner: str, pixels: int = 0) -> AsyncIterator[None]:
-        """Hold a slot and so many pixels for the length of the block."""
+        """Hold a slot and this number of pixels during the block."""
         await self._acquire(owner, pixels)
         try:
             yield
@@ -79,10 +79,10 @@ class Slots:
             await turn.granted
         except asyncio.CancelledError:
             if turn.granted.cancelled():
-                # Those behind it may fit.
+                # The waiters behind this one may fit.
                 self._grant()
             else:
-                # The slot was handed over in the same moment: pass it on, or it is lost for ever.
+                # The slot was given at the same moment. Release it, because it would otherwise be lost.
                 self._release(pixels)
             raise
 

@@ -1,4 +1,7 @@
-"""Carries out one command: decides, does what was decided, and publishes the one answer (invariants 3, 5-7)."""
+"""Handles one command: decides, executes the decision, and publishes exactly one answer.
+
+The comments name the invariants of docs/architecture.md by their numbers.
+"""
 
 import hashlib
 from typing import Protocol
@@ -36,14 +39,14 @@ from shared.ports import EventLog, ObjectStore
 
 
 class Renderer(Protocol):
-    """Turns an original into variants, in turn with the images of other owners."""
+    """Renders an original to variants. It serves the owners in turn."""
 
     async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
-        """The variants of `data` that the ladder asks for. Raises ImageRejected."""
+        """Render the variants of the ladder from the bytes of an original. Raises ImageRejected."""
 
 
 class Handler:
-    """Handles commands over ports. Safe to repeat at any point, and beside another worker that does the same."""
+    """Handles commands. A command may be repeated at any point, also while another worker handles the same command."""
 
     def __init__(self, store: ObjectStore, renderer: Renderer, events: EventLog, public_base_url: str) -> None:
         self._store = store
@@ -52,14 +55,15 @@ class Handler:
         self._base_url = public_base_url
 
     async def handle(self, logged: LoggedCommand) -> Event | None:
-        """Do what the command asks and publish its one answer, which is returned; None for a fence, which has none.
+        """Handle a command, publish its answer and return it. Returns None for a fence, which has no answer.
 
-        1. Whatever is stored is stored before the answer is published: an answer never points at nothing.
-        2. The answer is a pure function of the manifests and the logged command (see `decide`): a repetition gives the
-           same answer.
-        3. When this returns, all in-sync replicas have the answer: the command may be settled.
+        1. All objects are stored before the answer is published, so an answer never names a missing object.
+        2. The answer depends only on the tombstone, the manifests and the command (see `decide`), so a repetition gives
+           the same answer.
+        3. When this method returns, all in-sync replicas have the answer, and the command may be settled.
 
-        Raises Unavailable or UnknownOutcome (try again), PoisonRecord where the bucket holds what no one can read.
+        Raises Unavailable or UnknownOutcome: retry the command. Raises PoisonRecord if a manifest, a tombstone or a
+        stored variant is invalid.
         """
         match logged:
             case LoggedFence():
@@ -73,25 +77,30 @@ class Handler:
         return event
 
     async def _delete(self, logged: LoggedDelete) -> Removed:
-        """The tombstone goes first: whoever writes for the image from now on sees it and cleans up (invariant 6)."""
+        """Write the tombstone, then delete the image's objects.
+
+        In this order a worker that still writes objects of the image finds the tombstone afterwards, and deletes its
+        objects (invariant 6).
+        """
         with stage("delete"):
             tombstone = await put_tombstone(self._store, logged.command.image_id, logged.answer_version)
             await delete_image(self._store, logged.command.image_id)
         return logged.removed(tombstone)
 
     async def _resolve(self, logged: LoggedRenderCommand) -> Event:
-        """Decide, render if that is the decision, and decide again on what the bucket holds then."""
+        """Decide. If the decision is Render: render, and decide again on the new content of the bucket."""
         decision = await self._decide(logged)
         while isinstance(decision, Render):
             made = await self._make(logged)
             if made is None:
-                # The sweep may have taken the original behind a later render.
+                # The original is missing. The sweep may have deleted it because a later render is ready.
                 decision = await self._decide(logged, original_lost=True)
             elif await self._keep(made) is made:
-                # A deletion that came in between may not have seen these objects.
+                # A deletion may have run while this worker wrote. It may have missed these objects, so read the
+                # tombstone again.
                 decision = decide(logged, await read_tombstone(self._store, logged.command.image_id), [made])
             else:
-                # Another worker won the race for the manifest. Its render may be superseded since.
+                # Another worker wrote the manifest first. Its render may be superseded already.
                 decision = await self._decide(logged)
         return await self._carry_out(decision, logged)
 
@@ -115,12 +124,15 @@ class Handler:
                 return logged.failed(Failure(type="original_lost", detail="The original is not in the bucket."))
 
     async def _keep(self, made: Manifest) -> Manifest:
-        """Write the manifest; returns the one that is there: another worker's where that one was faster."""
+        """Write the manifest; returns the stored one. It is another worker's if that worker wrote it first."""
         with stage("manifest"):
             return await write_manifest(self._store, made)
 
     async def _make(self, logged: LoggedRenderCommand) -> Manifest | None:
-        """Render, and write the variants; the manifest is returned, not written. None where the original is gone."""
+        """Render and write the variants; returns the manifest, which is not written yet.
+
+        Returns None if the original is missing.
+        """
         try:
             with stage("download"):
                 data = await self._store.get(logged.command.original.path)
@@ -134,7 +146,9 @@ class Handler:
 
     async def _rendered(self, logged: LoggedRenderCommand, data: bytes) -> Ready:
         if hashlib.sha256(data).hexdigest() != logged.command.original.sha256:
-            raise ImageRejected("corrupt", "The stored original is not what was uploaded: its SHA-256 differs.")
+            raise ImageRejected(
+                "corrupt", "The stored original differs from the uploaded file: its SHA-256 is different."
+            )
         rendering = await self._render(logged.command.owner, data, logged.command.ladder)
         with stage("upload"):
             variants = await write_variants(self._store, logged, rendering.variants, self._base_url)

@@ -1,4 +1,4 @@
-"""What renders leave in the bucket: write-once variants and manifests, and the tombstones of deleted images."""
+"""Reads and writes the results in the bucket: variants and manifests, written once, and tombstones."""
 
 import asyncio
 import hashlib
@@ -28,12 +28,15 @@ from shared.read_model.documents import media_url
 WEBP = "image/webp"
 WEBP_MAX_SIDE = 16383
 MANIFESTS_AT_ONCE = 8
-"""Manifests of one image that are read at a time: half of the threads for S3, so that one image with thousands of
-revisions leaves room for the others."""
+"""Manifests of one image that are read concurrently. It is half of the default number of S3 threads, so that an image
+with thousands of revisions does not use all threads."""
 
 
 async def read_tombstone(store: ObjectStore, image_id: UUID) -> int | None:
-    """Version of the deletion (an answer's), or None while the image lives. Raises PoisonRecord, Unavailable."""
+    """Version of the deletion, which is the version of an answer; None if the image is not deleted.
+
+    Raises PoisonRecord, Unavailable.
+    """
     try:
         data = await store.get(tombstone_key(image_id))
     except NotFound:
@@ -45,10 +48,11 @@ async def read_tombstone(store: ObjectStore, image_id: UUID) -> int | None:
 
 
 async def put_tombstone(store: ObjectStore, image_id: UUID, version: int) -> int:
-    """Make the tombstone hold at least `version`; returns what it holds. Raises Unavailable.
+    """Write a tombstone with at least `version`; returns the version that it has. Raises Unavailable.
 
-    Reading again after writing meets the worker that was thought dead and writes a lower version late: whoever is
-    later repairs it, and both answer with the higher (invariant 6).
+    A worker that the group has removed may still run, and write a lower version late. So this function reads again
+    after each write, and writes again if the version is too low. Both workers then answer with the higher version
+    (invariant 6).
     """
     stored = await read_tombstone(store, image_id)
     while stored is None or stored < version:
@@ -58,23 +62,23 @@ async def put_tombstone(store: ObjectStore, image_id: UUID, version: int) -> int
 
 
 async def delete_image(store: ObjectStore, image_id: UUID) -> None:
-    """Delete every object of the image but its tombstone."""
+    """Delete all objects of the image except its tombstone."""
     await _delete_prefix(store, image_prefix(image_id))
 
 
 async def delete_revision(store: ObjectStore, image_id: UUID, revision: UUID) -> None:
-    """Delete every object of one revision."""
+    """Delete all objects of one revision."""
     await _delete_prefix(store, revision_prefix(image_id, revision))
 
 
 async def _delete_prefix(store: ObjectStore, prefix: str) -> None:
-    # A worker that was thought dead may still write while we delete: list until there is nothing.
+    # A worker that the group has removed may still write during the deletion, so repeat until the listing is empty.
     while found := await store.list(prefix):
         await store.delete([item.key for item in found])
 
 
 async def read_manifests(store: ObjectStore, image_id: UUID) -> list[Manifest]:
-    """Every manifest of the image, failed renders included. Raises PoisonRecord, Unavailable."""
+    """All manifests of the image, including those of failed renders. Raises PoisonRecord, Unavailable."""
     listed = await store.list(image_prefix(image_id))
     keys = [item.key for item in listed if is_manifest(item.key)]
     found = await map_ordered(keys, lambda key: _read_manifest(store, key), MANIFESTS_AT_ONCE)
@@ -85,14 +89,15 @@ async def _read_manifest(store: ObjectStore, key: str) -> Manifest | None:
     try:
         return decode_manifest(await store.get(key))
     except NotFound:
-        # Swept, or deleted with the image, since it was listed.
+        # The manifest was deleted after the listing, by the sweep or with the image.
         return None
 
 
 async def write_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
-    """Write the manifest once; returns the one that is there, which is the winner's of a race (invariant 3).
+    """Write the manifest, unless there is one already; returns the stored one (invariant 3).
 
-    Raises Unavailable, also where the winner's was gone again: the command is then looked at afresh.
+    If two workers render the same command, both return the manifest that was written first. Raises Unavailable, also if
+    that manifest was deleted again: the command is then retried from the beginning.
     """
     event = manifest.event
     key = manifest_key(event.image_id, event.request.revision, manifest.render)
@@ -101,7 +106,7 @@ async def write_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
     except PreconditionFailed:
         winner = await _read_manifest(store, key)
         if winner is None:
-            raise Unavailable("s3", f"{key} vanished between a write and a read") from None
+            raise Unavailable("s3", f"{key} was deleted between a write and a read") from None
         return winner
     return manifest
 
@@ -109,10 +114,10 @@ async def write_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
 async def write_variants(
     store: ObjectStore, logged: LoggedRenderCommand, rendered: Sequence[RenderedVariant], base_url: str
 ) -> tuple[Variant, ...]:
-    """Write the variants once, all at the same time; returns what is stored, in the order given. Raises Unavailable.
+    """Write the variants concurrently, each unless it exists; returns the stored ones in the given order.
 
-    Every write has ended when an error is raised. A write in a thread cannot be cancelled: it would reach the bucket
-    after the next try has found a tombstone and deleted the revision, and leave an object of a deleted image.
+    Raises Unavailable, and only after every write has ended. A write in a thread cannot be cancelled. It could reach
+    the bucket after the next attempt has found a tombstone and deleted the revision, and the object would then stay.
     """
 
     async def write(variant: RenderedVariant) -> Variant:
@@ -151,13 +156,13 @@ async def _read_stored(store: ObjectStore, path: str) -> bytes:
     try:
         return await store.get(path)
     except NotFound:
-        raise Unavailable("s3", f"{path} vanished between a write and a read") from None
+        raise Unavailable("s3", f"{path} was deleted between a write and a read") from None
 
 
 def _dimensions(data: bytes, path: str) -> tuple[int, int]:
-    """Size in pixels of a variant that an earlier attempt, of other library versions, has stored."""
+    """Size in pixels of a stored variant. An earlier attempt with other library versions wrote it."""
     try:
         info = inspect(data, max_pixels=WEBP_MAX_SIDE**2, max_side=WEBP_MAX_SIDE)
     except ImageRejected as error:
-        raise PoisonRecord(f"{path} is stored and not a picture: {error}") from error
+        raise PoisonRecord(f"the stored variant {path} is not an image: {error}") from error
     return info.width, info.height

@@ -1,4 +1,4 @@
-"""The processor's life: start, run until told or until it is wiser to start again, stop in bounded time."""
+"""The processor process: starts, runs until a signal or a fatal error, and stops in bounded time."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -29,9 +29,11 @@ log = structlog.get_logger()
 
 SOURCE = "imagepipe/processor"
 DRAIN_SECONDS = 10.0
-"""With the bounds of the other steps of `stop`, SIGTERM ends the process in under 30 s, as orchestrators expect."""
+"""Time that running commands have after SIGTERM. With the time-outs of the other steps of `_stop` the process ends in
+under 30 s, which orchestrators expect."""
 WAITING_PER_IMAGE = 8
-"""Records read ahead for each image that may run: enough to find another owner's turn behind a hot one."""
+"""Records that are read ahead for each image that may run. With enough of them the lanes find commands of other owners
+behind a long queue of one owner."""
 MEASURE_EVERY = 5
 """Commits between two measurements of lag."""
 
@@ -51,7 +53,7 @@ class Processor:
         self._renderer = FairRenderer(self._pool, settings)
         self._agent = self._make_agent()
         self._stream.feed(self._agent)
-        # Longer than any single command may take: two attempts at the slowest image and one outage.
+        # Longer than the longest command: two attempts to render the slowest image, and one outage.
         progress = Progress(2 * settings.render_timeout + settings.outage_retry_limit + timedelta(seconds=60))
         self._committer = Committer(self._agent, self._stream, progress)
         self._server = InternalServer(
@@ -89,12 +91,12 @@ class Processor:
         await self._producer.check([self._settings.topic(topic) for topic in Topic])
 
     def fail(self, error: BaseException) -> None:
-        """Stop unacked: the supervisor starts the process again, and the records come again."""
+        """Stop without settling the record. The supervisor starts the process again, which reads the record again."""
         self._error = self._error or error
         self._failed.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain. Raises the first error that ended it or was met until its end."""
+        """Serve until `stop` is set, then drain. Raises the first error that occurred, also while it stopped."""
         working = asyncio.create_task(self._work())
         ends = [asyncio.create_task(event.wait()) for event in (stop, self._failed)]
         await asyncio.wait([working, *ends], return_when=asyncio.FIRST_COMPLETED)
@@ -107,7 +109,7 @@ class Processor:
             raise self._error
 
     async def _work(self) -> None:
-        """Start everything and keep committing; returns when Faust has stopped or crashed."""
+        """Start all parts, then commit every second. Raises the error with which Faust stopped or crashed."""
         await require_topics(self._settings)
         await self._producer.start()
         await self._pool.start()
@@ -127,7 +129,7 @@ class Processor:
     async def _stop(self, working: asyncio.Task[None]) -> None:
         if self._error is not None:
             log.warning("service_stopping", reason=repr(self._error))
-        # During an outage what runs is stuck in it: nothing to wait for.
+        # During an outage the running commands cannot end, so do not wait for them.
         drain = 0.0 if isinstance(self._error, Unavailable) else DRAIN_SECONDS
         await self._agent.close(drain)
         working.cancel()
@@ -139,23 +141,23 @@ class Processor:
 
 
 async def _within(seconds: float, part: str, step: Coroutine[Any, Any, None]) -> None:
-    """Wait for a step of the stop, but not for ever: whatever it leaves, the process ends, and records come again.
+    """Wait for a step of the stop, for at most `seconds`. The process ends even if the step does not.
 
-    A task of its own, because Faust cancels its own stop after a crash, and that must not cancel ours.
+    The step runs in its own task: after a crash Faust cancels its own stop, which must not cancel this function.
     """
     task = asyncio.create_task(step)
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
         task.cancel()
-        log.warning("part_did_not_stop", part=part, seconds=seconds)
+        log.warning("stop_timed_out", part=part, seconds=seconds)
     elif task.cancelled() or task.exception() is not None:
-        log.warning("part_failed_to_stop", part=part, error=repr(None if task.cancelled() else task.exception()))
+        log.warning("stop_failed", part=part, error=repr(None if task.cancelled() else task.exception()))
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Process commands until `stop` is set.
 
-    Raises what makes it wiser to start again (Unavailable, TooManyDeadLetters, OffsetsMissing, what Faust met), and
-    ConfigurationError where that would not help.
+    Raises Unavailable, TooManyDeadLetters, OffsetsMissing, or an error of Faust: a restart may help. Raises
+    ConfigurationError if a restart does not help.
     """
     await Processor(settings).run(stop)

@@ -1,4 +1,4 @@
-"""The parts of handling one command: each is a span and an observation, and together they are told in the log."""
+"""The stages of a command: each stage has a span and a metric, and the log line of the command lists their times."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _seconds: ContextVar[dict[str, float] | None] = ContextVar("stage_seconds", defa
 
 @contextmanager
 def collected() -> Iterator[dict[str, float]]:
-    """Seconds of each stage that ends within the block, by name; those of repeated attempts are added up."""
+    """Maps the name of each stage that ends within the block to its seconds. Repeated attempts are added up."""
     found: dict[str, float] = {}
     token = _seconds.set(found)
     try:
@@ -26,7 +26,7 @@ def collected() -> Iterator[dict[str, float]]:
 
 @contextmanager
 def stage(name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[None]:
-    """Time the block as this stage, also where it fails. `name` is one of STAGE_SECONDS' values."""
+    """Measure the block as this stage, also if it raises an error. `name` is one of the values of STAGE_SECONDS."""
     started = time.perf_counter()
     try:
         with tracing.span(name, kind=kind):

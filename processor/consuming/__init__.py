@@ -1,1 +1,1 @@
-"""The log side: the Faust app, lanes, delivery, and positions to commit."""
+"""The consumer of the commands topic: the Faust app, the lanes, the delivery and the positions to commit."""

@@ -1,4 +1,4 @@
-"""Which position of each partition may be committed: never one above a record that is not settled (invariant 4)."""
+"""Computes the positions to commit. A position is never above a record that is not settled (invariant 4)."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,11 @@ from shared.errors import ImagepipeError
 
 
 class OffsetsMissing(ImagepipeError):  # noqa: N818 - a state, not a mistake
-    """The consumer jumped over offsets within one assignment of a partition."""
+    """The consumer skipped offsets of a partition during one assignment."""
 
 
 class Acks:
-    """Positions of one assignment of partitions. Make a new one for each assignment. Pure; not thread-safe."""
+    """Positions of the partitions of one assignment. Create a new object for each assignment. Pure; not thread-safe."""
 
     def __init__(self) -> None:
         self._offsets: dict[int, ContiguousOffsets] = {}
@@ -21,37 +21,38 @@ class Acks:
         self._committed: dict[int, int] = {}
 
     def start(self, partition: int, offset: int) -> bool:
-        """A record was read; False where it was read before in this assignment, which happens after a seek.
+        """Note that a record was read. Returns False if this assignment has read it before, as after a seek.
 
-        Raises OffsetsMissing where lower offsets of the assignment were not read. Commands are neither compacted nor
-        written in transactions, so there are no gaps but those of retention, and one of the consumer's would be a
-        lost record. Whoever catches it starts over from the committed position.
+        Raises OffsetsMissing if the consumer skipped an offset. The commands topic is neither compacted nor written in
+        transactions, so only retention leaves gaps, and these lie before the first record. A skipped offset would
+        therefore be a lost record. The process then ends, and reads again from the committed position.
         """
         expected = self._next.get(partition, offset)
         first = self._first.setdefault(partition, offset)
         if first <= offset < expected:
             return False
         if offset != expected:
-            raise OffsetsMissing(f"partition {partition}: read offset {offset} where {expected} was next")
+            raise OffsetsMissing(f"partition {partition}: the consumer read offset {offset}, but {expected} was next")
         self._offsets.setdefault(partition, ContiguousOffsets()).start(offset)
         self._next[partition] = offset + 1
         return True
 
     def settle(self, partition: int, offset: int) -> None:
-        """The record is answered, or in the DLQ: it need not come again. Raises ValueError if it is not under way."""
+        """Settle a record: its answer is published, or it is in the DLQ. Raises ValueError if it is not in progress."""
         position = self._offsets[partition].settle(offset)
         if position is not None:
             self._positions[partition] = position
 
     def restart(self, partition: int) -> int | None:
-        """Where a restart would read on: the committed position, else the first record read; None before any record.
+        """The offset from which a restarted process would read. None if no record was read.
 
-        Not what is settled: a process whose commits fail would seem to have nothing to do.
+        It is the committed position, or the offset of the first record that was read if there is none. It is not the
+        settled position: with that, a process whose commits fail would seem to have no lag.
         """
         return self._committed.get(partition, self._first.get(partition))
 
     def committable(self) -> dict[int, int]:
-        """Partition to position (the next offset to read), where it is higher than what was committed."""
+        """Maps each partition with new settled records to its position to commit (the next offset to read)."""
         return {
             partition: position
             for partition, position in self._positions.items()
@@ -59,10 +60,10 @@ class Acks:
         }
 
     def committed(self, positions: Mapping[int, int]) -> None:
-        """These positions are in Kafka."""
+        """Note that Kafka has committed these positions."""
         self._committed.update(positions)
 
     @property
     def pending(self) -> int:
-        """How many records were read and cannot be committed yet, and how many could be but are not."""
+        """Number of records that cannot be committed yet, plus the number of partitions with a position to commit."""
         return sum(offsets.pending for offsets in self._offsets.values()) + len(self.committable())

@@ -1,4 +1,4 @@
-"""From the stream of records to settled positions: reads, runs in lanes, commits, and lets go of revoked partitions."""
+"""The consumer of commands: reads records, runs them in lanes, commits positions, and handles revoked partitions."""
 
 import asyncio
 import time
@@ -17,35 +17,40 @@ from shared.observability import metrics
 log = structlog.get_logger()
 
 COMMIT_SECONDS = 1.0
-"""How often positions are committed: what a killed process did since is done again, and finds its manifests."""
+"""Pause between two commits. If the process is killed, the next one repeats the commands since the last commit. It
+finds their manifests, so it does not render again."""
 COMMIT_TIMEOUT_SECONDS = 3.0
-"""A commit that hangs (brokers away) must not hold up a revoke or the exit."""
+"""Time-out of a commit. A commit hangs while the brokers are unavailable, and must not block a revoke or the exit."""
 
 Commit = Callable[[Mapping[int, int]], Awaitable[bool]]
-"""Commits partition -> position; False where a rebalance was faster."""
+"""Commits the positions of partitions. Returns False if a rebalance has revoked one of them before."""
 
 
 class _Assignment:
-    """The records read since partitions were last assigned. After a revoke there is a new one.
+    """The records that were read since the last assignment of partitions. Each revoke creates a new object.
 
-    What an old one still settles cannot move a position of the new one.
+    If a record of an old assignment is settled late, it cannot move a position of the new assignment.
     """
 
     def __init__(self, bounds: Bounds, on_failure: Callable[[BaseException], None]) -> None:
         self.acks = Acks()
         self.lanes = Lanes(bounds, on_failure)
         self.appended: dict[tuple[int, int], float] = {}
-        """When each record that is not settled was appended to the log, in seconds since 1970."""
+        """Append time of each record that is not settled, in seconds since 1970. The key is (partition, offset)."""
 
 
 class Agent:
-    """Consumes commands: concurrently, in order per image, acked strictly in offset order (invariants 4 and 10).
+    """Consumes commands: concurrently, in order for each image, committed in the order of offsets (invariants 4 and
+    10).
 
-    1. A record is read, parsed, and queued in its image's lane. While there is no room, nothing more is read.
-    2. It is delivered: its answer, or the record itself in the DLQ, is acked by all in-sync replicas.
-    3. It is settled; a partition's position moves once every lower offset is settled.
-    4. Positions are committed explicitly every second, on revoke and at the end. The consuming library's own acks
-       are off: those of skipped or failed events, and those out of order, would commit over unsettled records.
+    1. The agent reads a record, parses it, and queues it in the lane of its image. It reads no more while the queue is
+       full.
+    2. The delivery publishes the answer of the command, or writes the record to the DLQ. All in-sync replicas must
+       acknowledge it.
+    3. The record is then settled. A partition's position moves when all lower offsets are settled.
+    4. The agent commits positions explicitly: every second, on a revoke, and at the end. Faust's own acks are off.
+       Faust also acks events that it skipped, events whose handling failed, and events out of order. Its commits could
+       pass records that are not settled.
     """
 
     def __init__(
@@ -69,15 +74,15 @@ class Agent:
 
     @property
     def pending(self) -> int:
-        """Records read and not committed."""
+        """Records that were read and are not committed (see `Acks.pending`)."""
         return self._assignment.acks.pending
 
     def restart(self, partition: int) -> int | None:
-        """The offset of a partition from which a restart would read on; None before any record."""
+        """The offset from which a restarted process would read the partition; None if no record was read."""
         return self._assignment.acks.restart(partition)
 
     async def accept(self, record: ConsumedRecord) -> None:
-        """Take a record in; returns when there is room for the next. Called in the order of each partition's log."""
+        """Queue a record; returns when there is room for the next one. Call it in the order of each partition."""
         assignment = self._assignment
         if not self._reading:
             return
@@ -102,28 +107,28 @@ class Agent:
         return Work(lane=_lane(task), owner=_owner(task), cost=_cost(task), run=run)
 
     async def revoke(self, drain_seconds: float) -> None:
-        """The partitions go to someone else: let running commands end, commit what is settled, forget the rest.
+        """Prepare for the loss of the partitions: wait for running commands, commit positions, forget the rest.
 
-        What is not settled comes again, here or elsewhere, from the committed position.
+        The next owner of a partition, which may be this process, reads again from the committed position.
         """
         self._reading = False
-        await self._let_go(self._assignment, drain_seconds)
+        await self._drain(self._assignment, drain_seconds)
         self._assignment = _Assignment(self._bounds, self._on_failure)
         self._reading = not self._closed
 
     async def close(self, drain_seconds: float) -> None:
-        """Take no more records, let running commands end until the drain deadline, and commit what is settled."""
+        """Stop reading, wait for running commands until the drain deadline, and commit the settled positions."""
         self._closed, self._reading = True, False
-        await self._let_go(self._assignment, drain_seconds)
+        await self._drain(self._assignment, drain_seconds)
 
-    async def _let_go(self, assignment: _Assignment, drain_seconds: float) -> None:
+    async def _drain(self, assignment: _Assignment, drain_seconds: float) -> None:
         cancelled = await assignment.lanes.close(drain_seconds)
         await self._commit(assignment.acks)
-        log.info("commands_let_go", cancelled=cancelled, unsettled=assignment.acks.pending)
+        log.info("commands_drained", cancelled=cancelled, unsettled=assignment.acks.pending)
         self._measure()
 
     async def commit(self) -> bool:
-        """Commit what is settled; whether a position moved."""
+        """Commit the settled positions. Returns whether Kafka accepted a new position."""
         self._measure()
         return await self._commit(self._assignment.acks)
 
@@ -152,7 +157,7 @@ class Agent:
 
 
 def _lane(task: Task) -> str:
-    """Commands of one image are in one lane; what concerns no image waits for nobody."""
+    """The lane of a task: one lane for each image. A fence or a record that cannot be parsed has its own lane."""
     if isinstance(task.content, PoisonRecord | LoggedFence):
         return f"{task.record.partition}:{task.record.offset}"
     return str(task.content.command.image_id)

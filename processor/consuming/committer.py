@@ -1,4 +1,4 @@
-"""Commits what the agent has settled, and reports to the liveness check whether records wait without a commit."""
+"""Commits the positions of the agent, and reports to the liveness check how many records wait."""
 
 import asyncio
 import contextlib
@@ -9,15 +9,16 @@ from processor.consuming.agent import Agent
 from shared.observability.health import Progress
 
 MEASURE_TIMEOUT = timedelta(seconds=5)
-"""The consuming library asks for a position as long as the brokers are unavailable. Commits must go on."""
+"""Time-out of a measurement of lag. While the brokers are unavailable, Faust waits for a position without a limit, and
+the commits must continue."""
 
 
 class Partitions(Protocol):
-    """What is asked of the group's member, `processor.consuming.faust_app.CommandStream`."""
+    """The part of `processor.consuming.faust_app.CommandStream` that the committer uses."""
 
     @property
     def joined(self) -> bool:
-        """Whether this process is a member of the group and no rebalance is under way."""
+        """Whether this process is a member of the group and no rebalance is running."""
 
     async def measure(self, agent: Agent) -> int:
         """Number of records in the assigned partitions that are not committed. May hang."""
@@ -35,14 +36,15 @@ class Committer:
         self._measure_timeout = measure_timeout.total_seconds()
 
     async def commit(self) -> None:
-        """Commit what is settled; a position that moved is progress."""
+        """Commit the settled positions. A commit that Kafka accepts counts as progress."""
         if await self._agent.commit():
             self._progress.advanced()
 
     async def measure(self) -> None:
         """Report how many records wait.
 
-        If that is unknown, at least one is reported: a process for which it stays unknown hangs.
+        The number is unknown if this process has not joined the group, or if the measurement times out. Then the report
+        is at least 1, so that `Progress` detects a process that stays in this state.
         """
         self._progress.waiting(await self._backlog())
 

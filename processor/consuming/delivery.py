@@ -1,4 +1,4 @@
-"""What a record of the commands topic means to the processor, and what its delivery tells logs, metrics and traces."""
+"""Parses records of the commands topic and delivers them to the handler, with logs, metrics and traces."""
 
 import time
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ REPROCESS = Reprocess.model_fields["type"].default
 
 @dataclass(frozen=True)
 class Task:
-    """A record and what it says: a command, or why nobody can read it; `version` is there either way."""
+    """A record with its parsed command, or with the error why it cannot be parsed. It has a version in both cases."""
 
     record: ConsumedRecord
     content: LoggedCommand | PoisonRecord
@@ -39,7 +39,7 @@ class Task:
 
 
 def parse(record: ConsumedRecord, epoch: int) -> Task:
-    """What a record says. Never raises: a record that cannot be read is a task for the DLQ."""
+    """Parse a record. Never raises: a record that cannot be parsed gives a task that goes to the DLQ."""
     try:
         logged = read_command(record, epoch)
         return Task(record, logged, logged.version)
@@ -48,15 +48,18 @@ def parse(record: ConsumedRecord, epoch: int) -> Task:
 
 
 class Delivery:
-    """Hands commands to the handler under the delivery policy. A record that cannot be read is for the DLQ."""
+    """Passes commands to the handler under the delivery policy. A record that cannot be parsed goes to the DLQ."""
 
     def __init__(self, handler: Handler, policy: DeliveryPolicy) -> None:
         self._handler = handler
         self._policy = policy
 
     async def deliver(self, task: Task) -> None:
-        """Return when the record may be settled. Raises Unavailable, TooManyDeadLetters: the process must stop."""
-        # The trace that the record carries, whichever command has started this task.
+        """Return when the record may be settled.
+
+        Raises Unavailable and TooManyDeadLetters; the process must then stop.
+        """
+        # The parent is the trace in the record. The current trace may be that of the command before in this lane.
         parent = tracing.continued(header(task.record.headers, tracing.TRACEPARENT))
         place = _place(task)
         with (
@@ -76,7 +79,7 @@ class Delivery:
         metrics.COMMANDS.labels(task.kind, outcome).inc()
         metrics.COMMAND_SECONDS.labels(task.kind).observe(seconds)
         if outcome == READY and "render" in stages and task.kind != REPROCESS:
-            # Not for what a replay or a redelivery only told again: that was ready long ago.
+            # Only new renders count. A redelivered or redriven command may repeat the answer of an old render.
             metrics.READY_SECONDS.observe(_age(task.record) or seconds)
         log.info(
             "command_done",
@@ -87,7 +90,7 @@ class Delivery:
         )
 
     async def _handle(self, task: Task) -> str:
-        """The type of the command's answer, or `fence` for a command that has none. Raises PoisonRecord."""
+        """Handle the command; returns the type of its answer, or `fence`, which has none. Raises PoisonRecord."""
         if isinstance(task.content, PoisonRecord):
             raise task.content
         event = await self._handler.handle(task.content)
@@ -95,12 +98,12 @@ class Delivery:
 
 
 def _age(record: ConsumedRecord) -> float | None:
-    """Seconds since the record was appended, by the brokers' clock and ours."""
+    """Seconds since the append, as the difference between the broker's clock and the local clock."""
     return None if record.appended_at is None else max(0.0, time.time() - record.appended_at)
 
 
 def _place(task: Task) -> dict[str, str | int]:
-    """What names the command in logs and traces."""
+    """Fields that identify the command in logs and traces."""
     place: dict[str, str | int] = {
         "type": task.kind,
         "version": str(task.version),

@@ -1,4 +1,4 @@
-"""The Faust app: one agent over raw commands. It reads and joins the group; acks, results and retries are ours."""
+"""The Faust app: one agent that reads raw commands. Faust joins the group and reads; our code commits and retries."""
 
 import logging
 import os
@@ -22,14 +22,15 @@ from shared.settings import Settings, Topic
 
 GROUP = "imagepipe-processor"
 BUFFERED_RECORDS = 32
-"""Faust's default of 4096 would be dropped and read again at each rebalance."""
+"""Records that Faust buffers. Faust drops and reads them again at each rebalance, so its default of 4096 is high."""
 REBALANCE_TIMEOUT_SECONDS = 60.0
 REVOKE_DRAIN_SECONDS = 20.0
-"""Heartbeats go on meanwhile; it must end well within the rebalance time-out, or the group goes on without us."""
+"""Time that running commands have to end at a revoke. Faust sends heartbeats during this time. It must be well below
+the rebalance time-out; otherwise the group removes this member."""
 
 
 def make_app(settings: Settings) -> faust.App:
-    """A Faust app that creates no topics, keeps no tables and serves no pages. Call within the running loop."""
+    """A Faust app without topic creation, tables and web server. Call this function in the running event loop."""
     for noisy in ("faust", "mode"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     session_timeout = settings.kafka_session_timeout.total_seconds()
@@ -48,7 +49,7 @@ def make_app(settings: Settings) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         store="memory://",
-        # Faust makes this directory whether it has tables or not.
+        # Faust creates this directory even if there are no tables.
         datadir=Path(tempfile.gettempdir()) / f"imagepipe-faust-{os.getuid()}",
         web_enabled=False,
         autodiscover=False,
@@ -56,7 +57,7 @@ def make_app(settings: Settings) -> faust.App:
 
 
 def broker_credentials(settings: Settings) -> Any:
-    """How a Faust app logs in to the brokers: None for plain text. Raises ConfigurationError."""
+    """The login and TLS context of a Faust app; None for PLAINTEXT. Raises ConfigurationError."""
     options = kafka_security(settings)
     context = options["ssl_context"]
     if "sasl_mechanism" in options:
@@ -70,16 +71,17 @@ def broker_credentials(settings: Settings) -> Any:
 
 
 class CommandStream:
-    """The commands topic as one agent of a Faust app reads it."""
+    """Reads the commands topic with one agent of a Faust app, and commits its positions."""
 
     def __init__(self, app: faust.App, settings: Settings) -> None:
         self._app = app
         self._topic = settings.topic(Topic.COMMANDS)
 
     def feed(self, agent: Agent) -> None:
-        """Hand each record to the agent, in order, and tell it when partitions are revoked."""
-        # Raw bytes: what Faust cannot decode, it acks and drops before any agent sees it. `acks=False`: Faust also
-        # acks events whose agent raised, and those it skips after a rebalance; positions are committed by `commit`.
+        """Pass each record to the agent, in order, and call `agent.revoke` when partitions are revoked."""
+        # The records are raw bytes: if Faust decoded them, it would ack and drop a record that it cannot decode.
+        # With acks=True Faust would also ack events whose agent raised an error, and events that it skips after a
+        # rebalance. `commit` commits the positions instead.
         topic = self._app.topic(
             self._topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
         )
@@ -88,7 +90,7 @@ class CommandStream:
             async for event in stream.events():
                 await agent.accept(_consumed(event.message))
 
-        # One actor: several would share one queue and lose the order.
+        # Several actors would share one queue, and the records would lose their order.
         self._app.agent(topic, name="commands", concurrency=1, supervisor_strategy=CrashingSupervisor)(commands)
 
         async def revoked(*arguments: Any, **_: Any) -> None:
@@ -99,17 +101,17 @@ class CommandStream:
         self._app.on_partitions_revoked.connect(revoked)
 
     async def commit(self, positions: Mapping[int, int]) -> bool:
-        """Commit partition -> position; False where a rebalance took a partition away."""
+        """Commit the positions of partitions. Returns False if a rebalance has revoked one of them."""
         offsets = {TP(self._topic, partition): position for partition, position in positions.items()}
         if not offsets.keys() <= self._app.consumer.assignment():
             return False
         consumer = self._app.consumer
         assert isinstance(consumer, Consumer)
-        # The adapter's commit of explicit offsets: `commit()` without underscore commits what Faust saw acked.
+        # `_commit` commits explicit offsets. The public `commit` would commit the offsets that Faust has acked.
         return await consumer._commit(offsets)
 
     async def measure(self, agent: Agent) -> int:
-        """Set the gauges; returns how many records of our partitions are not committed."""
+        """Set the gauges; returns the number of records in the assigned partitions that are not committed."""
         assigned = [tp for tp in self._app.consumer.assignment() if tp.topic == self._topic]
         metrics.ASSIGNED_PARTITIONS.set(len(assigned))
         metrics.LAG.clear()
@@ -126,11 +128,11 @@ class CommandStream:
 
     @property
     def joined(self) -> bool:
-        """Whether this process is a member of the group, with partitions or without, and no rebalance is under way."""
+        """Whether this process is a member of the group, with or without partitions, and no rebalance is running."""
         return not self._app.rebalancing and self._app.consumer_generation_id > 0
 
     async def check_joined(self) -> None:
-        """Return while the group is joined; raises Unavailable otherwise."""
+        """Return if this process is a member of the group. Raises Unavailable otherwise."""
         if not self.joined:
             raise Unavailable("kafka", "the consumer group is not joined yet")
 

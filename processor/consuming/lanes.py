@@ -1,4 +1,4 @@
-"""Which command runs next: in order per image, in turn per owner, within bounds (invariants 4 and 11)."""
+"""Chooses the next command: in order for each image, owners in turn, within bounds (invariants 4 and 11)."""
 
 import asyncio
 from collections import deque
@@ -10,9 +10,9 @@ from processor.fairness import Turns
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command holds while it runs: bytes of the original, pixels of one frame of it.
+    """Resources of a running command: the bytes of its original, and the pixels of one frame.
 
-    How many frames there are nobody knows before the original is here: `Slots` counts them all.
+    The number of frames is unknown before the original is downloaded. `Slots` counts the pixels of all frames later.
     """
 
     bytes: int = 0
@@ -21,7 +21,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much may run at once. `waiting` bounds what is read ahead (records only, no images)."""
+    """Maximum of the running commands together. `waiting` is the maximum of records that are read ahead."""
 
     images: int
     bytes: int
@@ -31,7 +31,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Work:
-    """A command to run. `run` returns when it may be settled; what it raises stops the lanes."""
+    """A command to run. `run` returns when the command may be settled. If `run` raises an error, the lanes stop."""
 
     lane: str
     owner: str
@@ -40,12 +40,13 @@ class Work:
 
 
 class Lanes:
-    """Runs work: one at a time and in order per lane, lanes side by side, owners in turn, within bounds.
+    """Runs work within bounds: in order in each lane, with the lanes concurrent and the owners in turn.
 
-    - What waits in a lane behind another command holds no part of the bounds.
-    - Work above a bound runs alone. Nobody overtakes the work whose turn it is, or a large image would wait for ever.
-    - Work that raises leaves its record unsettled. Nothing is started after it, because a later command of the same
-      image would run out of order; `on_failure` is told once, and the process is expected to stop (invariant 10).
+    - Work that waits in a lane behind other work uses nothing of the bounds.
+    - Work that exceeds a bound runs alone. Other work does not overtake the work whose turn it is, because a large
+      image could then wait permanently.
+    - If work raises an error, its record is not settled, and the lanes start no more work: a later command of the same
+      image would run out of order. The lanes call `on_failure` once, and the process must stop (invariant 10).
     """
 
     def __init__(self, bounds: Bounds, on_failure: Callable[[BaseException], None]) -> None:
@@ -62,21 +63,21 @@ class Lanes:
 
     @property
     def running(self) -> int:
-        """How much work has started and not ended."""
+        """Number of commands that are running."""
         return len(self._tasks)
 
     @property
     def waiting(self) -> int:
-        """How much work has not started."""
+        """Number of commands that have not started."""
         return self._waiting
 
     @property
     def held(self) -> Cost:
-        """What the running work holds together."""
+        """Resources of all running commands together."""
         return Cost(self._bytes, self._pixels)
 
     async def submit(self, work: Work) -> bool:
-        """Queue work, after waiting until there is room to. False, and nothing is queued, once closed."""
+        """Wait until there is room, then queue the work. Returns False and queues nothing if the lanes are closed."""
         async with self._room:
             await self._room.wait_for(lambda: self._closed or self._waiting < self._bounds.waiting)
         if self._closed:
@@ -90,9 +91,9 @@ class Lanes:
         return True
 
     async def close(self, drain_seconds: float) -> int:
-        """Start nothing more, give what runs `drain_seconds` to end, cancel the rest; returns how many that were.
+        """Start no more work, wait `drain_seconds` for running work, cancel the rest; returns the number cancelled.
 
-        What was cancelled or never started is not settled: its records come again.
+        Work that was cancelled or not started is not settled, so its records will be read again.
         """
         await self._shut()
         if self._tasks and drain_seconds > 0:
@@ -129,7 +130,7 @@ class Lanes:
         try:
             await work.run()
         except Exception as error:
-            # Whatever it is, it was not settled: the process stops and the record comes again.
+            # After any error the record is not settled. The process stops, and the next one reads the record again.
             failed_first = not self._closed
             await self._shut()
             if failed_first:

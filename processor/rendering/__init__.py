@@ -1,1 +1,1 @@
-"""The pixel side: decoding, resizing and encoding in worker processes."""
+"""Rendering: decodes, resizes and encodes images in sandboxed worker processes."""

@@ -1,4 +1,4 @@
-"""Any decoded bitmap to 8-bit sRGB: sample depth, palette, transparency key, CMYK and the embedded ICC profile."""
+"""Converts decoded bitmaps to 8-bit sRGB: sample depth, palette, transparency key, CMYK and embedded ICC profile."""
 
 from functools import lru_cache
 from io import BytesIO
@@ -7,17 +7,17 @@ from typing import cast
 from PIL import Image, ImageChops, ImageCms, ImageMath
 
 ICC_IGNORED = "icc_profile_ignored"
-"""Note: the embedded colour profile is broken or of another colour space, and the pixels are taken as sRGB."""
+"""Note: the embedded colour profile is invalid, or is for another colour space. The pixels are treated as sRGB."""
 
 _SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}
 _SAME = 2
-"""Levels (of 255) by which a profile may differ from sRGB and still count as sRGB: common variants differ by one."""
+"""Maximum difference in levels (of 255) at which a profile counts as sRGB. Common variants of sRGB differ by one."""
 
 
 def to_srgb(image: Image.Image, icc_profile: bytes | None) -> tuple[Image.Image, tuple[str, ...]]:
-    """An RGB or RGBA bitmap (straight alpha) of the same size, and notes. May reuse and change `image`.
+    """Convert a bitmap to RGB or RGBA (straight alpha); returns it with notes. It may reuse and change `image`.
 
-    `image` has one of the modes that PNG, JPEG and WebP decode to; 16-bit samples are scaled to 8 bits.
+    `image` has one of the modes to which Pillow decodes PNG, JPEG and WebP. 16-bit samples are scaled to 8 bits.
     """
     image = _eight_bits(image)
     if image.mode == "RGBA" and _is_opaque(image):
@@ -27,12 +27,12 @@ def to_srgb(image: Image.Image, icc_profile: bytes | None) -> tuple[Image.Image,
     try:
         return _with_profile(image, icc_profile), ()
     except (ImageCms.PyCMSError, OSError, ValueError):
-        # A wrong colour is better than no picture; browsers ignore broken profiles as well.
+        # An image with slightly wrong colours is better than no image. Browsers ignore invalid profiles as well.
         return _without_profile(image), (ICC_IGNORED,)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The bitmap as L, RGB, RGBA or CMYK."""
+    """Convert the bitmap to mode L, RGB, RGBA or CMYK."""
     if image.mode in ("RGB", "L") and "transparency" not in image.info:
         return image
     if image.mode in ("RGBA", "CMYK"):
@@ -45,7 +45,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as L, or as RGBA where one grey is transparent. Pillow's own conversion would clip at 255."""
+    """Convert 16-bit grey to L, or to RGBA if one grey is transparent. Pillow's own conversion would clip at 255."""
     # 257 = 65535 / 255.
     grey = image.point(lambda value: value * (1 / 257) + 0.5).convert("L")
     key = image.info.get("transparency")
@@ -72,7 +72,7 @@ def _with_profile(image: Image.Image, icc_profile: bytes) -> Image.Image:
     if image.mode == "L" and space == "RGB":
         image = image.convert("RGB")
     if image.mode == "RGBA" and space == "GRAY":
-        # Grey with alpha: all three channels are equal, so one of them is the grey.
+        # Grey with alpha: the three channels are equal, so one of them is the grey channel.
         result = _transform(icc_profile, "L").apply(image.getchannel("R"))
         result.putalpha(image.getchannel("A"))
         return result
@@ -92,7 +92,7 @@ def _color_space(icc_profile: bytes) -> str:
 
 @lru_cache(maxsize=8)
 def _transform(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
-    """Transform from bitmaps of this mode to sRGB; building one costs milliseconds, and few profiles are in use."""
+    """Transform from bitmaps of this mode to sRGB. It is cached, because building one takes milliseconds."""
     source = ImageCms.ImageCmsProfile(BytesIO(icc_profile))
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     return ImageCms.ImageCmsTransform(source, target, mode, "RGBA" if mode == "RGBA" else "RGB")
@@ -100,7 +100,7 @@ def _transform(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
 
 @lru_cache(maxsize=8)
 def _is_srgb(icc_profile: bytes) -> bool:
-    """Whether the profile leaves colours where they are; measured on a grid, for names of profiles lie."""
+    """Whether the profile changes no colours. This is measured on a grid, because names of profiles are unreliable."""
     levels = range(0, 256, 17)
     grid = Image.frombytes(
         "RGB", (256, 16), bytes(v for r in levels for g in levels for b in levels for v in (r, g, b))

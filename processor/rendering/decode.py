@@ -1,4 +1,4 @@
-"""Bytes of an inspected file to upright sRGB bitmaps: one for a still, several for an animation."""
+"""Decodes a file, after its headers were checked, to upright sRGB bitmaps: one bitmap for each frame."""
 
 import struct
 import zlib
@@ -13,12 +13,12 @@ from shared.contract.image_header import ImageInfo, png_chunks
 from shared.errors import ImageRejected
 
 FLATTENED = "animation_flattened"
-"""Note: the animation is over its budget of frames or pixels, and only its first frame is shown."""
+"""Note: the animation has too many frames or pixels, so only its first frame is rendered."""
 
 MAX_PROFILE_BYTES = 4 * 1024 * 1024
-"""An ICC profile of a PNG file may have this size when inflated."""
+"""Maximum size of an ICC profile of a PNG file after decompression."""
 MAX_SCANS = 500
-"""Scans of a progressive JPEG: a few bytes are enough for one, and each costs a pass over all pixels."""
+"""Maximum number of scans of a progressive JPEG. A scan can have a few bytes, and each costs a pass over all pixels."""
 
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 _UPRIGHT = {
@@ -33,14 +33,15 @@ _UPRIGHT = {
 _PNG_STILL = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _GREY_STEPS = {2: 85, 4: 17}
-"""What one level of a 2- or 4-bit grey PNG is in 8 bits."""
+"""Factor from the levels of a grey PNG with 2 or 4 bits to levels of 8 bits."""
 
 
 @dataclass
 class Picture:
-    """Upright sRGB frames, RGB or RGBA with straight alpha, all of one size; `durations` in milliseconds per frame.
+    """Decoded frames: upright, sRGB, RGB or RGBA with straight alpha, all of the same size.
 
-    `loop` counts repetitions, 0 is for ever. A still has one frame.
+    `durations` are in milliseconds, one for each frame. `loop` is the number of repetitions; 0 means endless. A still
+    image has one frame.
     """
 
     frames: list[Image.Image]
@@ -50,15 +51,15 @@ class Picture:
 
 
 def frames_shown(info: ImageInfo, *, max_frames: int, max_animation_pixels: int) -> int:
-    """How many frames `decode` decodes: all, or only the first of an animation over its budget."""
+    """Number of frames that `decode` decodes: all frames, or 1 for an animation with too many frames or pixels."""
     pixels = info.frames * info.width * info.height
     return info.frames if info.frames <= max_frames and pixels <= max_animation_pixels else 1
 
 
 def decode(data: bytes, info: ImageInfo, *, max_frames: int, max_animation_pixels: int) -> Picture:
-    """Decode a file whose headers are `info`; an animation over its budget becomes its first frame.
+    """Decode a file; `info` are its headers. Of an animation with too many frames or pixels only the first is decoded.
 
-    Raises ImageRejected with reason `truncated`, `corrupt` or `undecodable`; MemoryError passes through.
+    Raises ImageRejected with reason `truncated`, `corrupt` or `undecodable`, and MemoryError.
     """
     frames = frames_shown(info, max_frames=max_frames, max_animation_pixels=max_animation_pixels)
     notes = (FLATTENED,) if frames < info.frames else ()
@@ -68,14 +69,14 @@ def decode(data: bytes, info: ImageInfo, *, max_frames: int, max_animation_pixel
         picture = _decode(data, info, frames)
     except (ImageRejected, MemoryError):
         raise
-    except Exception as error:  # Hostile bytes make decoders raise anything; whatever it is, it is the file's fault.
+    except Exception as error:  # Hostile bytes can make a decoder raise any exception. The cause is always the file.
         raise _rejection(error) from error
     picture.notes = (*notes, *picture.notes)
     return picture
 
 
 def _rejection(error: Exception) -> ImageRejected:
-    # The text of UnidentifiedImageError holds a memory address, and answers must be the same each time.
+    # The text of UnidentifiedImageError contains a memory address, but a repeated answer must be the same.
     detail = (
         "unknown content" if isinstance(error, UnidentifiedImageError) else str(error)[:200] or type(error).__name__
     )
@@ -93,7 +94,7 @@ def _decode(data: bytes, info: ImageInfo, frames: int) -> Picture:
         data = announce_alpha(data)
     image = Image.open(BytesIO(data), formats=(_FORMATS[info.content_type],))
     if image.size != info.stored_size:
-        raise ImageRejected("corrupt", f"The header says {info.stored_size}, the picture {image.size}.")
+        raise ImageRejected("corrupt", f"The header has the size {info.stored_size}, but the image {image.size}.")
     if info.content_type != "image/png":
         profile = image.info.get("icc_profile")
     _scale_transparent_grey(image, data, info)
@@ -116,7 +117,7 @@ def _decode_animation(
     notes: tuple[str, ...],
     finish: Callable[[Image.Image], tuple[Image.Image, tuple[str, ...]]],
 ) -> Picture:
-    # A default image of an APNG is for viewers that know no animation: it is not part of it.
+    # An APNG may have a default image, for viewers without support for animations. It is not part of the animation.
     first = 1 if image.info.get("default_image") else 0
     bitmaps: list[Image.Image] = []
     durations: list[float] = []
@@ -137,17 +138,17 @@ def _upright(image: Image.Image, info: ImageInfo) -> Image.Image:
 
 
 def announce_alpha(animation: bytes) -> bytes:
-    """The animated WebP with its alpha flag set.
+    """Set the alpha flag of an animated WebP file; returns the changed file.
 
-    libwebp does not set it when each frame is opaque but smaller than the canvas, and shows what they leave free as
-    black when it decodes, where browsers show it as transparent.
+    libwebp does not set the flag if all frames are opaque but smaller than the canvas. libwebp then decodes the
+    uncovered area as black, but browsers show it as transparent. With the flag both agree.
     """
     flags = animation[20] | 0x10
     return b"".join((animation[:20], bytes((flags,)), animation[21:]))
 
 
 def _scale_transparent_grey(image: Image.Image, data: bytes, info: ImageInfo) -> None:
-    """Bring the transparency key of a PNG to the samples' 8 bits; Pillow leaves it in the file's depth."""
+    """Scale the transparency key of a PNG to 8 bits, like the samples. Pillow keeps it in the bit depth of the file."""
     key = image.info.get("transparency")
     if info.content_type != "image/png" or key is None:
         return
@@ -159,7 +160,7 @@ def _scale_transparent_grey(image: Image.Image, data: bytes, info: ImageInfo) ->
 
 
 def _plain_png(data: bytes, *, animated: bool) -> bytes:
-    """The PNG without anything but pixels: text, profiles and EXIF can be bombs, and a broken one must not matter."""
+    """Remove all chunks without pixels: text, profiles and EXIF can be decompression bombs, or invalid."""
     kept = _PNG_STILL | _PNG_ANIMATION if animated else _PNG_STILL
     chunks = png_chunks(data)
     if all(kind in kept for kind, _, _ in chunks):
@@ -171,10 +172,10 @@ def _plain_png(data: bytes, *, animated: bool) -> bytes:
 
 
 def _png_profile(data: bytes) -> tuple[bytes | None, tuple[str, ...]]:
-    """The inflated ICC profile, at most MAX_PROFILE_BYTES, and notes."""
+    """The decompressed ICC profile, if it has at most MAX_PROFILE_BYTES, and notes."""
     for kind, start, length in png_chunks(data):
         if kind == b"iCCP":
-            # Name, NUL, compression method (0), zlib stream.
+            # The chunk has a name, a NUL byte, the compression method (0), and a zlib stream.
             _, _, packed = data[start : start + length].partition(b"\0")
             inflater = zlib.decompressobj()
             try:

@@ -1,4 +1,4 @@
-"""Who renders next: the pool's places and the pixels that there is memory for, given to owners in turn."""
+"""Fair rendering: gives the render processes, and the pixels for which there is memory, to owners in turn."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from shared.settings import Settings
 
 
 class FairRenderer:
-    """The pool, with its places and pixels given to owners in turn (invariants 4 and 11)."""
+    """Renders in the pool. Owners get the processes and the pixels in turn (invariants 4 and 11)."""
 
     def __init__(self, pool: RenderPool, settings: Settings) -> None:
         self._pool = pool
@@ -27,7 +27,7 @@ class FairRenderer:
 
     async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
         """See processor.handler.Renderer."""
-        # In a thread: a hostile file has thousands of chunks.
+        # This runs in a thread, because a hostile file can have thousands of chunks.
         pixels = await asyncio.to_thread(decoded_pixels, data, self._limits)
         async with contextlib.AsyncExitStack() as held:
             with stage("slot"):

@@ -1,4 +1,4 @@
-"""What stands in for a picture while it loads: its ThumbHash and its dominant colour. Pure."""
+"""The placeholder that pages show while an image loads: its ThumbHash and its dominant colour. Pure functions."""
 
 import base64
 
@@ -6,15 +6,15 @@ from PIL import Image
 from thash import rgba_to_thumb_hash_pure
 
 THUMB_SIDE = 32
-"""Pixels of the longer side that the hash is made from. It keeps at most 7 x 7 frequencies, for which 32 are plenty;
-its loops are plain Python: 100 px, the algorithm's limit, would take ten times as long."""
+"""Longer side in pixels of the thumbnail from which the hash is computed. The hash has at most 7 x 7 frequencies, for
+which 32 px are enough. The encoder is plain Python: 100 px, its limit, would take ten times as long."""
 
 _COLORS = 6
 _OPAQUE = 128
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
-    """The RGB or RGBA image as RGBA of at most 32 x 32 px, with the aspect kept as far as whole pixels allow."""
+    """Scale an RGB or RGBA image to RGBA of at most 32 x 32 px. The aspect ratio is kept, rounded to whole pixels."""
     width, height = image.size
     scale = min(1.0, THUMB_SIDE / max(width, height))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -23,12 +23,15 @@ def thumbnail(image: Image.Image) -> Image.Image:
 
 def thumbhash(thumb: Image.Image) -> str:
     """ThumbHash (base64) of an RGBA thumbnail."""
-    # The pure encoder even where numpy is installed, so that the same image has the same hash everywhere.
+    # The encoder without numpy is used even if numpy is installed, so that an image has the same hash everywhere.
     return base64.b64encode(bytes(rgba_to_thumb_hash_pure(thumb.width, thumb.height, list(thumb.tobytes())))).decode()
 
 
 def dominant_color(thumb: Image.Image) -> str:
-    """`#rrggbb` of the largest group of similar colours (median cut) among the visible pixels; white if none is."""
+    """The colour, as `#rrggbb`, of the largest group of similar visible pixels (median cut).
+
+    It is white if no pixel is visible.
+    """
     raw = thumb.tobytes()
     visible = b"".join(raw[i : i + 3] for i in range(0, len(raw), 4) if raw[i + 3] >= _OPAQUE)
     if not visible:

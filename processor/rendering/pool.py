@@ -1,8 +1,8 @@
-"""A small pool of render processes that survives whatever an image does to one of them.
+"""A pool of render processes. If an image makes a process crash or hang, the pool replaces that process.
 
-Each worker has its own pair of pipes, so that a process killed in the middle of an answer spoils no one else's. That
-is why this is neither `concurrent.futures` (one crash breaks the pool) nor a pool whose workers share a queue (one
-killed while it writes breaks the queue).
+Each worker has its own pair of pipes, so a process that is killed while it writes an answer does not damage the answers
+of the others. `concurrent.futures` is not suitable, because one crash breaks the whole pool. A shared queue is not
+suitable either, because a process that is killed while it writes breaks the queue.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 WORKER_MODULE = "processor.rendering.worker"
 _ATTEMPTS = 2
 _START_SECONDS = 30.0
-"""Loading the libraries takes well under a second; a machine this slow renders nothing either."""
+"""Time-out of the start of a worker. Loading the libraries takes well under a second."""
 _READ_BUFFER = 1 << 20
 
 _REASONS = {
@@ -55,18 +55,19 @@ _REASONS = {
 
 
 class _CrashError(Exception):
-    """The worker process ended, or answered nonsense, before the answer was complete."""
+    """The worker process ended before its answer was complete, or its answer is invalid."""
 
 
 class RenderPool:
-    """`workers` processes that render one image each at a time; `timeout_seconds` bounds one attempt at one image.
+    """`workers` processes, each of which renders one image at a time. `timeout_seconds` is the time of one attempt.
 
-    Each worker runs in a sandbox (`processor.rendering.sandbox`), and its answers are checked. Memory is bounded by
-    `RenderLimits`, which count the pixels of an image before it is decoded; the sandbox bounds what they do not see.
+    Each worker runs in a sandbox (`processor.rendering.sandbox`), and the pool checks its answers. `RenderLimits` bound
+    the memory: they count the pixels of an image before it is decoded. The sandbox also limits the memory of a decoder
+    that an attacker has taken over.
     """
 
     def __init__(self, workers: int, timeout_seconds: float, module: str = WORKER_MODULE) -> None:
-        """`module` is what each process runs; tests give one with a decoder that attacks."""
+        """`module` is the Python module that each process runs. Tests use one with a hostile decoder."""
         self._workers = [_Worker(module) for _ in range(workers)]
         self._timeout_seconds = timeout_seconds
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
@@ -74,25 +75,25 @@ class RenderPool:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Process ids of the workers that run now."""
+        """Process ids of the running workers."""
         return tuple(worker.pid for worker in self._workers if worker.pid is not None)
 
     @property
     def protections(self) -> Protection:
-        """What keeps every worker in; none before `start`."""
+        """The protections that hold for all workers; none before `start`."""
         return functools.reduce(operator.and_, (worker.protections for worker in self._workers))
 
     def measure(self) -> None:
-        """Tell the metrics how much memory the workers hold."""
+        """Set the metric of the workers' memory."""
         total = 0
         for pid in self.pids:
-            # One that has just ended holds nothing.
+            # A process that has just ended has no memory.
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += psutil.Process(pid).memory_info().rss
         RENDER_MEMORY_BYTES.set(total)
 
     async def start(self) -> None:
-        """Start all workers and wait until their libraries are loaded. Raises Unavailable where that fails."""
+        """Start all workers and wait until they are ready. Raises Unavailable if a worker does not start."""
         try:
             await asyncio.gather(*(worker.ensure_running() for worker in self._workers))
         except BaseException:
@@ -111,13 +112,13 @@ class RenderPool:
             log.warning("render_sandbox_incomplete", missing=[str(each.name).lower() for each in missing])
 
     async def render(self, data: bytes, ladder: Ladder, limits: RenderLimits, pixels: int | None = None) -> Rendering:
-        """Render in the next free worker; waits for one without limit.
+        """Render in the next free worker. The wait for a free worker has no time-out.
 
-        `pixels` are the image's, all frames together, where they are known: they bound the size of the answer.
-        A worker that dies or takes too long is replaced and the image gets one more try in the fresh process.
-        Raises ImageRejected as `processor.rendering.render.render` does, or with reason `crashed_decoder` or `timeout`;
-        Unavailable when the pool closes or no process can be started; RuntimeError for a defect of the renderer.
-        Cancelling ends the worker's process, so that its place is free at once.
+        `pixels` is the number of pixels of all frames, or None if unknown. It limits the size of the answer.
+        If a worker crashes or takes too long, the pool replaces it and tries the image once more in the new process.
+        Raises ImageRejected like `processor.rendering.render.render`, or with reason `crashed_decoder` or `timeout`;
+        Unavailable if the pool closes or no process can be started; RuntimeError for an unexpected error of the
+        renderer. If the caller is cancelled, the pool kills the process, so that its place is free at once.
         """
         worker = await self._take()
         try:
@@ -131,9 +132,9 @@ class RenderPool:
             self._idle.put_nowait(worker)
 
     async def close(self, deadline_seconds: float) -> None:
-        """Take no more images, wait this long for those in work, then end all processes.
+        """Accept no more images, wait up to the deadline for running ones, then end all processes.
 
-        An image that is not done by then raises Unavailable in its caller.
+        The callers of images that are not done by then get Unavailable.
         """
         if self._closing:
             return
@@ -143,9 +144,9 @@ class RenderPool:
                 for _ in self._workers:
                     await self._idle.get()
         except TimeoutError:
-            pass  # `_stop_all` ends what is still in work, and its caller gets Unavailable.
+            pass  # `_stop_all` ends the processes that still render. Their callers get Unavailable.
         await self._stop_all()
-        # Callers that still wait for a worker get Unavailable, one waking the next.
+        # Callers that still wait for a worker get Unavailable. Each of them wakes the next one.
         if self._workers:
             self._idle.put_nowait(self._workers[0])
 
@@ -185,7 +186,7 @@ class RenderPool:
 
 @dataclass(frozen=True)
 class _Request:
-    """One image to render; `pixels` as in `RenderPool.render`."""
+    """One image to render. For `pixels` see `RenderPool.render`."""
 
     data: bytes
     ladder: Ladder
@@ -194,7 +195,7 @@ class _Request:
 
 
 class _Worker:
-    """One place in the pool: at most one process, started when needed."""
+    """One place in the pool. It has at most one process, which is started when it is needed."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -207,7 +208,7 @@ class _Worker:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def ensure_running(self) -> None:
-        """Start a process unless one runs and waits for an image."""
+        """Start a process, unless one is running and waits for an image."""
         if self.pid is not None and self._between_images:
             return
         await self.stop()
@@ -227,12 +228,13 @@ class _Worker:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-X", "faulthandler", "-m", self._module, str(os.getpid()),
             stdin=PIPE, stdout=PIPE, limit=_READ_BUFFER,
-            # Out of the terminal's process group: Ctrl-C is for the parent alone, even while the interpreter starts.
+            # A new session keeps the process out of the terminal's process group. Ctrl-C then reaches the parent only,
+            # even while the interpreter starts.
             start_new_session=True,
         )  # fmt: skip
 
     def limit(self, seconds: float, limits: RenderLimits) -> None:
-        """Bound the CPU time and memory of the next image. Raises _CrashError where the process has ended."""
+        """Limit the CPU time and the memory of the next image. Raises _CrashError if the process has ended."""
         assert self._process is not None
         try:
             sandbox.limit_image(self._process.pid, seconds, limits)
@@ -240,10 +242,10 @@ class _Worker:
             raise _CrashError from error
 
     async def exchange(self, request: _Request) -> Rendering:
-        """Send one image and read the answer. Raises _CrashError where the process ends or answers nonsense."""
+        """Send one image and read the answer. Raises _CrashError if the process ends or the answer is invalid."""
         assert self._process is not None
         assert self._process.stdin is not None
-        # If this is interrupted, the pipes hold half a message, and the process must not be used again.
+        # If this method is interrupted, the pipes contain a part of a message, and the process cannot be used again.
         self._between_images = False
         try:
             self._process.stdin.write(request_header(request.ladder, request.limits, len(request.data)))
@@ -257,7 +259,7 @@ class _Worker:
         header = await self._read(header_size)
         body = await self._read(body_size)
         try:
-            # In a thread: hashing some megabytes takes milliseconds.
+            # This runs in a thread, because hashing some megabytes takes milliseconds.
             rendering = await asyncio.to_thread(parse_answer, header, body, request.ladder, request.limits)
         except BadAnswerError as error:
             raise _CrashError(str(error)) from error
@@ -276,13 +278,13 @@ class _Worker:
             raise _CrashError("the process ended") from error
 
     def kill(self) -> None:
-        """End the process without waiting; the next use starts another."""
+        """Kill the process without waiting for its end. The next use starts a new one."""
         self._between_images = False
         if self._process and self._process.returncode is None:
             self._process.kill()
 
     async def stop(self) -> None:
-        """End the process, if there is one, and wait until it is gone."""
+        """Kill the process, if there is one, and wait for its end."""
         process = self._process
         if process is None:
             return

@@ -1,7 +1,8 @@
-"""One original to its WebP variants: pure, the same for the same library versions, made to run in a worker process.
+"""Renders an original to its WebP variants. A pure function that runs in a worker process.
 
-Variants cascade: each is scaled from the next larger, in premultiplied alpha, so that a rung costs what its own size
-costs and colour does not bleed out of transparent pixels.
+With the same library versions it returns the same bytes. Each variant is scaled from the next larger one, so that its
+cost depends on its own size. Scaling uses premultiplied alpha, so that the colour of transparent pixels does not
+spread.
 """
 
 import hashlib
@@ -17,15 +18,15 @@ from shared.contract.ladder import FULL, Ladder
 from shared.errors import ImageRejected
 
 _MAX_DURATION = 2**24 - 1
-"""Milliseconds that a frame of an animated WebP can last (24 bits); APNG allows 65,535 seconds."""
+"""Maximum duration in milliseconds of a frame of an animated WebP (24 bits). APNG allows 65,535 seconds."""
 _MAX_LOOP = 2**16 - 1
 _OUT_OF_MEMORY = ("encoding error 1", "encoding error 2")
-"""How Pillow words libwebp's two codes for a failed allocation: no fault of the image, so never its answer."""
+"""Pillow's texts for libwebp's two codes of a failed allocation. The image is not the cause, so it is not rejected."""
 
 
 @dataclass(frozen=True)
 class RenderLimits:
-    """What is decoded at most. Pixels are those of one frame; an animation's are frames times area."""
+    """Limits of decoding. `max_pixels` is for one frame; `max_animation_pixels` is for frames times area."""
 
     max_pixels: int
     max_side: int
@@ -35,7 +36,7 @@ class RenderLimits:
 
 @dataclass(frozen=True)
 class RenderedVariant:
-    """One variant: WebP bytes, size in pixels, SHA-256 of the bytes in hex."""
+    """One variant: its WebP bytes, its size in pixels, and the SHA-256 of the bytes in hex."""
 
     name: str
     data: bytes
@@ -46,9 +47,10 @@ class RenderedVariant:
 
 @dataclass(frozen=True)
 class Rendering:
-    """The result for one original: displayed size in pixels, variants in the ladder's order, placeholder, notes.
+    """The result for one original: displayed size in pixels, variants in the order of the ladder, placeholder, notes.
 
-    `thumbhash` is base64, `dominant_color` `#rrggbb`; `notes` are `animation_flattened` and `icc_profile_ignored`.
+    `thumbhash` is base64 and `dominant_color` is `#rrggbb`. Possible notes are `animation_flattened` and
+    `icc_profile_ignored`.
     """
 
     width: int
@@ -60,7 +62,7 @@ class Rendering:
 
 
 def decoded_pixels(data: bytes, limits: RenderLimits) -> int:
-    """How many pixels `render` decodes of these bytes, all frames together; none where it refuses them unseen."""
+    """Number of pixels that `render` decodes, all frames together; 0 if it rejects the file before decoding."""
     try:
         info = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
     except ImageRejected:
@@ -72,8 +74,9 @@ def decoded_pixels(data: bytes, limits: RenderLimits) -> int:
 def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
     """Decode `data` (PNG, JPEG or WebP) and encode each variant of the ladder as WebP without metadata.
 
-    Raises ImageRejected with a reason of `shared.contract.image_header.inspect` (before anything is decoded), of
-    `processor.rendering.decode.decode`, or `encoder_failed`. MemoryError passes through: it says nothing of the image.
+    Raises ImageRejected with a reason of `shared.contract.image_header.inspect` (before it decodes), with a reason of
+    `processor.rendering.decode.decode`, or with `encoder_failed`. Raises MemoryError, which does not mean that the
+    image is invalid.
     """
     info = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
     picture = decode(data, info, max_frames=limits.max_frames, max_animation_pixels=limits.max_animation_pixels)
@@ -94,7 +97,7 @@ def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
 
 
 def _scaled(width: int, height: int, new_width: int) -> tuple[int, int]:
-    """Size in pixels at the new width with the aspect kept, rounded to the nearest pixel, at least one."""
+    """Size in pixels at the new width with the same aspect ratio. The height is rounded and is at least 1."""
     return new_width, max(1, (height * new_width + width // 2) // width)
 
 
@@ -105,7 +108,7 @@ def _premultiply(picture: Picture) -> None:
 
 
 def _shrink(picture: Picture, size: tuple[int, int]) -> None:
-    """Scale the frames in place, one after the other, so that each large bitmap is freed before the next is made."""
+    """Scale the frames in place, one after the other. Each large bitmap is freed before the next frame is scaled."""
     for index, frame in enumerate(picture.frames):
         if frame.size != size:
             picture.frames[index] = frame.resize(size, Image.Resampling.LANCZOS)
@@ -117,7 +120,7 @@ def _straight(frame: Image.Image) -> Image.Image:
 
 def _encode(name: str, picture: Picture, quality: int, method: int) -> RenderedVariant:
     frames = [_straight(frame) for frame in picture.frames]
-    # Empty on purpose: no profile (the pixels are sRGB), no EXIF (GPS), no XMP.
+    # The metadata is empty on purpose. The pixels are sRGB and need no profile, and EXIF may contain GPS positions.
     options = {"quality": quality, "method": method, "icc_profile": b"", "exif": b"", "xmp": b""}
     if len(frames) > 1:
         options |= {

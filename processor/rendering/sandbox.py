@@ -1,13 +1,13 @@
-"""Takes every right from a render worker that decoding an image does not need (invariant 13).
+"""The sandbox of a render worker: removes all rights that decoding an image does not need (invariant 13).
 
-A decoder reads hostile bytes in C. The sandbox decides what an attacker gains who takes over a decoder: no file, no
-socket, no process, no memory of another process; only an answer, which the parent checks.
+A decoder is C code that reads hostile bytes. An attacker who takes over a decoder gets no file, no socket, no process
+and no memory of another process. The attacker can only write an answer, which the parent checks.
 
 - Landlock (Linux 5.13 or later) denies every access to files and TCP ports, and signals to other processes.
-- seccomp allows the few system calls of a process that computes and talks over two pipes. Every other call fails with
-  EPERM, and the calls that only an attacker would make end the process.
-- Resource limits allow no new file descriptor, no new process and no core dump, which would hold the image. The parent
-  sets the limits of CPU time and memory before each image, because the worker may not raise them.
+- seccomp allows the few system calls of a process that computes and uses two pipes. Other calls fail with EPERM. Calls
+  that only an attacker would make end the process.
+- Resource limits allow no new file descriptor, no new process and no core dump, which would contain the image. The
+  parent sets the limits of CPU time and memory before each image, because the worker cannot raise them.
 """
 
 import errno
@@ -31,12 +31,12 @@ ALLOWED_CALLS = (
     "read", "write", "readv", "writev", "close", "lseek", "fstat", "poll", "ppoll",
     # Memory.
     "brk", "mmap", "mprotect", "munmap", "mremap", "madvise", "membarrier",
-    # Pillow asks for the working directory when it saves, to a buffer too.
+    # Pillow reads the working directory when it saves an image, even to a buffer.
     "getcwd",
     # Locks, time, random numbers, scheduling.
     "futex", "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time", "times",
     "getrusage", "getrandom", "sched_yield", "sched_getaffinity", "getcpu", "rseq", "restart_syscall",
-    # Signals to itself: faulthandler prints the stack of a crash and raises the signal again.
+    # Signals that the process sends to itself: faulthandler prints the stack of a crash and raises the signal again.
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "getpid", "gettid", "tgkill",
     "exit", "exit_group",
 )  # fmt: skip
@@ -44,21 +44,21 @@ FATAL_CALLS = (
     "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_open", "pidfd_getfd", "bpf",
     "socket", "socketpair", "connect", "io_uring_setup", "mount", "unshare", "setns", "init_module", "kexec_load",
 )  # fmt: skip
-"""No library calls these by accident, so the process ends at once and the image counts as one that crashes decoders."""
+"""No library makes these calls by accident. The kernel ends the process, and the attempt counts as a crash."""
 OPEN_FILES = 4
 """Standard input, output and error, and the duplicate of standard output that carries the answers."""
 MEMORY_BASE = 1 << 30
 """Bytes of address space for the interpreter and its libraries (0.2 GB measured), with reserve."""
 MEMORY_PER_PIXEL = 68
-"""Bytes of address space per decoded pixel: twice the 34 that the most expensive kind of image was measured to take.
+"""Bytes of address space for each decoded pixel: twice the 34 that were measured for the most expensive kind of image.
 
-A limit that a sound image could reach would be wrong: Pillow reports a failed allocation as a broken image, and that
-answer is permanent. The pixels of an image are counted before it is decoded, so no sound image comes near the limit.
+A valid image must never reach the limit, because Pillow reports a failed allocation as a corrupt image, and that answer
+is permanent. The pixels of an image are counted before it is decoded, so a valid image stays far below the limit.
 """
 
 
 class Protection(IntFlag):
-    """What keeps a worker in: one bit each. A worker reports its bits once, when it is ready."""
+    """The protections of a worker, one bit for each. A worker reports its bits once, when it is ready."""
 
     LANDLOCK = 1
     SECCOMP = 2
@@ -69,14 +69,14 @@ ALL = Protection.LANDLOCK | Protection.SECCOMP | Protection.RLIMITS
 
 
 def enter() -> Protection:
-    """Give up this process's rights for good; returns which protections the kernel took on.
+    """Remove the rights of this process permanently; returns the protections that the kernel has applied.
 
-    Call it when all libraries are loaded: nothing can be imported afterwards.
+    Call this function after all libraries are loaded, because the process cannot import anything afterwards.
     """
     if sys.platform != "linux":
         return _limit_resources()
-    # seccomp comes last, because it denies the system calls of the other two. It loads its library first, because
-    # Landlock denies that.
+    # seccomp comes last, because it denies the system calls of the other two. Its library is loaded first, because
+    # Landlock denies the access to the file.
     filters = seccompy.supported()
     protections = _landlock() | _limit_resources()
     return protections | _seccomp() if filters else protections
@@ -115,15 +115,15 @@ def _seccomp() -> Protection:
 
 def _add(rule: Callable[[str], None], names: tuple[str, ...]) -> None:
     for name in names:
-        # Not every system call exists on each architecture: ARM has ppoll and no poll, for example.
+        # Some system calls do not exist on all architectures. For example, ARM has ppoll but not poll.
         with suppress(ValueError):
             rule(name)
 
 
 def denied(error: BaseException | None) -> bool:
-    """Whether the sandbox refused something on the way to this error: a decoder that is not itself any more.
+    """Whether the sandbox refused a system call before this error. An attacker may then control the decoder.
 
-    Libraries wrap errors, so the causes and contexts count too.
+    Libraries wrap errors, so this function also checks the causes and contexts of the error.
     """
     while error is not None:
         if isinstance(error, PermissionError):
@@ -133,9 +133,10 @@ def denied(error: BaseException | None) -> bool:
 
 
 def limit_image(pid: int, seconds: float, limits: RenderLimits) -> None:
-    """Bound the worker's CPU time and address space for one image. Called by the parent; does nothing off Linux.
+    """Limit the CPU time and the address space of a worker for one image. The parent calls it. Linux only.
 
-    `seconds` of CPU time count from now: RLIMIT_CPU counts over the life of a process, so what it has used is added.
+    `seconds` of CPU time count from now. RLIMIT_CPU counts from the start of the process, so the time used so far is
+    added.
     """
     if sys.platform != "linux":
         return
@@ -146,6 +147,6 @@ def limit_image(pid: int, seconds: float, limits: RenderLimits) -> None:
 
 
 def _soft_limit(pid: int, limit: int, value: int) -> None:
-    # The hard limit stays: a parent that is not root could not raise it again for the next image.
+    # The hard limit is not lowered, because a parent that is not root could not raise it again for the next image.
     _, hard = resource.prlimit(pid, limit)
     resource.prlimit(pid, limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

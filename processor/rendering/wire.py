@@ -1,7 +1,7 @@
 """Messages between the render pool and its worker processes: a length prefix, a JSON header, then raw bytes.
 
-A worker reads hostile images, so the parent trusts nothing that comes from it. The format is JSON and not pickle,
-because unpickling runs code. Every field of an answer is checked, and the hashes are computed by the parent.
+A worker reads hostile images, so the parent does not trust its answers. The format is JSON and not pickle, because
+unpickling runs code. The parent checks every field of an answer and computes the hashes itself.
 """
 
 import base64
@@ -23,28 +23,28 @@ from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected
 
 PREFIX = struct.Struct(">II")
-"""Bytes of the header, bytes of the body."""
+"""Length of the header and length of the body, in bytes."""
 READY_SIZE = 1
-"""Bytes that a worker writes once, when it is ready: the protections that it runs under."""
+"""Bytes that a worker writes once, when it is ready. They contain its protections."""
 MAX_HEADER = 1 << 20
-"""A longer header cannot be an honest answer."""
+"""Maximum length of a header in bytes. A correct worker never writes a longer one."""
 MAX_DETAIL = 1000
-"""Characters of a reason in words; those of this software have at most 300."""
+"""Maximum length of the text of a rejection, in characters. The texts of this software have at most 300."""
 _VARIANT_BASE = 64 * 1024
 _VARIANT_PER_PIXEL = 6
-"""Bytes of a variant per decoded pixel at most: noise with alpha at quality 100 takes 3.9."""
+"""Maximum number of bytes of a variant for each decoded pixel. Noise with alpha at quality 100 takes 3.9."""
 _NOTES = {FLATTENED, ICC_IGNORED}
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 _THUMBHASH_BYTES = range(5, 26)
-"""Bytes of a ThumbHash: 5 for one colour without detail, 25 with alpha and full detail."""
+"""Possible lengths of a ThumbHash in bytes: 5 for a single colour without detail, 25 with alpha and full detail."""
 
 
 class BadAnswerError(Exception):
-    """A worker's answer is not of this protocol; its process is to be replaced."""
+    """A worker's answer violates this protocol. The pool must replace the process."""
 
 
 def ready(protections: Protection) -> bytes:
-    """What a worker writes when it is ready."""
+    """The message that a worker writes when it is ready."""
     return bytes((protections,))
 
 
@@ -56,14 +56,17 @@ def parse_ready(message: bytes) -> Protection:
 
 
 def max_body(ladder: Ladder, limits: RenderLimits, pixels: int | None = None) -> int:
-    """Bytes that the variants of one image can have at most; `pixels` are its decoded ones, else the limits count."""
+    """Maximum length in bytes of all variants of one image.
+
+    `pixels` is the number of decoded pixels. If it is None, the maximum of the limits is used.
+    """
     most = max(limits.max_pixels, limits.max_animation_pixels)
     decoded = most if pixels is None else min(pixels, most)
     return len(ladder.names) * (_VARIANT_BASE + _VARIANT_PER_PIXEL * decoded)
 
 
 def request_header(ladder: Ladder, limits: RenderLimits, size: int) -> bytes:
-    """Prefix and header of a request whose body, the image of `size` bytes, follows."""
+    """Prefix and header of a request. The body, an image of `size` bytes, must follow."""
     return _with_prefix({"ladder": ladder.model_dump(mode="json"), "limits": asdict(limits)}, size)
 
 
@@ -74,7 +77,7 @@ def parse_request(header: bytes) -> tuple[Ladder, RenderLimits]:
 
 
 def rendered_answer(rendering: Rendering) -> list[bytes]:
-    """The answer in parts, to be written one after the other; the variants' bytes are not copied."""
+    """The answer in parts, to be written one after the other. The bytes of the variants are not copied."""
     fields = {
         "kind": "rendered",
         "width": rendering.width,
@@ -101,10 +104,10 @@ def failed_answer(traceback: str) -> list[bytes]:
 
 
 def parse_answer(header: bytes, body: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
-    """The rendering in an answer to a request for this ladder under these limits.
+    """Parse and check the answer to a request with this ladder and these limits.
 
-    Raises ImageRejected as the worker did, RuntimeError with the worker's traceback for an unexpected error, and
-    BadAnswerError where the answer cannot be that of an honest worker.
+    Raises ImageRejected if the worker rejected the image, RuntimeError with the worker's traceback if it had an
+    unexpected error, and BadAnswerError if the answer is not one of a correct worker.
     """
     try:
         fields: dict[str, Any] = read_json(header)
@@ -153,7 +156,7 @@ def _parse_rendering(fields: dict[str, Any], body: bytes, ladder: Ladder, limits
 
 
 def _parse_variant(name: str, fields: dict[str, Any], data: bytes, limits: RenderLimits) -> RenderedVariant:
-    """The variant; its bytes must be a WebP file of the size in pixels that the worker states."""
+    """Parse a variant. Its bytes must be a WebP file that has the size in pixels that the worker states."""
     if fields["name"] != name:
         raise ValueError(f"a variant {str(fields['name'])[:100]!r} where the ladder has {name!r}")
     width, height = _size(fields, limits)

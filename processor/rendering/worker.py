@@ -1,6 +1,6 @@
-"""The process that decodes and encodes: reads requests from standard input, writes answers, dies with its parent.
+"""The render process: reads requests from standard input, writes answers to standard output, ends with its parent.
 
-Started by `processor.rendering.pool` as `python -m processor.rendering.worker PARENT_PID`. It loads its libraries,
+`processor.rendering.pool` starts it as `python -m processor.rendering.worker PARENT_PID`. It loads its libraries,
 enters the sandbox, reports that it is ready, and then renders one image after the other.
 """
 
@@ -31,20 +31,20 @@ from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected
 
 _NICENESS = 5
-"""Below the parent, so that its event loop sends heartbeats in time while all cores encode."""
+"""Priority below that of the parent. The parent's event loop then sends heartbeats in time while all cores encode."""
 _OOM_SCORE = 500
-"""When memory runs out the kernel ends a worker, which is replaced, and not the processor."""
+"""If the machine has no more memory, the kernel ends a worker, which the pool replaces, and not the processor."""
 _PR_SET_PDEATHSIG = 1
 _WARM_UP_LIMITS = RenderLimits(max_pixels=1024, max_side=32, max_frames=2, max_animation_pixels=2048)
 
 
 def main() -> None:
-    """Serve requests until the parent closes the pipe or dies."""
-    # The terminal's or supervisor's signals are for the parent, which drains and then closes the pipe.
+    """Serve requests until the parent closes the pipe or ends."""
+    # Signals from the terminal or the supervisor are for the parent. It drains and then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    # What a library prints goes to the log and not between two answers.
+    # If a library prints text, it must go to standard error, and not between two answers.
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     _die_with(parent=int(sys.argv[1]))
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _die_with(parent: int) -> None:
-    # On other systems than Linux the closed pipe ends the process, after the image that it renders.
+    # On systems other than Linux the closed pipe ends the process, after the image that it renders.
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -71,7 +71,7 @@ def _lower_priority() -> None:
 
 
 def _warm_up() -> None:
-    """Render a small image of each format: Pillow imports its plugins at the first use, and the sandbox denies that."""
+    """Render a small image of each format: Pillow imports its plugins at the first use, which the sandbox denies."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     still, frame = Image.new("RGB", (16, 16), "red"), Image.new("RGBA", (16, 16))
     for image_format, options in (
@@ -84,7 +84,7 @@ def _warm_up() -> None:
         still.save(file, image_format, **options)
         request = request_header(Ladder(method=0), _WARM_UP_LIMITS, file.tell())[PREFIX.size :]
         _answer(request, file.getvalue())
-    # The formatting of a stack trace imports modules as well.
+    # An invalid request formats a stack trace, which also imports modules.
     _answer(b"", b"")
 
 
@@ -102,18 +102,18 @@ def _answer(header: bytes, data: bytes) -> list[bytes]:
         ladder, limits = parse_request(header)
         return rendered_answer(render(data, ladder, limits))
     except MemoryError:
-        # Ends this process: the pool tries once more in a fresh one, whose memory is not fragmented.
+        # The error ends this process. The pool tries again in a new process, whose memory is not fragmented.
         raise
     except ImageRejected as error:
-        _end_where_denied(error)
+        _exit_if_denied(error)
         return rejected_answer(error)
-    except Exception as error:  # The parent raises it in its own process, where it is counted and handled.
-        _end_where_denied(error)
+    except Exception as error:  # The parent raises it again as RuntimeError, and counts and handles it there.
+        _exit_if_denied(error)
         return failed_answer(traceback.format_exc())
 
 
-def _end_where_denied(error: Exception) -> None:
-    """End the process where the sandbox refused something: what this decoder says is not to be believed."""
+def _exit_if_denied(error: Exception) -> None:
+    """End the process if the sandbox refused a system call, because the decoder's answer cannot be trusted then."""
     if sandbox.denied(error):
         traceback.print_exc()
         os._exit(1)

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 Connect = Callable[[Settings, str | None], Session]
+"""Function that connects to the given keyspace, or to the live one. It blocks."""
 FOLLOW_SECONDS = 1.0
 """Pause between two checks whether another keyspace is live. Each check reads one row."""
 PREPARED_AT_ONCE = 24
@@ -343,7 +344,7 @@ def connect_to_index(settings: Settings, keyspace: str | None) -> Session:
     try:
         check_deployment(session, settings)
         if keyspace is None and (live := live_keyspace(session, settings)) != settings.cassandra_keyspace:
-            use_keyspace(session, live, f"{settings.cassandra_keyspace}.deployment says that it serves; rebuild it")
+            use_keyspace(session, live, f"{settings.cassandra_keyspace}.deployment names it as live; rebuild it")
         return session
     except BaseException:
         session.cluster.shutdown()
