@@ -1,1 +1,1 @@
-"""The indexer: turns the log into Cassandra rows."""
+"""The indexer: reads the log and writes the rows of the index in Cassandra."""

@@ -1,4 +1,4 @@
-"""The consumer group of the index: takes records in, commits explicit contiguous positions, survives rebalances."""
+"""The consumer of the indexer: reads both topics, commits positions explicitly, and handles rebalances."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -22,19 +22,23 @@ log = structlog.get_logger()
 GROUP = "imagepipe-indexer"
 TOPICS = (Topic.COMMANDS, Topic.EVENTS)
 BATCH = 200
-"""Records taken from one partition at once."""
+"""Maximum number of records that one request takes from a partition."""
 WINDOW = 1000
-"""Records of a partition above its committable position: what a crash redelivers at most, and memory, stay bounded."""
+"""Maximum number of records of a partition that are started and cannot be committed yet. It bounds the memory, and the
+number of records that are read again after a crash."""
 POLL_SECONDS = 1.0
 COMMIT_SECONDS = 0.5
-"""Pause between commits: one request for all partitions, however many records a second."""
+"""Pause between two commits. Each commit is one request for all partitions."""
 DRAIN_SECONDS = 15.0
-"""For records under way at a revoke or SIGTERM. Well below the rebalance timeout, so that the group waits for us."""
+"""Time that running records have at a revoke or SIGTERM. It is below the rebalance time-out, so that the group does not
+remove this member."""
 REBALANCE_TIMEOUT_MS = 60_000
-"""aiokafka's default equals the session timeout, 10 s: less than a drain."""
+"""Rebalance time-out. aiokafka's default is the session time-out (10 s), which is shorter than a drain."""
 LAST_COMMIT_SECONDS = 5.0
-"""For the commit after a drain: SIGTERM is done in under 30 s whatever is away, and so is a revoke."""
+"""Time-out of the commit after a drain. A revoke takes a drain (15 s) and this commit. SIGTERM also takes the close (5
+s). Both take less than 30 s, even if an engine is unavailable."""
 CLOSE_SECONDS = 5.0
+"""Time-out to leave the group and close the connections."""
 
 
 def group_id(settings: Settings) -> str:
@@ -43,13 +47,14 @@ def group_id(settings: Settings) -> str:
 
 
 def kafka_consumer(settings: Settings) -> AIOKafkaConsumer:
-    """A member of the group that commits nothing by itself. Needs a running loop."""
+    """A member of the group without automatic commits. Call this function in a running event loop."""
     return AIOKafkaConsumer(
         **client_options(settings),
         group_id=group_id(settings),
         enable_auto_commit=False,
-        # Without a committed position (a new group, or one away for longer than the log is kept) everything there is
-        # is read: rows converge whatever is repeated.
+        # Without a valid committed position the consumer reads the partition from its beginning. A new group has no
+        # position, and a group that was stopped for longer than Kafka keeps the log has an invalid one. Reading from
+        # the beginning is safe, because applying a record again does not change the rows.
         auto_offset_reset="earliest",
         session_timeout_ms=int(settings.kafka_session_timeout.total_seconds() * 1000),
         heartbeat_interval_ms=int(settings.kafka_session_timeout.total_seconds() * 1000 / 4),
@@ -59,7 +64,7 @@ def kafka_consumer(settings: Settings) -> AIOKafkaConsumer:
 
 
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Runs the group's member until `stop` is set or something fails that only a restart can repair."""
+    """Consumes as a member of the group, until `stop` is set or an error makes a restart necessary."""
 
     def __init__(
         self,
@@ -69,7 +74,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         progress: Progress,
         outage_limit: timedelta,
     ) -> None:
-        """`topics` maps physical names to logical ones. A commit that takes longer than `outage_limit` is an outage."""
+        """`topics` maps names in Kafka to topics. A commit that takes longer than `outage_limit` is an outage."""
         self._client = client
         self._topics = topics
         self._deliver = deliver
@@ -82,21 +87,22 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set; the topics must exist. Raises Unavailable, or what a delivery raised.
+        """Consume until `stop` is set. The topics must exist. Raises Unavailable, or the error of a delivery.
 
-        1. A record is started in offset order and settles when its rows are acknowledged, or it was skipped or
-           dead-lettered.
-        2. Every half second the positions below which all records of a partition are settled are committed: explicit
-           offsets, never the client's own position, which is ahead of what is settled.
-        3. At a revoke and at `stop` nothing new is started; what is under way settles until a deadline, then what is
-           contiguous is committed and the rest is cancelled, to come again elsewhere.
-        4. After a failure nothing is committed any more.
+        1. Records are started in the order of their offsets. A record is settled when Cassandra has acknowledged its
+           rows, when it is skipped, or when it is in the DLQ.
+        2. Every half second the consumer commits a position for each partition. All records below that position are
+           settled. The client's own position is never committed, because it is ahead of the settled records.
+        3. At a revoke and at `stop` no new record is started. Running records have DRAIN_SECONDS to settle. Then the
+           positions are committed, and the remaining records are cancelled. The next owner of the partition reads them
+           again.
+        4. After a failure there are no more commits.
         """
         committer: asyncio.Task[None] | None = None
         stopping = asyncio.create_task(stop.wait())
         try:
             await self._start()
-            committer = asyncio.create_task(self._commit_for_ever())
+            committer = asyncio.create_task(self._commit_periodically())
             ends: list[asyncio.Future[Any]] = [committer, stopping, self._failed]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for outcome in (self._failed, committer):
@@ -111,16 +117,17 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._close()
 
     async def check(self) -> None:
-        """Return if Kafka answers, the topics exist and the group is joined. A member too many has no partitions.
+        """Return if Kafka answers, the topics exist and this process is a member of the group.
 
-        Raises Unavailable, ConfigurationError.
+        With more members than partitions some members have no partition; that is healthy. Raises Unavailable,
+        ConfigurationError.
         """
         try:
             known = await self._client.topics()
         except KafkaError as error:
             raise Unavailable("kafka", repr(error)) from error
         if missing := sorted(self._topics.keys() - known):
-            raise ConfigurationError(f"topics {', '.join(missing)} are gone")
+            raise ConfigurationError(f"the topics {', '.join(missing)} do not exist any more")
         if not self._joined:
             raise Unavailable("kafka", "the consumer group is not joined yet")
 
@@ -132,7 +139,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._client.subscribe(list(self._topics), listener=self)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Called by aiokafka, which would only log what is raised here."""
+        """Start to read the partitions. aiokafka calls this method and only logs its errors."""
         for place in assigned:
             partition = Partition(self._deliver, self._fail, WINDOW)
             self._partitions[place] = partition
@@ -144,7 +151,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         log.info("partitions_assigned", count=len(self._partitions))
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Called by aiokafka, which would only log what is raised here. Rebalances are eager: everything goes."""
+        """Drain all partitions: an eager rebalance revokes all. aiokafka calls this method and only logs its errors."""
         self._joined = False
         try:
             await self._drain()
@@ -155,7 +162,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         log.info("partitions_revoked", count=count)
 
     async def _feed(self, place: TopicPartition, partition: Partition) -> None:
-        """Start the partition's records in order. A partition that is full is not read, the others are."""
+        """Start the records of a partition in order. If its window is full, only this partition is not read."""
         topic = self._topics[place.topic]
         while True:
             batch = await self._client.getmany(place, timeout_ms=int(POLL_SECONDS * 1000), max_records=BATCH)
@@ -185,16 +192,16 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         metrics.ASSIGNED_PARTITIONS.set(0)
         metrics.LAG.clear()
 
-    async def _commit_for_ever(self) -> None:
+    async def _commit_periodically(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
             await self._commit(self._outage_limit)
             self._observe()
 
     async def _commit(self, seconds: float) -> None:
-        """Commit what moved. Raises Unavailable where Kafka does not take it within this time."""
+        """Commit the positions that moved. Raises Unavailable if Kafka does not accept them within `seconds`."""
         try:
-            # aiokafka repeats a commit for as long as the broker is away.
+            # aiokafka retries a commit without a limit while the broker is unavailable.
             async with asyncio.timeout(seconds), self._committing:
                 await self._commit_moved()
         except TimeoutError as error:
@@ -212,7 +219,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             await self._client.commit(moved)
         except (CommitFailedError, IllegalStateError) as error:
-            # A rebalance was faster: the new owner reads these records again.
+            # A rebalance has revoked a partition before the commit. The new owner reads these records again.
             metrics.COMMITS.labels("lost").inc()
             log.warning("commit_lost", error=str(error))
             return
@@ -224,7 +231,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._progress.advanced()
 
     def _observe(self) -> None:
-        """Publish the lag, and tell liveness whether there is work."""
+        """Set the metrics, and report to the liveness check how many records wait."""
         partitions = self._partitions.values()
         metrics.RECORDS_IN_FLIGHT.set(sum(partition.running for partition in partitions))
         metrics.OLDEST_SECONDS.set(max((partition.oldest_seconds() for partition in partitions), default=0))
@@ -233,11 +240,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             end = self._client.highwater(place)
             if end is None:
                 continue
-            # Before anything was settled in this assignment, what is under way is what is known to wait.
+            # Without a commit in this assignment the committed position is unknown. Then the lag is the number of
+            # started records.
             lag = partition.pending if partition.committed is None else max(0, end - partition.committed)
             metrics.LAG.labels(self._topics[place.topic].value, str(place.partition)).set(lag)
             waiting += lag
-        # Without partitions nobody knows what waits; a rebalance that never ends is a hang, too.
+        # During a rebalance the number of waiting records is unknown. It counts as at least 1, so that the liveness
+        # check also detects a rebalance that never ends.
         self._progress.waiting(waiting if self._joined else max(1, waiting))
 
     async def _close(self) -> None:
@@ -249,5 +258,5 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._client.stop()
         except (TimeoutError, KafkaError) as error:
-            # The group notices after the session timeout instead.
-            log.warning("group_not_left", error=repr(error))
+            # The group removes this member after the session time-out instead.
+            log.warning("group_leave_failed", error=repr(error))

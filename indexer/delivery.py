@@ -1,4 +1,4 @@
-"""How one record is applied under the delivery policy, and what its delivery tells logs, metrics and traces."""
+"""Delivers records of both topics to the handler under the delivery policy, with logs, metrics and traces."""
 
 import time
 
@@ -21,10 +21,10 @@ UNREADABLE = "unreadable"
 
 
 class Delivery:
-    """Hands records to the handler under the delivery policy; `epoch` is that of their topics.
+    """Passes records to the handler under the delivery policy. `epoch` is the epoch of the topics.
 
-    A command that cannot be read is counted and skipped: the processor dead-letters it. An event that cannot be read
-    goes to the DLQ from here.
+    The indexer skips a command that cannot be parsed, because the processor dead-letters it. The indexer itself
+    dead-letters an event that cannot be parsed.
     """
 
     def __init__(self, handler: Handler, policy: DeliveryPolicy, *, epoch: int) -> None:
@@ -33,7 +33,10 @@ class Delivery:
         self._epoch = epoch
 
     async def deliver(self, record: ConsumedRecord, lower_settled: Barrier) -> None:
-        """Return when the record is settled. Raises Unavailable, TooManyDeadLetters: the process must stop."""
+        """Return when the record is settled. `lower_settled` waits for all lower offsets of the partition.
+
+        Raises Unavailable and TooManyDeadLetters; the process must then stop.
+        """
         started = time.monotonic()
         content = parse(record, self._epoch)
         place = _place(record, content)
@@ -43,7 +46,8 @@ class Delivery:
             structlog.contextvars.bound_contextvars(**place),
             tracing.span(f"apply {kind}", place, kind=SpanKind.CONSUMER, parent=parent),
         ):
-            # An event keeps its version in itself; a command has it from its first place in the log.
+            # The dead letter of a command needs the version, which comes from the offset. An event contains its
+            # version.
             version = content.version if isinstance(content, LoggedCommand) else None
             result = await self._policy.deliver(record, version, lambda: self._handle(record, content, lower_settled))
             seconds = time.monotonic() - started
@@ -67,7 +71,7 @@ class Delivery:
 
 
 def _place(record: ConsumedRecord, content: Content | PoisonRecord) -> dict[str, str | int]:
-    """What names the record in logs and traces, and what it is about where it can be read."""
+    """Fields that identify the record in logs and traces, with owner and image if the record can be parsed."""
     place: dict[str, str | int] = {
         "topic": record.topic.value,
         "partition": record.partition,
@@ -75,8 +79,8 @@ def _place(record: ConsumedRecord, content: Content | PoisonRecord) -> dict[str,
     }
     if content is None or isinstance(content, PoisonRecord):
         return place
-    said = content if isinstance(content, Event) else content.command
-    place |= {"type": said.type, "owner": said.owner.key, "version": str(content.version)}
-    if not isinstance(said, OwnerCleared):
-        place["image_id"] = str(said.image_id)
+    model = content if isinstance(content, Event) else content.command
+    place |= {"type": model.type, "owner": model.owner.key, "version": str(content.version)}
+    if not isinstance(model, OwnerCleared):
+        place["image_id"] = str(model.image_id)
     return place

@@ -1,4 +1,4 @@
-"""Clearing an owner: what the fence still finds is deleted through the log, then from the index (invariant 9)."""
+"""Applies a fence: appends a delete command for each remaining image, then deletes its rows (invariant 9)."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -21,12 +21,12 @@ log = structlog.get_logger()
 
 
 class Fence:
-    """The effects of `owner.cleared` for the live group. Safe to repeat: a second run finds what the first left."""
+    """Applies `owner.cleared` in the live consumer group. A repetition deletes the images that the first run left."""
 
     def __init__(
         self, index: Index, commands: CommandLog, *, epoch: int, shards: int, on_progress: Callable[[], None]
     ) -> None:
-        """`on_progress` is called after each page, so that a long fence is not taken for a hang."""
+        """`on_progress` is called after each page, so that the liveness check does not treat a long fence as a hang."""
         self._index = index
         self._commands = commands
         self._epoch = epoch
@@ -34,10 +34,10 @@ class Fence:
         self._on_progress = on_progress
 
     async def clear(self, fence: LoggedFence) -> int:
-        """Delete the owner's images below the fence that are not kept; returns how many.
+        """Delete the owner's images below the fence, except those that it keeps; returns their number.
 
-        The caller has applied every lower offset of the partition, so that no image below the fence is overlooked,
-        and settles the fence only after this returns. Raises Unavailable, UnknownOutcome.
+        The caller must have applied all lower offsets of the partition, so that the index has all images below the
+        fence. The caller may settle the fence when this method returns. Raises Unavailable, UnknownOutcome.
         """
         owner, keep = fence.command.owner, set(fence.command.keep)
         deleted = 0
@@ -51,7 +51,8 @@ class Fence:
         return deleted
 
     async def _delete_all(self, rows: list[ImageRow], owner: Owner) -> None:
-        # When one fails, the others are cancelled before this returns: none of them runs beside the retry.
+        # If one deletion fails, `for_each` cancels the others before it raises the error. So no deletion of this
+        # attempt is still running when the fence is retried.
         await for_each(rows, lambda row: self._delete(row.image_id, owner), at_once=len(rows))
 
     async def _delete(self, image_id: UUID, owner: Owner) -> None:
@@ -59,7 +60,8 @@ class Fence:
         with tracing.span(f"append {command.type}", {"image_id": str(image_id)}, kind=SpanKind.PRODUCER):
             appended = await self._commands.append(command, traceparent=tracing.traceparent())
         FENCE_DELETIONS.inc()
-        # An ack without an offset gives no version to delete at; the row goes when this group reads the record.
+        # An ack without an offset gives no version for the deletion. The row is deleted when this group reads the
+        # command.
         if appended.offset is not None:
             logged = LoggedDelete(command, command_version(self._epoch, appended.offset))
             await self._index.apply(command_writes(logged, self._shards))

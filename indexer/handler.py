@@ -1,4 +1,4 @@
-"""What one record of the log means for the index: its rows, or the effects of a fence."""
+"""Applies one record of the log to the index: writes its rows, or applies a fence."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,15 +14,15 @@ from shared.read_model.tables import Write, command_writes, event_writes
 from shared.settings import Topic
 
 Barrier = Callable[[], Awaitable[None]]
-"""Returns once every lower offset of the record's partition is settled."""
+"""Function that returns when all lower offsets of the record's partition are settled."""
 
 
 Content = LoggedCommand | Event | None
-"""What a record says: a command, an answer, or nothing, as a compaction tombstone among the events does."""
+"""Parsed content of a record: a command, an answer, or None for a record without a value (Kafka's tombstone)."""
 
 
 def parse(record: ConsumedRecord, epoch: int) -> Content | PoisonRecord:
-    """What a record says. Never raises: of a record that cannot be read it returns the error."""
+    """Parse a record. Never raises: for a record that cannot be parsed it returns the error."""
     try:
         if record.topic is Topic.COMMANDS:
             return read_command(record, epoch)
@@ -32,23 +32,26 @@ def parse(record: ConsumedRecord, epoch: int) -> Content | PoisonRecord:
 
 
 class Handler:
-    """Applies records of both topics. Idempotent, and indifferent to order but at a fence (invariants 2 and 9)."""
+    """Applies records of both topics. Idempotent. The order matters only for a fence (invariants 2 and 9)."""
 
     def __init__(self, index: Index, *, shards: int, concurrency: int, fence: Fence | None) -> None:
-        """`fence` None: records are applied without a fence's effects, as a replay or a rebuild must."""
+        """`concurrency` is the number of records whose rows are written at the same time.
+
+        With `fence` None a fence has no effect; a replay or a rebuild needs that.
+        """
         self._index = index
         self._shards = shards
         self._fence = fence
         self._slots = asyncio.Semaphore(concurrency)
 
     async def handle(self, content: Content, lower_settled: Barrier) -> None:
-        """Apply what a record says; returns when all its rows are acknowledged. Raises Unavailable."""
+        """Apply a record; returns when Cassandra has acknowledged all its rows. Raises Unavailable."""
         if content is None:
             return
         if isinstance(content, Event):
             await self._apply(event_writes(content, self._shards))
         elif isinstance(content, LoggedFence) and self._fence is not None:
-            # No slot is held while waiting: the lower offsets need them.
+            # The fence waits without a slot, because the lower offsets need the slots.
             await lower_settled()
             await self._fence.clear(content)
         else:

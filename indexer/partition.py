@@ -1,4 +1,4 @@
-"""One assigned partition: records handled concurrently, settled into a contiguous position."""
+"""One assigned partition: handles its records concurrently and computes the position to commit."""
 
 import asyncio
 import time
@@ -10,14 +10,14 @@ from shared.consuming.offsets import ContiguousOffsets
 from shared.consuming.record import ConsumedRecord
 
 Deliver = Callable[[ConsumedRecord, Barrier], Awaitable[None]]
-"""Brings a record to its end, whatever that is; raises only what must stop the process."""
+"""Function that delivers a record and returns when it is settled. It raises only errors that must stop the process."""
 
 
 class Partition:
-    """Lives as long as one assignment; what settles after close() is ignored."""
+    """A partition during one assignment. Records that settle after close() are ignored."""
 
     def __init__(self, deliver: Deliver, on_failure: Callable[[BaseException], None], window: int) -> None:
-        """`window` bounds how many records may be started above the committable position: memory and redelivery."""
+        """`window` is the maximum number of records that are started and cannot be committed yet."""
         self._deliver = deliver
         self._on_failure = on_failure
         self._window = window
@@ -26,26 +26,26 @@ class Partition:
         self._moved = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self.position: int | None = None
-        """Next offset to read after a restart; None until something settled."""
+        """The position to commit (the next offset to read); None before a record is settled."""
         self.committed: int | None = None
-        """What of it Kafka has."""
+        """The position that Kafka has committed in this assignment; None before the first commit."""
 
     @property
     def pending(self) -> int:
-        """Records started and not committable yet."""
+        """Number of records that are started and cannot be committed yet."""
         return self._offsets.pending
 
     @property
     def running(self) -> int:
-        """Records started and not done with."""
+        """Number of records that are running."""
         return len(self._running)
 
     def oldest_seconds(self) -> float:
-        """Age, since it was appended, of the oldest record that is not done with; 0 when there is none."""
+        """Seconds since the append of the oldest record that is not settled; 0 if there is none."""
         return max(0.0, time.time() - min(self._appended.values())) if self._appended else 0.0
 
     async def admit(self, record: ConsumedRecord) -> None:
-        """Start a record; waits while the window is full. Cancelled while waiting, the record was not started."""
+        """Wait until the window has room, then start the record. If the wait is cancelled, nothing is started."""
         await self._until(lambda: self._offsets.pending < self._window)
         self._offsets.start(record.offset)
         self._appended[record.offset] = record.appended_at or time.time()
@@ -75,12 +75,12 @@ class Partition:
             await self._moved.wait()
 
     async def drain(self, seconds: float) -> None:
-        """Wait until what was started is settled, or the time is over."""
+        """Wait until all started records are settled, for at most `seconds`."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
     async def close(self) -> None:
-        """Cancel what is still under way: it stays uncommitted and comes again."""
+        """Cancel the running records. They are not committed, so they will be read again."""
         for task in self._running:
             task.cancel()
         if self._running:

@@ -1,4 +1,4 @@
-"""The indexer's life: connect, index both topics until the process is to stop, disconnect."""
+"""The indexer process: connects, indexes both topics until it must stop, and disconnects."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,14 @@ log = structlog.get_logger()
 
 SOURCE = "imagepipe/indexer"
 STALL_LIMIT = timedelta(minutes=2)
-"""Records wait and none is settled: well above the retry limit of an outage plus a drain, which end the process."""
+"""Time without progress after which the process is not alive. It is well above OUTAGE_RETRY_LIMIT plus a drain, after
+which the process ends anyway."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Index both topics until `stop` is set.
 
-    Raises Unavailable and TooManyDeadLetters (start again later), ConfigurationError (change a setting first).
+    Raises Unavailable and TooManyDeadLetters: a restart may help. Raises ConfigurationError: change a setting first.
     """
     await require_topics(settings)
     progress = Progress(STALL_LIMIT)
@@ -79,7 +80,7 @@ async def _index(settings: Settings) -> AsyncIterator[CassandraIndex]:
 
 @contextlib.asynccontextmanager
 async def _producer(settings: Settings) -> AsyncIterator[Producer]:
-    # Connects when the first fence or dead letter needs it.
+    # The producer connects when the first fence or dead letter needs it.
     producer = Producer(settings)
     try:
         yield producer
