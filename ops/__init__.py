@@ -1,1 +1,1 @@
-"""The `imagepipe` command for those who run the system."""
+"""The command `imagepipe` for operators."""

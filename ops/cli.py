@@ -1,4 +1,4 @@
-"""The `imagepipe` command: its sub-commands, each a module of that name, and the handling of their errors."""
+"""The command `imagepipe`: finds the module of a sub-command, runs it, and prints its errors."""
 
 import sys
 from importlib import import_module
@@ -18,18 +18,19 @@ COMMANDS = (
     "topics", "schema", "dlq",
     "gc", "reindex", "replay", "reprocess", "erase",
 )  # fmt: skip
-"""Each is a module of `ops.commands`. In the order of the help: the stack, what only reads, the log, what repairs."""
+"""Names of the sub-commands; each has a module in `ops.commands`. In the order of the help: local stack and set-up,
+commands that only read, the log, repairs."""
 
 
 class Commands(TyperGroup):
-    """The commands, each imported when it is asked for: `up` and `status` need not wait for clients of all engines."""
+    """Imports a sub-command when it is used, so that `up` and `status` do not load the clients of all engines."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Their names, in the order of the help."""
+        """Names of the commands, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name; None where there is none."""
+        """The command with this name; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         own = typer.Typer()
@@ -43,20 +44,20 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
-    help="Run and look after an imagepipe.\n\n"
-    "[bold]First steps[/]: [cyan]imagepipe up[/] starts real Kafka, Cassandra and S3 on this machine, without Docker, "
-    "and the three services on top; [cyan]imagepipe status[/] shows them from another terminal; Ctrl-C ends them. "
-    "Data stays until [cyan]imagepipe down --delete-data[/].",
+    help="Run and operate imagepipe.\n\n"
+    "[bold]First steps[/]: [cyan]imagepipe up[/] starts Kafka, Cassandra, an S3 store and the three services on this "
+    "machine, without Docker. [cyan]imagepipe status[/] in another terminal shows them. Ctrl-C stops them. The data is "
+    "kept until [cyan]imagepipe down --delete-data[/].",
 )
 
 
 @app.callback()
 def imagepipe() -> None:
-    """What all commands share: nothing. It makes a group of them."""
+    """Make a group of the commands. There are no common options."""
 
 
 def main() -> None:
-    """Run the command; errors raised on purpose are shown as their sentence, with exit code 1."""
+    """Run a command. An ImagepipeError is printed as its message, without a stack, and gives exit code 1."""
     quieten_clients()
     try:
         app()

@@ -1,4 +1,4 @@
-"""How a command runs: one event loop, and connections to the engines that are closed at its end."""
+"""Runs a command in an event loop, and opens connections to the engines that are closed at its end."""
 
 import asyncio
 import os
@@ -18,25 +18,25 @@ from shared.settings import Settings
 T = TypeVar("T")
 NICENESS = 10
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, which shells use too."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end. Raises ImagepipeError; Ctrl-C becomes a remark and exit code 130."""
-    # Where the services share the machine, their clients wait for them, and nobody but the operator for us.
+    """Run the coroutine of a command. Raises ImagepipeError. After Ctrl-C it prints a message and exits with 130."""
+    # If the services run on the same machine, they have priority: clients wait for them.
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     try:
         return asyncio.run(work)
     except KafkaError as error:
         raise Unavailable("kafka", repr(error)) from error
     except KeyboardInterrupt:
-        typer.echo("Interrupted. Every command may be run again: what is done stays done.", err=True)
+        typer.echo("Interrupted. Run the command again to continue: finished work is kept.", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
 @asynccontextmanager
 async def producer(settings: Settings) -> AsyncIterator[Producer]:
-    """A connected producer, closed at the end. Raises Unavailable."""
+    """A connected producer that is closed at the end of the block. Raises Unavailable."""
     made = Producer(settings)
     await made.start()
     try:
@@ -47,7 +47,7 @@ async def producer(settings: Settings) -> AsyncIterator[Producer]:
 
 @asynccontextmanager
 async def store(settings: Settings) -> AsyncIterator[S3Store]:
-    """The bucket, checked, closed at the end. Raises Unavailable."""
+    """The bucket, after a check that it can be listed. It is closed at the end of the block. Raises Unavailable."""
     made = S3Store.from_settings(settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(made.close)
@@ -57,7 +57,10 @@ async def store(settings: Settings) -> AsyncIterator[S3Store]:
 
 @asynccontextmanager
 async def index(settings: Settings, keyspace: str | None = None) -> AsyncIterator[CassandraIndex]:
-    """The live index or that of one keyspace, connected, closed at the end. Raises Unavailable, ConfigurationError."""
+    """The index in the live keyspace, or in the given one. It is closed at the end of the block.
+
+    Raises Unavailable, ConfigurationError.
+    """
     made = await CassandraIndex.open(settings, keyspace)
     try:
         yield made

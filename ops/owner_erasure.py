@@ -1,4 +1,8 @@
-"""Erases an owner: rows and objects through the log, answers by nulls under their keys, the rest by retention."""
+"""Erases all data of an owner.
+
+Rows and objects are deleted through the log. Events are deleted by compaction, after a record without a value under
+their key. Retention deletes commands and dead letters.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -28,15 +32,16 @@ from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
 SEGMENT = timedelta(days=7)
-"""Kafka's default time until a segment is closed; a record leaves with its segment, so up to this much later."""
+"""Kafka's default time until a segment is closed. Retention deletes whole segments, so a record may stay that much
+longer."""
 NULLS_STAY = timedelta(days=1)
-"""Kafka's default time for which a null stays readable after compaction."""
-LOOK_SECONDS = 1.0
+"""Kafka's default time for which a record without a value is kept after compaction."""
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class View:
-    """The index in one keyspace; `shards` are its own."""
+    """The index in one keyspace, with the keyspace's number of shards of a day."""
 
     index: CassandraIndex
     shards: int
@@ -44,9 +49,10 @@ class View:
 
 @dataclass
 class Traces:
-    """What there is of an owner. `event_keys` maps keys that have a value to their partition.
+    """The data of an owner. `event_keys` maps the keys of events that have a value to their partition.
 
-    `incoming` are keys of what was put with temporary keys: an upload copies it, and leaves it there.
+    `incoming` are the keys of objects that clients put with temporary S3 keys. An upload copies such an object and does
+    not delete it.
     """
 
     images: set[UUID] = field(default_factory=set)
@@ -57,7 +63,7 @@ class Traces:
 
 
 class Eraser:
-    """Erases one owner; safe to interrupt and repeat. Methods raise Unavailable, UnknownOutcome."""
+    """Erases one owner. It may be interrupted and repeated. The methods raise Unavailable, UnknownOutcome."""
 
     def __init__(
         self,
@@ -77,7 +83,7 @@ class Eraser:
         self._log = KafkaCommandLog(producer, settings, "imagepipe/erase")
 
     async def find(self) -> Traces:
-        """Everything that log, DLQ, bucket and the index in each keyspace have of the owner."""
+        """Find all data of the owner in the log, the DLQ, the bucket and the index in each keyspace."""
         traces = Traces()
         await self._find_commands(traces)
         await self._find_events(traces)
@@ -126,12 +132,13 @@ class Eraser:
         return found
 
     async def clear(self, traces: Traces) -> None:
-        """Fence the owner, then delete each image through the log; a row goes once its delete is acked (invariant 9).
+        """Append a fence, then a delete for each image. A row is deleted after the ack of its delete (invariant 9).
 
-        1. Images that the log knows and the index does not are deleted too: their tombstones keep every replay, redrive
-           and rebuild from bringing them back.
-        2. Rows go from every keyspace: no indexer writes to those that a switch has left, and they may be switched to.
-        3. Incoming objects are in no log, and go at once.
+        1. Images that are in the log but not in the index are deleted too. Because of their tombstones no replay,
+           redrive or rebuild restores them.
+        2. The rows are deleted in every keyspace of the deployment. The indexers write only to the live one, and an
+           operator may switch to another one.
+        3. Incoming objects are not in the log, so they are deleted directly.
         """
         await self._log.append(OwnerCleared(owner=self._owner))
         await self._store.delete(traces.incoming)
@@ -145,32 +152,32 @@ class Eraser:
                         await view.index.apply(command_writes(logged, view.shards))
                 advance()
 
-    async def wait_until_gone(self, images: set[UUID], unanswered: Unanswered, patience: timedelta) -> None:
-        """Return when every image has its tombstone and no object, and nothing is `unanswered`.
+    async def wait_until_gone(self, images: set[UUID], unanswered: Unanswered, limit: timedelta) -> None:
+        """Return when every image has a tombstone and no other object, and no command is unanswered.
 
-        Tombstones are not enough: an image that was deleted before has one, and the answer to each delete holds the
-        owner's key. Raises Unavailable when that takes too long.
+        A tombstone alone is not enough: an image that was deleted before has one, and the answer to the new delete
+        contains the owner's key. Raises Unavailable after `limit`.
         """
-        deadline = asyncio.get_running_loop().time() + patience.total_seconds()
+        deadline = asyncio.get_running_loop().time() + limit.total_seconds()
         waiting = set(images)
         while True:
             for image_id in sorted(waiting):
-                buried = await self._store.list(f"{TOMBSTONES_PREFIX}{image_id}")
-                if buried and not await self._store.list(image_prefix(image_id)):
+                tombstone = await self._store.list(f"{TOMBSTONES_PREFIX}{image_id}")
+                if tombstone and not await self._store.list(image_prefix(image_id)):
                     waiting.discard(image_id)
-            missing = await unanswered.look()
+            missing = await unanswered.count()
             if not waiting and not missing:
                 return
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(
                     "processor",
-                    f"{len(waiting)} images are not deleted and {missing} commands not answered for good: "
+                    f"{len(waiting)} images are not deleted and {missing} commands are not answered and committed yet: "
                     "run the command again later",
                 )
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def forget(self, traces: Traces) -> None:
-        """Null every event key of the owner's images, and close its entries in the DLQ."""
+        """Write a record without a value for every event key of the owner's images, and drop its DLQ entries."""
         topic = self._settings.topic(Topic.EVENTS)
         with self._output.progress("Null event keys", len(traces.event_keys)) as advance:
             for key, partition in traces.event_keys.items():
@@ -180,20 +187,20 @@ class Eraser:
             await settle(letter, self._settings, self._producer, DROPPED)
 
     async def left(self, images: set[UUID]) -> Mapping[str, int]:
-        """What is still there: rows, objects, images without a tombstone, event keys with a value."""
-        rows = objects = unburied = 0
+        """Count the remaining data: rows, objects, images without a tombstone, event keys with a value."""
+        rows = objects = without_tombstone = 0
         for view in self._views:
             rows += len(await self._rows(view))
             for image_id in images:
                 rows += await view.index.image(image_id) is not None
         for image_id in images:
             objects += len(await self._store.list(image_prefix(image_id)))
-            unburied += not await self._store.list(f"{TOMBSTONES_PREFIX}{image_id}")
+            without_tombstone += not await self._store.list(f"{TOMBSTONES_PREFIX}{image_id}")
         traces = Traces()
         await self._find_events(traces)
         incoming = len(await self._store.list(incoming_prefix(self._owner)))
         return {
-            "rows": rows, "objects": objects, "incoming_objects": incoming, "without_tombstone": unburied,
+            "rows": rows, "objects": objects, "incoming_objects": incoming, "without_tombstone": without_tombstone,
             "event_keys": len(traces.event_keys),
         }  # fmt: skip
 
@@ -206,9 +213,9 @@ def certificate(
     keyspaces: Keyspaces,
     left: Mapping[str, int],
 ) -> dict[str, Any]:
-    """What was removed where, and when the owner key and file names have left the topics, at the latest.
+    """The certificate as a JSON object: what was deleted, and the date by which each topic has lost the owner's data.
 
-    `objects`: how many there were, by kind.
+    `objects` maps each kind of object to the number of objects that were found.
     """
     now = datetime.now(UTC)
     retained = now + settings.commands_retention + SEGMENT

@@ -1,4 +1,4 @@
-"""Settings of the deployment that a command works on: the one in the environment, or the local stack under `--root`."""
+"""Reads the settings of the deployment: from the environment, or from the local stack under `--root`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from shared.settings import Settings, read_settings
 
 
 def load_settings(root: Path | None) -> Settings:
-    """Settings of the deployment. Raises ConfigurationError where there is no stack, or a value is wrong."""
+    """Settings of the deployment. Raises ConfigurationError if there is no stack, or if a value is invalid."""
     if root is None:
         return read_settings()
     stack = Root.at(root)
@@ -26,7 +26,7 @@ def load_settings(root: Path | None) -> Settings:
 
 
 def _stack_settings(values: Mapping[str, str]) -> Settings:
-    """Settings of a local stack: its file overrides the environment, as it does for the services of the stack."""
+    """Settings of a local stack. Its file overrides the environment, as it does for the services of the stack."""
 
     class StackSettings(Settings):
         @classmethod

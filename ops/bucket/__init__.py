@@ -1,1 +1,1 @@
-"""Reads the bucket: what is in it, and which objects are superseded."""
+"""Reads the bucket: lists its objects and finds the superseded ones."""

@@ -1,4 +1,4 @@
-"""The bucket image by image, in the order of its keys: what there is, sorted into revisions and renders."""
+"""Lists the bucket image by image, in the order of the keys, and sorts the objects into revisions and renders."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -13,25 +13,25 @@ from shared.ports import ObjectInfo, ObjectStore
 from shared.s3.store import PAGE, S3Store
 
 SHORT_PAGE = 50
-"""Objects that are listed where one name is looked for: an image has six, or six more for each revision."""
+"""Objects in a page of a listing for one image. An image has six objects, and six more for each further revision."""
 
 
 @dataclass
 class RenderObjects:
-    """One render's folder: variants by name, and the manifest where it is complete."""
+    """The folder of one render: its variants, and its manifest if the render is complete."""
 
     manifest: ObjectInfo | None = None
     variants: list[ObjectInfo] = field(default_factory=list)
 
     @property
     def objects(self) -> list[ObjectInfo]:
-        """Everything there is."""
+        """All objects of the folder."""
         return [*self.variants, *([self.manifest] if self.manifest else [])]
 
 
 @dataclass
 class RevisionObjects:
-    """One revision's folder. There is one original, unless somebody put another beside it."""
+    """The folder of one revision. It has one original, unless an operator or another tool has added one."""
 
     originals: list[ObjectInfo] = field(default_factory=list)
     renders: dict[str, RenderObjects] = field(default_factory=dict)
@@ -39,13 +39,13 @@ class RevisionObjects:
 
 @dataclass
 class BucketImage:
-    """Everything under an image's prefix. `strange` are objects whose keys are none of ours."""
+    """All objects under the prefix of an image. `strange` are objects with keys that imagepipe never writes."""
 
     image_id: UUID
     revisions: dict[UUID, RevisionObjects] = field(default_factory=dict)
     strange: list[ObjectInfo] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
-    """Bytes by key."""
+    """Maps each key to its size in bytes."""
 
     def manifests(self) -> list[ObjectInfo]:
         """Manifests of all renders."""
@@ -54,7 +54,7 @@ class BucketImage:
 
     @property
     def objects(self) -> list[ObjectInfo]:
-        """Everything there is."""
+        """All objects of the image."""
         found = [*self.strange]
         for revision in self.revisions.values():
             found += revision.originals
@@ -64,7 +64,7 @@ class BucketImage:
 
 
 def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
-    """An image from what is under its prefix."""
+    """Sort the objects under the prefix of an image."""
     image = BucketImage(image_id)
     for info in objects:
         image.sizes[info.key] = info.size
@@ -85,7 +85,7 @@ def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
 
 
 async def walk_images(store: S3Store) -> AsyncIterator[BucketImage]:
-    """Every image in the bucket; holds two pages of the listing at most, and one image. Raises Unavailable."""
+    """Every image in the bucket. At most two pages of the listing and one image are in memory. Raises Unavailable."""
     prefix, held = "", list[ObjectInfo]()
     async for page in pages(store, IMAGES_PREFIX):
         for info in page:
@@ -100,7 +100,7 @@ async def walk_images(store: S3Store) -> AsyncIterator[BucketImage]:
 
 
 async def pages(store: S3Store, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
-    """Pages of a listing, the next one fetched while one is worked on. Raises Unavailable."""
+    """Pages of a listing. The next page is fetched while the caller handles the present one. Raises Unavailable."""
     following = asyncio.create_task(store.page(prefix))
     try:
         while True:
@@ -115,14 +115,14 @@ async def pages(store: S3Store, prefix: str) -> AsyncIterator[Sequence[ObjectInf
 
 
 async def pick(store: S3Store, prefix: str, names: Sequence[str]) -> AsyncIterator[ObjectInfo]:
-    """Objects under `prefix` whose next part of the key is one of the names: sorted, of one length. By key.
+    """Objects under `prefix` whose next part of the key is one of `names`, in the order of their keys.
 
-    What lies between is passed over: names far apart cost a short page each, names that lie close whole pages together,
-    as if everything had been listed. Raises Unavailable.
+    `names` must be sorted and all of the same length. The function skips the objects between the names: names that are
+    far apart cost a short page each, and names that are close together share full pages. Raises Unavailable.
     """
     position, length, token, last = 0, SHORT_PAGE, None, ""
     while position < len(names):
-        # Begins before the name itself, for that may be a whole key; but never again with what was seen.
+        # Start before the name, because the name itself may be a key, but never before the last object that was read.
         after = max(last, prefix + names[position][:-1])
         page, token = await store.page(prefix, token, after=after, limit=length)
         found = 0
@@ -141,21 +141,21 @@ async def pick(store: S3Store, prefix: str, names: Sequence[str]) -> AsyncIterat
         if 2 * found >= len(page):
             length = min(4 * length, PAGE)
         elif names[position] > name:
-            # `token` would go on with what nobody wants.
+            # The next page of `token` would contain objects between the names.
             length, token = SHORT_PAGE, None
 
 
 def image_in(folder: str, objects: list[ObjectInfo]) -> BucketImage:
-    """An image from what is in a folder of `images/`; one with the nil id where the folder's name is none of ours."""
+    """Sort the objects of a folder in `images/`. If the folder's name is not an image id, the image has the nil id."""
     image_id = _id(folder)
     if image_id is None:
-        # The nil id is no UUIDv7, so nothing else has it.
+        # The nil id is not a UUIDv7, so no image has it.
         return BucketImage(UUID(int=0), strange=objects, sizes={info.key: info.size for info in objects})
     return sort_objects(image_id, objects)
 
 
 def _id(name: str) -> UUID | None:
-    """The id that is written so: there are more ways to write it, and none of them is ours."""
+    """Parse an id. A UUID can be written in several ways; only the one that imagepipe writes is accepted."""
     try:
         image_id = UUID(name)
     except ValueError:
@@ -164,7 +164,7 @@ def _id(name: str) -> UUID | None:
 
 
 async def read_manifest(store: ObjectStore, key: str) -> Manifest | None:
-    """A manifest; None where it is gone or cannot be read. Raises Unavailable."""
+    """Read a manifest; None if it does not exist or is invalid. Raises Unavailable."""
     try:
         return decode_manifest(await store.get(key))
     except (NotFound, PoisonRecord):
@@ -172,12 +172,12 @@ async def read_manifest(store: ObjectStore, key: str) -> Manifest | None:
 
 
 async def tombstones(store: S3Store) -> set[UUID]:
-    """Images that are deleted for good: 16 bytes of memory and some for each. Raises Unavailable."""
+    """Ids of the images that have a tombstone. Each takes a little more than 16 bytes of memory. Raises Unavailable."""
     found = set()
     async for page in pages(store, TOMBSTONES_PREFIX):
         for info in page:
             image_id = _id(info.key.removeprefix(TOMBSTONES_PREFIX))
-            # Some tools store an object for the folder itself.
+            # Some tools store an object for the folder itself; it has no id.
             if image_id is not None:
                 found.add(image_id)
     return found

@@ -1,4 +1,4 @@
-"""Which objects of an image are superseded and may go: a pure function of its manifests (invariant 7)."""
+"""Finds the superseded objects of an image: a pure function of its manifests (invariant 7)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from shared.ports import ObjectInfo
 
 @dataclass(frozen=True)
 class FoundManifest:
-    """A manifest, and when it was written."""
+    """A manifest, and the time at which it was written."""
 
     manifest: Manifest
     modified: datetime
@@ -23,7 +23,7 @@ class FoundManifest:
 
 
 def may_have_superseded(image: BucketImage) -> bool:
-    """Whether it is worth reading the manifests: one original and one folder with variants hold nothing superseded."""
+    """Whether the image may have superseded objects. With one original and one render it has none."""
     originals = sum(len(revision.originals) for revision in image.revisions.values())
     folders = sum(
         bool(render.variants) for revision in image.revisions.values() for render in revision.renders.values()
@@ -32,7 +32,7 @@ def may_have_superseded(image: BucketImage) -> bool:
 
 
 def best_ready(found: Iterable[FoundManifest], written_before: datetime) -> FoundManifest | None:
-    """The latest ready render among those that are old enough for what they superseded to go."""
+    """The latest ready render that was written before this time; None if there is none."""
     ready = [each for each in found if isinstance(each.manifest.event, Ready) and each.modified <= written_before]
     return max(ready, key=lambda each: each.manifest.precedence, default=None)
 
@@ -40,11 +40,13 @@ def best_ready(found: Iterable[FoundManifest], written_before: datetime) -> Foun
 def superseded(
     image: BucketImage, manifests: Mapping[str, FoundManifest], *, now: datetime, delay: timedelta
 ) -> list[ObjectInfo]:
-    """Variants and originals that a ready render, written at least `delay` ago, has superseded. `manifests` by key.
+    """Variants and originals that are superseded by a ready render, which was written at least `delay` ago.
 
-    Manifests stay until the image is deleted: answers to repeated commands are functions of them. So does an original
-    whose revision has no manifest, and a folder without one, where someone may be rendering: nothing is deleted on a
-    guess, and neither a clock nor an id decides what is older.
+    `manifests` maps keys to manifests. The result never contains:
+    - manifests: the answers to repeated commands depend on them, so they stay until the image is deleted;
+    - the original of a revision without a manifest, and the variants of a render without a manifest: a worker may be
+      rendering them.
+    The versions in the manifests decide which render is older. No clock and no id does.
     """
     best = best_ready(manifests.values(), now - delay)
     if best is None:

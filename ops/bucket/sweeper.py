@@ -1,4 +1,4 @@
-"""Walks the bucket and removes what is superseded. May run beside live traffic, and beside another sweep."""
+"""The sweep: finds and deletes superseded objects. It may run during live traffic, and beside another sweep."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from shared.settings import Settings
 
 @dataclass
 class Swept:
-    """What a sweep found, and removed if it was to. `size` in bytes."""
+    """The superseded objects that a sweep found. `size` in bytes."""
 
     images: int = 0
     objects: int = 0
@@ -21,7 +21,7 @@ class Swept:
     keys: list[str] = field(default_factory=list)
 
     def add(self, doomed: list[ObjectInfo]) -> None:
-        """Count what one image has."""
+        """Add the superseded objects of one image."""
         self.images += 1
         self.objects += len(doomed)
         self.size += sum(info.size for info in doomed)
@@ -29,7 +29,7 @@ class Swept:
 
 
 class Sweeper:
-    """One sweep. Methods raise Unavailable."""
+    """One sweep of the bucket. The methods raise Unavailable."""
 
     def __init__(self, settings: Settings, store: S3Store, output: Output) -> None:
         self._settings = settings
@@ -38,11 +38,11 @@ class Sweeper:
         self._now = datetime.now(UTC)
 
     async def run(self, apply: bool) -> Swept:
-        """Find, and with `apply` delete, everything that is superseded.
+        """Find all superseded objects, and delete them if `apply` is set.
 
-        1. An image with one original and one render is passed by without a read.
-        2. The manifests decide, and stay.
-        3. Deleting again what is gone is no error: a sweep may be interrupted, and two may run at once.
+        1. An image with one original and one render needs no read of its manifests.
+        2. The manifests decide which objects are superseded. They are never deleted.
+        3. Deleting a missing object is no error. So a sweep may be interrupted, and two may run at the same time.
         """
         swept = Swept()
         with self._output.progress("Sweep", None) as advance:

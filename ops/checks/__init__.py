@@ -1,1 +1,1 @@
-"""Compares log, index and bucket, and repairs what differs."""
+"""Compares log, index and bucket, and repairs differences."""

@@ -1,4 +1,4 @@
-"""What `imagepipe verify` compares, image by image: the log's state with rows, objects and manifests. Pure."""
+"""The comparisons of `imagepipe verify`: an image's state in the log with its rows, objects and manifests. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ DLQ = "dlq"
 
 
 class Kind(StrEnum):
-    """What is wrong."""
+    """The kinds of differences."""
 
     MISSING = "missing"
     EXTRA = "extra"
@@ -33,9 +33,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the log says. `where` is a table, a key in the bucket, `log`, `fence` or `dlq`.
+    """One difference from the log. `where` is a table, a key in the bucket, `log`, `fence` or `dlq`.
 
-    `key` is that of a row.
+    `key` is the primary key of a row; it is None for other differences.
     """
 
     kind: Kind
@@ -45,7 +45,7 @@ class Difference:
     key: tuple[Any, ...] | None = None
 
     def document(self) -> dict[str, str]:
-        """For JSON."""
+        """The difference as a JSON object."""
         return {"kind": self.kind.value, "where": self.where, "image_id": str(self.image_id), "detail": self.detail}
 
     def __str__(self) -> str:
@@ -53,21 +53,21 @@ class Difference:
 
 
 def check_row(state: ImageState | None, row: StoredRow, shards: int) -> Iterator[Difference]:
-    """Differences of one stored row. `state` None: the log knows nothing of the image."""
+    """Differences of one stored row. `state` is None if the log has no record of the image."""
 
     def problem(kind: Kind, detail: str) -> Difference:
         return Difference(kind, row.table, row.image_id, detail, row.key)
 
     if state is None:
-        yield problem(Kind.EXTRA, "the log does not know this image")
+        yield problem(Kind.EXTRA, "the log has no record of this image")
         return
     expected = state.live()
     if not expected:
-        yield problem(Kind.EXTRA, f"deleted at version {state.deleted}")
+        yield problem(Kind.EXTRA, f"the log deletes the image at version {state.deleted}")
         return
     if not is_in_place(state, row, shards):
         key = "/".join(str(part) for part in row.key)
-        yield problem(Kind.EXTRA, f"under the key {key}, the log says {state.owner.key}")
+        yield problem(Kind.EXTRA, f"the row has the key {key}, but the owner in the log is {state.owner.key}")
         return
     if row.owner != state.owner:
         yield problem(Kind.WRONG, f"of {row.owner.key}, the log says {state.owner.key}")
@@ -81,37 +81,38 @@ def check_row(state: ImageState | None, row: StoredRow, shards: int) -> Iterator
 
 
 def is_in_place(state: ImageState, row: StoredRow, shards: int) -> bool:
-    """Whether the row stands where the image's readers look for it."""
+    """Whether the row has the primary key under which the gateway reads the image."""
     return row.key == key_in(row.table, state.image_id, state.owner, shards)
 
 
 def _cell_problem(expected: Cell | None, stored: tuple[int, Any] | None) -> tuple[Kind, str] | None:
     if expected is None:
-        return Kind.EXTRA, "the log has none"
+        return Kind.EXTRA, "the log has no such value"
     if stored is None:
-        return Kind.STALE, f"empty, the log has version {expected.version}"
+        return Kind.STALE, f"empty, but the log has version {expected.version}"
     at, value = stored
     if at < expected.version:
-        return Kind.STALE, f"of version {at}, the log has {expected.version}"
+        return Kind.STALE, f"version {at}, but the log has {expected.version}"
     if at > expected.version:
-        return Kind.WRONG, f"written at {at}, above the log's version {expected.version}: by hand, with a clock?"
-    return None if value in expected.values else (Kind.WRONG, f"another value at version {at}")
+        return Kind.WRONG, f"written at {at}, above the log's version {expected.version} (by hand, with a clock?)"
+    return None if value in expected.values else (Kind.WRONG, f"differs from the log's value at version {at}")
 
 
 def missing_rows(state: ImageState, tables: Iterable[str]) -> Iterator[Difference]:
-    """Differences of an image for the tables in which it has a row."""
+    """Differences for the tables in which the image has no row; `tables` are those in which it has one."""
     if state.live():
         for table in IMAGE_TABLES:
             if table not in tables:
-                yield Difference(Kind.MISSING, table, state.image_id, f"a row of {state.owner.key}")
+                yield Difference(Kind.MISSING, table, state.image_id, f"no row; the owner is {state.owner.key}")
 
 
 def check_unanswered(
     state: ImageState, fences: Mapping[int, OwnerCleared], dead: Mapping[int, str]
 ) -> Iterator[Difference]:
-    """Commands and fences, by version, that were not carried out; none counts for an image that is gone.
+    """Differences for the commands of an image that have no answer, and for fences that have left the image.
 
-    `dead` names the entries of the DLQ that nobody has settled, by the version of what they hold.
+    A deleted image has none. `fences` maps versions to fences. `dead` maps the version of a dead letter to the name of
+    its open DLQ entry.
     """
     if state.is_removed:
         return
@@ -120,7 +121,7 @@ def check_unanswered(
     for version, fence in fences.items():
         before = version if fence.before is None else fence.before
         if introduced is not None and introduced < before and state.image_id not in fence.keep:
-            pending[version] = FENCE, f"clears {state.owner.key} and has left this image"
+            pending[version] = FENCE, f"clears {state.owner.key}, but this image still exists"
     for version, (where, problem) in sorted(pending.items()):
         entry = f": entry {dead[version]}" if version in dead else ""
         detail = f"the command of version {version} {problem}{entry}"
@@ -133,12 +134,14 @@ def check_objects(
     *,
     now: datetime,
     grace: timedelta,
-    buried: bool,
+    has_tombstone: bool,
     tombstones_stay: timedelta,
 ) -> Iterator[Difference]:
-    """Differences of what is in the bucket. Objects younger than `grace` may belong to a request under way.
+    """Differences of an image's objects. Objects younger than `grace` may belong to a running request: they are
+    ignored.
 
-    A tombstone is missed for as long as `tombstones_stay`: then the bucket's lifecycle takes it.
+    A missing tombstone is a difference for `tombstones_stay` after the deletion. Later the bucket's lifecycle has
+    deleted it.
     """
 
     def extra(reason: str, objects: Iterable[Any]) -> Iterator[Difference]:
@@ -147,28 +150,28 @@ def check_objects(
                 yield Difference(Kind.EXTRA, info.key, image.image_id, reason)
 
     if state is None or state.is_removed:
-        yield from extra("the image is deleted" if state else "the log does not know this image", image.objects)
+        yield from extra("the image is deleted" if state else "the log has no record of this image", image.objects)
         deleted_at = datetime.fromtimestamp(state.deleted_at / 1000, UTC) if state else now
-        if state and not buried and now - deleted_at < tombstones_stay:
-            yield Difference(Kind.MISSING, TOMBSTONES_PREFIX, image.image_id, "the log says that the image is deleted")
+        if state and not has_tombstone and now - deleted_at < tombstones_stay:
+            yield Difference(Kind.MISSING, TOMBSTONES_PREFIX, image.image_id, "the image is deleted in the log")
         return
-    yield from extra("no key of ours", image.strange)
+    yield from extra("imagepipe writes no such key", image.strange)
     for revision, folder in image.revisions.items():
         if revision not in state.revisions:
             unknown = [info for render in folder.renders.values() for info in render.objects]
-            yield from extra("the log does not know this revision", [*folder.originals, *unknown])
-    yield from extra("the log does not know this object", disowned_objects(state, image))
-    if buried:
-        yield Difference(Kind.EXTRA, TOMBSTONES_PREFIX, image.image_id, "the log does not know of a deletion")
+            yield from extra("the log has no record of this revision", [*folder.originals, *unknown])
+    yield from extra("no record of the log names this object", unexpected_objects(state, image))
+    if has_tombstone:
+        yield Difference(Kind.EXTRA, TOMBSTONES_PREFIX, image.image_id, "the log has no deletion of this image")
     yield from _missing_objects(state, image)
 
 
-def disowned_objects(state: ImageState, image: BucketImage) -> Iterator[ObjectInfo]:
-    """Objects beside what the log names, in revisions that it knows; nothing that is under way can be among them.
+def unexpected_objects(state: ImageState, image: BucketImage) -> Iterator[ObjectInfo]:
+    """Objects in known revisions that no record of the log names. Running commands cannot write any of these:
 
-    1. Originals but the one that was uploaded.
-    2. Variants, in the folder that is served, that the answer does not name: it never changes.
-    3. A render without manifest that no command asks for. Others may be under way, or superseded.
+    1. Originals other than the uploaded one.
+    2. Variants in the folder of the served render that its answer does not name. The answer never changes.
+    3. Variants of a render without a manifest for which the log has no command. With a command it may be running.
     """
     served = {current.revision: current.render for current in _alternatives(state)}
     named = {variant.path for current in _alternatives(state) for variant in current.variants}
@@ -184,7 +187,7 @@ def disowned_objects(state: ImageState, image: BucketImage) -> Iterator[ObjectIn
 
 
 def _alternatives(state: ImageState) -> list[Current]:
-    """What may be served: answers that differ at one version are all as good."""
+    """The results that may be served. There are several if the log has different answers with the same version."""
     cell = state.live().get("current")
     return [unpack("current", value) for value in cell.values] if cell else []
 
@@ -195,11 +198,11 @@ def _missing_objects(state: ImageState, image: BucketImage) -> Iterator[Differen
         if stored is None:
             yield Difference(Kind.MISSING, name, image.image_id, "not in the bucket")
         elif size is not None and stored != size:
-            yield Difference(Kind.CHECKSUM, name, image.image_id, f"has {stored} bytes, the log says {size}")
+            yield Difference(Kind.CHECKSUM, name, image.image_id, f"has {stored} bytes, but {size} in the log")
 
 
 def wanted_objects(state: ImageState) -> Iterator[tuple[str, int | None]]:
-    """Keys that a living image must have, with their sizes in bytes (None: any)."""
+    """Keys of the objects that an existing image must have, with their sizes in bytes (None: unknown)."""
     current: Current | None = state.value("current")
     request: Request | None = state.value("request")
     originals: dict[str, Original] = {}
@@ -215,7 +218,7 @@ def wanted_objects(state: ImageState) -> Iterator[tuple[str, int | None]]:
 
 
 def _still_has_original(state: ImageState, request: Request, current: Current | None) -> bool:
-    # An original that is lost for good was answered so; one that was superseded may have been swept.
+    # The log has an answer for a lost original. The sweep may have deleted a superseded original.
     outcome = state.value("outcome")
     if outcome and outcome.revision == request.revision and outcome.error_type == "original_lost":
         return False
@@ -223,7 +226,7 @@ def _still_has_original(state: ImageState, request: Request, current: Current | 
 
 
 def checksums(state: ImageState) -> dict[str, str]:
-    """SHA-256 in hex of each object that the log vouches for, by key."""
+    """Maps the key of each object whose checksum is in the log to its SHA-256 in hex."""
     current: Current | None = state.value("current")
     request: Request | None = state.value("request")
     found = {request.path: request.sha256} if request and _still_has_original(state, request, current) else {}
@@ -234,37 +237,37 @@ def checksums(state: ImageState) -> dict[str, str]:
 
 
 def check_manifests(state: ImageState, manifests: Mapping[str, Manifest | None]) -> Iterator[Difference]:
-    """Differences of the image's manifests, by key; None for one that cannot be read."""
+    """Differences of the image's manifests. `manifests` maps keys to manifests; None stands for an invalid one."""
     current: Current | None = state.value("current")
     for key, manifest in manifests.items():
         if manifest is None:
-            yield Difference(Kind.WRONG, key, state.image_id, "cannot be read as a manifest")
+            yield Difference(Kind.WRONG, key, state.image_id, "the manifest is invalid")
             continue
         event = manifest.event
         place = manifest_key(event.image_id, event.request.revision, manifest.render)
         if place != key or event.owner != state.owner:
-            yield Difference(Kind.WRONG, key, state.image_id, f"is of {place} and {event.owner.key}")
+            yield Difference(Kind.WRONG, key, state.image_id, f"belongs to {place} and {event.owner.key}")
             continue
         served = current is not None and manifest_key(state.image_id, current.revision, current.render) == key
         if isinstance(event, Ready):
             yield from _check_ready(state, key, event, current, served)
         elif served:
-            yield Difference(Kind.WRONG, key, state.image_id, "says that the render failed, the log serves it")
+            yield Difference(Kind.WRONG, key, state.image_id, "the render failed here, but is ready in the log")
 
 
 def _check_ready(
     state: ImageState, key: str, event: Ready, current: Current | None, served: bool
 ) -> Iterator[Difference]:
     if served and event.current != current:
-        yield Difference(Kind.WRONG, key, state.image_id, "says something else than the answer in the log")
+        yield Difference(Kind.WRONG, key, state.image_id, "differs from the answer in the log")
     elif not served and (event.version in state.unanswered or _is_newer(state, event, current)):
-        yield Difference(Kind.UNANSWERED, key, state.image_id, "no answer in the log tells of this render")
+        yield Difference(Kind.UNANSWERED, key, state.image_id, "the log has no answer for this render")
     if any(parse_media_path(variant.path) is None for variant in event.current.variants):
-        yield Difference(Kind.WRONG, key, state.image_id, "names variants that are no keys of ours")
+        yield Difference(Kind.WRONG, key, state.image_id, "names variants with invalid keys")
 
 
 def _is_newer(state: ImageState, event: Ready, current: Current | None) -> bool:
-    """Whether the render comes after the one that the log has as current: its answer, even its command, is lost."""
+    """Whether the render is later than the log's current one. Then its answer is lost, and perhaps its command too."""
     if current is None:
         return True
     return (event.current.revision_version, event.version) > (current.revision_version, state.cells["current"].version)

@@ -1,11 +1,11 @@
-"""What nothing knows any more: objects without a row, command or manifest, rows without objects, old tombstones."""
+"""Finds garbage: objects without a row, command and manifest, rows without objects, and expired tombstones."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ops.bucket.listing import BucketImage, pages, read_manifest, tombstones, walk_images
-from ops.checks.differences import Difference, Kind, check_objects, disowned_objects
+from ops.checks.differences import Difference, Kind, check_objects, unexpected_objects
 from ops.index.rows import Rows
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import read_topic
@@ -20,7 +20,7 @@ from shared.settings import Settings, Topic
 
 @dataclass
 class Garbage:
-    """What was found. `objects` maps each key to the reason; `size` in bytes."""
+    """The garbage that was found. `objects` maps each key to the reason; `size` in bytes."""
 
     objects: dict[str, str] = field(default_factory=dict)
     size: int = 0
@@ -28,16 +28,16 @@ class Garbage:
     expired_tombstones: list[str] = field(default_factory=list)
 
     def add(self, extra: Difference, image: BucketImage) -> None:
-        """Note an object of an image."""
+        """Add an object of an image."""
         self.objects[extra.where] = extra.detail
         self.size += image.sizes[extra.where]
 
 
 class Collector:
-    """Looks for garbage. Nothing is deleted on a guess: log, rows and manifests must all be ignorant of an object."""
+    """Finds garbage and deletes nothing. An object is garbage only if neither log, row nor manifest names it."""
 
     def __init__(self, settings: Settings, store: S3Store, output: Output, older_than: timedelta) -> None:
-        """`older_than`: how long an object must have been there to be judged; its command came within seconds."""
+        """`older_than` is the minimum age of an object that is checked. Its command follows it within seconds."""
         self._settings = settings
         self._store = store
         self._output = output
@@ -45,47 +45,50 @@ class Collector:
         self._now = datetime.now(UTC)
 
     async def run(self) -> Garbage:
-        """Everything that is garbage now. Raises Unavailable.
+        """All garbage in the deployment. Raises Unavailable.
 
-        1. The log is read to its end; an object is judged only if it was stored long before that.
-        2. What the log does not know is garbage if neither the image's row nor a manifest beside it knows it.
-        3. What the log disowns in a revision that it knows is garbage: see `disowned_objects`.
-        4. What is left of a deleted image is garbage: deletion is final.
+        1. The log is read to its end. Only objects that were stored long before that are checked.
+        2. An object of a revision without a record in the log is garbage if the revision is neither in the image's row
+           nor in a manifest.
+        3. An unexpected object in a known revision is garbage; see `unexpected_objects`.
+        4. The remaining objects of a deleted image are garbage, because a deletion is final.
         """
         fold, garbage, seen = await self._fold(), Garbage(), set[UUID]()
         index = await CassandraIndex.open(self._settings)
-        buried = await tombstones(self._store)
+        deleted_ids = await tombstones(self._store)
         try:
-            with self._output.progress("Look through the bucket", None) as advance:
+            with self._output.progress("Check the bucket", None) as advance:
                 async for image in walk_images(self._store):
                     seen.add(image.image_id)
                     advance()
-                    await self._judge(image, fold.images.get(image.image_id), image.image_id in buried, index, garbage)
+                    await self._check(
+                        image, fold.images.get(image.image_id), image.image_id in deleted_ids, index, garbage
+                    )
         finally:
             await index.close()
         garbage.rows_without_objects = await self._rows_without_objects(seen)
         garbage.expired_tombstones = await self._expired_tombstones()
         return garbage
 
-    async def _judge(
-        self, image: BucketImage, state: ImageState | None, buried: bool, index: CassandraIndex, garbage: Garbage
+    async def _check(
+        self, image: BucketImage, state: ImageState | None, has_tombstone: bool, index: CassandraIndex, garbage: Garbage
     ) -> None:
         found = check_objects(
-            state, image, now=self._now, grace=self._older_than, buried=buried,
+            state, image, now=self._now, grace=self._older_than, has_tombstone=has_tombstone,
             tombstones_stay=self._settings.tombstone_retention,
         )  # fmt: skip
         extras = [each for each in found if each.kind is Kind.EXTRA and each.where in image.sizes]
         if not extras:
             return
-        deleted = buried or (state is not None and state.is_removed)
+        deleted = has_tombstone or (state is not None and state.is_removed)
         row = None if deleted else await index.image(image.image_id)
-        disowned = {info.key for info in disowned_objects(state, image)} if state is not None else set()
+        unexpected = {info.key for info in unexpected_objects(state, image)} if state is not None else set()
         for extra in extras:
-            if deleted or extra.where in disowned or not await self._is_known(extra, image, row):
+            if deleted or extra.where in unexpected or not await self._is_known(extra, image, row):
                 garbage.add(extra, image)
 
     async def _is_known(self, extra: Difference, image: BucketImage, row: ImageRow | None) -> bool:
-        """Whether a row or a manifest knows the revision of an object."""
+        """Whether the row or a manifest of the image has the revision of the object."""
         for revision, folder in image.revisions.items():
             if f"/{revision}/" not in extra.where:
                 continue
@@ -114,7 +117,7 @@ class Collector:
             await rows.close()
 
     async def _expired_tombstones(self) -> list[str]:
-        """The bucket's lifecycle should have taken them; a store without one leaves them to us."""
+        """Tombstones after their retention. The bucket's lifecycle deletes them; some stores have no lifecycle."""
         limit = self._now - self._settings.tombstone_retention - timedelta(days=1)
         return [
             info.key async for page in pages(self._store, TOMBSTONES_PREFIX) for info in page if info.modified < limit

@@ -1,4 +1,4 @@
-"""Reads log, index and bucket and finds every difference between them; what is under way is looked at again."""
+"""Finds all differences between log, index and bucket. Differences of running work are checked again."""
 
 import asyncio
 import hashlib
@@ -35,11 +35,11 @@ from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
 AT_ONCE = 32
-"""Images whose objects are read at the same time: bounds memory to some 32 originals."""
+"""Images whose objects are read concurrently. It limits the memory to about 32 originals."""
 
 
 class Inspection:
-    """One look at a deployment, or at one slice of its images. Methods raise Unavailable."""
+    """One check of a deployment, or of one slice of its images. The methods raise Unavailable."""
 
     def __init__(
         self,
@@ -61,37 +61,40 @@ class Inspection:
         self._grace = grace
         self._with_checksums = with_checksums
         self._read: dict[Topic, Offsets] = {}
-        self._buried: set[UUID] = set()
+        self._tombstones: set[UUID] = set()
         self._letters: dict[str, tuple[str, int]] = {}
-        """Of the DLQ's open entries, by name: the image, or for a fence the owner, and the version."""
+        """Maps the name of an open DLQ entry to its image (for a fence: its owner) and its version."""
         self._dead: dict[str, dict[int, str]] = {}
-        """The other way round: names, by what they are about and version."""
+        """Maps an image (for a fence: an owner) and a version to the name of the open DLQ entry."""
 
     async def run(self) -> list[Difference]:
-        """Every difference as things are now; some may be of work under way, see `settled`.
+        """Find all differences. Some of them may be caused by running commands: see `settled`.
 
-        The log is read first: what is written while this runs is later than it, and shows as a difference that is gone
-        at the second look.
+        The log is read first. A row or an object that is written while this method runs is later than the log that was
+        read, so it appears as a difference. `settled` reads the log again and removes such differences.
         """
         await self.catch_up()
         return [*await self._check_tables(), *await self._check_bucket(), *self._check_answers()]
 
-    async def settled(self, differences: Sequence[Difference], pause: float, looks: int = 3) -> list[Difference]:
-        """What is left of the differences after looking again, the log's news read each time."""
-        for _ in range(looks):
+    async def settled(self, differences: Sequence[Difference], pause: float, checks: int = 3) -> list[Difference]:
+        """Check the differences again, up to `checks` times; returns those that remain.
+
+        Before each check this method waits `pause` seconds and reads the new records of the log.
+        """
+        for _ in range(checks):
             if not differences:
                 break
             await asyncio.sleep(pause)
             await self.catch_up()
-            differences = await self.look_again(differences)
+            differences = await self.check_again(differences)
         return list(differences)
 
     async def catch_up(self) -> None:
-        """Fold whatever was not folded yet: commands, then answers, then what is in the DLQ; list the tombstones."""
+        """Read the new records of the commands, the events and the DLQ, in this order, and list the tombstones."""
         await self._read_on(Topic.COMMANDS, self.fold.add_commands)
         await self._read_on(Topic.EVENTS, self.fold.add_events)
         await self._read_on(Topic.DLQ, self._add_dead_letters)
-        self._buried = await tombstones(self.store)
+        self._tombstones = await tombstones(self.store)
 
     async def _read_on(self, topic: Topic, take: Callable[[Sequence[ConsumedRecord]], None]) -> None:
         start = self._read.get(topic)
@@ -116,7 +119,7 @@ class Inspection:
         if self._dead[about].get(version) == name:
             del self._dead[about][version]
         if action == DROPPED:
-            self.fold.give_up(about, version)
+            self.fold.drop(about, version)
 
     def _check_unanswered(self, state: ImageState) -> Iterable[Difference]:
         image, owner = str(state.image_id), state.owner.key
@@ -149,7 +152,7 @@ class Inspection:
         finally:
             await index.close()
         missing = sorted(self.fold.days - stored)
-        # A day that is listed and empty is harmless: deletions leave such days.
+        # A listed day without images is no difference: deletions leave such days.
         return [Difference(Kind.MISSING, "image_days", UUID(int=0), str(day)) for day in missing]
 
     def _check_answers(self) -> list[Difference]:
@@ -180,10 +183,12 @@ class Inspection:
         return found
 
     async def _check_image(self, image: BucketImage) -> list[Difference]:
-        state, buried = self.fold.images.get(image.image_id), image.image_id in self._buried
+        state, has_tombstone = self.fold.images.get(image.image_id), image.image_id in self._tombstones
         now, stay = datetime.now(UTC), self.settings.tombstone_retention
-        found = list(check_objects(state, image, now=now, grace=self._grace, buried=buried, tombstones_stay=stay))
-        if buried and self._with_checksums:
+        found = list(
+            check_objects(state, image, now=now, grace=self._grace, has_tombstone=has_tombstone, tombstones_stay=stay)
+        )
+        if has_tombstone and self._with_checksums:
             found += await self._check_tombstone(image.image_id)
         if state is not None and not state.is_removed:
             manifests = {info.key: await read_manifest(self.store, info.key) for info in image.manifests()}
@@ -210,12 +215,15 @@ class Inspection:
                 continue
             actual = hashlib.sha256(data).hexdigest()
             if actual != expected:
-                detail = f"SHA-256 {actual[:12]}..., the log says {expected[:12]}..."
+                detail = f"SHA-256 is {actual[:12]}..., but {expected[:12]}... in the log"
                 found.append(Difference(Kind.CHECKSUM, key, image.image_id, detail))
         return found
 
-    async def look_again(self, differences: Iterable[Difference]) -> list[Difference]:
-        """Differences of the same images, rows and folders as they are now, as far as the log was read."""
+    async def check_again(self, differences: Iterable[Difference]) -> list[Difference]:
+        """Check the images, rows and folders of these differences again; returns the differences that they have now.
+
+        It does not read the log again. Call `catch_up` before.
+        """
         by_image: dict[UUID, list[Difference]] = defaultdict(list)
         for each in differences:
             by_image[each.image_id].append(each)
@@ -233,7 +241,7 @@ class Inspection:
         return found
 
     async def _check_strange(self, known: Iterable[Difference]) -> list[Difference]:
-        """What is in folders whose names are no ids."""
+        """Check the folders of `images/` whose names are not image ids."""
         found: list[Difference] = []
         for folder in sorted({each.where.split("/")[1] for each in known if each.where.startswith(IMAGES_PREFIX)}):
             stored = await self.store.list(f"{IMAGES_PREFIX}{folder}")
@@ -244,7 +252,7 @@ class Inspection:
     async def _check_rows(
         self, image_id: UUID, state: ImageState | None, known: Iterable[Difference]
     ) -> list[Difference]:
-        """Rows where they should be, and where they were found."""
+        """Check an image's rows: under the expected primary keys, and under those at which differences were found."""
         shards = self.settings.day_shards
         places = [(each.where, each.key) for each in known if each.key is not None]
         rows = await self.rows.of_image(image_id, state.owner if state else None, shards, places)
@@ -255,7 +263,7 @@ class Inspection:
 
 
 def by_kind(differences: Iterable[Difference]) -> dict[str, int]:
-    """How many there are of each kind."""
+    """Number of differences of each kind."""
     counts: dict[str, int] = defaultdict(int)
     for each in differences:
         counts[each.kind.value] += 1

@@ -1,1 +1,1 @@
-"""One module for each sub-command of imagepipe, named as the operator types it."""
+"""The sub-commands of imagepipe, one module for each. A module has the name of its command."""

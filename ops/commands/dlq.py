@@ -1,4 +1,4 @@
-"""`imagepipe dlq`: list the records whose handling failed unexpectedly, send them again, or drop them."""
+"""`imagepipe dlq`: list dead letters, redrive them, or drop them."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -21,13 +21,13 @@ from shared.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The dead-letter queue: records whose handling failed unexpectedly. Repair the cause first, then redrive.",
+    help="The dead-letter queue (DLQ): records that a service could not handle. Repair the cause, then redrive them.",
 )
 
-Entries = Annotated[list[str] | None, typer.Argument(help="Entries as `list` names them, such as 3:17.")]
-Since = Annotated[str | None, typer.Option(help="That came at or after this time, or within this age (12h).")]
-Error = Annotated[str | None, typer.Option(help="Whose error has this text in it.")]
-All = Annotated[bool, typer.Option("--all", help="Every entry; needed where nothing else chooses.")]
+Entries = Annotated[list[str] | None, typer.Argument(help="Names of entries as `list` shows them, such as 3:17.")]
+Since = Annotated[str | None, typer.Option(help="Only entries since this time, or of this age, such as 12h.")]
+Error = Annotated[str | None, typer.Option(help="Only entries whose error contains this text.")]
+All = Annotated[bool, typer.Option("--all", help="All entries. Required if nothing else selects entries.")]
 
 
 def register(parent: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def list_(
     error: Error = None,
     owner: OnlyOwner = None,
 ) -> None:
-    """List the entries that were neither redriven nor dropped, oldest first."""
+    """List the open entries (neither redriven nor dropped), oldest first."""
     letters = run(unsettled(load_settings(root), _filter(None, since, error, owner)))
     columns = ["entry", "time", "type", "owner", "image_id", "error"]
     Output(as_json).table(columns, [letter.document() for letter in letters])
@@ -51,11 +51,11 @@ def list_(
 
 @app.command()
 def show(
-    entry: Annotated[str, typer.Argument(help="As `list` names it.")],
+    entry: Annotated[str, typer.Argument(help="Name of the entry as `list` shows it.")],
     root: DeploymentRoot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one entry whole: reason, stack, headers and record."""
+    """Show one entry with its error, stack, headers and record."""
     letters = run(unsettled(load_settings(root), _filter([entry], None, None, None)))
     if not letters:
         raise ConfigurationError(f"the DLQ has no open entry {entry}: see `imagepipe dlq list`")
@@ -68,11 +68,11 @@ def show(
 
 
 Work = Callable[[DeadLetter, Settings, Producer, S3Store], Awaitable[str]]
-"""Settles one entry; returns what was done with it."""
+"""Function that settles one entry and returns the action."""
 
 
 def _add_command(verb: str, work: Work, description: str) -> None:
-    """Add the command `verb`, which does `work` with each chosen entry. Both commands choose by the same options."""
+    """Add the command `verb`, which runs `work` on each selected entry. All these commands have the same options."""
 
     def command(
         entries: Entries = None,
@@ -86,7 +86,7 @@ def _add_command(verb: str, work: Work, description: str) -> None:
         yes: Yes = False,
     ) -> None:
         if not (entries or since or error or owner or everything):
-            raise ConfigurationError("choose entries by name, --since, --error or --owner, or give --all")
+            raise ConfigurationError("select entries by name, --since, --error or --owner, or use --all")
         choice = _filter(entries, since, error, owner)
         run(_settle_all(load_settings(root), choice, verb, work, Output(as_json), dry_run, yes))
 
@@ -101,13 +101,13 @@ async def _drop(letter: DeadLetter, settings: Settings, sender: Producer, _bucke
 _add_command(
     "redrive",
     redrive,
-    "Send entries to the topic they came from, with the id and the version that they had.\n\n"
-    "Deletes and fences take a new version. Commands for deleted images are skipped. Safe to interrupt and repeat.",
+    "Append entries to their source topics again, with the same ids and versions.\n\n"
+    "Deletes and fences get a new version. Commands for deleted images are skipped. You can interrupt and repeat this.",
 )
 _add_command(
     "drop",
     _drop,
-    "Let entries go unanswered: they are not listed any more, and leave the topic with its retention.",
+    "Close entries without handling them. They are not listed any more. Retention deletes them from the topic.",
 )
 
 
@@ -128,7 +128,7 @@ async def _settle_all(
     if letters and output.confirmed([*plan, f"{len(letters)} entries."], dry_run=dry_run, yes=yes):
         async with producer(settings) as sender, store(settings) as bucket:
             with output.progress(verb.capitalize(), len(letters)) as advance:
-                # One after the other, in the order in which they came: they may be of one image.
+                # One after the other and in their order, because several may be commands of one image.
                 for letter in letters:
                     done[await work(letter, settings, sender, bucket)] += 1
                     advance()

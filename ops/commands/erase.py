@@ -1,4 +1,4 @@
-"""`imagepipe erase`: remove everything of an owner, for good, and certify it."""
+"""`imagepipe erase`: delete all data of an owner permanently and print a certificate."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,18 +27,18 @@ def register(app: typer.Typer) -> None:
 
 
 def erase(
-    owner: Annotated[Owner, typer.Option(parser=parse_owner, metavar="TYPE:ID", help="Whose images, such as user:1.")],
+    owner: Annotated[Owner, typer.Option(parser=parse_owner, metavar="TYPE:ID", help="The owner, such as user:1.")],
     root: DeploymentRoot = None,
     as_json: AsJson = False,
-    wait: Annotated[str, typer.Option(help="How long the processor may take to delete the objects and answer.")] = "5m",
+    wait: Annotated[str, typer.Option(help="How long to wait until the processors have deleted the objects.")] = "5m",
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Clear an owner so that no replay, redrive or rebuild brings anything back, and print a certificate.
+    """Delete all data of an owner, so that no replay, redrive or rebuild restores it, and print a certificate.
 
-    Needs running processors: they delete the objects and answer the deletes. Safe to repeat after Ctrl-C or an outage;
-    a repetition certifies again. The certificate says by when the owner key and file names have left the topics by
-    themselves.
+    Processors must be running, because they delete the objects and answer the deletes. After Ctrl-C or an outage repeat
+    the command; it prints a new certificate. The certificate has the dates at which the owner's key and file names are
+    deleted from the topics by retention and compaction.
     """
     settings, output = load_settings(root), Output(as_json)
     document = run(_erase(settings, owner, parse_age(wait), output, dry_run, yes))
@@ -48,7 +48,7 @@ def erase(
 
 
 async def _erase(
-    settings: Settings, owner: Owner, patience: timedelta, output: Output, dry_run: bool, yes: bool
+    settings: Settings, owner: Owner, limit: timedelta, output: Output, dry_run: bool, yes: bool
 ) -> dict[str, Any]:
     known = await asyncio.to_thread(_keyspaces, settings)
     async with _views(settings, known) as views, store(settings) as bucket, producer(settings) as sender:
@@ -62,15 +62,15 @@ async def _erase(
             f"Erase {owner.key}: {len(traces.images):,} images with {objects['objects']:,} objects, "
             f"{len(traces.incoming):,} incoming objects, {len(traces.event_keys):,} event keys, "
             f"{len(traces.dead_letters):,} entries of the DLQ.",
-            f"Rows go from {', '.join(known.own)}.",
-            *([f"Not touched: {', '.join(known.others)}."] if known.others else []),
+            f"Rows are deleted in the keyspaces {', '.join(known.own)}.",
+            *([f"Keyspaces that are not changed: {', '.join(known.others)}."] if known.others else []),
             "This cannot be undone.",
         ]
         if not output.confirmed(plan, dry_run=dry_run, yes=yes):
             return {"owner": owner.key, "complete": False, "images": sorted(map(str, traces.images))}
         await eraser.clear(traces)
-        await eraser.wait_until_gone(traces.images, unanswered, patience)
-        # With the answers that came meanwhile, whose keys are to be nulled too.
+        await eraser.wait_until_gone(traces.images, unanswered, limit)
+        # Search again, because the answers to the deletes contain the owner's key too.
         final = await eraser.find()
         await eraser.forget(final)
         return certificate(settings, owner, final, objects, known, await eraser.left(final.images))
@@ -86,8 +86,8 @@ async def _views(settings: Settings, known: Keyspaces) -> AsyncIterator[list[Vie
     async with AsyncExitStack() as stack:
         views = []
         for keyspace, shards in known.own.items():
-            its_own = settings.model_copy(update={"day_shards": shards})
-            views.append(View(await stack.enter_async_context(index(its_own, keyspace)), shards))
+            changed = settings.model_copy(update={"day_shards": shards})
+            views.append(View(await stack.enter_async_context(index(changed, keyspace)), shards))
         yield views
 
 

@@ -1,4 +1,4 @@
-"""`imagepipe gc`: what is superseded, and what nothing knows any more."""
+"""`imagepipe gc`: report or delete superseded objects and garbage."""
 
 import asyncio
 from datetime import timedelta
@@ -17,7 +17,7 @@ from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
 
 LEAST_AGE = timedelta(hours=1)
-"""A request that is under way for longer has failed: the gateway waits for seconds, a client's retry for minutes."""
+"""Minimum age of garbage. A running request is younger: the gateway waits for seconds, a client's retry for minutes."""
 
 
 def register(app: typer.Typer) -> None:
@@ -29,28 +29,30 @@ def gc(
     root: DeploymentRoot = None,
     as_json: AsJson = False,
     superseded: Annotated[
-        bool, typer.Option("--superseded", help="Only the sweep, which is safe at any time.")
+        bool, typer.Option("--superseded", help="Only superseded objects (the sweep). It is safe at any time.")
     ] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="Delete what was found; without it this is a report.")] = False,
-    older_than: Annotated[str, typer.Option(help="Judge objects of unknown origin from this age on.")] = "24h",
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Delete the objects. Without this option only report.")
+    ] = False,
+    older_than: Annotated[str, typer.Option(help="Minimum age of unknown objects.")] = "24h",
     every: Annotated[
-        str | None, typer.Option(help="With --superseded: sweep again after this long, such as 10m, until Ctrl-C.")
+        str | None, typer.Option(help="With --superseded: repeat the sweep at this interval, such as 10m.")
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Report what could be deleted, or delete it with --apply.
+    """Report objects that can be deleted, or delete them with --apply.
 
-    Superseded revisions and renders go an hour (SWEEP_DELAY) after the newer one was ready. Without --superseded also
-    objects that no row, command or manifest knows, what is left of deleted images, tombstones past their time, and
-    (only reported) rows without objects.
+    Superseded originals and variants can be deleted SWEEP_DELAY (1 h) after the newer render was ready. Without
+    --superseded the command also finds objects that no row, command or manifest names, remaining objects of deleted
+    images, and expired tombstones. Rows without objects are only reported.
     """
     settings, output, age = load_settings(root), Output(as_json), parse_age(older_than)
     if age < LEAST_AGE:
-        raise ConfigurationError("--older-than must be at least 1h: younger objects may belong to a request under way")
+        raise ConfigurationError("--older-than must be at least 1h: younger objects may belong to a running request")
     if every is not None:
         if not superseded:
-            raise ConfigurationError("--every needs --superseded: the rest is for people to look at")
-        run(_sweep_for_ever(settings, output, apply, parse_age(every)))
+            raise ConfigurationError("--every needs --superseded: an operator must check the other objects")
+        run(_sweep_periodically(settings, output, apply, parse_age(every)))
     if superseded:
         swept, garbage, applied = run(_sweep(settings, output, apply)), None, apply
     else:
@@ -63,13 +65,13 @@ async def _sweep(settings: Settings, output: Output, apply: bool) -> Swept:
         return await Sweeper(settings, bucket, output).run(apply)
 
 
-async def _sweep_for_ever(settings: Settings, output: Output, apply: bool, pause: timedelta) -> NoReturn:
+async def _sweep_periodically(settings: Settings, output: Output, apply: bool, pause: timedelta) -> NoReturn:
     while True:
         try:
             swept = await _sweep(settings, output, apply)
         except Unavailable as error:
-            # An outage: what could not be swept now is there the next time.
-            output.say(f"not swept: {error}")
+            # The next sweep finds the same objects.
+            output.say(f"The sweep failed: {error}")
         else:
             output.document(_document(swept, None, apply), _lines(swept, None, apply))
         await asyncio.sleep(pause.total_seconds())
@@ -106,12 +108,12 @@ def _document(swept: Swept, garbage: Garbage | None, applied: bool) -> dict[str,
 
 
 def _lines(swept: Swept, garbage: Garbage | None, applied: bool) -> list[str]:
-    verb = "deleted" if applied else "could go"
+    verb = "deleted" if applied else "can be deleted"
     lines = [f"superseded: {swept.objects:,} objects of {swept.images:,} images ({swept.size / 1e6:.1f} MB) {verb}"]
     if garbage is None:
         return lines
     lines += [f"unknown: {key} ({reason}) {verb}" for key, reason in garbage.objects.items()]
-    lines += [f"tombstone past its time: {key} {verb}" for key in garbage.expired_tombstones]
+    lines += [f"expired tombstone: {key} {verb}" for key in garbage.expired_tombstones]
     lines += [f"row without objects: {image_id} (see imagepipe verify)" for image_id in garbage.rows_without_objects]
     lines.append(f"unknown objects: {len(garbage.objects):,} ({garbage.size / 1e6:.1f} MB) {verb}")
     return lines

@@ -1,4 +1,4 @@
-"""`imagepipe init`: whatever must be there before a service starts. Run it before each roll-out, or at every start."""
+"""`imagepipe init`: create topics, tables and bucket. Run it before the services start, at least once for a release."""
 
 import asyncio
 
@@ -21,24 +21,24 @@ def register(parent: typer.Typer) -> None:
 
 
 def command(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
-    """Create topics, keyspace, tables and bucket, or bring them in line. Asks nothing and is safe to repeat."""
+    """Create or update topics, keyspace, tables and bucket. It asks no question and can be repeated."""
     settings = load_settings(root)
     migrations = run(init(settings))
     bucket = settings.s3_bucket if settings.s3_manage_bucket else None
     Output(as_json).document(
         {"keyspace": settings.cassandra_keyspace, "migrations": migrations, "bucket": bucket},
         [
-            "The topics are in line.",
+            "The topics are up to date.",
             f"Keyspace {settings.cassandra_keyspace}: {len(migrations)} migrations were run.",
-            f"Bucket {bucket} is in line." if bucket else "The bucket was left alone (S3_MANAGE_BUCKET).",
+            f"Bucket {bucket} is up to date." if bucket else "The bucket was not changed (S3_MANAGE_BUCKET).",
         ],
     )
 
 
 async def init(settings: Settings) -> list[str]:
-    """Apply topics, schema and bucket; returns the names of the migrations that were run. Idempotent.
+    """Create or update topics, schema and bucket; returns the names of the migrations that were run. Idempotent.
 
-    Raises ConfigurationError or Unavailable; what was applied before stays, and the next call goes on.
+    Raises ConfigurationError, Unavailable. Finished steps are kept, and the next call continues.
     """
     await apply_topics(settings)
     migrations = await asyncio.to_thread(apply_schema, settings)
@@ -53,6 +53,6 @@ def _apply_bucket(settings: Settings) -> None:
         apply_bucket(settings, settings.s3_admin_access_key_id, secret.get_secret_value() if secret else None)
     except ConfigurationError as error:
         raise ConfigurationError(
-            f"{error} The services' own key may not make a bucket: give S3_ADMIN_ACCESS_KEY_ID and "
-            "S3_ADMIN_SECRET_ACCESS_KEY, or S3_MANAGE_BUCKET=false where it is made by other means."
+            f"{error} The access key of the services may lack the right to create a bucket: set S3_ADMIN_ACCESS_KEY_ID "
+            "and S3_ADMIN_SECRET_ACCESS_KEY, or S3_MANAGE_BUCKET=false if another tool creates the bucket."
         ) from error

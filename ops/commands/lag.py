@@ -1,4 +1,4 @@
-"""`imagepipe lag`: how far each consumer group is behind, how fast it goes, and how long its oldest record waits."""
+"""`imagepipe lag`: show the lag and throughput of each consumer group, and the age of its oldest waiting record."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def lag(
     root: DeploymentRoot = None,
     as_json: AsJson = False,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long to watch for the rate.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How many seconds to measure the rate.")] = 2.0,
 ) -> None:
     """Show each consumer group's lag, throughput and the age of its oldest record that is not settled."""
     rows = run(measure(load_settings(root), seconds))
@@ -33,7 +33,7 @@ def lag(
 
 
 async def measure(settings: Settings, seconds: float) -> list[dict[str, Any]]:
-    """One row per group and topic of this deployment. Raises Unavailable, KafkaError."""
+    """One row for each group and topic of this deployment. Raises Unavailable, KafkaError."""
     before, started = await committed_offsets(settings), time.monotonic()
     await asyncio.sleep(seconds)
     after, elapsed = await committed_offsets(settings), time.monotonic() - started
@@ -43,7 +43,7 @@ async def measure(settings: Settings, seconds: float) -> list[dict[str, Any]]:
         async with TopicReader(settings, topic) as reader:
             beginnings, ends = await reader.beginnings(), await reader.ends()
             for group in sorted(after):
-                # A position that retention has overtaken waits for what is still there.
+                # Retention may have deleted records after the position. Then the next record is the first existing one.
                 now = {p: max(offset, beginnings[p]) for p, offset in _of_topic(after[group], name).items()}
                 if not now:
                     continue
@@ -70,7 +70,7 @@ def _of_topic(offsets: Mapping[TopicPartition, int], topic: str) -> dict[int, in
 
 
 async def _oldest(reader: TopicReader, waiting: dict[int, int], ends: dict[int, int]) -> float | None:
-    """Age in seconds of the oldest record at or after these positions; None where nothing waits."""
+    """Age in seconds of the oldest record at or after these positions; None if there is none."""
     first: dict[int, int] = {}
     async for batch in reader.read(waiting, ends):
         for record in batch:

@@ -1,4 +1,4 @@
-"""`imagepipe reindex`: rebuild the index into a fresh keyspace, compare it, and switch to it without downtime."""
+"""`imagepipe reindex`: rebuild the index in a new keyspace, compare it, and switch to it without downtime."""
 
 import asyncio
 import re
@@ -21,13 +21,13 @@ from shared.errors import ConfigurationError
 from shared.settings import Settings, Topic
 
 SWITCH_SECONDS = 10 * FOLLOW_SECONDS
-"""How long both keyspaces are kept up to date around a switch; every process looks each `FOLLOW_SECONDS`."""
+"""How long both keyspaces are kept up to date after a switch. Every process checks for a switch each FOLLOW_SECONDS."""
 CLAIM_COLUMNS = "scope, fingerprint, image_ids, revisions, lease_until, holder, status, response"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked for. `into` is the keyspace to build; the live one stays as it is."""
+    """The options of the command. `into` is the keyspace to build."""
 
     into: str
     from_bucket: bool
@@ -43,25 +43,26 @@ def register(app: typer.Typer) -> None:
 
 
 def reindex(
-    into: Annotated[str, typer.Option(help="Keyspace to build; made if need be. Never the live one.")],
+    into: Annotated[str, typer.Option(help="Keyspace to build. It is created if needed and must not be the live one.")],
     root: DeploymentRoot = None,
     as_json: AsJson = False,
     from_bucket: Annotated[
-        bool, typer.Option("--from-bucket", help="From manifests alone: the log is gone too.")
+        bool, typer.Option("--from-bucket", help="Rebuild from the manifests only, if the log is lost too.")
     ] = False,
-    compare_: Annotated[bool, typer.Option("--compare", help="Compare with the live one, row by row.")] = False,
-    switch: Annotated[bool, typer.Option("--switch", help="Serve from the new one; nothing needs a restart.")] = False,
-    accept: Annotated[bool, typer.Option("--accept-differences", help="Switch although rows differ.")] = False,
+    compare_: Annotated[bool, typer.Option("--compare", help="Compare all rows with the live keyspace.")] = False,
+    switch: Annotated[bool, typer.Option("--switch", help="Make the new keyspace live. No service restarts.")] = False,
+    accept: Annotated[bool, typer.Option("--accept-differences", help="Switch even if rows differ.")] = False,
     slices: Annotated[
-        int, typer.Option(min=1, help="Fold the images in this many rounds: less memory, more reads.")
+        int, typer.Option(min=1, help="Read the log this many times, each time for a part of the images: less memory.")
     ] = 1,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Rebuild the index from the topics into another keyspace.
+    """Rebuild the index from the topics in another keyspace.
 
-    Safe beside live traffic, and safe to interrupt and repeat: every write is at its version of the log. With --compare
-    the exit code is 1 when rows differ, and then --switch needs --accept-differences (of a damaged index).
+    It is safe during live traffic, and can be interrupted and repeated, because every write has a version of the log.
+    With --compare the exit code is 1 if rows differ. Then --switch also needs --accept-differences; use that if the
+    live index is damaged.
     """
     settings, output = load_settings(root), Output(as_json)
     plan = Plan(into, from_bucket, compare_, switch, accept, slices)
@@ -74,13 +75,16 @@ def reindex(
 async def _reindex(settings: Settings, plan: Plan, output: Output, dry_run: bool, yes: bool) -> dict[str, Any]:
     live = await asyncio.to_thread(_live, settings)
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", plan.into):
-        raise ConfigurationError(f"{plan.into!r} is no keyspace: up to 48 lower-case letters, digits and underscores")
+        raise ConfigurationError(
+            f"{plan.into!r} is not a valid keyspace: use a lower-case letter, then up to 47 lower-case letters, digits "
+            "and underscores"
+        )
     if plan.into == live:
-        raise ConfigurationError(f"keyspace {live} is the live one: rebuild into another, then switch")
+        raise ConfigurationError(f"keyspace {live} is the live one: rebuild into another one, then switch")
     document: dict[str, Any] = {"live": live, "into": plan.into, "done": False}
     if not output.confirmed(await _describe(settings, plan, live), dry_run=dry_run, yes=yes):
         return document
-    await asyncio.to_thread(_note, settings, plan.into)
+    await asyncio.to_thread(_record, settings, plan.into)
     await asyncio.to_thread(apply_schema, settings.model_copy(update={"cassandra_keyspace": plan.into}))
     target = await CassandraIndex.open(settings, plan.into)
     try:
@@ -110,7 +114,7 @@ async def _build(rebuild: Rebuild, plan: Plan) -> None:
 
 
 async def _catch_up(rebuild: Rebuild, others: list[CassandraIndex]) -> None:
-    """Follow the log until a round finds nothing new."""
+    """Apply new records of the log until there are none."""
     while await rebuild.follow([rebuild.target, *others]):
         pass
 
@@ -118,7 +122,10 @@ async def _catch_up(rebuild: Rebuild, others: list[CassandraIndex]) -> None:
 async def _differences(
     rebuild: Rebuild, settings: Settings, plan: Plan, live: str, target: CassandraIndex, output: Output
 ) -> list[RowDifference] | None:
-    """What differs at two looks in a row, or None where nobody asked: in between, both have caught up with the log."""
+    """Rows that differ in two comparisons; None without --compare.
+
+    Between the two, both keyspaces get the new records of the log, so live traffic causes no difference.
+    """
     if not plan.compare:
         return None
     found = await compare(settings, live, target.keyspace, output)
@@ -133,10 +140,10 @@ async def _differences(
 async def _switch(settings: Settings, rebuild: Rebuild, target: CassandraIndex, live: str, plan: Plan) -> None:
     """Make the rebuilt keyspace the live one.
 
-    1. The claims of idempotency keys are copied, so that a client's retry is recognised on either side.
-    2. The record is written; every gateway and indexer moves within a second.
-    3. Until long after, both keyspaces are kept up to date from the log: whoever still reads the old one sees what
-       whoever already writes the new one has done.
+    1. Copy the claims of idempotency keys, so that a repeated request is recognised in both keyspaces.
+    2. Write the record of the live keyspace. Every gateway and indexer follows within a second.
+    3. Keep both keyspaces up to date from the log for SWITCH_SECONDS. A process that still reads the old keyspace then
+       sees the writes of processes that already use the new one.
     """
     old = await CassandraIndex.open(settings, live)
     try:
@@ -158,7 +165,7 @@ def _live(settings: Settings) -> str:
         return live_keyspace(session, settings)
 
 
-def _note(settings: Settings, keyspace: str) -> None:
+def _record(settings: Settings, keyspace: str) -> None:
     with connected(settings) as session:
         record_keyspace(session, settings, keyspace)
 
@@ -169,7 +176,7 @@ def _set_live(settings: Settings, keyspace: str) -> None:
 
 
 def _copy_claims(settings: Settings, source: str, target: str) -> None:
-    """Copy the claims that are not in the target yet, with what is left of their day."""
+    """Copy the claims that are not in the target yet, with their remaining time to live (at most a day)."""
     with connected(settings) as session:
         names = CLAIM_COLUMNS.split(", ")
         marks = ", ".join("?" * len(names))
@@ -192,7 +199,7 @@ async def _describe(settings: Settings, plan: Plan, live: str) -> list[str]:
                 count = span(await reader.beginnings(), await reader.ends())
                 lines.append(f"  {reader.topic}: at most {count:,} records, read {plan.slices} times")
     if plan.switch:
-        lines.append(f"Then {plan.into} becomes the live one; {live} stays, to go back to or to drop.")
+        lines.append(f"Then {plan.into} becomes the live keyspace. {live} is kept: switch back to it, or drop it.")
     return lines
 
 
@@ -201,7 +208,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
         return ["Nothing was changed."]
     lines = [f"{document['records']:,} records, {document['images']:,} images in {document['into']}."]
     if document["originals_without_manifest"]:
-        lines.append(f"{document['originals_without_manifest']:,} images without a manifest: uploaded, never rendered.")
+        lines.append(f"{document['originals_without_manifest']:,} images have no manifest: they were never rendered.")
     for each in (document["differences"] or [])[:50]:
         lines.append(f"{each['kind']:<24} {each['table']:<16} {each['image_id']}")
     if document["differences"] is not None:

@@ -1,4 +1,4 @@
-"""`imagepipe replay`: handle commands again from a point in the log, beside live traffic."""
+"""`imagepipe replay`: handle commands of the log again, during live traffic."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,19 +29,20 @@ def replay(
     start: Annotated[str, typer.Option("--from", help=HELP)],
     root: DeploymentRoot = None,
     as_json: AsJson = False,
-    partition: Annotated[int | None, typer.Option(help="Only this partition of the commands.")] = None,
+    partition: Annotated[int | None, typer.Option(help="Only this partition of the commands topic.")] = None,
     owner: OnlyOwner = None,
     image: Annotated[UUID | None, typer.Option(help="Only commands of this image.")] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Finished commands too: their answers are published once more.")
+        bool, typer.Option("--again", help="Also handle finished commands: their answers are published again.")
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Handle the commands from here to the end of the log again, in this process, without the live group's knowledge.
+    """Handle the commands from a position to the end of the log again, in this process.
 
-    Finished commands (answered, with their result in the bucket) are passed by. Publishes no commands; answers are
-    functions of the bucket and the command's version, so whatever order things happen in, the index ends the same.
+    Finished commands (with an answer in the log and a result in the bucket) are skipped. The replay appends no commands
+    and does not affect the consumer groups of the services. An answer depends only on the bucket and the command's
+    version, so the index is the same in any order.
     """
     settings, output = load_settings(root), Output(as_json)
     done, rendered = run(_replay(settings, output, (start, partition), Scope(owner, image), again, dry_run, yes))
@@ -81,11 +82,11 @@ async def _replay(
 
 
 def _plan(done: Replayed, todo: Sequence[Asked]) -> list[str]:
-    """What would be handled, by type."""
+    """The plan: the number of commands of each type."""
     counts = Counter(each.type for each in todo)
     lines = [f"{done.commands:,} commands in scope, {done.finished:,} of them finished."]
     lines += [f"  handle {number:,} {kind}" for kind, number in sorted(counts.items())]
-    return [*lines, f"{len(todo):,} to handle; each costs a few reads, and a render where its result is not there yet."]
+    return [*lines, f"{len(todo):,} to handle. Each needs a few reads, and a render if its result is missing."]
 
 
 def _document(done: Replayed, rendered: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`imagepipe reprocess`: render images once more after a change of the ladder, paced behind live uploads."""
+"""`imagepipe reprocess`: render images again, for example with a new ladder, without delaying live uploads much."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,12 +25,12 @@ from shared.read_model.documents import ImageRow, status
 from shared.read_model.tables import IMAGES
 from shared.settings import Settings, Topic
 
-LOOK_SECONDS = 0.5
-"""How often the backlog is looked at while it is full."""
+POLL_SECONDS = 0.5
+"""Interval between two checks of the backlog while it is full."""
 
 
 class Where(StrEnum):
-    """Which images are rendered once more."""
+    """Selects the images to render again."""
 
     LADDER = "ladder!=current"
     FAILED = "failed"
@@ -39,7 +39,7 @@ class Where(StrEnum):
 
 @dataclass(frozen=True)
 class Choice:
-    """What was asked for."""
+    """The options that select images."""
 
     where: Where
     owner: Owner | None
@@ -56,26 +56,26 @@ def reprocess(
     root: DeploymentRoot = None,
     as_json: AsJson = False,
     where: Annotated[
-        Where, typer.Option(help="Whose variants are of another ladder; failed ones; or all.")
+        Where, typer.Option(help="Images with variants of another ladder, images that failed, or all images.")
     ] = Where.LADDER,
     owner: OnlyOwner = None,
     image: Annotated[UUID | None, typer.Option(help="Only this image.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many images.")] = None,
     backlog: Annotated[
-        int, typer.Option(min=1, help="Commands that may wait for the processor at a time: so long do uploads wait.")
+        int, typer.Option(min=1, help="Commands that may wait for the processors. Live uploads wait for them too.")
     ] = 2,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Publish image.reprocess for images, with the ladder of the settings. Old variants are served until then.
+    """Append image.reprocess for images, with the ladder of the settings. Old variants are served until then.
 
-    Paced: the next command goes out when the processor has less than --backlog to do. To resume after Ctrl-C run it
-    again: what has the new ladder by then is passed by.
+    The next command is appended when fewer than --backlog commands wait for the processors. To continue after Ctrl-C
+    run the command again: it skips images that have the new ladder already.
     """
     settings, output = load_settings(root), Output(as_json)
     choice = Choice(where, owner, image, limit)
     document = run(_reprocess(settings, choice, backlog, output, dry_run, yes))
-    output.document(document, [f"{document['published']:,} of {document['matched']:,} images are rendered once more."])
+    output.document(document, [f"{document['published']:,} of {document['matched']:,} images will be rendered again."])
 
 
 async def _reprocess(
@@ -83,12 +83,12 @@ async def _reprocess(
 ) -> dict[str, Any]:
     async with index(settings) as live:
         matched = 0
-        with output.progress("Look for images", None) as advance:
+        with output.progress("Find images", None) as advance:
             async for _ in _chosen(settings, live, choice):
                 matched += 1
                 advance()
         document: dict[str, Any] = {"matched": matched, "published": 0, "ladder": settings.ladder.digest}
-        plan = [f"{matched:,} images are rendered with ladder {settings.ladder.digest}, {backlog} at a time."]
+        plan = [f"Render {matched:,} images with ladder {settings.ladder.digest}, {backlog} at a time."]
         if not matched or not output.confirmed(plan, dry_run=dry_run, yes=yes):
             return document
         async with producer(settings) as sender, TopicReader(settings, Topic.COMMANDS) as reader:
@@ -105,7 +105,7 @@ async def _reprocess(
 
 
 class Pace:
-    """Holds back while the processor has enough to do; commands of live uploads count as well."""
+    """Limits the commands that wait for the processors. Commands of live uploads count too."""
 
     def __init__(self, settings: Settings, reader: TopicReader, backlog: int) -> None:
         from processor.consuming.faust_app import GROUP
@@ -118,15 +118,15 @@ class Pace:
         self._credit = 0
 
     def sent(self) -> None:
-        """One command went out."""
+        """Note that a command was appended."""
         self._credit -= 1
 
     async def wait(self) -> None:
-        """Return when there is room for one more: at once, or when the processor has settled something."""
+        """Return when fewer than `backlog` commands wait for the processors."""
         while self._credit <= 0:
             self._credit = self._backlog - await self._lag()
             if self._credit <= 0:
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
 
     async def _lag(self) -> int:
         committed = (await committed_offsets(self._settings)).get(self._group, {})
@@ -168,7 +168,7 @@ async def _rows(settings: Settings, live: CassandraIndex, choice: Choice) -> Asy
 
 
 def _wants(row: ImageRow, where: Where, digest: str) -> bool:
-    """Whether the image is meant."""
+    """Whether the image is selected."""
     match where:
         case Where.LADDER:
             return row.current is not None and not _is_open(row) and row.current.render.split("-")[0] != digest
@@ -179,22 +179,25 @@ def _wants(row: ImageRow, where: Where, digest: str) -> bool:
 
 
 def _is_open(row: ImageRow) -> bool:
-    """Whether the latest request may yet be ready at its own version.
+    """Whether the latest request may still become ready.
 
-    One under way gets its variants without us. One whose original is lost has no manifest, so a replay renders it once
-    the original is back. A render of what is served now would have the higher version, and keep it out of the index.
+    That is so while it is processing. It is also so if its original is lost: it has no manifest, so a replay renders it
+    when an operator has restored the original. A reprocess of the older, served revision must not be appended then,
+    because its answer would have the higher version and hide the result of the request.
     """
     lost = row.outcome is not None and row.outcome.error_type == "original_lost"
     return status(row) == "processing" or (row.current is not None and status(row) == "failed" and lost)
 
 
 def _command(row: ImageRow, where: Where, settings: Settings) -> Reprocess:
-    """Render what is served, and what was asked for only where that is meant or nothing is served.
+    """Make the command for an image.
 
-    A client was told that a failed replacement failed: it must not go live because the ladder changes.
+    It renders the served revision. It renders the revision of the latest request only with `failed`, or if no revision
+    is served. Otherwise a failed replacement, whose failure the client has seen, could become ready because of a new
+    ladder.
     """
     group = row.request if where is Where.FAILED else row.current or row.request
-    assert group is not None, "a row has a request or something that is served"
+    assert group is not None, "a row has a request or a served revision"
     original = row.current.original if group is row.current and row.current else group
     return Reprocess(
         image_id=row.image_id,

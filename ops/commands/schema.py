@@ -1,4 +1,4 @@
-"""`imagepipe schema`: create the keyspace and run the numbered migrations that it lacks."""
+"""`imagepipe schema`: create the keyspace and run its missing migrations."""
 
 import typer
 
@@ -7,7 +7,7 @@ from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from shared.cassandra.schema import apply_schema, plan_schema
 
-app = typer.Typer(no_args_is_help=True, help="Create the keyspace and run the numbered migrations that it lacks.")
+app = typer.Typer(no_args_is_help=True, help="Create the keyspace and run its missing migrations.")
 
 
 def register(parent: typer.Typer) -> None:
@@ -17,7 +17,7 @@ def register(parent: typer.Typer) -> None:
 
 @app.command()
 def plan(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
-    """Show which migrations `apply` would run. Exit code 1 when there are any."""
+    """Show the migrations that `apply` would run. The exit code is 1 if there are any."""
     settings = load_settings(root)
     pending = plan_schema(settings)
     document = {"keyspace": settings.cassandra_keyspace, "pending": pending}
@@ -28,7 +28,7 @@ def plan(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
 
 @app.command("apply")
 def apply_(root: DeploymentRoot = None, as_json: AsJson = False, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Run the missing migrations, in order. Safe to repeat."""
+    """Run the missing migrations, in order. You can repeat this."""
     settings, output = load_settings(root), Output(as_json)
     pending = plan_schema(settings)
     lines = [f"run     {name} in keyspace {settings.cassandra_keyspace}" for name in pending]

@@ -1,4 +1,4 @@
-"""`imagepipe tail`: records of the log as they come, readable or as JSON."""
+"""`imagepipe tail`: print new records of the log, as text or as JSON."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,7 +18,7 @@ from shared.settings import Settings, Topic
 
 
 class Source(StrEnum):
-    """Which topic to follow."""
+    """The topic to follow."""
 
     EVENTS = "events"
     COMMANDS = "commands"
@@ -36,13 +36,13 @@ def tail(
     root: DeploymentRoot = None,
     as_json: AsJson = False,
     owner: OnlyOwner = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Of this type only, such as image.ready.")] = None,
-    image: Annotated[str | None, typer.Option(help="Of this image only.")] = None,
-    topic: Annotated[Source, typer.Option(help="Answers, or the commands that ask for them.")] = Source.EVENTS,
-    start: Annotated[str | None, typer.Option("--from", help=f"Begin here, not now: {HELP}")] = None,
-    follow: Annotated[bool, typer.Option(help="Wait for more; --no-follow stops at the end.")] = True,
+    kind: Annotated[str | None, typer.Option("--type", help="Only records of this type, such as image.ready.")] = None,
+    image: Annotated[str | None, typer.Option(help="Only records of this image.")] = None,
+    topic: Annotated[Source, typer.Option(help="The topic: events (the answers), or commands.")] = Source.EVENTS,
+    start: Annotated[str | None, typer.Option("--from", help=f"Start here instead of now: {HELP}")] = None,
+    follow: Annotated[bool, typer.Option(help="Wait for new records, or stop at the end of the topic.")] = True,
 ) -> None:
-    """Follow the log until Ctrl-C. Reads without a consumer group, so nobody else notices."""
+    """Follow the log until Ctrl-C. It uses no consumer group, so it does not affect the services."""
     wanted = {"owner": owner.key if owner else None, "type": kind, "image_id": image}
     chosen = {name: value for name, value in wanted.items() if value is not None}
     run(_tail(load_settings(root), TOPICS[topic], start, follow, chosen, Output(as_json)))
@@ -68,7 +68,7 @@ def show(record: ConsumedRecord, document: Mapping[str, Any], output: Output) ->
         return
     place = f"{record.partition}:{record.offset}"
     content = document["record"] or {}
-    kind = document["type"] or ("(null)" if record.value is None else "(not a record of ours)")
+    kind = document["type"] or ("(null)" if record.value is None else "(not an imagepipe record)")
     error, version = content.get("error"), one_line(content.get("version"))
     detail = (
         (one_line(error.get("type")) if isinstance(error, dict) else None) or one_line(content.get("answers")) or ""

@@ -1,4 +1,4 @@
-"""`imagepipe topics`: create the topics, keep their settings in line with one committed definition, go on in others."""
+"""`imagepipe topics`: create the topics, update their settings, and copy records from other topics."""
 
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -18,8 +18,8 @@ from shared.settings import Settings, Topic
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Create the topics and keep their settings in line. The number of partitions is fixed for ever: it decides "
-    "which commands are in order with each other.",
+    help="Create the topics and update their settings. The number of partitions cannot be changed, because it decides "
+    "which commands are in order.",
 )
 
 
@@ -30,7 +30,7 @@ def register(parent: typer.Typer) -> None:
 
 @app.command()
 def plan(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
-    """Show what `apply` would do. Exit code 1 when there is something to do."""
+    """Show the changes that `apply` would make. The exit code is 1 if there are any."""
     plans = run(plan_topics(load_settings(root)))
     Output(as_json).document([_document(each) for each in plans], [line for each in plans for line in _lines(each)])
     if any(each.action != "keep" for each in plans):
@@ -39,7 +39,7 @@ def plan(root: DeploymentRoot = None, as_json: AsJson = False) -> None:
 
 @app.command("apply")
 def apply_(root: DeploymentRoot = None, as_json: AsJson = False, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Create missing topics and set the settings of the others. Safe to repeat."""
+    """Create missing topics and update the settings of the others. You can repeat this."""
     settings, output = load_settings(root), Output(as_json)
     plans = run(plan_topics(settings))
     refused = [each.refusal for each in plans if each.refusal]
@@ -50,7 +50,7 @@ def apply_(root: DeploymentRoot = None, as_json: AsJson = False, dry_run: DryRun
     done = bool(todo) and output.confirmed(lines, dry_run=dry_run, yes=yes)
     if done:
         run(apply_topics(settings))
-    summary = f"{len(todo)} topics were brought in line." if done else "Nothing was changed."
+    summary = f"{len(todo)} topics were created or updated." if done else "Nothing was changed."
     output.document({"applied": done, "topics": [_document(each) for each in plans]}, [summary])
 
 
@@ -75,7 +75,7 @@ async def _describe(settings: Settings) -> list[dict[str, Any]]:
                 "topic": plan.spec.name,
                 "partitions": plan.partitions,
                 "replicas": plan.replication_factor,
-                # Kept and compacted away alike: a broker does not count records.
+                # A broker does not count records. This number includes records that compaction has removed.
                 "offsets": sum(ends.values()) - sum(beginnings.values()),
                 "settings": " ".join(f"{name}={value}" for name, value in sorted(now.items())),
             }
@@ -85,21 +85,22 @@ async def _describe(settings: Settings) -> list[dict[str, Any]]:
 
 @app.command()
 def copy(
-    prefix: Annotated[str, typer.Option("--from-prefix", help="TOPIC_PREFIX of the topics to copy; may be empty.")],
-    epoch: Annotated[int, typer.Option("--from-epoch", min=1, help="EPOCH that they were written with.")],
+    prefix: Annotated[str, typer.Option("--from-prefix", help="TOPIC_PREFIX of the topics to copy. It may be empty.")],
+    epoch: Annotated[int, typer.Option("--from-epoch", min=1, help="EPOCH of the topics to copy.")],
     servers: Annotated[
         str | None,
-        typer.Option("--from-servers", help="Another cluster's host:port,host:port; logins and TLS are the settings'."),
+        typer.Option("--from-servers", help="Brokers of another cluster. Login and TLS are those of the settings."),
     ] = None,
     root: DeploymentRoot = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Copy commands and events from other topics into these, for example to go on with more partitions.
+    """Copy commands and events from other topics, for example to continue with more partitions.
 
-    TOPIC_PREFIX, TOPIC_PARTITIONS and a higher EPOCH are set already, and nobody writes to the old topics any more.
-    Versions stay, so nothing is done twice and order holds. Safe to repeat. See docs/runbooks/more-partitions.md.
+    Before: set TOPIC_PREFIX, TOPIC_PARTITIONS and a higher EPOCH, and stop all services that write to the old topics.
+    The records keep their versions and their order, so no work is repeated. You can repeat this command. See
+    docs/runbooks/more-partitions.md.
     """
     settings, output = load_settings(root), Output(as_json)
     source = source_settings(settings, prefix, epoch, servers)
@@ -109,7 +110,7 @@ def copy(
         return
     document = {"copied": True} | {each: counts[each] for each in ("commands", "events", "poison")}
     summary = f"{counts['commands']:,} commands and {counts['events']:,} events were copied."
-    output.document(document, [summary, f"{counts['poison']:,} records that nobody can read were left behind."])
+    output.document(document, [summary, f"{counts['poison']:,} records that cannot be parsed were not copied."])
 
 
 async def _copy(source: Settings, target: Settings, output: Output, dry_run: bool, yes: bool) -> Counter[str] | None:

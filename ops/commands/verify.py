@@ -1,4 +1,4 @@
-"""`imagepipe verify`: an fsck over log, index and bucket."""
+"""`imagepipe verify`: compare log, index and bucket, and repair differences."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -28,20 +28,25 @@ def verify(
     as_json: AsJson = False,
     dry_run: DryRun = False,
     yes: Yes = False,
-    mend: Annotated[bool, typer.Option("--repair", help="Mend what a write at the log's version can win.")] = False,
-    checksums: Annotated[bool, typer.Option(help="Read every object that is served and hash it.")] = True,
+    with_repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what writes can repair, after a question.")
+    ] = False,
+    checksums: Annotated[bool, typer.Option(help="Read every served object and check its SHA-256.")] = True,
     slices: Annotated[
-        int, typer.Option(min=1, help="Fold the images in this many rounds: less memory, more reads.")
+        int, typer.Option(min=1, help="Read the log this many times, each time for a part of the images: less memory.")
     ] = 1,
-    pause: Annotated[float, typer.Option(min=0, help="Seconds before each of three second looks.")] = 3.0,
-    grace: Annotated[str, typer.Option(help="Objects younger than this may belong to a request under way.")] = "1h",
+    pause: Annotated[float, typer.Option(min=0, help="Seconds before each of the three repeated checks.")] = 3.0,
+    grace: Annotated[str, typer.Option(help="Ignore unknown objects younger than this: their request may run.")] = "1h",
 ) -> None:
-    """Compare every row, object and manifest with what the log says. Safe beside live traffic.
+    """Compare every row, object and manifest with the log. It is safe during live traffic.
 
-    Prints each difference that is still there after three looks. Exit code 0: there is none; 1: there are some.
+    The command checks each difference three more times and prints those that remain. The exit code is 0 if there is no
+    difference, and 1 otherwise.
     """
     settings, output = load_settings(root), Output(as_json)
-    found, images = run(_verify(settings, output, parse_age(grace), checksums, slices, pause, mend, dry_run, yes))
+    found, images = run(
+        _verify(settings, output, parse_age(grace), checksums, slices, pause, with_repair, dry_run, yes)
+    )
     lines = [line for each in found for line in (str(each), f"{'':<14} -> {advice(each)}")]
     summary = ", ".join(f"{count} {kind}" for kind, count in by_kind(found).items())
     document = {
@@ -61,41 +66,41 @@ async def _verify(
     with_checksums: bool,
     slices: int,
     pause: float,
-    mend: bool,
+    with_repair: bool,
     dry_run: bool,
     yes: bool,
 ) -> tuple[list[Difference], int]:
-    """What is left to report, and how many images there are."""
+    """The remaining differences, and the number of images."""
     left: list[Difference] = []
     images = 0
     rows = await Rows.open(settings)
     try:
         async with store(settings) as bucket:
             for number in range(slices):
-                look = Inspection(
+                inspection = Inspection(
                     settings, rows, bucket, output, grace=grace, with_checksums=with_checksums, slice_number=number,
                     slices=slices,
                 )  # fmt: skip
-                found = await look.settled(await look.run(), pause)
-                if found and mend:
-                    found = await _mend(look, found, output, dry_run, yes)
+                found = await inspection.settled(await inspection.run(), pause)
+                if found and with_repair:
+                    found = await _repair(inspection, found, output, dry_run, yes)
                 left += found
-                images += sum(1 for state in look.fold if not state.is_removed)
+                images += sum(1 for state in inspection.fold if not state.is_removed)
     finally:
         await rows.close()
-    # A day may be missed by images of several slices.
+    # Several slices may report the same missing day.
     return list(dict.fromkeys(left)), images
 
 
-async def _mend(
-    look: Inspection, found: list[Difference], output: Output, dry_run: bool, yes: bool
+async def _repair(
+    inspection: Inspection, found: list[Difference], output: Output, dry_run: bool, yes: bool
 ) -> list[Difference]:
     plan = [str(each) for each in found[:20]]
     counts = ", ".join(f"{count} {kind}" for kind, count in by_kind(found).items())
-    if not output.confirmed([*plan, f"Repair {counts}, where a write can."], dry_run=dry_run, yes=yes):
+    if not output.confirmed([*plan, f"Repair {counts}, as far as writes can."], dry_run=dry_run, yes=yes):
         return found
-    async with index(look.settings) as live, producer(look.settings) as sender:
-        events = KafkaEventLog(sender, look.settings, "imagepipe/ops")
-        left = await repair(found, look, live, events, look.settings.day_shards)
-    output.say(f"{len(found) - len(left)} of {len(found)} differences were mended.")
+    async with index(inspection.settings) as live, producer(inspection.settings) as sender:
+        events = KafkaEventLog(sender, inspection.settings, "imagepipe/ops")
+        left = await repair(found, inspection, live, events, inspection.settings.day_shards)
+    output.say(f"{len(found) - len(left)} of {len(found)} differences were repaired.")
     return left

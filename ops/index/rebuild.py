@@ -1,4 +1,4 @@
-"""Rebuilds the index in a keyspace of its own: from the log, or from the manifests where even the log is gone."""
+"""Rebuilds the index in a separate keyspace: from the log, or from the manifests if the log is lost too."""
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -23,12 +23,12 @@ from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
 AT_ONCE = 64
-"""Images whose writes are under way at the same time, some nine writes each."""
+"""Images that are written concurrently. Each has about nine writes."""
 
 
 @dataclass
 class Rebuilt:
-    """What a rebuild has done. `positions` is how far each topic was read."""
+    """The counts of a rebuild. `positions` are the offsets up to which each topic was read."""
 
     records: int = 0
     images: int = 0
@@ -38,23 +38,26 @@ class Rebuilt:
 
 
 class Rebuild:
-    """Writes one keyspace. Every write is at its version of the log: all of it may be repeated. Raises Unavailable."""
+    """Writes all rows to one keyspace. It may be repeated, because every write has a version of the log.
+
+    The methods raise Unavailable.
+    """
 
     def __init__(self, settings: Settings, target: CassandraIndex, store: S3Store, output: Output) -> None:
         self._settings = settings
         self.target = target
         self._store = store
         self._output = output
-        self._buried: set[UUID] = set()
+        self._tombstones: set[UUID] = set()
         self.done = Rebuilt()
 
     async def from_log(self, slices: int) -> None:
-        """Fold the log, in slices of the images, and write each image's rows as they are at its end.
+        """Fold the log, in slices of the images, and write the final rows of each image.
 
-        Tombstoned images are skipped before anything is written (invariant 6); those that the log itself says are
-        deleted get their deletion.
+        An image with a tombstone in the bucket is skipped (invariant 6). For an image that is deleted in the log the
+        deletion is written.
         """
-        self._buried = await tombstones(self._store)
+        self._tombstones = await tombstones(self._store)
         for number in range(slices):
             fold = Fold(self._settings.epoch, number, slices)
             await self._read(Topic.COMMANDS, fold.add_commands)
@@ -66,7 +69,7 @@ class Rebuild:
             add(records)
             self.done.records += len(records)
 
-        # Later slices stop where the first did, so that following begins at one place for all.
+        # Later slices stop at the end of the first one, so that `follow` starts at the same position for all slices.
         end = self.done.positions.get(topic)
         self.done.positions[topic] = await read_topic(self._settings, topic, take, self._output, end=end)
 
@@ -76,7 +79,7 @@ class Rebuild:
         with self._output.progress("Write images", len(fold.images)) as advance:
 
             async def write(state: ImageState) -> None:
-                if state.image_id in self._buried and not state.is_removed:
+                if state.image_id in self._tombstones and not state.is_removed:
                     self.done.skipped_deleted += 1
                 else:
                     await self.target.apply(state_writes(state, self._settings.day_shards))
@@ -86,11 +89,11 @@ class Rebuild:
             await for_each(fold, write, AT_ONCE)
 
     async def from_bucket(self) -> None:
-        """Write the rows of every manifest. What was never rendered has none, and is counted."""
-        self._buried = await tombstones(self._store)
+        """Write the rows of every manifest. Images without a manifest were never rendered; they are only counted."""
+        self._tombstones = await tombstones(self._store)
 
         async def write(image: BucketImage) -> None:
-            if image.image_id in self._buried:
+            if image.image_id in self._tombstones:
                 self.done.skipped_deleted += 1
                 return
             await self._write_manifests(image)
@@ -118,7 +121,7 @@ class Rebuild:
         self.done.images += 1
 
     async def follow(self, targets: Iterable[CassandraIndex]) -> int:
-        """Apply what the log has got since, to all targets; returns how many records that was."""
+        """Apply the new records of the log to all targets; returns their number."""
         applied = 0
         writers = list(targets)
         for topic in (Topic.COMMANDS, Topic.EVENTS):
@@ -137,28 +140,28 @@ class Rebuild:
         with suppress(PoisonRecord):
             if topic is Topic.EVENTS:
                 return event_writes(decode_event(record.value), self._settings.day_shards) if record.value else []
-            # A fence writes nothing: its deletions are in the log.
+            # A fence has no writes, because its deletions are in the log.
             return command_writes(read_command(record, self._settings.epoch), self._settings.day_shards)
         return []
 
 
 @dataclass(frozen=True)
 class RowDifference:
-    """A row that is not the same in both keyspaces."""
+    """A row that differs between two keyspaces."""
 
     kind: str
     table: str
     image_id: UUID
 
     def document(self) -> dict[str, str]:
-        """For JSON."""
+        """The difference as a JSON object."""
         return {"kind": self.kind, "table": self.table, "image_id": str(self.image_id)}
 
 
 async def compare(settings: Settings, live: str, rebuilt: str, output: Output) -> list[RowDifference]:
-    """Rows that differ between the live and the rebuilt keyspace, values and timestamps alike.
+    """Rows whose values or timestamps differ between the live and the rebuilt keyspace. Raises Unavailable.
 
-    Memory: a digest per row, some 150 bytes. What differs is read a second time, since live traffic goes on.
+    It needs about 150 bytes of memory for each row. Live traffic may cause differences: compare again after a while.
     """
     old, new = await Rows.open(settings, live), await Rows.open(settings, rebuilt)
     try:
@@ -172,11 +175,11 @@ async def compare(settings: Settings, live: str, rebuilt: str, output: Output) -
                     for row in page:
                         there = rows.pop(row.key, None)
                         if there is None:
-                            found.append(RowDifference("only in the live one", table, row.image_id))
+                            found.append(RowDifference("only in live", table, row.image_id))
                         elif there[1] != digest(row):
                             found.append(RowDifference("different", table, row.image_id))
                     advance(len(page))
-                found += [RowDifference("only in the rebuilt one", table, image_id) for image_id, _ in rows.values()]
+                found += [RowDifference("only in rebuilt", table, image_id) for image_id, _ in rows.values()]
         return found
     finally:
         await old.close()
@@ -184,5 +187,5 @@ async def compare(settings: Settings, live: str, rebuilt: str, output: Output) -
 
 
 def digest(row: StoredRow) -> bytes:
-    """Fingerprint of a row's values and timestamps."""
+    """Hash of a row's values and timestamps."""
     return hashlib.blake2b(repr(sorted(row.cells.items())).encode(), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Rows of the index with the timestamps they were written at, by whole tables or by image."""
+"""Reads rows of the index with their write timestamps: all rows of a table, or the rows of one image."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -31,11 +31,11 @@ from shared.read_model.tables import (
 from shared.settings import Settings
 
 PAGE = 1000
-"""Rows held at a time: about 3 MB."""
+"""Rows in one page, about 3 MB."""
 Place = tuple[str, tuple[Any, ...]]
-"""A table, and a primary key in it."""
+"""A table and a primary key."""
 UNREADABLE = b""
-"""In place of a value that is none of ours: equal to nothing that the log says."""
+"""Stands for an invalid value in a row. It differs from every value of the log."""
 _MODELS: Mapping[str, type[Request] | type[Current]] = {"request": Request, "current": Current}
 _COLUMNS = "image_id, owner_type, owner_id, uploaded_at, " + ", ".join(
     f"{name}, WRITETIME({name}) AS {name}_at" for name in GROUPS
@@ -44,7 +44,7 @@ _COLUMNS = "image_id, owner_type, owner_id, uploaded_at, " + ", ".join(
 
 @dataclass(frozen=True)
 class StoredRow:
-    """One row. `cells` maps column groups to (timestamp, packed value); absent ones are null."""
+    """One row. `cells` maps column groups to (timestamp, packed value). Column groups that are null are left out."""
 
     table: str
     key: tuple[Any, ...]
@@ -55,14 +55,15 @@ class StoredRow:
 
 
 def key_in(table: str, image_id: UUID, owner: Owner, shards: int) -> tuple[Any, ...]:
-    """Primary key of an image's row in a table."""
+    """Primary key of an image's row in this table."""
     return tuple(image_key(table, image_id, owner, shards).values())
 
 
 def state_writes(state: ImageState, shards: int, tables: Sequence[str] = IMAGE_TABLES) -> list[Write]:
-    """Writes that bring the image's rows to its folded state: the columns of one version in one write.
+    """Writes that set an image's rows to its folded state. Columns with the same version are in one write.
 
-    An image that is gone is deleted at its version also where it never was: an answer that comes late must lose.
+    For a deleted image the deletion is written even if there is no row: an answer that is applied later then has no
+    effect.
     """
     keys = {table: image_key(table, state.image_id, state.owner, shards) for table in tables}
     writes: list[Write] = []
@@ -78,7 +79,7 @@ def state_writes(state: ImageState, shards: int, tables: Sequence[str] = IMAGE_T
 
 
 class Rows:
-    """Reads rows of one keyspace; blocking calls of the driver run in a thread. Methods raise Unavailable."""
+    """Reads rows of one keyspace. Blocking calls of the driver run in threads. The methods raise Unavailable."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -89,7 +90,7 @@ class Rows:
 
     @classmethod
     async def open(cls, settings: Settings, keyspace: str | None = None) -> "Rows":
-        """Connect to a keyspace, by default the live one. Raises ConfigurationError where there is none."""
+        """Connect to a keyspace, by default the live one. Raises ConfigurationError if it does not exist."""
         return await asyncio.to_thread(cls._open, settings, keyspace)
 
     @classmethod
@@ -105,7 +106,7 @@ class Rows:
         await asyncio.to_thread(self._session.cluster.shutdown)
 
     async def scan(self, table: str) -> AsyncIterator[Sequence[StoredRow]]:
-        """The whole table in pages, the next one fetched while one is worked on."""
+        """All rows of a table, in pages. The next page is fetched while the caller handles the present one."""
         statement = SimpleStatement(f"SELECT {_columns(table)} FROM {table}", fetch_size=PAGE)
         following = asyncio.create_task(asyncio.to_thread(self._page, statement, None))
         try:
@@ -122,13 +123,16 @@ class Rows:
     async def of_image(
         self, image_id: UUID, owner: Owner | None, shards: int, places: Iterable[Place] = ()
     ) -> list[StoredRow]:
-        """The image's rows in all tables, and those at other places. Without an owner: that of the row in `images`."""
+        """The image's rows in all tables, and rows at other `places`.
+
+        If `owner` is None, the owner is taken from the row in `images`.
+        """
         return await asyncio.to_thread(self._of_image, image_id, owner, shards, set(places))
 
     def _of_image(self, image_id: UUID, owner: Owner | None, shards: int, places: set[Place]) -> list[StoredRow]:
         found: list[StoredRow] = []
         with engine_errors():
-            # IMAGES comes first, and tells the owner.
+            # The table IMAGES is read first, because its row has the owner.
             for table, statement in self._by_key.items():
                 known = owner or (found[0].owner if found else Owner.of_image(image_id))
                 own = key_in(table, image_id, known, shards)
@@ -160,7 +164,7 @@ def _stored(table: str, row: Any) -> StoredRow:
 
 
 def _owner(row: Any) -> Owner:
-    """The row's owner; the image itself where it names none that there can be."""
+    """The owner in the row; the image itself if the row has an invalid one."""
     try:
         return Owner(type=row.owner_type, id=row.owner_id)
     except ValidationError:

@@ -1,1 +1,1 @@
-"""Reads the log: topics, positions, consumer groups, what the log says of each image."""
+"""Reads the log: topics, positions, consumer groups, dead letters, and the state of each image."""

@@ -1,4 +1,4 @@
-"""How far consumer groups are behind: for each group and topic, records that are not yet committed."""
+"""Reads the positions of consumer groups and computes their lag: the records that are not committed yet."""
 
 import asyncio
 from collections import defaultdict
@@ -22,7 +22,7 @@ class Lag(TypedDict):
 
 
 async def consumer_lag(settings: Settings) -> list[Lag]:
-    """Lag of every group that has committed something. Raises KafkaError or TimeoutError when Kafka is away."""
+    """Lag of every group with a committed position. Raises KafkaError or TimeoutError if Kafka is unavailable."""
     async with asyncio.timeout(TIMEOUT):
         committed = await committed_offsets(settings)
         ends = await _ends(settings, {partition for offsets in committed.values() for partition in offsets})
@@ -36,7 +36,7 @@ async def consumer_lag(settings: Settings) -> list[Lag]:
 
 
 async def committed_offsets(settings: Settings) -> dict[str, dict[TopicPartition, int]]:
-    """What each group has committed, by partition. Raises KafkaError when Kafka is away."""
+    """Maps each group to its committed position in each partition. Raises KafkaError if Kafka is unavailable."""
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=int(TIMEOUT * 1000))
     try:
         await admin.start()

@@ -1,9 +1,9 @@
-"""Copies commands and events into other topics, so that the log goes on with more partitions or in another cluster.
+"""Copies commands and events into other topics, to continue with more partitions or in another cluster.
 
-1. A command keeps its version, but for deletes and fences: `ops.log.resending` says why.
-2. Each partition is copied in its order, one record after the other's ack. An owner's records come from one partition,
-   an image's events too; so their order is the same in the copy, whatever partition they are in there.
-3. Repetition is harmless: a copied record says all that decides, and its second copy has nothing to change.
+1. A render command keeps its version. Deletes and fences get a new one; `ops.log.resending` gives the reason.
+2. Each partition is copied in order: a record is sent after the ack of the one before. All commands of an owner come
+   from one partition, and all events of an image too. So their order is the same in the copy, in any partition.
+3. The copy may be repeated: a record that is copied twice has the same effect as one copy.
 """
 
 from collections import Counter
@@ -24,22 +24,23 @@ from shared.settings import Settings, Topic
 
 
 def source_settings(settings: Settings, prefix: str, epoch: int, servers: str | None = None) -> Settings:
-    """Settings of the topics to copy from. `servers`: another cluster's KAFKA_BOOTSTRAP_SERVERS.
+    """Settings of the topics to copy from. `servers` are KAFKA_BOOTSTRAP_SERVERS of another cluster.
 
-    Raises ConfigurationError where the copy could not be told from them.
+    Raises ConfigurationError if source and target are the same topics, or if the target's EPOCH is not higher.
     """
     if prefix == settings.topic_prefix and servers is None:
-        raise ConfigurationError(f"the settings' own topics have the prefix {prefix!r}: set TOPIC_PREFIX to a new one")
+        raise ConfigurationError(f"TOPIC_PREFIX is {prefix!r}, like the topics to copy from: set it to a new prefix")
     if epoch >= settings.epoch:
         raise ConfigurationError(
-            f"EPOCH is {settings.epoch} and must be above {epoch}, so that new commands win over the copied ones"
+            f"EPOCH is {settings.epoch}, but must be above {epoch}, so that new commands have higher versions than the "
+            "copied ones"
         )
     changes = {"topic_prefix": prefix, "epoch": epoch, "kafka_bootstrap_servers": servers}
     return settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
 class TopicCopy:
-    """One copy of commands and events; `counts` says what was done with how many records."""
+    """One copy of commands and events. `counts` has the numbers of commands, events and skipped records."""
 
     def __init__(self, source: Settings, target: Settings, producer: Producer) -> None:
         self.counts: Counter[str] = Counter()
@@ -48,7 +49,7 @@ class TopicCopy:
         self._producer = producer
 
     async def run(self, reader: TopicReader, topic: Topic, advance: Advance) -> None:
-        """Copy what the topic has now. Raises Unavailable, UnknownOutcome."""
+        """Copy the topic up to its present end. Raises Unavailable, UnknownOutcome."""
         end = await reader.ends()
         async for batch in reader.read(await reader.beginnings(), end):
             partitions: dict[int, list[ConsumedRecord]] = {}
@@ -68,7 +69,7 @@ class TopicCopy:
         try:
             value, headers = copied_command(record, self._source.epoch)
         except PoisonRecord:
-            # It has no version to keep; what became of it is in the DLQ of the topic it is in.
+            # A record that cannot be parsed is not copied. It is in the DLQ of the source topics.
             return "poison"
         await self._producer.send(self._target.topic(Topic.COMMANDS), value, key=record.key, headers=headers)
         return "commands"
@@ -80,7 +81,7 @@ class TopicCopy:
             return "poison"
         topic = self._target.topic(Topic.EVENTS)
         partition = events_partition(image_id, await self._producer.partitions(topic))
-        # Without a value, too: it is what makes an erased owner's event go.
+        # Events without a value are copied too: they make compaction remove the events of an erased owner.
         await self._producer.send(
             topic, record.value, key=record.key, headers=record.present_headers, partition=partition
         )
@@ -88,5 +89,5 @@ class TopicCopy:
 
 
 def copied_command(record: ConsumedRecord, epoch: int) -> tuple[bytes | None, Headers]:
-    """Value and headers of a command's copy; `epoch` is that of its own topic. Raises PoisonRecord."""
+    """Value and headers of the copy of a command. `epoch` is the epoch of the source topic. Raises PoisonRecord."""
     return resent(record.value, read_command(record, epoch), record.present_headers)

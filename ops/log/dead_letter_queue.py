@@ -1,7 +1,7 @@
-"""The DLQ as ops see it: its entries, and markers that say which were redriven or dropped.
+"""The DLQ for operators: its entries, and the markers of entries that were redriven or dropped.
 
-A record of a log cannot be taken out. So what is settled gets a marker in the same partition, a record without a value
-whose header names the entry; it ages out after the entry that it settles.
+A record cannot be removed from a log. So a settled entry gets a marker in the same partition: a record without a value
+that has the offset of the entry in a header. The marker is younger, so retention removes it after the entry.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ from shared.ports import ObjectStore
 from shared.settings import Settings, Topic
 
 SETTLES_HEADER = "dlq-settles"
-"""On a marker: the offset, in the marker's own partition, of the entry that is settled."""
+"""Header of a marker: the offset of the settled entry, which is in the same partition."""
 ACTION_HEADER = "dlq-action"
-"""On a marker: `redriven`, `dropped`, or `skipped` for an image that is deleted for good."""
+"""Header of a marker: `redriven`, `dropped`, or `skipped` if the image is deleted."""
 DROPPED = "dropped"
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """An entry that is not settled. `source` is the topic it came from, `reason` the error that sent it here."""
+    """An entry of the DLQ. `reason` is the error because of which it is here; `content` is its summary."""
 
     partition: int
     offset: int
@@ -43,21 +43,21 @@ class DeadLetter:
 
     @property
     def name(self) -> str:
-        """`partition:offset`, by which people name it."""
+        """The name of the entry for operators: `partition:offset`."""
         return f"{self.partition}:{self.offset}"
 
     def header(self, name: str) -> str | None:
-        """Last value of a header: the DLQ's own follow the record's."""
+        """Last value of a header. The headers of the DLQ come after those of the record."""
         values = [value for key, value in self.headers if key == name]
         return values[-1].decode(errors="replace") if values else None
 
     @property
     def reason(self) -> str:
-        """Why it is here."""
+        """The error because of which the record is in the DLQ."""
         return self.header("dlq-error") or "unknown"
 
     def document(self) -> dict[str, Any]:
-        """What a list shows."""
+        """The fields that a list shows, as a JSON object."""
         return {
             "entry": self.name,
             "time": self.time.isoformat(timespec="seconds"),
@@ -73,7 +73,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which entries are meant; empty fields match all."""
+    """Selects entries of the DLQ. An empty field matches all entries."""
 
     names: frozenset[str] = frozenset()
     since: datetime | None = None
@@ -81,7 +81,7 @@ class Filter:
     owner: Owner | None = None
 
     def __call__(self, letter: DeadLetter) -> bool:
-        """Whether this entry is meant."""
+        """Whether this entry is selected."""
         return (
             (not self.names or letter.name in self.names)
             and (self.since is None or letter.time >= self.since)
@@ -91,7 +91,7 @@ class Filter:
 
 
 async def unsettled(settings: Settings, chosen: Filter) -> list[DeadLetter]:
-    """Entries that were neither redriven nor dropped, oldest first. Raises Unavailable."""
+    """Open entries: those that were neither redriven nor dropped, oldest first. Raises Unavailable."""
     found: dict[tuple[int, int], DeadLetter] = {}
 
     def take(records: Sequence[ConsumedRecord]) -> None:
@@ -108,7 +108,7 @@ async def unsettled(settings: Settings, chosen: Filter) -> list[DeadLetter]:
 
 
 def settles(record: ConsumedRecord) -> tuple[int, str] | None:
-    """Offset of the entry that a marker settles, and the action; None for a record that is no marker."""
+    """Offset of the entry that a marker settles, and the action; None if the record is not a marker."""
     headers = dict(record.present_headers)
     if SETTLES_HEADER not in headers:
         return None
@@ -116,7 +116,7 @@ def settles(record: ConsumedRecord) -> tuple[int, str] | None:
 
 
 def dead_letter(record: ConsumedRecord) -> DeadLetter:
-    """The entry that a record of the DLQ is."""
+    """Convert a record of the DLQ to an entry."""
     moment = datetime.fromtimestamp(record.appended_at or 0, UTC)
     return DeadLetter(
         record.partition, record.offset, moment, record.key, record.value, record.present_headers, summary(record)
@@ -124,7 +124,7 @@ def dead_letter(record: ConsumedRecord) -> DeadLetter:
 
 
 def redriven(letter: DeadLetter, settings: Settings) -> tuple[bytes | None, Headers]:
-    """Value and headers for the record's second time in its topic; of a command as `resent` says."""
+    """Value and headers with which an entry is sent to its topic again. For a command see `resent`."""
     headers = [(name, value) for name, value in letter.headers if not name.startswith("dlq-")]
     if letter.header("dlq-source-topic") != settings.topic(Topic.COMMANDS):
         return letter.value, headers
@@ -134,17 +134,18 @@ def redriven(letter: DeadLetter, settings: Settings) -> tuple[bytes | None, Head
     try:
         command = decode_command(letter.value)
     except PoisonRecord:
-        # This version of the software cannot read the record. A later one may, and then it needs the record's version.
+        # This version of the software cannot parse the record. A later one may, and then it needs the version.
         return letter.value, with_version(headers, version)
     return resent(letter.value, versioned(command, version), headers)
 
 
 async def redrive(letter: DeadLetter, settings: Settings, producer: Producer, store: ObjectStore) -> str:
-    """Send the record to its topic once more, then settle the entry; returns what was done.
+    """Send a record to its topic again, then settle the entry; returns the action, `redriven` or `skipped`.
 
-    1. A command for a deleted image is skipped (invariant 6), but for a delete: it may not have got to its end.
-    2. The record goes to the partition it came from: order per owner holds.
-    3. The marker follows the ack: after a crash in between the entry is redriven twice, at one version, to one end.
+    1. A command for a deleted image is skipped (invariant 6). A delete is not skipped, because it may be unfinished.
+    2. The record goes to the partition from which it came, so the order of an owner's commands is kept.
+    3. The marker is written after the ack. If this process ends in between, the entry can be redriven a second time.
+       Both copies have the same version, so the result is the same.
 
     Raises Unavailable, UnknownOutcome.
     """
@@ -165,7 +166,7 @@ async def redrive(letter: DeadLetter, settings: Settings, producer: Producer, st
 
 
 async def settle(letter: DeadLetter, settings: Settings, producer: Producer, action: str) -> None:
-    """Mark the entry as done with. Raises Unavailable, UnknownOutcome."""
+    """Write the marker that settles an entry. Raises Unavailable, UnknownOutcome."""
     headers = [(SETTLES_HEADER, str(letter.offset).encode()), (ACTION_HEADER, action.encode())]
     await producer.send(settings.topic(Topic.DLQ), None, key=letter.key, headers=headers, partition=letter.partition)
 

@@ -1,7 +1,7 @@
-"""Folds the log into what it says about each image: the rows there must be, and which commands wait for an answer.
+"""Folds the log into the state of each image: the rows that it must have, and its commands without an answer.
 
-Memory: one `ImageState` per image, whatever its history, but for 0.5 kB for each revision. A log with more images than
-fit is folded in slices of them.
+Memory: one `ImageState` for each image, plus 0.5 kB for each revision. If the images do not fit into memory, the log is
+folded several times, each time for one slice of the images.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,18 +21,18 @@ from shared.errors import PoisonRecord
 from shared.read_model.tables import DAYS, IMAGES, Delete, Insert, Outcome, Write, command_writes, event_writes
 
 GROUPS: Mapping[str, type] = {"image_version": int, "request": Request, "outcome": Outcome, "current": Current}
-"""Columns that are compared, with their type. The others are part of a key or of the id."""
+"""Columns that are compared, with their types. The other columns are part of a key, or follow from the id."""
 
 
 @dataclass(slots=True)
 class Cell:
-    """A column group as the log has it last. `values` are alternatives: answers that differ at one version."""
+    """The latest value of a column group. `values` has several if the log has different answers with this version."""
 
     version: int
     values: list[Any]
 
     def offer(self, version: int, value: Any) -> None:
-        """Take the value if it is later than what there is."""
+        """Add a value. A later version replaces the present values."""
         if version > self.version:
             self.version, self.values = version, [value]
         elif version == self.version and value not in self.values:
@@ -41,45 +41,45 @@ class Cell:
 
 @dataclass(slots=True)
 class ImageState:
-    """What the log says about one image."""
+    """The state of one image in the log."""
 
     image_id: UUID
     owner: Owner
     cells: dict[str, Cell] = field(default_factory=dict)
     deleted: int = -1
-    """Version of the latest deletion; whatever is not later is gone."""
+    """Version of the latest deletion; -1 without one. It deletes all values up to this version."""
     deleted_at: int = 0
-    """When the latest deletion was recorded, in milliseconds since 1970."""
+    """Append time of the latest deletion, in milliseconds since 1970."""
     revisions: dict[UUID, str] = field(default_factory=dict)
-    """Key of each revision's original."""
+    """Maps each revision to the key of its original."""
     renders: set[tuple[UUID, str]] = field(default_factory=set)
-    """Revision and folder of each render that was asked for, as far back as the log goes."""
+    """Revision and folder of each render for which the log has a command."""
     unanswered: set[int] = field(default_factory=set)
     """Versions of commands that have no answer yet."""
 
     def live(self) -> dict[str, Cell]:
-        """Cells that no deletion shadows; empty where there must be no row."""
+        """Column groups that are later than the latest deletion; empty if there must be no row."""
         return {name: cell for name, cell in self.cells.items() if cell.version > self.deleted}
 
     @property
     def is_removed(self) -> bool:
-        """Whether the log says that the image is gone."""
+        """Whether the image is deleted in the log."""
         return self.deleted >= 0 and not self.live()
 
     def value(self, name: str) -> Any:
-        """A live column group, unpacked; None where there is none. Of alternatives the first."""
+        """The unpacked value of a column group; None if there is none. If there are several values, the first."""
         cell = self.live().get(name)
         return unpack(name, cell.values[0]) if cell else None
 
 
 class Fold:
-    """States of all images, or of one slice of them, folded with the same function as the index is written with."""
+    """The states of all images, or of one slice of them. The functions that write the index compute them too."""
 
     def __init__(self, epoch: int, slice_number: int = 0, slices: int = 1) -> None:
         self.images: dict[UUID, ImageState] = {}
         self.days: set[date] = set()
         self.fences: dict[str, dict[int, OwnerCleared]] = {}
-        """By the owner's key and the version."""
+        """Maps the key of an owner and a version to a fence."""
         self.poison = 0
         self._epoch = epoch
         self._slice = (slice_number, slices)
@@ -90,7 +90,7 @@ class Fold:
         return image_id.int % slices == number
 
     def add_commands(self, records: Iterable[ConsumedRecord]) -> None:
-        """Fold records of the commands topic; what cannot be read is counted, for it changes no row either."""
+        """Fold records of the commands topic. Records that cannot be parsed are counted; they change no row."""
         for record in records:
             try:
                 logged = read_command(record, self._epoch)
@@ -101,7 +101,7 @@ class Fold:
                 self.add_command(logged, record.timestamp)
 
     def add_command(self, logged: LoggedCommand, timestamp: int = 0) -> None:
-        """Fold one command. `timestamp`: when it was recorded, in milliseconds since 1970."""
+        """Fold one command. `timestamp` is its append time in milliseconds since 1970."""
         if isinstance(logged, LoggedFence):
             self.fences.setdefault(logged.command.owner.key, {})[logged.version] = logged.command
             return
@@ -113,7 +113,7 @@ class Fold:
         self._apply(state, command_writes(logged, 1), timestamp)
 
     def add_events(self, records: Iterable[ConsumedRecord]) -> None:
-        """Fold records of the events topic; a null only says that compaction may forget a key."""
+        """Fold records of the events topic. Records without a value are skipped, as they only serve compaction."""
         for record in records:
             if record.value is None:
                 continue
@@ -126,15 +126,15 @@ class Fold:
                 self.add_event(event, record.timestamp)
 
     def add_event(self, event: Event, timestamp: int = 0) -> None:
-        """Fold one answer. `timestamp` as in `add_command`."""
+        """Fold one answer. `timestamp` is its append time in milliseconds since 1970."""
         state = self._state(event.image_id, event.owner)
         state.unanswered.discard(event.version)
         if not isinstance(event, Removed):
             state.revisions.setdefault(event.request.revision, event.request.path)
         self._apply(state, event_writes(event, 1), timestamp)
 
-    def give_up(self, about: str, version: int) -> None:
-        """Somebody has decided that this command is never to be handled. `about`: its image, or a fence's owner."""
+    def drop(self, about: str, version: int) -> None:
+        """Forget a command that an operator has dropped from the DLQ. `about` is its image, or the owner of a fence."""
         if about in self.fences:
             self.fences[about].pop(version, None)
         else:
@@ -156,7 +156,7 @@ class Fold:
             match write:
                 case Insert(table, columns, _) if table == DAYS:
                     self.days.add(columns["day"])
-                # The three tables of images hold the same columns: one of them tells for all.
+                # The three tables of images have the same columns, so one of them is enough.
                 case Insert(table, columns, version) if table == IMAGES:
                     for name in columns.keys() & GROUPS.keys():
                         value = pack(columns[name])
@@ -167,11 +167,11 @@ class Fold:
 
 
 def pack(value: Any) -> Any:
-    """A column group in a form that is small and comparable: JSON for models."""
+    """Convert a column group to a small form that can be compared: JSON for models."""
     return value.model_dump_json().encode() if isinstance(value, BaseModel) else value
 
 
 def unpack(name: str, value: Any) -> Any:
-    """The column group that was packed."""
+    """Convert the result of `pack` back to a column group."""
     kind = GROUPS[name]
     return kind.model_validate_json(value) if issubclass(kind, BaseModel) else value

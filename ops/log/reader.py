@@ -1,4 +1,4 @@
-"""Reads a topic from given offsets to its end with assigned partitions: no group, so live consumers never notice."""
+"""Reads a topic from given offsets to its end. It joins no consumer group, so it does not affect the services."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,19 +17,19 @@ from shared.security import explain_kafka
 from shared.settings import Settings, Topic
 
 Offsets = Mapping[int, int]
-"""Partition to offset."""
+"""Maps partitions to offsets."""
 
 BATCH = 2000
-"""Records that are held at a time."""
+"""Maximum number of records in memory."""
 FETCH_WAIT_MS = 50
-"""How long a broker waits for records at a partition's end. Whatever is asked of it next waits behind that: with the
-client's 500 a look at a small log took seconds of it."""
+"""Time that a broker waits for new records at the end of a partition. The next request on the connection waits for it:
+with the client's default of 500 ms, reading a small log took seconds."""
 STALLED_AFTER = 60.0
-"""Seconds without a record before the end, after which the brokers count as away."""
+"""Seconds without a record before the end of the topic, after which Kafka counts as unavailable."""
 
 
 class TopicReader:
-    """A reader of one topic; use it as an async context manager. Methods raise Unavailable."""
+    """A reader of one topic. Use it as an async context manager. The methods raise Unavailable."""
 
     def __init__(self, settings: Settings, topic: Topic) -> None:
         self.topic = settings.topic(topic)
@@ -59,7 +59,7 @@ class TopicReader:
     async def _look_up(self) -> set[int]:
         if self.topic not in await self._consumer.topics():
             raise ConfigurationError(f"topic {self.topic} does not exist: run `imagepipe topics apply`")
-        # aiokafka knows the partitions of topics that it reads only; asking for an offset waits until it knows them.
+        # aiokafka knows the partitions only of topics that it reads. A request for an offset waits until it knows them.
         first = TopicPartition(self.topic, 0)
         self._consumer.assign([first])
         await self._consumer.beginning_offsets([first])
@@ -67,24 +67,24 @@ class TopicReader:
         return found
 
     async def beginnings(self) -> dict[int, int]:
-        """First offset that each partition still has."""
+        """First existing offset of each partition."""
         return _by_partition(await self._consumer.beginning_offsets(self._partitions))
 
     async def ends(self) -> dict[int, int]:
-        """Offset that each partition's next record will get."""
+        """Offset of the next record of each partition."""
         return _by_partition(await self._consumer.end_offsets(self._partitions))
 
     async def at(self, when: datetime) -> dict[int, int]:
-        """Offset of each partition's first record at or after this time; its end where there is none."""
+        """Offset of each partition's first record at or after this time. It is the end if there is no such record."""
         milliseconds = int(when.timestamp() * 1000)
         found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, milliseconds))
         ends = await self.ends()
         return {tp.partition: answer.offset if answer else ends[tp.partition] for tp, answer in found.items()}
 
     async def read(self, start: Offsets, end: Offsets | None = None) -> AsyncIterator[Sequence[ConsumedRecord]]:
-        """Batches of records from `start` up to (not including) `end`; without an end, for ever.
+        """Batches of records from `start` up to `end`, exclusive. Without `end` the iteration never stops.
 
-        Order holds within a partition only. Partitions that `start` does not name are not read.
+        The records of one partition are in order. Only the partitions in `start` are read.
         """
         wanted = [tp for tp in self._partitions if tp.partition in start]
         if end is not None:
@@ -107,9 +107,9 @@ class TopicReader:
                 progressed = time.monotonic()
                 yield batch
             elif end is not None and time.monotonic() - progressed > STALLED_AFTER:
-                raise Unavailable("kafka", f"{self.topic} gave no record for {STALLED_AFTER:.0f} s before its end")
+                raise Unavailable("kafka", f"no record of {self.topic} for {STALLED_AFTER:.0f} s before its end")
             if end is not None:
-                # The position, not the last record, says that a partition is done: compaction leaves gaps.
+                # Compaction leaves gaps, so the position shows that a partition is done, and not the last record.
                 wanted = [tp for tp in wanted if await self._consumer.position(tp) < end[tp.partition]]
 
 
@@ -141,9 +141,10 @@ async def read_topic(
     start: Offsets | datetime | None = None,
     end: Offsets | None = None,
 ) -> Offsets:
-    """Read a topic from `start` (by default its beginning) to `end` (by default its end now), as `read_through`.
+    """Read a topic from `start` (default: its beginning) to `end` (default: its present end); see `read_through`.
 
-    Returns the end, from which a later call goes on. Raises Unavailable, and ConfigurationError without the topic.
+    Returns the end; a later call can continue from there. Raises Unavailable, and ConfigurationError if the topic does
+    not exist.
     """
     async with TopicReader(settings, topic) as reader:
         if start is None:
@@ -160,5 +161,5 @@ def _ignore(_count: int = 1) -> None:
 
 
 def span(start: Offsets, end: Offsets) -> int:
-    """How many offsets lie between the two: records, or more than there are after compaction."""
+    """Number of offsets between the two. After compaction there are fewer records than offsets."""
     return sum(max(0, end[partition] - offset) for partition, offset in start.items())

@@ -1,4 +1,4 @@
-"""What a command keeps of its first time in the log when it is sent once more, by a redrive or by a copy."""
+"""Value and headers of a command that is appended again, by a redrive or by a copy of topics."""
 
 from shared.contract.encoding import encode
 from shared.contract.headers import VERSION_HEADER, Headers
@@ -6,11 +6,11 @@ from shared.contract.logged_command import LoggedCommand, LoggedDelete, LoggedFe
 
 
 def resent(value: bytes | None, logged: LoggedCommand, headers: Headers) -> tuple[bytes | None, Headers]:
-    """Value and headers for the second time of the command `logged`, which was read from `value`.
+    """Value and headers with which the command `logged`, which was parsed from `value`, is appended again.
 
-    1. A command keeps, in a header, the version that it had at first: what it did stays done, what it lost it loses.
-    2. A delete takes the version of its new offset: it must win over everything that came before it.
-    3. A fence takes a new version too, and is bounded by its first: it clears nothing that was uploaded after it.
+    1. A render command keeps its first version, in a header. So a repetition has the same effect as the first time.
+    2. A delete gets the version of its new offset, because it must apply to all records before it.
+    3. A fence gets a new version too. Its bound is its first version, so that it does not delete later uploads.
     """
     if isinstance(logged, LoggedFence):
         return encode(logged.bounded), headers
@@ -20,6 +20,6 @@ def resent(value: bytes | None, logged: LoggedCommand, headers: Headers) -> tupl
 
 
 def with_version(headers: Headers, version: int) -> Headers:
-    """The headers with this first version in place of any other."""
+    """The headers with this first version; an existing one is replaced."""
     kept = [(name, content) for name, content in headers if name != VERSION_HEADER]
     return [*kept, (VERSION_HEADER, str(version).encode())]

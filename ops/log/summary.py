@@ -1,4 +1,4 @@
-"""Summary of a record of any topic, whatever it contains: the fields that operators look for, as JSON."""
+"""Summary of a record of any topic, also of an invalid record: the fields that operators need, as JSON."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from shared.contract.untrusted_json import read_json
 
 
 def summary(record: ConsumedRecord) -> dict[str, Any]:
-    """`type`, `owner` and `image_id` of a record, None where it has none; `record` is the whole record."""
+    """`type`, `owner` and `image_id` of a record, or None if it has none; `record` is the whole record."""
     content = _object(record.value)
     return {
         "time": datetime.fromtimestamp(record.appended_at or 0, UTC).isoformat(timespec="milliseconds"),
@@ -32,7 +32,7 @@ def _object(value: bytes | None) -> dict[str, Any]:
 
 
 def one_line(value: Any) -> str | None:
-    """The value if it is text of one line, otherwise None: other values are shown with the whole record only."""
+    """The value if it is a text of one line, otherwise None. Other values are shown only with the whole record."""
     return value if isinstance(value, str) and value.isprintable() else None
 
 

@@ -1,4 +1,4 @@
-"""Which of an owner's commands the processors have not answered yet, or may answer once more."""
+"""Finds the commands of an owner that the processors have not answered yet, or may answer again."""
 
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -16,12 +16,14 @@ from shared.settings import Settings, Topic
 
 
 class Unanswered:
-    """The owner's commands that were appended after `from_now`, whoever sent them.
+    """Counts the open commands of an owner, from any sender, that were appended after `from_now`.
 
-    1. An image's commands are answered in their order: with a delete that comes later, the earlier ones are settled.
-    2. What is answered counts until the processors have committed it: one that restarts before would answer again.
+    1. Commands that were appended before need not be counted. The processors answer the commands of an image in order,
+       so they are settled when a later delete of the image is settled.
+    2. An answered command counts until the processors have committed it, because a processor that restarts before the
+       commit would answer again.
 
-    Methods raise Unavailable, KafkaError.
+    The methods raise Unavailable, KafkaError.
     """
 
     def __init__(self, settings: Settings, owner: Owner, positions: dict[Topic, Offsets]) -> None:
@@ -32,22 +34,22 @@ class Unanswered:
         self._owner = owner
         self._positions = positions
         self._keys: set[bytes] = set()
-        """Of answers that are missing."""
+        """Keys of the missing answers."""
         self._places: dict[TopicPartition, list[int]] = {}
-        """Offsets of commands that are not committed."""
+        """Offsets of the owner's commands in each partition."""
 
     @classmethod
     async def from_now(cls, settings: Settings, owner: Owner) -> Self:
-        """Watch what comes from now on."""
+        """Start to count with the next record of each topic."""
         positions: dict[Topic, Offsets] = {}
         for topic in (Topic.EVENTS, Topic.COMMANDS):
             async with TopicReader(settings, topic) as reader:
                 positions[topic] = await reader.ends()
         return cls(settings, owner, positions)
 
-    async def look(self) -> int:
-        """How many there are now."""
-        # Events first: what they answer is then among the commands that are read.
+    async def count(self) -> int:
+        """Read the new records; returns the number of open commands."""
+        # Read the events first: the commands that they answer are then in the commands topic already.
         answered: set[bytes | None] = set()
         await self._read_on(Topic.EVENTS, lambda records: answered.update(record.key for record in records))
         await self._read_on(Topic.COMMANDS, self._add_commands)

@@ -1,1 +1,1 @@
-"""Handles commands of the log again: which are finished, and the processor's own handler for the others."""
+"""The replay: finds the commands that are not finished, and handles them again with the processor's handler."""

@@ -1,4 +1,7 @@
-"""Which commands are finished: answered in the log, with their result in the bucket. Learnt in bulk, not one by one."""
+"""Finds the finished commands: they have an answer in the log and their result in the bucket.
+
+Log and bucket are read once for all commands, and not once for each command.
+"""
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -20,14 +23,15 @@ from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
 WALKS = 4
-"""Parts of the listing that are read side by side: while one is parsed, the store works on others."""
+"""Parts of the listing that are read concurrently: the store prepares the other parts while one is parsed."""
 CLOCKS_APART = timedelta(hours=1)
-"""How much earlier than its command an answer may look; of an earlier one its command is handled again."""
+"""Maximum time by which an answer may seem earlier than its command, because clocks differ. With an answer that seems
+even earlier, the command is handled again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a command of the log asked for. `place`: partition and offset; `time` in ms since 1970."""
+    """A command of the log, without its content. `place` is partition and offset; `time` in ms since 1970."""
 
     place: tuple[int, int]
     time: int
@@ -35,11 +39,11 @@ class Asked:
     image_id: UUID
     version: int
     result: str | None
-    """Key of the manifest that there is once it is done; None for a deletion."""
+    """Key of the manifest that a render command writes; None for a deletion."""
 
     @classmethod
     def by(cls, record: ConsumedRecord, logged: LoggedImageCommand) -> "Asked":
-        """What this command asked for."""
+        """Make the summary of a command."""
         command, result = logged.command, None
         if isinstance(logged, LoggedRenderCommand):
             result = manifest_key(command.image_id, logged.command.revision, logged.render)
@@ -49,26 +53,27 @@ class Asked:
 
 @dataclass
 class Snapshot:
-    """What the log and the bucket said of some images when it was taken."""
+    """The answers in the log and the objects in the bucket of some images, at one time."""
 
     answered: set[tuple[UUID, int]] = field(default_factory=set)
-    """Images with the versions of answered commands: commands of two partitions may have one version."""
+    """Image and version of each answered command. Commands in different partitions may have the same version."""
     manifests: set[str] = field(default_factory=set)
     occupied: set[UUID] = field(default_factory=set)
-    """Images that have any object."""
-    buried: set[UUID] = field(default_factory=set)
+    """Images that have any object except a tombstone."""
+    tombstones: set[UUID] = field(default_factory=set)
+    """Images that have a tombstone."""
 
     def is_finished(self, asked: Asked) -> bool:
-        """Whether handling the command again would tell nobody anything new.
+        """Whether handling the command again would certainly change nothing.
 
-        Without doubt only: what is answered but has lost its manifest, or was answered with a failure that may have
-        passed, is handled again. A command of a deleted image is finished, since nothing may write for it any more.
+        A command with an answer but without its manifest is not finished: the manifest is lost, or the answer was a
+        failure that may be over. A render command of a deleted image is finished, because a deletion is final.
         """
-        told = (asked.image_id, asked.version) in self.answered
-        buried = asked.image_id in self.buried
+        answered = (asked.image_id, asked.version) in self.answered
+        deleted = asked.image_id in self.tombstones
         if asked.result is None:
-            return told and buried and asked.image_id not in self.occupied
-        return buried or (told and asked.result in self.manifests)
+            return answered and deleted and asked.image_id not in self.occupied
+        return deleted or (answered and asked.result in self.manifests)
 
 
 async def unfinished(settings: Settings, store: S3Store, asked: Sequence[Asked], output: Output) -> list[Asked]:
@@ -78,18 +83,18 @@ async def unfinished(settings: Settings, store: S3Store, asked: Sequence[Asked],
 
 
 async def _take_snapshot(settings: Settings, store: S3Store, asked: Collection[Asked], output: Output) -> Snapshot:
-    """List what the bucket has of these commands' images, and read the answers since the first. Raises Unavailable."""
+    """List the objects of these commands' images, and read the answers since the first command. Raises Unavailable."""
     snapshot = Snapshot()
     if not asked:
         return snapshot
     names = sorted({str(each.image_id) for each in asked})
     with output.progress("List the bucket", None) as advance:
 
-        async def look(names: Sequence[str]) -> None:
+        async def list_part(names: Sequence[str]) -> None:
             await _note_objects(store, names, snapshot, advance)
 
         size = -(-len(names) // WALKS)
-        await for_each([names[first : first + size] for first in range(0, len(names), size)], look, WALKS)
+        await for_each([names[first : first + size] for first in range(0, len(names), size)], list_part, WALKS)
     since = datetime.fromtimestamp(min(each.time for each in asked) / 1000, UTC) - CLOCKS_APART
     answers = {answer_key(each.image_id, each.version) for each in asked}
 
@@ -104,7 +109,7 @@ async def _take_snapshot(settings: Settings, store: S3Store, asked: Collection[A
 
 async def _note_objects(store: S3Store, names: Sequence[str], snapshot: Snapshot, advance: Advance) -> None:
     async for info in pick(store, TOMBSTONES_PREFIX, names):
-        snapshot.buried.add(UUID(info.key.removeprefix(TOMBSTONES_PREFIX)))
+        snapshot.tombstones.add(UUID(info.key.removeprefix(TOMBSTONES_PREFIX)))
     image = ""
     async for info in pick(store, IMAGES_PREFIX, names):
         name = info.key.removeprefix(IMAGES_PREFIX).partition("/")[0]

@@ -1,4 +1,4 @@
-"""Handles commands of the log again, beside live traffic, with the processor's own handler."""
+"""Handles commands of the log again, during live traffic, with the processor's handler."""
 
 import asyncio
 from collections import Counter
@@ -28,25 +28,29 @@ from shared.settings import Settings
 log = structlog.get_logger()
 
 AT_ONCE = 16
-"""Commands under way: enough to keep this process busy, few enough that live requests find a short queue at S3."""
+"""Commands that are handled concurrently. They keep this process busy, and few enough wait for S3 that live requests
+are not slowed down."""
 CLOSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which commands are meant; empty fields match all."""
+    """Selects commands. A field that is None matches all commands."""
 
     owner: Owner | None = None
     image: UUID | None = None
 
     def __call__(self, command: ImageCommand) -> bool:
-        """Whether this command is meant."""
+        """Whether this command is selected."""
         return self.owner in (None, command.owner) and self.image in (None, command.image_id)
 
 
 @dataclass
 class Replayed:
-    """What became of the commands: finished before, answered by type, failed with the reason."""
+    """The result of a replay: number of finished commands, answers of each type, and failures.
+
+    `failures` maps the place of a command, `partition:offset`, to the error.
+    """
 
     commands: int = 0
     finished: int = 0
@@ -57,7 +61,7 @@ class Replayed:
 
 
 class PoolRenderer:
-    """Renders in a pool of processes that starts with the first picture: most replays render nothing."""
+    """Renders in a pool that starts its processes with the first image, because most replays render nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self.rendered = 0
@@ -76,7 +80,7 @@ class PoolRenderer:
         return await self._renderer(owner, data, ladder)
 
     async def close(self) -> None:
-        """End the processes, if there are any."""
+        """End the processes, if they were started."""
         if self._started:
             await self._pool.close(CLOSE_SECONDS)
 
@@ -84,7 +88,7 @@ class PoolRenderer:
 async def scan(
     reader: TopicReader, start: Offsets, end: Offsets, scope: Scope, epoch: int, done: Replayed, output: Output
 ) -> list[Asked]:
-    """What the commands in scope ask for. Counts everything that is passed by."""
+    """The commands in scope. Fences and records that cannot be parsed are only counted, in `done`."""
     found = []
 
     def take(records: Sequence[ConsumedRecord]) -> None:
@@ -95,7 +99,7 @@ async def scan(
                 done.poison += 1
                 continue
             if isinstance(logged, LoggedFence):
-                # Its effects are the live indexer's alone (invariant 9); what it deleted, it deleted through the log.
+                # Only the live indexer applies a fence (invariant 9). Its deletions are in the log as commands.
                 done.fences += 1
             elif scope(logged.command):
                 found.append(Asked.by(record, logged))
@@ -120,11 +124,11 @@ async def records_of(reader: TopicReader, asked: Iterable[Asked]) -> AsyncIterat
 
 
 class Replayer:
-    """Runs commands through the handler: in order per image, owners in turn, within the processor's bounds.
+    """Passes commands to the handler: in order for each image, owners in turn, within the processor's bounds.
 
-    1. The handler answers with what it finds in the bucket and publishes; versions make repetition harmless, and
-       tombstones keep what was deleted away (invariant 6).
-    2. Nothing is committed anywhere and no command is published: the live group never notices.
+    1. The handler computes the answer from the bucket and publishes it. A repeated answer changes no row, because it
+       has the same version. Because of the tombstones no deleted image is restored (invariant 6).
+    2. The replay commits no positions and appends no commands, so it does not affect the live consumer groups.
     """
 
     def __init__(self, settings: Settings, handler: Handler, done: Replayed) -> None:
@@ -138,18 +142,18 @@ class Replayer:
         self._open = 0
         bounds = Bounds(
             images=AT_ONCE, bytes=settings.max_inflight_bytes,
-            # Nothing is decoded before a render slot is held, and there are as many as worker processes.
+            # The render slots limit the decoded pixels, so the lanes need not.
             pixels=AT_ONCE * settings.max_pixels, waiting=4 * AT_ONCE,
         )  # fmt: skip
         self._lanes = Lanes(bounds, self._fail)
 
     async def submit(self, record: ConsumedRecord) -> None:
-        """Handle an image's command when its turn comes. Raises what stopped the replay."""
+        """Queue the command of an image. Raises the error that stopped the replay."""
         if self._failure is not None:
             raise self._failure
         logged = read_command(record, self._epoch)
         if isinstance(logged, LoggedFence):
-            raise TypeError("an owner's fence is no command of an image")
+            raise TypeError("a fence cannot be replayed")
         command = logged.command
         size = 0 if isinstance(command, Deleted) else command.original.size
 
@@ -166,13 +170,13 @@ class Replayer:
         await self._lanes.submit(Work(str(command.image_id), command.owner.key, Cost(size, 0), handle))
 
     async def finish(self) -> None:
-        """Wait for everything that was submitted. Raises what stopped the replay."""
+        """Wait for all submitted commands. Raises the error that stopped the replay."""
         await self._idle.wait()
         if self._failure is not None:
             raise self._failure
 
     async def close(self) -> None:
-        """Cancel what is under way; nothing is half done, for every step may be repeated."""
+        """Cancel the running commands. That is safe, because every step may be repeated."""
         await self._lanes.close(0)
 
     async def _handle(self, record: ConsumedRecord, logged: LoggedImageCommand) -> None:
@@ -181,7 +185,8 @@ class Replayer:
         except Unavailable:
             raise
         except Exception as error:
-            # Not a delivery: the live group has settled or dead-lettered it. Say so, and go on.
+            # The replay reports the failure and continues. It need not dead-letter the command, because the live group
+            # has settled it.
             log.warning("replay_failed", image_id=str(logged.command.image_id), error=repr(error))
             self._done.failures[f"{record.partition}:{record.offset}"] = f"{type(error).__name__}: {error}"
         else:
@@ -195,7 +200,7 @@ class Replayer:
 async def handle_again(
     settings: Settings, reader: TopicReader, handler: Handler, todo: Sequence[Asked], done: Replayed, advance: Advance
 ) -> None:
-    """Handle these commands, which `reader` reads once more. Raises what stopped it."""
+    """Handle these commands; `reader` reads them again. Raises the error that stopped the replay."""
     replayer = Replayer(settings, handler, done)
     try:
         async for record in records_of(reader, todo):

@@ -1,1 +1,1 @@
-"""What commands share towards the person at the terminal: options and output."""
+"""Command-line options and output, shared by all commands."""

@@ -1,4 +1,4 @@
-"""What a command says: its result on stdout, plans and progress on stderr, so that results can be piped."""
+"""Output of a command: the result on stdout; plans and progress on stderr, so that the result can be piped."""
 
 import json
 import logging
@@ -25,17 +25,17 @@ from rich.table import Table
 from rich.text import Text
 
 DIFFERENCES_FOUND = 1
-"""Exit code of a check that found something, and of a command that could not do its work."""
+"""Exit code of a check that found differences, and of a command that failed."""
 
 UNBROKEN = 1000
-"""Characters."""
+"""Width in characters of output that does not go to a terminal."""
 
 
 class Advance(Protocol):
-    """Says that `count` more are done."""
+    """Function that adds `count` finished items to a progress bar."""
 
     def __call__(self, count: int = 1) -> None:
-        """Count them."""
+        """Add finished items."""
 
 
 class _Rate(ProgressColumn):
@@ -45,9 +45,9 @@ class _Rate(ProgressColumn):
 
 
 def quieten_clients() -> None:
-    """Hide what the engines' clients log below a critical error: they log each failed attempt while an engine starts.
+    """Hide the logs of the engines' clients below the level CRITICAL: they log each failed attempt to connect.
 
-    Of this software's own log events warnings and errors are shown.
+    Of the log events of this software only warnings and errors are shown.
     """
     for name in ("aiokafka", "cassandra", "jgo"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -55,12 +55,12 @@ def quieten_clients() -> None:
 
 
 def result_console() -> Console:
-    """Where results go: as wide as the terminal is, and without one as wide as anything, so that no cell is broken."""
+    """The console for results. Without a terminal it is UNBROKEN characters wide, so that no table cell is wrapped."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBROKEN)
 
 
 class Output:
-    """Result and progress of one command. With `as_json` stdout holds JSON only."""
+    """Prints the result and the progress of a command. With `as_json` it prints only JSON to stdout."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -68,15 +68,15 @@ class Output:
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """A remark beside the result."""
+        """Print a message to stderr."""
         self._err.print(escape(text))
 
     def line(self, text: str) -> None:
-        """A line of the result."""
+        """Print a line of the result."""
         self._out.print(escape(text))
 
     def document(self, document: Mapping[str, Any] | Sequence[Any], lines: Iterable[str] = ()) -> None:
-        """The result: the document as JSON, or the lines for people."""
+        """Print the result: the document as JSON, or the lines for people."""
         if self.as_json:
             typer.echo(json.dumps(document, indent=2, default=str))
             return
@@ -84,7 +84,7 @@ class Output:
             self.line(line)
 
     def table(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """The result as a table, or as a JSON list of objects. `columns` are the keys that people are shown."""
+        """Print the result as a table, or as a JSON list of objects. `columns` are the keys that the table shows."""
         if self.as_json:
             typer.echo(json.dumps(list(rows), indent=2, default=str))
             return
@@ -97,12 +97,12 @@ class Output:
         self._out.print(table)
 
     def json_line(self, document: Mapping[str, Any]) -> None:
-        """One record of an endless result."""
+        """Print one record of a result as a line of JSON."""
         typer.echo(json.dumps(document, default=str))
 
     @contextmanager
     def progress(self, title: str, total: int | None) -> Iterator[Advance]:
-        """A bar with rate and time left on a terminal, one line at the end elsewhere."""
+        """Show a progress bar with rate and remaining time. Without a terminal print only one line at the end."""
         columns = (
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(),
             TimeRemainingColumn(),
@@ -120,7 +120,7 @@ class Output:
         self.say(f"{title}: {done:,} in {seconds:.1f} s" + (f" ({done / seconds:,.0f}/s)" if seconds else ""))
 
     def confirmed(self, plan: Iterable[str], *, dry_run: bool, yes: bool) -> bool:
-        """Show the plan and say whether to go ahead. Without a terminal only `--yes` does."""
+        """Show the plan, ask for confirmation, and return the answer. Without a terminal only `--yes` confirms."""
         for line in plan:
             self.say(line)
         if dry_run:
@@ -129,9 +129,11 @@ class Output:
         if yes:
             return True
         if not sys.stdin.isatty():
-            self.say("Nothing was changed: there is nobody to ask. Give --yes to go ahead, or --dry-run to look only.")
+            self.say(
+                "Nothing was changed: without a terminal use --yes to continue, or --dry-run to see the plan only."
+            )
             raise typer.Exit(DIFFERENCES_FOUND)
-        return typer.confirm("Go ahead?", err=True)
+        return typer.confirm("Continue?", err=True)
 
 
 def _cell(value: Any) -> str:

@@ -41,14 +41,14 @@ def place(engines: Settings) -> Iterator[Settings]:
         yield settings
 
 
-async def look(world: Deployment, mend: bool = False) -> list[Difference]:
+async def inspect(world: Deployment, with_repair: bool = False) -> list[Difference]:
     rows = await Rows.open(world.settings)
     try:
         inspection = Inspection(
             world.settings, rows, world.store, Output(True), grace=timedelta(0), with_checksums=True
         )
-        found = await inspection.settled(await inspection.run(), 0, looks=1)
-        if mend:
+        found = await inspection.settled(await inspection.run(), 0, checks=1)
+        if with_repair:
             return await repair(found, inspection, world.index, world.events, world.settings.day_shards)
         return found
     finally:
@@ -60,14 +60,16 @@ async def test_complete_histories_have_no_difference(world: Deployment) -> None:
     unserved = await world.upload(OWNER)
     await world.answer(await world.replace(unserved))
     await world.answer(unserved)
-    assert await look(world) == []
+    assert await inspect(world) == []
     document = await asyncio.to_thread(imagepipe_json, world.settings, "verify", "--pause", "0", "--slices", "2")
     assert document == {"images": 2, "clean": True, "differences": []}
 
 
-async def of_image(world: Deployment, image: RenderCommand, mend: bool = False) -> set[tuple[str, str]]:
+async def of_image(world: Deployment, image: RenderCommand, with_repair: bool = False) -> set[tuple[str, str]]:
     """Kind and place of each difference of one image, without the damage that other tests made."""
-    return {(each.kind.value, each.where) for each in await look(world, mend) if each.image_id == image.image_id}
+    return {
+        (each.kind.value, each.where) for each in await inspect(world, with_repair) if each.image_id == image.image_id
+    }
 
 
 async def test_rows_that_missed_a_record_are_found_and_repaired(world: Deployment) -> None:
@@ -80,7 +82,7 @@ async def test_rows_that_missed_a_record_are_found_and_repaired(world: Deploymen
     await world.handler.handle(LoggedRenderCommand(missing, await world.append_without_row(missing)))
     assert await of_image(world, missing) == {("missing", table) for table in (IMAGES, BY_OWNER, BY_DAY)}
 
-    assert await of_image(world, missing, mend=True) == set()
+    assert await of_image(world, missing, with_repair=True) == set()
     assert await of_image(world, stale) == set()
     row = await world.index.image(missing.image_id)
     assert row is not None
@@ -94,8 +96,8 @@ async def test_a_row_that_no_record_knows_is_found_and_left_to_a_rebuild(
     unknown = await _command(world)
     writes = command_writes(LoggedRenderCommand(unknown, 5), world.settings.day_shards)
     await world.index.apply([write for write in writes if write.table in tables])
-    assert await of_image(world, unknown, mend=True) >= {("extra", table) for table in tables}
-    found = [each for each in await look(world) if each.image_id == unknown.image_id and each.where in tables]
+    assert await of_image(world, unknown, with_repair=True) >= {("extra", table) for table in tables}
+    found = [each for each in await inspect(world) if each.image_id == unknown.image_id and each.where in tables]
     assert all("reindex" in advice(each) for each in found)
 
 
@@ -128,7 +130,7 @@ async def test_columns_written_by_hand_are_found(place: Settings, world: Deploym
             ("current = {render: 'x'}", 3),
         ):
             await asyncio.to_thread(session.execute, by_hand.format(change))
-            found = [each for each in await look(world) if each.image_id == image.image_id]
+            found = [each for each in await inspect(world) if each.image_id == image.image_id]
             assert [(each.kind.value, each.where) for each in found] == [("wrong", IMAGES)] * damaged
     finally:
         await asyncio.to_thread(session.cluster.shutdown)
@@ -144,7 +146,7 @@ async def test_restored_row_of_a_deleted_image_is_found_and_removed(world: Deplo
     assert found == {("extra", table) for table in (IMAGES, BY_OWNER, BY_DAY)} | {
         ("extra", image.original.path), ("missing", "tombstones/")
     }  # fmt: skip
-    assert await of_image(world, image, mend=True) == set()
+    assert await of_image(world, image, with_repair=True) == set()
     assert await world.index.image(image.image_id) is None
     assert (await world.store.head(tombstone_key(image.image_id))).size > 0
 
@@ -154,7 +156,7 @@ async def test_row_with_a_timestamp_from_the_clock_is_found_and_left_to_a_rebuil
     columns = {"image_id": image.image_id, "outcome": Outcome(image.revision, "failed", "by_hand", "")}
     await world.index.apply([Insert(IMAGES, columns, int(time.time() * 1e6) << 8)])
     assert await of_image(world, image) == {("wrong", IMAGES)}
-    assert await of_image(world, image, mend=True) == {("wrong", IMAGES)}
+    assert await of_image(world, image, with_repair=True) == {("wrong", IMAGES)}
 
 
 async def test_damage_in_the_bucket_is_found(world: Deployment) -> None:
@@ -193,7 +195,7 @@ async def test_unnamed_objects_are_found_and_deleted_by_gc(world: Deployment) ->
     for key in planted:
         await world.store.put(key, b"?", "image/webp")
     await world.store.put("tombstones/", b"", "text/plain")
-    found = {each.where: each for each in await look(world)}
+    found = {each.where: each for each in await inspect(world)}
     assert planted <= found.keys()
     assert {found[key].kind for key in planted} == {Kind.EXTRA}
     assert all("gc" in advice(found[key]) for key in planted)
@@ -227,7 +229,7 @@ async def test_unreadable_tombstone_is_found_and_repaired(world: Deployment) -> 
     key = tombstone_key(image.image_id)
     await world.store.put(key, b"{}", "application/json")
     assert await of_image(world, image) == {("wrong", key)}
-    assert await of_image(world, image, mend=True) == set()
+    assert await of_image(world, image, with_repair=True) == set()
     assert await read_tombstone(world.store, image.image_id) is not None
 
 
@@ -279,7 +281,7 @@ async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(wor
     await silent.handle(upload)
     manifest = manifest_key(image.image_id, image.revision, image.ladder.digest)
     assert await of_image(world, image) == {("unanswered", "log"), ("unanswered", manifest)}
-    assert await of_image(world, image, mend=True) == set()
+    assert await of_image(world, image, with_repair=True) == set()
     row = await world.index.image(image.image_id)
     assert row is not None
     assert row.current is not None

@@ -55,14 +55,16 @@ class World:
         key = key_in(table, state.image_id, state.owner, SHARDS)
         return StoredRow(table, key, state.image_id, state.owner, uploaded_at(state.image_id), cells)
 
-    def extra(self, *keys: str, buried: bool = False) -> set[str]:
+    def extra(self, *keys: str, has_tombstone: bool = False) -> set[str]:
         """Keys that are reported as extra in a bucket that has these and the wanted ones."""
         image = sort_objects(self.image_id, [ObjectInfo(key, 1, "", OLD) for key in {*self.keys, *keys}])
-        return {each.where for each in self.objects(image, buried) if each.kind is Kind.EXTRA}
+        return {each.where for each in self.objects(image, has_tombstone) if each.kind is Kind.EXTRA}
 
-    def objects(self, image: BucketImage, buried: bool = False) -> list[Difference]:
+    def objects(self, image: BucketImage, has_tombstone: bool = False) -> list[Difference]:
         grace = timedelta(hours=1)
-        return list(check_objects(self.state, image, now=NOW, grace=grace, buried=buried, tombstones_stay=STAY))
+        return list(
+            check_objects(self.state, image, now=NOW, grace=grace, has_tombstone=has_tombstone, tombstones_stay=STAY)
+        )
 
 
 @pytest.fixture
@@ -183,8 +185,8 @@ def test_unanswered_command_in_the_dlq_is_marked() -> None:
     assert kinds(iter(found)) == [(Kind.UNANSWERED, "dlq")] * 2
     assert ["0:1" in found[0].detail, "0:2" in found[1].detail] == [True, True]
     assert "dlq" in advice(found[0])
-    fold.give_up(str(command.image_id), 10)
-    fold.give_up(OWNER.key, 20)
+    fold.drop(str(command.image_id), 10)
+    fold.drop(OWNER.key, 20)
     assert kinds(check_unanswered(state, fences, {})) == []
 
 

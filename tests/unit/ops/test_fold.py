@@ -127,7 +127,7 @@ def test_finished_commands_have_an_answer_in_log_and_bucket() -> None:
     assert not Snapshot(set(), {own}, {image}).is_finished(asked)
     assert not Snapshot(told, set(), {image}).is_finished(asked)
     assert not Snapshot({(image, 11), (new_id(), 10)}, {own}, {image}).is_finished(asked)
-    assert Snapshot(buried={image}).is_finished(asked)
+    assert Snapshot(tombstones={image}).is_finished(asked)
     removal = Asked((0, 10), 0, "image.deleted", image, 10, None)
     assert Snapshot(told, set(), set(), {image}).is_finished(removal)
     assert not Snapshot(told, set(), {image}, {image}).is_finished(removal)

@@ -46,4 +46,4 @@ async def test_command_is_unanswered_until_its_position_is_committed(
     monkeypatch.setattr(unanswered, "read_topic", read_topic)
     monkeypatch.setattr(unanswered, "committed_offsets", committed_offsets)
     left = Unanswered(SETTINGS, UPLOAD.owner, {Topic.COMMANDS: {}, Topic.EVENTS: {}})
-    assert await left.look() == expected
+    assert await left.count() == expected

@@ -65,5 +65,5 @@ def test_the_operator_sees_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tail", "replay", "reprocess", "erase", "dlq"])
 def test_a_text_that_is_no_owner_is_refused(name: str, tmp_path: Path) -> None:
     given = {"replay": ["--from", "beginning"], "dlq": ["list"]}.get(name, [])
-    with pytest.raises(ConfigurationError, match="'photos' is not an owner: write type:id, such as user:1"):
+    with pytest.raises(ConfigurationError, match="'photos' is not an owner: use type:id, such as user:1"):
         command(name, *given, "--owner", "photos", "--root", str(tmp_path))

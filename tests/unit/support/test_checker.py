@@ -124,7 +124,12 @@ def unexplained_keys(fold: Fold, image_id: UUID, keys: list[str]) -> list[str]:
     now = datetime.now(UTC)
     image = sort_objects(image_id, [ObjectInfo(key, 1, "etag", now) for key in keys])
     found = check_objects(
-        fold.images.get(image_id), image, now=now, grace=timedelta(0), buried=True, tombstones_stay=timedelta(days=70)
+        fold.images.get(image_id),
+        image,
+        now=now,
+        grace=timedelta(0),
+        has_tombstone=True,
+        tombstones_stay=timedelta(days=70),
     )
     return [each.where for each in unexplained(fold, list(found)) if each.where.startswith(image_prefix(image_id))]
 
