@@ -42,9 +42,9 @@ class Fence:
         owner, keep = fence.command.owner, set(fence.command.keep)
         deleted = 0
         async for rows in owner_pages(self._index, owner):
-            doomed = [row for row in rows if row.image_version < fence.before and row.image_id not in keep]
-            await self._delete_all(doomed, owner)
-            deleted += len(doomed)
+            cleared = [row for row in rows if row.image_version < fence.before and row.image_id not in keep]
+            await self._delete_all(cleared, owner)
+            deleted += len(cleared)
             self._on_progress()
         if deleted:
             log.info("owner_cleared", owner=owner.key, version=str(fence.version), deleted=deleted)

@@ -1,7 +1,7 @@
 """Erases all data of an owner.
 
-Rows and objects are deleted through the log. Events are deleted by compaction, after a record without a value under
-their key. Retention deletes commands and dead letters.
+The eraser appends delete commands, so that the services delete rows and objects. For each event it appends a record
+without a value, so that Kafka's compaction deletes the event. Kafka's retention deletes commands and dead letters.
 """
 
 import asyncio

@@ -39,11 +39,11 @@ class RevisionObjects:
 
 @dataclass
 class BucketImage:
-    """All objects under the prefix of an image. `strange` are objects with keys that imagepipe never writes."""
+    """All objects under the prefix of an image. `misnamed` are objects with keys that imagepipe never writes."""
 
     image_id: UUID
     revisions: dict[UUID, RevisionObjects] = field(default_factory=dict)
-    strange: list[ObjectInfo] = field(default_factory=list)
+    misnamed: list[ObjectInfo] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     """Maps each key to its size in bytes."""
 
@@ -55,7 +55,7 @@ class BucketImage:
     @property
     def objects(self) -> list[ObjectInfo]:
         """All objects of the image."""
-        found = [*self.strange]
+        found = [*self.misnamed]
         for revision in self.revisions.values():
             found += revision.originals
             for folder in revision.renders.values():
@@ -70,7 +70,7 @@ def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
         image.sizes[info.key] = info.size
         key = parse_object_key(info.key)
         if key is None:
-            image.strange.append(info)
+            image.misnamed.append(info)
             continue
         revision = image.revisions.setdefault(key.revision, RevisionObjects())
         if key.render is None:
@@ -150,7 +150,7 @@ def image_in(folder: str, objects: list[ObjectInfo]) -> BucketImage:
     image_id = _id(folder)
     if image_id is None:
         # The nil id is not a UUIDv7, so no image has it.
-        return BucketImage(UUID(int=0), strange=objects, sizes={info.key: info.size for info in objects})
+        return BucketImage(UUID(int=0), misnamed=objects, sizes={info.key: info.size for info in objects})
     return sort_objects(image_id, objects)
 
 

@@ -51,14 +51,14 @@ def superseded(
     best = best_ready(manifests.values(), now - delay)
     if best is None:
         return []
-    doomed: list[ObjectInfo] = []
+    deletable: list[ObjectInfo] = []
     for folder in image.revisions.values():
         versions: list[int] = []
         for render in folder.renders.values():
             known = manifests.get(render.manifest.key) if render.manifest else None
             if known is not None:
                 versions.append(known.revision_version)
-                doomed += render.variants if known.manifest.precedence < best.manifest.precedence else []
+                deletable += render.variants if known.manifest.precedence < best.manifest.precedence else []
         if versions and max(versions) < best.revision_version:
-            doomed += folder.originals
-    return doomed
+            deletable += folder.originals
+    return deletable

@@ -20,12 +20,12 @@ class Swept:
     size: int = 0
     keys: list[str] = field(default_factory=list)
 
-    def add(self, doomed: list[ObjectInfo]) -> None:
+    def add(self, deletable: list[ObjectInfo]) -> None:
         """Add the superseded objects of one image."""
         self.images += 1
-        self.objects += len(doomed)
-        self.size += sum(info.size for info in doomed)
-        self.keys += [info.key for info in doomed]
+        self.objects += len(deletable)
+        self.size += sum(info.size for info in deletable)
+        self.keys += [info.key for info in deletable]
 
 
 class Sweeper:
@@ -54,11 +54,11 @@ class Sweeper:
 
     async def _sweep(self, image: BucketImage, swept: Swept, apply: bool) -> None:
         manifests = await self._manifests(image)
-        doomed = superseded(image, manifests, now=self._now, delay=self._settings.sweep_delay)
-        if doomed:
-            swept.add(doomed)
+        deletable = superseded(image, manifests, now=self._now, delay=self._settings.sweep_delay)
+        if deletable:
+            swept.add(deletable)
             if apply:
-                await self._store.delete([info.key for info in doomed])
+                await self._store.delete([info.key for info in deletable])
 
     async def _manifests(self, image: BucketImage) -> dict[str, FoundManifest]:
         found = {}

@@ -155,7 +155,7 @@ def check_objects(
         if state and not has_tombstone and now - deleted_at < tombstones_stay:
             yield Difference(Kind.MISSING, TOMBSTONES_PREFIX, image.image_id, "the image is deleted in the log")
         return
-    yield from extra("imagepipe writes no such key", image.strange)
+    yield from extra("imagepipe writes no such key", image.misnamed)
     for revision, folder in image.revisions.items():
         if revision not in state.revisions:
             unknown = [info for render in folder.renders.values() for info in render.objects]

@@ -231,7 +231,7 @@ class Inspection:
         for image_id, known in sorted(by_image.items()):
             if image_id.int == 0:
                 found += await self._check_days()
-                found += await self._check_strange(known)
+                found += await self._check_misnamed_folders(known)
                 continue
             state = self.fold.images.get(image_id)
             image = sort_objects(image_id, await self.store.list(image_prefix(image_id)))
@@ -240,7 +240,7 @@ class Inspection:
             found += self._check_unanswered(state) if state else []
         return found
 
-    async def _check_strange(self, known: Iterable[Difference]) -> list[Difference]:
+    async def _check_misnamed_folders(self, known: Iterable[Difference]) -> list[Difference]:
         """Check the folders of `images/` whose names are not image ids."""
         found: list[Difference] = []
         for folder in sorted({each.where.split("/")[1] for each in known if each.where.startswith(IMAGES_PREFIX)}):

@@ -84,12 +84,12 @@ async def _collect(
         sweeper = Sweeper(settings, bucket, output)
         swept = await sweeper.run(apply=False)
         garbage = await Collector(settings, bucket, output, age).run()
-        doomed = [*garbage.objects, *garbage.expired_tombstones]
-        wanted = apply and bool(doomed or swept.keys)
+        deletable = [*garbage.objects, *garbage.expired_tombstones]
+        wanted = apply and bool(deletable or swept.keys)
         applied = wanted and output.confirmed(_lines(swept, garbage, False), dry_run=False, yes=yes)
         if applied:
             await sweeper.run(apply=True)
-            await bucket.delete(doomed)
+            await bucket.delete(deletable)
         return swept, garbage, applied
 
 

@@ -54,7 +54,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 
 class Producer:
-    """An idempotent producer (`acks=all`) with a deadline for each write. A failure replaces the producer inside.
+    """An idempotent producer (`acks=all`) with a deadline for each write. After a failure it starts a new connection.
 
     1. aiokafka never expires an idempotent batch, so each write has its own deadline, which includes connecting. After
        the deadline the outcome is unknown: aiokafka may still send the batch. Callers repeat the write with the same

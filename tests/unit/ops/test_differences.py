@@ -142,7 +142,7 @@ def test_id_in_another_notation_is_not_an_image() -> None:
         key = f"images/{folder}/a.txt"
         image = image_in(folder, [ObjectInfo(key, 1, "", OLD)])
         assert image.image_id.int == 0
-        assert [info.key for info in image.strange] == [key]
+        assert [info.key for info in image.misnamed] == [key]
 
 
 def test_served_manifest_must_contain_the_same_answer(world: World) -> None:
