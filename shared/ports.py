@@ -12,6 +12,9 @@ from shared.contract.keys import Owner, Partition
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import Write
 
+LIST_PAGE = 1000
+"""Maximum number of objects in one page of a listing."""
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
@@ -55,8 +58,16 @@ class ObjectStore(Protocol):
     async def copy(self, source: str, target: str, content_type: str, *, if_etag: str) -> None:
         """Copy an object within the bucket. Raises NotFound, and PreconditionFailed if the source has another ETag."""
 
+    async def page(
+        self, prefix: str, token: str | None = None, *, after: str = "", limit: int = LIST_PAGE
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        """Up to `limit` objects whose keys start with the prefix, by key, and the token of the next page or None.
+
+        The first page may begin `after` a key, whether or not there is such an object. A time-out is for one page.
+        """
+
     async def list(self, prefix: str) -> Sequence[ObjectInfo]:
-        """All objects whose keys start with the prefix, in the order of their keys."""
+        """All objects whose keys start with the prefix, in the order of their keys, read page by page."""
 
     async def delete(self, keys: Iterable[str]) -> None:
         """Delete objects. A missing object is no error."""

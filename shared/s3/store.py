@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Par
 from botocore.utils import parse_timestamp
 
 from shared.errors import NotFound, PreconditionFailed, RequestRefused, Unavailable
-from shared.ports import ObjectInfo, ObjectRange
+from shared.ports import LIST_PAGE, ObjectInfo, ObjectRange
 from shared.security import explain_s3, s3_verify
 from shared.settings import Settings
 
@@ -27,8 +27,6 @@ T = TypeVar("T")
 CHUNK = 256 * 1024
 DELETE_BATCH = 1000
 """Maximum number of keys of one DeleteObjects call."""
-PAGE = 1000
-"""Maximum number of objects in one page of a listing."""
 ATTEMPTS = 2
 """Attempts of one call. The first may fail because an idle connection was closed. With more attempts the client would
 detect an unavailable store later."""
@@ -174,14 +172,15 @@ class S3Store:
 
     async def list(self, prefix: str) -> Sequence[ObjectInfo]:
         """See ObjectStore.list."""
-        return await self._call(lambda: self._list(prefix), prefix)
-
-    def _list(self, prefix: str) -> Sequence[ObjectInfo]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        return [_info(item) for page in pages for item in page.get("Contents", [])]
+        found, token = await self.page(prefix)
+        everything = list(found)
+        while token is not None:
+            found, token = await self.page(prefix, token)
+            everything += found
+        return everything
 
     async def page(
-        self, prefix: str, token: str | None = None, *, after: str = "", limit: int = PAGE
+        self, prefix: str, token: str | None = None, *, after: str = "", limit: int = LIST_PAGE
     ) -> tuple[Sequence[ObjectInfo], str | None]:
         """One page of a listing: up to `limit` (at most 1,000) objects in the order of their keys, and a token.
 

@@ -1,8 +1,9 @@
 """The S3 client: which refusals of a server are outages, and which times it can read."""
 
+import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -145,3 +146,25 @@ def test_a_listing_begins_before_its_key_and_after_that_ones_neighbour(
 @pytest.mark.parametrize("key", ["p/", "p/ü", "p/ "])
 def test_a_key_without_a_plain_last_character_is_sent_as_it_is(key: str) -> None:
     assert _just_before(key) == key
+
+
+class SlowClient:
+    """A boto3 client whose pages of a listing, of one object each, take a third of a second."""
+
+    def __init__(self, pages: int) -> None:
+        self._pages = pages
+
+    def list_objects_v2(self, *, ContinuationToken: str = "0", **_rest: Any) -> dict[str, Any]:  # noqa: N803
+        time.sleep(0.33)
+        number = int(ContinuationToken)
+        info = {"Key": f"{number}", "Size": 1, "ETag": '""', "LastModified": datetime(2026, 1, 1, tzinfo=UTC)}
+        return {"Contents": [info], **({"NextContinuationToken": f"{number + 1}"} if number + 1 < self._pages else {})}
+
+    def close(self) -> None:
+        return None
+
+
+async def test_listing_has_a_time_out_for_each_page_and_none_for_the_whole() -> None:
+    store = S3Store(cast(Any, SlowClient(pages=5)), "bucket", threads=1, timeout=timedelta(seconds=1.2))
+    assert [info.key for info in await store.list("")] == ["0", "1", "2", "3", "4"]
+    await store.close()
