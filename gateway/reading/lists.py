@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -20,7 +20,7 @@ from gateway.reading.anchors import MAX_OFFSET, STEP, Anchors
 from gateway.reading.timeline import GlobalTimeline, OwnerTimeline, Timeline
 from gateway.services.caching import ReadCache
 from gateway.services.changes import Changes
-from shared.contract.keys import Owner
+from shared.contract.keys import Owner, is_image_id
 from shared.ports import Index
 from shared.read_model.documents import document
 
@@ -35,7 +35,6 @@ QUERIES_AT_ONCE = 64
 GAP_MEMORY = timedelta(minutes=1)
 """How long the gateway's index skips a span of deleted rows. Without it, each list would read that span again."""
 FILTER_BYTES = 8
-YEAR_9999_MS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,11 @@ def decode_cursor(text: str, owner: Owner | None) -> UUID:
         raw = base64.b64decode(text, altchars=b"-_", validate=True)
     except ValueError:
         raw = b""
-    if len(raw) != 16 + FILTER_BYTES or not _is_image_id(image_id := UUID(bytes=raw[:16])):
+    if len(raw) != 16 + FILTER_BYTES or not is_image_id(image_id := UUID(bytes=raw[:16])):
         raise Problem("invalid_cursor", "this is not a cursor that the gateway has made")
     if raw[16:] != _filter_hash(owner):
         raise Problem("invalid_cursor", "this cursor is for a list with another owner filter")
     return image_id
-
-
-def _is_image_id(image_id: UUID) -> bool:
-    # A forged id can have a time after the year 9999, which Python's dates cannot represent.
-    return image_id.version == 7 and image_id.int >> 80 < YEAR_9999_MS
 
 
 def _filter_hash(owner: Owner | None) -> bytes:

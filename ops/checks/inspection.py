@@ -20,7 +20,7 @@ from ops.checks.differences import (
     missing_rows,
 )
 from ops.index.rows import Rows
-from ops.log.dead_letter_queue import DROPPED, dead_letter, settles
+from ops.log.dead_letter_queue import DROPPED, DeadLetter, Entries
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import Offsets, read_topic
 from ops.terminal.output import Output
@@ -62,8 +62,7 @@ class Inspection:
         self._with_checksums = with_checksums
         self._read: dict[Topic, Offsets] = {}
         self._tombstones: set[UUID] = set()
-        self._letters: dict[str, tuple[str, int]] = {}
-        """Maps the name of an open DLQ entry to its image (for a fence: its owner) and its version."""
+        self._entries = Entries(_command_of, self._settle)
         self._dead: dict[str, dict[int, str]] = {}
         """Maps an image (for a fence: an owner) and a version to the name of the open DLQ entry."""
 
@@ -93,33 +92,19 @@ class Inspection:
         """Read the new records of the commands, the events and the DLQ, in this order, and list the tombstones."""
         await self._read_on(Topic.COMMANDS, self.fold.add_commands)
         await self._read_on(Topic.EVENTS, self.fold.add_events)
-        await self._read_on(Topic.DLQ, self._add_dead_letters)
+        await self._read_on(Topic.DLQ, self._entries.add)
+        self._dead = {}
+        for name, (about, version) in self._entries.open.items():
+            self._dead.setdefault(about, {})[version] = name
         self._tombstones = await tombstones(self.store)
 
     async def _read_on(self, topic: Topic, take: Callable[[Sequence[ConsumedRecord]], None]) -> None:
         start = self._read.get(topic)
         self._read[topic] = await read_topic(self.settings, topic, take, self._output, start=start)
 
-    def _add_dead_letters(self, records: Sequence[ConsumedRecord]) -> None:
-        for record in records:
-            if (settled := settles(record)) is not None:
-                self._settle(f"{record.partition}:{settled[0]}", settled[1])
-                continue
-            letter = dead_letter(record)
-            about = letter.content["image_id"] or letter.content["owner"]
-            version = letter.header("dlq-version")
-            if about is not None and version is not None:
-                self._letters[letter.name] = about, int(version)
-                self._dead.setdefault(about, {})[int(version)] = letter.name
-
-    def _settle(self, name: str, action: str) -> None:
-        if name not in self._letters:
-            return
-        about, version = self._letters.pop(name)
-        if self._dead[about].get(version) == name:
-            del self._dead[about][version]
+    def _settle(self, command: tuple[str, int], action: str) -> None:
         if action == DROPPED:
-            self.fold.drop(about, version)
+            self.fold.drop(*command)
 
     def _check_unanswered(self, state: ImageState) -> Iterable[Difference]:
         image, owner = str(state.image_id), state.owner.key
@@ -260,6 +245,13 @@ class Inspection:
         if state is not None:
             found += missing_rows(state, [row.table for row in rows if is_in_place(state, row, shards)])
         return found
+
+
+def _command_of(letter: DeadLetter) -> tuple[str, int] | None:
+    """What an entry's command is about, the image or for a fence the owner, and its version; None for other records."""
+    about = letter.content["image_id"] or letter.content["owner"]
+    version = letter.number("dlq-version")
+    return None if about is None or version is None else (about, version)
 
 
 def by_kind(differences: Iterable[Difference]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, DryRun, OnlyOwner, Yes
 from ops.terminal.output import Output
 from shared.contract.keys import Owner
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, PoisonRecord
 from shared.kafka.producer import Producer
 from shared.s3.store import S3Store
 from shared.settings import Settings
@@ -125,15 +125,20 @@ async def _settle_all(
     if len(letters) > len(plan):
         plan.append(f"... and {len(letters) - len(plan)} more")
     done: Counter[str] = Counter()
+    refused: dict[str, str] = {}
     if letters and output.confirmed([*plan, f"{len(letters)} entries."], dry_run=dry_run, yes=yes):
         async with producer(settings) as sender, store(settings) as bucket:
             with output.progress(verb.capitalize(), len(letters)) as advance:
                 # One after the other and in their order, because several may be commands of one image.
                 for letter in letters:
-                    done[await work(letter, settings, sender, bucket)] += 1
+                    try:
+                        done[await work(letter, settings, sender, bucket)] += 1
+                    except PoisonRecord as error:
+                        refused[letter.name] = str(error)
                     advance()
-    document = {"matched": len(letters), "entries": [letter.name for letter in letters], **done}
-    output.document(document, [f"{len(letters)} entries matched; " + (_counts(done) or "nothing was changed.")])
+    document = {"matched": len(letters), "entries": [letter.name for letter in letters], **done, "refused": refused}
+    lines = [f"{len(letters)} entries matched; " + (_counts(done) or "nothing was changed.")]
+    output.document(document, lines + [f"cannot {verb} {name}: {reason}" for name, reason in refused.items()])
 
 
 def _counts(done: Counter[str]) -> str:

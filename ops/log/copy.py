@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from ops.log.reader import TopicReader
-from ops.log.resending import resent
+from ops.log.resending import REDRIVES_HEADER, resent, without
+from ops.log.skipped import Skipped
 from ops.terminal.output import Advance
 from shared.concurrency import for_each
 from shared.consuming.record import ConsumedRecord
@@ -40,16 +41,20 @@ def source_settings(settings: Settings, prefix: str, epoch: int, servers: str | 
 
 
 class TopicCopy:
-    """One copy of commands and events. `counts` has the numbers of commands, events and skipped records."""
+    """One copy of commands and events. `counts` has the numbers of copied records, `skipped` the other records."""
 
     def __init__(self, source: Settings, target: Settings, producer: Producer) -> None:
         self.counts: Counter[str] = Counter()
+        self.skipped = Skipped()
         self._source = source
         self._target = target
         self._producer = producer
 
     async def run(self, reader: TopicReader, topic: Topic, advance: Advance) -> None:
-        """Copy the topic up to its present end. Raises Unavailable, UnknownOutcome."""
+        """Copy the topic up to its present end. Invalid records, and those that are too large, are skipped.
+
+        Raises Unavailable, UnknownOutcome.
+        """
         end = await reader.ends()
         async for batch in reader.read(await reader.beginnings(), end):
             partitions: dict[int, list[ConsumedRecord]] = {}
@@ -61,31 +66,29 @@ class TopicCopy:
 
     async def _copy(self, records: Sequence[ConsumedRecord], topic: Topic, advance: Advance) -> None:
         for record in records:
-            done = await (self._command(record) if topic is Topic.COMMANDS else self._event(record))
-            self.counts[done] += 1
+            try:
+                await (self._command(record) if topic is Topic.COMMANDS else self._event(record))
+            except PoisonRecord as error:
+                self.skipped.add(record, error)
+            else:
+                self.counts["commands" if topic is Topic.COMMANDS else "events"] += 1
             advance()
 
-    async def _command(self, record: ConsumedRecord) -> str:
-        try:
-            value, headers = copied_command(record, self._source.epoch)
-        except PoisonRecord:
-            # A record that cannot be parsed is not copied. It is in the DLQ of the source topics.
-            return "poison"
+    async def _command(self, record: ConsumedRecord) -> None:
+        # A record that cannot be parsed is not copied. It is in the DLQ of the source topics.
+        value, headers = copied_command(record, self._source.epoch)
         await self._producer.send(self._target.topic(Topic.COMMANDS), value, key=record.key, headers=headers)
-        return "commands"
 
-    async def _event(self, record: ConsumedRecord) -> str:
+    async def _event(self, record: ConsumedRecord) -> None:
         try:
             image_id = UUID((record.key or b"").decode().partition(":")[0])
         except ValueError:
-            return "poison"
+            raise PoisonRecord("the key names no image") from None
         topic = self._target.topic(Topic.EVENTS)
         partition = events_partition(image_id, await self._producer.partitions(topic))
         # Events without a value are copied too: they make compaction remove the events of an erased owner.
-        await self._producer.send(
-            topic, record.value, key=record.key, headers=record.present_headers, partition=partition
-        )
-        return "events"
+        headers = without(record.present_headers, REDRIVES_HEADER)
+        await self._producer.send(topic, record.value, key=record.key, headers=headers, partition=partition)
 
 
 def copied_command(record: ConsumedRecord, epoch: int) -> tuple[bytes | None, Headers]:

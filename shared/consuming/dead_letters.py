@@ -14,6 +14,15 @@ MAX_STACK_BYTES = 4000
 DLQ, whose limit is higher (MAX_RECORD_BYTES)."""
 
 
+PREFIX = "dlq-"
+"""Begins the names of the headers that are added to a dead letter."""
+KEPT_PREFIX = f"{PREFIX}kept:"
+"""Goes before the name of a header of the record itself that begins with PREFIX. Without it the record could state
+why, and from where, it is in the DLQ."""
+SOURCE_TOPIC = f"{PREFIX}source-topic"
+"""Every dead letter has this header, and nothing else in the DLQ has."""
+
+
 class TooManyDeadLetters(ImagepipeError):  # noqa: N818
     """More records failed than the limit allows, so the cause is not the records. The process stops and keeps them."""
 
@@ -30,11 +39,12 @@ def dead_letter_headers(
 ) -> Headers:
     """Headers of a dead letter: the record's own headers that have a value, then its source and its error.
 
+    Own headers whose names begin with PREFIX are renamed; `record_headers` gives all of them back.
     `topic` is the name in Kafka. `version` is None if it is unknown (an event that cannot be parsed).
     """
     stack = "".join(traceback.format_exception(error))
     added = {
-        "dlq-source-topic": topic,
+        SOURCE_TOPIC: topic,
         "dlq-source-partition": str(partition),
         "dlq-source-offset": str(offset),
         "dlq-version": None if version is None else str(version),
@@ -43,8 +53,19 @@ def dead_letter_headers(
         "dlq-stack": _encode(stack)[-MAX_STACK_BYTES:].decode(errors="ignore"),
         "dlq-attempts": str(attempts),
     }
-    own = [(name, value) for name, value in headers if value is not None]
+    own = [
+        (KEPT_PREFIX + name if name.startswith(PREFIX) else name, value) for name, value in headers if value is not None
+    ]
     return [*own, *((name, value.encode()) for name, value in added.items() if value is not None)]
+
+
+def record_headers(headers: Headers) -> Headers:
+    """The headers that a dead letter's record had in its topic."""
+    return [
+        (name.removeprefix(KEPT_PREFIX), value)
+        for name, value in headers
+        if not name.startswith(PREFIX) or name.startswith(KEPT_PREFIX)
+    ]
 
 
 def _bounded(text: str, size: int) -> str:

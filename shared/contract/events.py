@@ -8,9 +8,9 @@ fields. A version is a decimal string in JSON, because it may be larger than Jav
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
-from shared.contract.keys import ORIGINAL_KEY, Owner
+from shared.contract.keys import MAX_BIGINT, MAX_INT, ORIGINAL_KEY, Owner, is_image_id
 from shared.contract.ladder import Ladder
 
 SCHEMA_VERSION: Final = 1
@@ -29,7 +29,18 @@ FAILURE_REASONS = {
     "original_lost": "The original is no longer in the bucket.",
 }
 
-Version = Annotated[int, PlainSerializer(str, return_type=str, when_used="json")]
+
+def _check_image_id(image_id: UUID) -> UUID:
+    if not is_image_id(image_id):
+        raise ValueError("image_id must be a UUIDv7 from before the year 9999")
+    return image_id
+
+
+# What the contract accepts, Cassandra and Python's datetime can represent: the columns have these types.
+ImageId = Annotated[UUID, AfterValidator(_check_image_id)]
+Pixels = Annotated[int, Field(ge=0, le=MAX_INT)]
+Bytes = Annotated[int, Field(ge=0, le=MAX_BIGINT)]
+Version = Annotated[int, Field(ge=0, le=MAX_BIGINT), PlainSerializer(str, return_type=str, when_used="json")]
 
 
 class Model(BaseModel):
@@ -46,9 +57,9 @@ class Original(Model):
 
     file_name: str
     content_type: str
-    size: int
-    width: int
-    height: int
+    size: Bytes
+    width: Pixels
+    height: Pixels
     sha256: str
     path: str = Field(pattern=ORIGINAL_KEY)
     url: str
@@ -68,9 +79,9 @@ class Variant(Model):
     path: str
     url: str
     content_type: str
-    width: int
-    height: int
-    size: int
+    width: Pixels
+    height: Pixels
+    size: Bytes
     sha256: str
 
 
@@ -98,7 +109,7 @@ class Record(Model):
     """Fields of every command and event except the fence."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    image_id: UUID
+    image_id: ImageId
     owner: Owner
 
 

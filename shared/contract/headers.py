@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from shared.contract.events import (
     SCHEMA_VERSION,
@@ -14,7 +14,7 @@ from shared.contract.events import (
     Removed,
     Superseded,
 )
-from shared.contract.keys import new_id
+from shared.contract.keys import MAX_BIGINT, new_id
 from shared.errors import PoisonRecord
 
 Headers = list[tuple[str, bytes]]
@@ -23,9 +23,7 @@ ReceivedHeaders = Sequence[tuple[str, bytes | None]]
 
 VERSION_HEADER = "imagepipe-version"
 """Header of a redriven record with the version that the record had at first."""
-MAX_VERSION: Final = 2**63 - 1
-"""Versions are timestamps in Cassandra, which are signed 64-bit integers."""
-_VERSION = re.compile(rf"[0-9]{{1,{len(str(MAX_VERSION))}}}")
+_NUMBER = re.compile(rb"[0-9]{1,19}")
 
 
 def first_version(headers: ReceivedHeaders) -> int | None:
@@ -33,13 +31,21 @@ def first_version(headers: ReceivedHeaders) -> int | None:
 
     Raises PoisonRecord if the header is not a version.
     """
-    first = header(headers, VERSION_HEADER)
+    first = next((value for name, value in headers if name == VERSION_HEADER and value is not None), None)
     if first is None:
         return None
-    # Check the length first: int() raises ValueError for thousands of digits.
-    if not _VERSION.fullmatch(first) or int(first) > MAX_VERSION:
+    version = number(first)
+    if version is None:
         raise PoisonRecord(f"header {VERSION_HEADER} is not a version")
-    return int(first)
+    return version
+
+
+def number(text: bytes) -> int | None:
+    """A decimal number of 0 to 2^63 - 1 in at most 19 ASCII digits; None for any other text."""
+    # The length is checked first: Python raises ValueError for more than 4,300 digits.
+    if not _NUMBER.fullmatch(text) or int(text) > MAX_BIGINT:
+        return None
+    return int(text)
 
 
 def header(headers: ReceivedHeaders, name: str) -> str | None:

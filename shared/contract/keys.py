@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from datetime import UTC, date, datetime
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
@@ -16,6 +16,14 @@ CONTENT_TYPES = {extension: content_type for content_type, extension in EXTENSIO
 RESERVED_OWNER_TYPE = "image"
 MAX_OWNER_ID = 128
 """Maximum length of an owner's id in characters, not bytes."""
+
+MAX_INT: Final = 2**31 - 1
+"""Largest value of Cassandra's type `int`."""
+MAX_BIGINT: Final = 2**63 - 1
+"""Largest value of Cassandra's type `bigint`, and its latest timestamp of a write. Versions are both."""
+END_OF_TIME: Final = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
+"""Milliseconds since 1970 up to the year 9999. A UUIDv7 can be as late as the year 10889, which Python's dates, and
+therefore the Cassandra driver, cannot represent. The year 9999 is left out, so that each day has a next day."""
 
 IMAGES_PREFIX = "images/"
 """Prefix of all originals, variants and manifests."""
@@ -46,6 +54,11 @@ def new_id() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
+def is_image_id(image_id: UUID) -> bool:
+    """Whether an image can have this id: a UUIDv7 from before the year 9999."""
+    return image_id.version == 7 and image_id.int >> 80 < END_OF_TIME
+
+
 class Ids(NamedTuple):
     """Ids of an image and of one revision. They are made before the first attempt; retries reuse them (invariant 8)."""
 
@@ -59,7 +72,10 @@ class Ids(NamedTuple):
 
 
 def uploaded_at(image_id: UUID) -> datetime:
-    """UTC time in an id, to the millisecond. It depends on the id only: all records of an image have the same time."""
+    """UTC time in an id, to the millisecond. It depends on the id only: all records of an image have the same time.
+
+    Raises ValueError for some ids for which `is_image_id` is false.
+    """
     return datetime.fromtimestamp((image_id.int >> 80) / 1000, UTC)
 
 

@@ -58,5 +58,10 @@ class KafkaDeadLetters:
         self._topic = settings.topic(Topic.DLQ)
 
     async def send(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """See DeadLetters.send."""
+        """See DeadLetters.send. A record without key and value gets an empty key: the client writes none without both.
+
+        Such a record stopped its partition: the processor could neither handle nor dead-letter it.
+        """
+        if key is None and value is None:
+            key = b""
         await self._producer.send(self._topic, value, key=key, headers=headers)

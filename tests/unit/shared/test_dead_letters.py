@@ -2,7 +2,8 @@
 
 import pytest
 
-from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter_headers
+from shared.consuming.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter_headers, record_headers
+from shared.contract.headers import Headers
 
 
 def raised(message: str) -> Exception:
@@ -28,6 +29,19 @@ def test_own_headers_stay_and_the_reason_follows() -> None:
         "dlq-error": b"ValueError: what",
         "dlq-attempts": b"2",
     }
+
+
+def test_own_headers_cannot_be_taken_for_added_ones_and_come_back() -> None:
+    own: Headers = [("dlq-error", b"forged"), ("ce_type", b"x"), ("dlq-settles", b"5"), ("dlq-source-topic", b"other")]
+    for _ in range(3):
+        found = dead_letter_headers(
+            own, topic="t", partition=0, offset=0, version=None, error=raised("what"), attempts=1
+        )
+        added = [(name, value) for name, value in found if name in ("dlq-error", "dlq-settles", "dlq-source-topic")]
+        assert added == [("dlq-source-topic", b"t"), ("dlq-error", b"ValueError: what")]
+        assert record_headers(found) == own
+        # A record that was copied out of the DLQ by hand, with all its headers.
+        own = found
 
 
 def test_headers_without_a_value_are_left_out() -> None:

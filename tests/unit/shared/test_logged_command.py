@@ -6,8 +6,8 @@ import pytest
 
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Failure, Manifest, Ready
-from shared.contract.headers import MAX_VERSION, VERSION_HEADER, ReceivedHeaders
-from shared.contract.keys import answer_version, command_version, new_id
+from shared.contract.headers import VERSION_HEADER, ReceivedHeaders
+from shared.contract.keys import MAX_BIGINT, answer_version, command_version, new_id
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import (
     LoggedCommand,
@@ -43,7 +43,7 @@ class TestReadCommand:
         assert read(records.uploaded(), [(VERSION_HEADER, None), *FIRST]).version == 4503599627370510
 
     def test_highest_version_is_what_cassandra_takes(self) -> None:
-        assert read(records.uploaded(), [(VERSION_HEADER, b"%d" % MAX_VERSION)]).version == 2**63 - 1
+        assert read(records.uploaded(), [(VERSION_HEADER, b"%d" % MAX_BIGINT)]).version == 2**63 - 1
 
     @pytest.mark.parametrize(
         "value", [b"", b"-1", b"12x", "\u0661\u0662".encode(), b"%d" % 2**63, b"9" * 5000, b"12\n"]
