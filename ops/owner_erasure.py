@@ -5,14 +5,16 @@ without a value, so that Kafka's compaction deletes the event. Kafka's retention
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from ops.bucket.listing import pages
 from ops.log.dead_letter_queue import DROPPED, DeadLetter, Filter, settle, unsettled
 from ops.log.reader import read_topic
+from ops.log.skipped import Skipped
 from ops.log.unanswered import Unanswered
 from ops.terminal.output import Output
 from shared.cassandra.deployment import Keyspaces
@@ -27,8 +29,8 @@ from shared.kafka.producer import Producer
 from shared.kafka.topics import COMPACTION_AT_LATEST
 from shared.kafka.writers import KafkaCommandLog
 from shared.owner_images import owner_pages
+from shared.ports import ObjectStore
 from shared.read_model.tables import command_writes
-from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
 SEGMENT = timedelta(days=7)
@@ -51,15 +53,47 @@ class View:
 class Traces:
     """The data of an owner. `event_keys` maps the keys of events that have a value to their partition.
 
-    `incoming` are the keys of objects that clients put with temporary S3 keys. An upload copies such an object and does
+    `incoming` is the number of objects that clients put with temporary S3 keys. An upload copies such an object and does
     not delete it.
     """
 
     images: set[UUID] = field(default_factory=set)
-    incoming: list[str] = field(default_factory=list)
+    incoming: int = 0
     commands: int = 0
     event_keys: dict[bytes, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=Skipped)
+
+    def add_commands(self, records: Iterable[ConsumedRecord], owner: Owner) -> None:
+        """Note what these records of the commands topic have of the owner; invalid records are skipped."""
+        for record in records:
+            try:
+                command = decode_command(record.value)
+            except PoisonRecord as error:
+                self.skipped.add(record, error)
+                continue
+            if command.owner == owner:
+                self.commands += 1
+                if not isinstance(command, OwnerCleared):
+                    self.images.add(command.image_id)
+
+    def add_events(self, records: Iterable[ConsumedRecord], owner: Owner) -> None:
+        """Note what these records of the events topic have of the owner; invalid records are skipped."""
+        for record in records:
+            if record.key is None:
+                self.skipped.add(record, "an event without a key")
+                continue
+            if record.value is None:
+                self.event_keys.pop(record.key, None)
+                continue
+            try:
+                event = decode_event(record.value)
+            except PoisonRecord as error:
+                self.skipped.add(record, error)
+                continue
+            if event.owner == owner:
+                self.images.add(event.image_id)
+                self.event_keys[record.key] = record.partition
 
 
 class Eraser:
@@ -70,7 +104,7 @@ class Eraser:
         settings: Settings,
         owner: Owner,
         views: Sequence[View],
-        store: S3Store,
+        store: ObjectStore,
         producer: Producer,
         output: Output,
     ) -> None:
@@ -90,40 +124,21 @@ class Eraser:
         traces.dead_letters = await unsettled(self._settings, Filter(owner=self._owner))
         for view in self._views:
             traces.images |= await self._rows(view)
-        traces.incoming = [info.key for info in await self._store.list(incoming_prefix(self._owner))]
+        traces.incoming = await self._count_incoming()
         return traces
 
-    async def _find_commands(self, traces: Traces) -> None:
-        def take(records: Sequence[ConsumedRecord]) -> None:
-            for record in records:
-                try:
-                    command = decode_command(record.value)
-                except PoisonRecord:
-                    continue
-                if command.owner == self._owner:
-                    traces.commands += 1
-                    if not isinstance(command, OwnerCleared):
-                        traces.images.add(command.image_id)
+    async def _count_incoming(self) -> int:
+        return sum([len(page) async for page in pages(self._store, incoming_prefix(self._owner))])
 
-        await read_topic(self._settings, Topic.COMMANDS, take, self._output)
+    async def _find_commands(self, traces: Traces) -> None:
+        await read_topic(
+            self._settings, Topic.COMMANDS, lambda records: traces.add_commands(records, self._owner), self._output
+        )
 
     async def _find_events(self, traces: Traces) -> None:
-        def take(records: Sequence[ConsumedRecord]) -> None:
-            for record in records:
-                if record.key is None:
-                    continue
-                if record.value is None:
-                    traces.event_keys.pop(record.key, None)
-                    continue
-                try:
-                    event = decode_event(record.value)
-                except PoisonRecord:
-                    continue
-                if event.owner == self._owner:
-                    traces.images.add(event.image_id)
-                    traces.event_keys[record.key] = record.partition
-
-        await read_topic(self._settings, Topic.EVENTS, take, self._output)
+        await read_topic(
+            self._settings, Topic.EVENTS, lambda records: traces.add_events(records, self._owner), self._output
+        )
 
     async def _rows(self, view: View) -> set[UUID]:
         found: set[UUID] = set()
@@ -138,10 +153,11 @@ class Eraser:
            redrive or rebuild restores them.
         2. The rows are deleted in every keyspace of the deployment. The indexers write only to the live one, and an
            operator may switch to another one.
-        3. Incoming objects are not in the log, so they are deleted directly.
+        3. Incoming objects are not in the log, so they are deleted directly, page by page: there may be very many.
         """
         await self._log.append(OwnerCleared(owner=self._owner))
-        await self._store.delete(traces.incoming)
+        async for page in pages(self._store, incoming_prefix(self._owner)):
+            await self._store.delete([info.key for info in page])
         with self._output.progress("Delete", len(traces.images)) as advance:
             for image_id in sorted(traces.images):
                 command = Deleted(image_id=image_id, owner=self._owner)
@@ -198,7 +214,7 @@ class Eraser:
             without_tombstone += not await self._store.list(f"{TOMBSTONES_PREFIX}{image_id}")
         traces = Traces()
         await self._find_events(traces)
-        incoming = len(await self._store.list(incoming_prefix(self._owner)))
+        incoming = await self._count_incoming()
         return {
             "rows": rows, "objects": objects, "incoming_objects": incoming, "without_tombstone": without_tombstone,
             "event_keys": len(traces.event_keys),
@@ -230,6 +246,7 @@ def certificate(
             "dlq_entries_closed": len(traces.dead_letters),
         },
         "left": dict(left),
+        "skipped": traces.skipped.document(),
         "keyspaces": {"erased": list(keyspaces.own), "not_touched": list(keyspaces.others)},
         "gone_by": {
             settings.topic(Topic.COMMANDS): retained.date().isoformat(),

@@ -12,6 +12,7 @@ from shared.contract.encoding import decode_manifest, encode
 from shared.contract.events import Manifest, Variant
 from shared.contract.image_header import inspect
 from shared.contract.keys import (
+    MAX_BIGINT,
     image_prefix,
     is_manifest,
     manifest_key,
@@ -42,7 +43,10 @@ async def read_tombstone(store: ObjectStore, image_id: UUID) -> int | None:
     except NotFound:
         return None
     try:
-        return int(read_json(data)["version"])
+        version = int(read_json(data)["version"])
+        if not 0 <= version <= MAX_BIGINT:
+            raise ValueError("not a version")
+        return version
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise PoisonRecord(f"{tombstone_key(image_id)} is not a tombstone: {error!r}") from error
 

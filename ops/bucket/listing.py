@@ -7,10 +7,9 @@ from uuid import UUID
 
 from shared.contract.encoding import decode_manifest
 from shared.contract.events import Manifest
-from shared.contract.keys import IMAGES_PREFIX, MANIFEST_NAME, TOMBSTONES_PREFIX, parse_object_key
+from shared.contract.keys import IMAGES_PREFIX, MANIFEST_NAME, TOMBSTONES_PREFIX, is_image_id, parse_object_key
 from shared.errors import NotFound, PoisonRecord
-from shared.ports import ObjectInfo, ObjectStore
-from shared.s3.store import PAGE, S3Store
+from shared.ports import LIST_PAGE, ObjectInfo, ObjectStore
 
 SHORT_PAGE = 50
 """Objects in a page of a listing for one image. An image has six objects, and six more for each further revision."""
@@ -84,7 +83,7 @@ def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
     return image
 
 
-async def walk_images(store: S3Store) -> AsyncIterator[BucketImage]:
+async def walk_images(store: ObjectStore) -> AsyncIterator[BucketImage]:
     """Every image in the bucket. At most two pages of the listing and one image are in memory. Raises Unavailable."""
     prefix, held = "", list[ObjectInfo]()
     async for page in pages(store, IMAGES_PREFIX):
@@ -99,7 +98,7 @@ async def walk_images(store: S3Store) -> AsyncIterator[BucketImage]:
         yield image_in(prefix, held)
 
 
-async def pages(store: S3Store, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
+async def pages(store: ObjectStore, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
     """Pages of a listing. The next page is fetched while the caller handles the present one. Raises Unavailable."""
     following = asyncio.create_task(store.page(prefix))
     try:
@@ -114,7 +113,7 @@ async def pages(store: S3Store, prefix: str) -> AsyncIterator[Sequence[ObjectInf
         following.cancel()
 
 
-async def pick(store: S3Store, prefix: str, names: Sequence[str]) -> AsyncIterator[ObjectInfo]:
+async def pick(store: ObjectStore, prefix: str, names: Sequence[str]) -> AsyncIterator[ObjectInfo]:
     """Objects under `prefix` whose next part of the key is one of `names`, in the order of their keys.
 
     `names` must be sorted and all of the same length. The function skips the objects between the names: names that are
@@ -139,7 +138,7 @@ async def pick(store: S3Store, prefix: str, names: Sequence[str]) -> AsyncIterat
         if token is None:
             return
         if 2 * found >= len(page):
-            length = min(4 * length, PAGE)
+            length = min(4 * length, LIST_PAGE)
         elif names[position] > name:
             # The next page of `token` would contain objects between the names.
             length, token = SHORT_PAGE, None
@@ -160,7 +159,7 @@ def _id(name: str) -> UUID | None:
         image_id = UUID(name)
     except ValueError:
         return None
-    return image_id if str(image_id) == name else None
+    return image_id if str(image_id) == name and is_image_id(image_id) else None
 
 
 async def read_manifest(store: ObjectStore, key: str) -> Manifest | None:
@@ -171,7 +170,7 @@ async def read_manifest(store: ObjectStore, key: str) -> Manifest | None:
         return None
 
 
-async def tombstones(store: S3Store) -> set[UUID]:
+async def tombstones(store: ObjectStore) -> set[UUID]:
     """Ids of the images that have a tombstone. Each takes a little more than 16 bytes of memory. Raises Unavailable."""
     found = set()
     async for page in pages(store, TOMBSTONES_PREFIX):

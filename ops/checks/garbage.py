@@ -9,6 +9,7 @@ from ops.checks.differences import Difference, Kind, check_objects, unexpected_o
 from ops.index.rows import Rows
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import read_topic
+from ops.log.skipped import Skipped
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.contract.keys import TOMBSTONES_PREFIX
@@ -26,6 +27,7 @@ class Garbage:
     size: int = 0
     rows_without_objects: list[UUID] = field(default_factory=list)
     expired_tombstones: list[str] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=Skipped)
 
     def add(self, extra: Difference, image: BucketImage) -> None:
         """Add an object of an image."""
@@ -53,7 +55,8 @@ class Collector:
         3. An unexpected object in a known revision is garbage; see `unexpected_objects`.
         4. The remaining objects of a deleted image are garbage, because a deletion is final.
         """
-        fold, garbage, seen = await self._fold(), Garbage(), set[UUID]()
+        fold, seen = await self._fold(), set[UUID]()
+        garbage = Garbage(skipped=fold.skipped)
         index = await CassandraIndex.open(self._settings)
         deleted_ids = await tombstones(self._store)
         try:

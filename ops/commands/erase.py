@@ -55,15 +55,16 @@ async def _erase(
         eraser = Eraser(settings, owner, views, bucket, sender, output)
         unanswered = await Unanswered.from_now(settings, owner)
         traces = await eraser.find()
-        objects = {"objects": 0, "incoming_objects": len(traces.incoming)}
+        objects = {"objects": 0, "incoming_objects": traces.incoming}
         for image_id in traces.images:
             objects["objects"] += len(await bucket.list(image_prefix(image_id)))
         plan = [
             f"Erase {owner.key}: {len(traces.images):,} images with {objects['objects']:,} objects, "
-            f"{len(traces.incoming):,} incoming objects, {len(traces.event_keys):,} event keys, "
+            f"{traces.incoming:,} incoming objects, {len(traces.event_keys):,} event keys, "
             f"{len(traces.dead_letters):,} entries of the DLQ.",
             f"Rows are deleted in the keyspaces {', '.join(known.own)}.",
             *([f"Keyspaces that are not changed: {', '.join(known.others)}."] if known.others else []),
+            *traces.skipped.lines(),
             "This cannot be undone.",
         ]
         if not output.confirmed(plan, dry_run=dry_run, yes=yes):

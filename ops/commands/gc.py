@@ -103,6 +103,7 @@ def _document(swept: Swept, garbage: Garbage | None, applied: bool) -> dict[str,
             "unknown": {"objects": garbage.objects, "bytes": garbage.size},
             "rows_without_objects": garbage.rows_without_objects,
             "expired_tombstones": garbage.expired_tombstones,
+            "skipped": garbage.skipped.document(),
         }
     return document
 
@@ -116,4 +117,4 @@ def _lines(swept: Swept, garbage: Garbage | None, applied: bool) -> list[str]:
     lines += [f"expired tombstone: {key} {verb}" for key in garbage.expired_tombstones]
     lines += [f"row without objects: {image_id} (see imagepipe verify)" for image_id in garbage.rows_without_objects]
     lines.append(f"unknown objects: {len(garbage.objects):,} ({garbage.size / 1e6:.1f} MB) {verb}")
-    return lines
+    return lines + garbage.skipped.lines()

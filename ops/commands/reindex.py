@@ -10,6 +10,7 @@ import typer
 from ops.connections import run, store
 from ops.index.rebuild import Rebuild, RowDifference, compare
 from ops.log.reader import TopicReader, span
+from ops.log.skipped import Skipped
 from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
@@ -66,13 +67,15 @@ def reindex(
     """
     settings, output = load_settings(root), Output(as_json)
     plan = Plan(into, from_bucket, compare_, switch, accept, slices)
-    document = run(_reindex(settings, plan, output, dry_run, yes))
-    output.document(document, _lines(document))
+    document, skipped = run(_reindex(settings, plan, output, dry_run, yes))
+    output.document(document, [*_lines(document), *skipped.lines()])
     if document.get("differences") and not accept:
         raise typer.Exit(DIFFERENCES_FOUND)
 
 
-async def _reindex(settings: Settings, plan: Plan, output: Output, dry_run: bool, yes: bool) -> dict[str, Any]:
+async def _reindex(
+    settings: Settings, plan: Plan, output: Output, dry_run: bool, yes: bool
+) -> tuple[dict[str, Any], Skipped]:
     live = await asyncio.to_thread(_live, settings)
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", plan.into):
         raise ConfigurationError(
@@ -83,7 +86,7 @@ async def _reindex(settings: Settings, plan: Plan, output: Output, dry_run: bool
         raise ConfigurationError(f"keyspace {live} is the live one: rebuild into another one, then switch")
     document: dict[str, Any] = {"live": live, "into": plan.into, "done": False}
     if not output.confirmed(await _describe(settings, plan, live), dry_run=dry_run, yes=yes):
-        return document
+        return document, Skipped()
     await asyncio.to_thread(_record, settings, plan.into)
     await asyncio.to_thread(apply_schema, settings.model_copy(update={"cassandra_keyspace": plan.into}))
     target = await CassandraIndex.open(settings, plan.into)
@@ -98,11 +101,13 @@ async def _reindex(settings: Settings, plan: Plan, output: Output, dry_run: bool
     finally:
         await target.close()
     done = rebuild.done
-    return document | {
+    document |= {
         "done": True, "records": done.records, "images": done.images, "skipped_deleted": done.skipped_deleted,
         "originals_without_manifest": done.originals_without_manifest,
         "differences": None if found is None else [each.document() for each in found],
+        "skipped": done.skipped.document(),
     }  # fmt: skip
+    return document, done.skipped
 
 
 async def _build(rebuild: Rebuild, plan: Plan) -> None:

@@ -92,11 +92,12 @@ def _plan(done: Replayed, todo: Sequence[Asked]) -> list[str]:
 def _document(done: Replayed, rendered: int) -> dict[str, Any]:
     return {
         "commands": done.commands, "finished": done.finished, "answers": dict(done.answers), "rendered": rendered,
-        "fences": done.fences, "unreadable": done.poison, "failures": done.failures,
+        "fences": done.fences, "skipped": done.skipped.document(), "failures": done.failures,
     }  # fmt: skip
 
 
 def _lines(done: Replayed, rendered: int) -> list[str]:
     answers = ", ".join(f"{count:,} {kind}" for kind, count in sorted(done.answers.items())) or "none"
     lines = [f"{done.commands:,} commands: {done.finished:,} were finished; answers: {answers}; {rendered:,} rendered."]
-    return lines + [f"failed {place}: {reason}" for place, reason in done.failures.items()]
+    lines += [f"failed {place}: {reason}" for place, reason in done.failures.items()]
+    return lines + done.skipped.lines()

@@ -168,7 +168,9 @@ async def _rows(settings: Settings, live: CassandraIndex, choice: Choice) -> Asy
 
 
 def _wants(row: ImageRow, where: Where, digest: str) -> bool:
-    """Whether the image is selected."""
+    """Whether the image is selected. Without a request and a served revision there is nothing to render."""
+    if row.current is None and row.request is None:
+        return False
     match where:
         case Where.LADDER:
             return row.current is not None and not _is_open(row) and row.current.render.split("-")[0] != digest

@@ -1,6 +1,5 @@
 """`imagepipe topics`: create the topics, update their settings, and copy records from other topics."""
 
-from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
@@ -104,16 +103,17 @@ def copy(
     """
     settings, output = load_settings(root), Output(as_json)
     source = source_settings(settings, prefix, epoch, servers)
-    counts = run(_copy(source, settings, output, dry_run, yes))
-    if counts is None:
+    copying = run(_copy(source, settings, output, dry_run, yes))
+    if copying is None:
         output.document({"copied": False}, ["Nothing was changed."])
         return
-    document = {"copied": True} | {each: counts[each] for each in ("commands", "events", "poison")}
+    counts, skipped = copying.counts, copying.skipped
+    document = {"copied": True, "commands": counts["commands"], "events": counts["events"]}
     summary = f"{counts['commands']:,} commands and {counts['events']:,} events were copied."
-    output.document(document, [summary, f"{counts['poison']:,} records that cannot be parsed were not copied."])
+    output.document(document | {"skipped": skipped.document()}, [summary, *skipped.lines()])
 
 
-async def _copy(source: Settings, target: Settings, output: Output, dry_run: bool, yes: bool) -> Counter[str] | None:
+async def _copy(source: Settings, target: Settings, output: Output, dry_run: bool, yes: bool) -> TopicCopy | None:
     await require_topics(target)
     async with AsyncExitStack() as stack:
         readers = {
@@ -130,7 +130,7 @@ async def _copy(source: Settings, target: Settings, output: Output, dry_run: boo
         for topic, reader in readers.items():
             with output.progress(f"Copying {source.topic(topic)}", counts[topic]) as advance:
                 await copying.run(reader, topic, advance)
-        return copying.counts
+        return copying
 
 
 def _document(plan: TopicPlan) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ops.checks.repair import advice, repair
 from ops.connections import index, producer, run, store
 from ops.index.rows import Rows
 from ops.log.positions import parse_age
+from ops.log.skipped import Skipped
 from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
@@ -44,7 +45,7 @@ def verify(
     difference, and 1 otherwise.
     """
     settings, output = load_settings(root), Output(as_json)
-    found, images = run(
+    found, images, skipped = run(
         _verify(settings, output, parse_age(grace), checksums, slices, pause, with_repair, dry_run, yes)
     )
     lines = [line for each in found for line in (str(each), f"{'':<14} -> {advice(each)}")]
@@ -53,8 +54,9 @@ def verify(
         "images": images,
         "clean": not found,
         "differences": [each.document() | {"advice": advice(each)} for each in found],
+        "skipped": skipped.document(),
     }
-    output.document(document, [*lines, f"{images:,} images: {summary or 'clean'}."])
+    output.document(document, [*lines, f"{images:,} images: {summary or 'clean'}.", *skipped.lines()])
     if found:
         raise typer.Exit(DIFFERENCES_FOUND)
 
@@ -69,10 +71,10 @@ async def _verify(
     with_repair: bool,
     dry_run: bool,
     yes: bool,
-) -> tuple[list[Difference], int]:
-    """The remaining differences, and the number of images."""
+) -> tuple[list[Difference], int, Skipped]:
+    """The remaining differences, the number of images, and the invalid records."""
     left: list[Difference] = []
-    images = 0
+    images, skipped = 0, Skipped()
     rows = await Rows.open(settings)
     try:
         async with store(settings) as bucket:
@@ -86,10 +88,12 @@ async def _verify(
                     found = await _repair(inspection, found, output, dry_run, yes)
                 left += found
                 images += sum(1 for state in inspection.fold if not state.is_removed)
+                # Every round reads the whole log; the last one has read the most.
+                skipped = inspection.fold.skipped
     finally:
         await rows.close()
     # Several slices may report the same missing day.
-    return list(dict.fromkeys(left)), images
+    return list(dict.fromkeys(left)), images, skipped
 
 
 async def _repair(

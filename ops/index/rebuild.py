@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from ops.bucket.listing import BucketImage, read_manifest, tombstones, walk_imag
 from ops.index.rows import Rows, StoredRow, state_writes
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import Offsets, TopicReader, read_topic
+from ops.log.skipped import Skipped
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
 from shared.concurrency import for_each
@@ -35,6 +35,7 @@ class Rebuilt:
     skipped_deleted: int = 0
     originals_without_manifest: int = 0
     positions: dict[Topic, Offsets] = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 class Rebuild:
@@ -62,6 +63,8 @@ class Rebuild:
             fold = Fold(self._settings.epoch, number, slices)
             await self._read(Topic.COMMANDS, fold.add_commands)
             await self._read(Topic.EVENTS, fold.add_events)
+            # Every slice reads the same records.
+            self.done.skipped = fold.skipped
             await self._write_fold(fold)
 
     async def _read(self, topic: Topic, add: Callable[[Sequence[ConsumedRecord]], None]) -> None:
@@ -137,12 +140,14 @@ class Rebuild:
         return applied
 
     def _writes(self, topic: Topic, record: ConsumedRecord) -> list[Write]:
-        with suppress(PoisonRecord):
-            if topic is Topic.EVENTS:
-                return event_writes(decode_event(record.value), self._settings.day_shards) if record.value else []
-            # A fence has no writes, because its deletions are in the log.
-            return command_writes(read_command(record, self._settings.epoch), self._settings.day_shards)
-        return []
+        try:
+            if topic is Topic.COMMANDS:
+                # A fence has no writes, because its deletions are in the log.
+                return command_writes(read_command(record, self._settings.epoch), self._settings.day_shards)
+            return [] if record.value is None else event_writes(decode_event(record.value), self._settings.day_shards)
+        except PoisonRecord as error:
+            self.done.skipped.add(record, error)
+            return []
 
 
 @dataclass(frozen=True)

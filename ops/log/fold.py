@@ -5,6 +5,7 @@ folded several times, each time for one slice of the images.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from ops.log.skipped import Skipped
 from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_event
 from shared.contract.events import Current, Event, OwnerCleared, Removed, Request
@@ -80,7 +82,7 @@ class Fold:
         self.days: set[date] = set()
         self.fences: dict[str, dict[int, OwnerCleared]] = {}
         """Maps the key of an owner and a version to a fence."""
-        self.poison = 0
+        self.skipped = Skipped()
         self._epoch = epoch
         self._slice = (slice_number, slices)
 
@@ -90,12 +92,12 @@ class Fold:
         return image_id.int % slices == number
 
     def add_commands(self, records: Iterable[ConsumedRecord]) -> None:
-        """Fold records of the commands topic. Records that cannot be parsed are counted; they change no row."""
+        """Fold records of the commands topic. Invalid records are skipped; they change no row."""
         for record in records:
             try:
                 logged = read_command(record, self._epoch)
-            except PoisonRecord:
-                self.poison += 1
+            except PoisonRecord as error:
+                self.skipped.add(record, error)
                 continue
             if isinstance(logged, LoggedFence) or self.covers(logged.command.image_id):
                 self.add_command(logged, record.timestamp)
@@ -119,8 +121,8 @@ class Fold:
                 continue
             try:
                 event = decode_event(record.value)
-            except PoisonRecord:
-                self.poison += 1
+            except PoisonRecord as error:
+                self.skipped.add(record, error)
                 continue
             if self.covers(event.image_id):
                 self.add_event(event, record.timestamp)
@@ -134,10 +136,12 @@ class Fold:
         self._apply(state, event_writes(event, 1), timestamp)
 
     def drop(self, about: str, version: int) -> None:
-        """Forget a command that an operator has dropped from the DLQ. `about` is its image, or the owner of a fence."""
-        if about in self.fences:
-            self.fences[about].pop(version, None)
-        else:
+        """Forget a command that an operator has dropped from the DLQ. `about` is its image, or the owner of a fence.
+
+        Retention may have deleted the command already.
+        """
+        self.fences.get(about, {}).pop(version, None)
+        with suppress(ValueError):
             state = self.images.get(UUID(about))
             if state is not None:
                 state.unanswered.discard(version)

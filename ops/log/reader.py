@@ -76,7 +76,8 @@ class TopicReader:
 
     async def at(self, when: datetime) -> dict[int, int]:
         """Offset of each partition's first record at or after this time. It is the end if there is no such record."""
-        milliseconds = int(when.timestamp() * 1000)
+        # aiokafka refuses a time before 1970, and a record without a time counts as one of 1970.
+        milliseconds = max(0, int(when.timestamp() * 1000))
         found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, milliseconds))
         ends = await self.ends()
         return {tp.partition: answer.offset if answer else ends[tp.partition] for tp, answer in found.items()}

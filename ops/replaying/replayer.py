@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from ops.log.reader import Offsets, TopicReader, read_through
+from ops.log.skipped import Skipped
 from ops.replaying.finished import Asked
 from ops.terminal.output import Advance, Output
 from processor.consuming.lanes import Bounds, Cost, Lanes, Work
@@ -55,7 +56,7 @@ class Replayed:
     commands: int = 0
     finished: int = 0
     fences: int = 0
-    poison: int = 0
+    skipped: Skipped = field(default_factory=Skipped)
     answers: Counter[str] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -95,8 +96,8 @@ async def scan(
         for record in records:
             try:
                 logged = read_command(record, epoch)
-            except PoisonRecord:
-                done.poison += 1
+            except PoisonRecord as error:
+                done.skipped.add(record, error)
                 continue
             if isinstance(logged, LoggedFence):
                 # Only the live indexer applies a fence (invariant 9). Its deletions are in the log as commands.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from shared.contract.headers import Headers, ReceivedHeaders
+from shared.contract.keys import END_OF_TIME
 from shared.settings import Topic
 
 
@@ -42,6 +43,6 @@ class ConsumedRecord:
             record.key,
             record.value,
             list(record.headers),
-            # Kafka's timestamp -1 means that the record has no time.
-            record.timestamp / 1000 if record.timestamp > 0 else None,
+            # -1 is Kafka's value for a record without a time. A client can write any other, also one after year 9999.
+            record.timestamp / 1000 if 0 < record.timestamp < END_OF_TIME else None,
         )

@@ -1,6 +1,7 @@
 """The ports in memory, for unit tests of pure logic. They pass the same contract tests as the adapters."""
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, date, datetime
@@ -13,7 +14,7 @@ from shared.contract.events import Command, Event
 from shared.contract.headers import Headers
 from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import NotFound, PreconditionFailed, RequestRefused
-from shared.ports import Appended, ObjectInfo, ObjectRange
+from shared.ports import LIST_PAGE, Appended, ObjectInfo, ObjectRange
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
 
@@ -60,6 +61,16 @@ class MemoryStore:
         if found.etag != if_etag:
             raise PreconditionFailed(source)
         await self.put(target, found.data, content_type)
+
+    async def page(
+        self, prefix: str, token: str | None = None, *, after: str = "", limit: int = LIST_PAGE
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        """The token is the last key of the page before."""
+        keys = sorted(self.objects)
+        first = max(bisect_left(keys, prefix), bisect_right(keys, token or after))
+        found = [key for key in keys[first : first + limit + 1] if key.startswith(prefix)]
+        page = [self._info(key) for key in found[:limit]]
+        return page, page[-1].key if len(found) > limit else None
 
     async def list(self, prefix: str) -> Sequence[ObjectInfo]:
         return [self._info(key) for key in sorted(self.objects) if key.startswith(prefix)]

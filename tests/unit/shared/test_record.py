@@ -8,7 +8,16 @@ from shared.consuming.record import ConsumedRecord
 from shared.settings import Topic
 
 
-@pytest.mark.parametrize(("timestamp", "appended_at"), [(1_700_000_000_500, 1_700_000_000.5), (-1, None)])
+@pytest.mark.parametrize(
+    ("timestamp", "appended_at"),
+    [
+        (1_700_000_000_500, 1_700_000_000.5),
+        (-1, None),
+        (2**63 - 1, None),
+        (-(2**63), None),
+        (253_370_764_800_000, None),
+    ],
+)
 def test_record_of_aiokafka_keeps_every_field_and_has_a_time_if_kafka_has_one(
     timestamp: int, appended_at: float | None
 ) -> None:
