@@ -215,8 +215,8 @@ async def redrive(letter: DeadLetter, settings: Settings, producer: Producer, st
     3. The marker is written after the ack. In the other order a crash in between would lose the record.
 
     After a crash between 2 and 3 the entry is still open, and the record is in its topic. A repeated redrive sends it
-    once more, at the same version, so with the same result. If the record fails again, its new entry names this one and
-    settles it: there is one open entry, however often the redrive was repeated (see `Entries`).
+    once more, with the same result (see `resent`). If the record fails again, its new entry names this one and settles
+    it: there is one open entry, however often the redrive was repeated (see `Entries`).
 
     Raises Unavailable, UnknownOutcome, and PoisonRecord for an entry that cannot be redriven: its headers name no place
     in a topic of this deployment, or the record is too large for its topic. Such an entry stays open.

@@ -10,6 +10,7 @@ from ops.index.rows import Rows
 from ops.log.reader import Offsets, TopicReader, read_topic
 from processor.consuming.faust_app import GROUP
 from shared.cassandra.index import CassandraIndex
+from shared.concurrency import for_each
 from shared.contract.keys import Owner, image_prefix, incoming_prefix
 from shared.contract.logged_command import LoggedRenderCommand, read_command
 from shared.kafka.producer import client_options
@@ -134,6 +135,17 @@ async def test_erase_removes_rows_of_former_keyspaces_and_incoming_objects(world
     assert done["removed"]["incoming_objects"] == 1
     assert done["keyspaces"]["erased"] == [old, f"{old}_b"]
     assert not set(done["keyspaces"]["erased"]) & set(done["keyspaces"]["not_touched"])
+
+
+async def test_owner_with_thousands_of_incoming_objects_is_erased(world: Deployment) -> None:
+    count = 2_500
+    keys = [f"{incoming_prefix(OWNER)}{number:05}.png" for number in range(count)]
+    kept = f"{incoming_prefix(OTHER)}cat.png"
+    await for_each([*keys, kept], lambda key: world.store.put(key, b"x", "image/png"), 32)
+    done = await asyncio.to_thread(imagepipe_json, world.settings, "erase", "--owner", OWNER.key, "--yes")
+    assert done["complete"]
+    assert done["removed"]["incoming_objects"] == count
+    assert [info.key for info in await world.store.list("incoming/")] == [kept]
 
 
 def test_an_owner_is_erased_beside_running_services(api: Api, stack: Stack, owner: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Whatever a topic holds, no command raises anything but its documented errors, and each counts what it skips."""
+"""No record of any topic makes a command raise an undocumented error. Each command counts the records that it skips."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
