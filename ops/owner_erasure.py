@@ -53,8 +53,8 @@ class View:
 class Traces:
     """The data of an owner. `event_keys` maps the keys of events that have a value to their partition.
 
-    `incoming` is the number of objects that clients put with temporary S3 keys. An upload copies such an object and does
-    not delete it.
+    `incoming` is the number of objects that clients put with temporary S3 keys. An upload copies such an object and
+    does not delete it.
     """
 
     images: set[UUID] = field(default_factory=set)

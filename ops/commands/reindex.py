@@ -9,21 +9,21 @@ import typer
 
 from ops.connections import run, store
 from ops.index.rebuild import Rebuild, RowDifference, compare
+from ops.index.switch import Switch
 from ops.log.reader import TopicReader, span
 from ops.log.skipped import Skipped
 from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
-from shared.cassandra.deployment import live_keyspace, record_keyspace, switch_keyspace
+from shared.cassandra.deployment import live_keyspace, record_keyspace
 from shared.cassandra.index import FOLLOW_SECONDS, CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connected
 from shared.errors import ConfigurationError
 from shared.settings import Settings, Topic
 
-SWITCH_SECONDS = 10 * FOLLOW_SECONDS
-"""How long both keyspaces are kept up to date after a switch. Every process checks for a switch each FOLLOW_SECONDS."""
-CLAIM_COLUMNS = "scope, fingerprint, image_ids, revisions, lease_until, holder, status, response"
+CAUGHT_UP = 1000
+"""A rebuild has caught up if a round finds at most this many new records. Under live traffic each round finds some."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ async def _reindex(
             await _build(rebuild, plan)
             found = await _differences(rebuild, settings, plan, live, target, output)
             if plan.switch and (not found or plan.accept):
-                await _switch(settings, rebuild, target, live, plan)
+                await Switch(settings, rebuild, live, follows_log=not plan.from_bucket).run()
                 document["live"] = plan.into
     finally:
         await target.close()
@@ -115,12 +115,12 @@ async def _build(rebuild: Rebuild, plan: Plan) -> None:
         await rebuild.from_bucket()
         return
     await rebuild.from_log(plan.slices)
-    await _catch_up(rebuild, [])
+    await _catch_up(rebuild)
 
 
-async def _catch_up(rebuild: Rebuild, others: list[CassandraIndex]) -> None:
-    """Apply new records of the log until there are none."""
-    while await rebuild.follow([rebuild.target, *others]):
+async def _catch_up(rebuild: Rebuild) -> None:
+    """Apply new records of the log until a round finds few."""
+    while await rebuild.follow([rebuild.target]) > CAUGHT_UP:
         pass
 
 
@@ -136,33 +136,10 @@ async def _differences(
     found = await compare(settings, live, target.keyspace, output)
     if found and not plan.from_bucket:
         await asyncio.sleep(2 * FOLLOW_SECONDS)
-        await _catch_up(rebuild, [])
+        await _catch_up(rebuild)
         again = set(await compare(settings, live, target.keyspace, output))
         found = [each for each in found if each in again]
     return found
-
-
-async def _switch(settings: Settings, rebuild: Rebuild, target: CassandraIndex, live: str, plan: Plan) -> None:
-    """Make the rebuilt keyspace the live one.
-
-    1. Copy the claims of idempotency keys, so that a repeated request is recognised in both keyspaces.
-    2. Write the record of the live keyspace. Every gateway and indexer follows within a second.
-    3. Keep both keyspaces up to date from the log for SWITCH_SECONDS. A process that still reads the old keyspace then
-       sees the writes of processes that already use the new one.
-    """
-    old = await CassandraIndex.open(settings, live)
-    try:
-        await asyncio.to_thread(_copy_claims, settings, live, plan.into)
-        await asyncio.to_thread(_set_live, settings, plan.into)
-        if plan.from_bucket:
-            return
-        deadline = asyncio.get_running_loop().time() + SWITCH_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            await rebuild.follow([target, old])
-            await asyncio.sleep(FOLLOW_SECONDS / 2)
-        await asyncio.to_thread(_copy_claims, settings, live, plan.into)
-    finally:
-        await old.close()
 
 
 def _live(settings: Settings) -> str:
@@ -173,24 +150,6 @@ def _live(settings: Settings) -> str:
 def _record(settings: Settings, keyspace: str) -> None:
     with connected(settings) as session:
         record_keyspace(session, settings, keyspace)
-
-
-def _set_live(settings: Settings, keyspace: str) -> None:
-    with connected(settings) as session:
-        switch_keyspace(session, settings, keyspace)
-
-
-def _copy_claims(settings: Settings, source: str, target: str) -> None:
-    """Copy the claims that are not in the target yet, with their remaining time to live (at most a day)."""
-    with connected(settings) as session:
-        names = CLAIM_COLUMNS.split(", ")
-        marks = ", ".join("?" * len(names))
-        insert = session.prepare(
-            f"INSERT INTO {target}.idempotency_keys ({CLAIM_COLUMNS}) VALUES ({marks}) IF NOT EXISTS USING TTL ?"
-        )
-        query = f"SELECT {CLAIM_COLUMNS}, TTL(fingerprint) AS left FROM {source}.idempotency_keys"
-        for row in session.execute(query):
-            session.execute(insert, [*(getattr(row, name) for name in names), row.left or 86_400])
 
 
 async def _describe(settings: Settings, plan: Plan, live: str) -> list[str]:

@@ -6,6 +6,7 @@ another keyspace needs no restart. All calls block.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
@@ -18,6 +19,8 @@ from shared.settings import Settings
 
 LIVE_KEYSPACE = "live_keyspace"
 """Name of the record that holds the live keyspace, in `deployment` of the settings' keyspace."""
+SWITCHING = "switching"
+"""Name of the record of the two keyspaces of a switch in progress, in `deployment` of the settings' keyspace."""
 DAY_SHARDS = "day_shards"
 """Name of the record that holds the number of shards of a day. It cannot be changed later."""
 BUILT = "built:"
@@ -48,6 +51,29 @@ def live_keyspace(session: Session, settings: Settings) -> str:
 def switch_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
     """Make another keyspace the live one. Every process uses it within seconds. Raises Unavailable."""
     _write(session, settings, LIVE_KEYSPACE, keyspace)
+
+
+def switching_keyspaces(session: Session, settings: Settings) -> frozenset[str]:
+    """The two keyspaces of a switch that is in progress, to both of which every process writes; otherwise empty.
+
+    Raises Unavailable.
+    """
+    with engine_errors():
+        value = _record(session, f"{settings.cassandra_keyspace}.deployment", SWITCHING)
+    return frozenset((value or "").split())
+
+
+def begin_switch(session: Session, settings: Settings, old: str, new: str, ttl: timedelta) -> None:
+    """Record that a switch is in progress. Without another call the record expires. Raises Unavailable."""
+    query = f"INSERT INTO {settings.cassandra_keyspace}.deployment (name, value) VALUES (%s, %s) USING TTL %s"
+    with engine_errors():
+        session.execute(query, [SWITCHING, f"{old} {new}", int(ttl.total_seconds())])
+
+
+def end_switch(session: Session, settings: Settings) -> None:
+    """Record that no switch is in progress. Raises Unavailable."""
+    with engine_errors():
+        session.execute(f"DELETE FROM {settings.cassandra_keyspace}.deployment WHERE name = %s", [SWITCHING])
 
 
 def record_keyspace(session: Session, settings: Settings, keyspace: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from shared.cassandra.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
-from shared.cassandra.deployment import check_deployment, live_keyspace
+from shared.cassandra.deployment import check_deployment, live_keyspace, switching_keyspaces
 from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
 from shared.cassandra.slices import MAX_ID, MIN_ID, PAGE, Slices
 from shared.cassandra.speculative_retry import with_speculative_retry
@@ -60,7 +61,9 @@ class CassandraIndex:
     """`Index` on Cassandra.
 
     Each CQL text is prepared once. A write names only the columns that it has and never writes null.
-    The index reads and writes the live keyspace, and follows a switch to a rebuilt one (see `live_keyspace`).
+    The index reads and writes the live keyspace, and follows a switch to a rebuilt one (see `live_keyspace`). While a
+    switch is in progress it writes to both keyspaces: processes follow at different times within a second, and each
+    must find what another one has acknowledged.
     `gap_memory` is the time for which known spans of deleted rows are skipped (see `shared.cassandra.slices`). By
     default no span is skipped.
     """
@@ -70,6 +73,8 @@ class CassandraIndex:
     ) -> None:
         self._connection = None if session is None else _Connection(session, session.keyspace or "")
         self._connect = connect or connect_to_index
+        self._beside: _Connection | None = None
+        """The other keyspace of a switch that is in progress."""
         self._following: asyncio.Task[None] | None = None
         self._slices = Slices(gap_memory)
         # The driver's prepare() blocks, so it runs in threads.
@@ -88,7 +93,10 @@ class CassandraIndex:
         With a `keyspace` the index stays with that keyspace. Without one it uses the live keyspace and follows a
         switch.
         """
-        self._connection = await self._new_connection(settings, keyspace)
+        connection = await self._new_connection(settings, keyspace)
+        if keyspace is None:
+            self._beside = await self._other_connection(connection, settings)
+        self._connection = connection
         if keyspace is None:
             self._following = asyncio.create_task(self._follow(settings))
 
@@ -108,25 +116,48 @@ class CassandraIndex:
                 log.warning("live_keyspace_check_failed", error=f"{type(error).__name__}: {error}")
 
     async def _check_live_keyspace(self, settings: Settings) -> None:
-        old = self._connected()
+        old, beside = self._connected(), self._beside
         if await asyncio.to_thread(live_keyspace, old.session, settings) == old.keyspace:
+            await self._check_switch_in_progress(old, settings)
             return
-        self._connection = await self._new_connection(settings, None)
+        new = await self._new_connection(settings, None)
+        other = await self._other_connection(new, settings)
+        # At once, so that no write misses a keyspace.
+        self._connection, self._beside = new, other
         self._slices.forget()
-        log.info("keyspace_switched", old=old.keyspace, new=self._connection.keyspace)
-        await asyncio.sleep(2 * settings.cassandra_timeout.total_seconds())
-        await asyncio.to_thread(old.session.cluster.shutdown)
+        log.info("keyspace_switched", old=old.keyspace, new=new.keyspace)
+        await self._disconnect_later(settings, old, beside)
+
+    async def _check_switch_in_progress(self, connection: _Connection, settings: Settings) -> None:
+        pair = await asyncio.to_thread(switching_keyspaces, connection.session, settings)
+        beside = self._beside
+        if (beside.keyspace if beside else None) == next(iter(pair - {connection.keyspace}), None):
+            return
+        self._beside = await self._other_connection(connection, settings)
+        await self._disconnect_later(settings, beside)
+
+    async def _disconnect_later(self, settings: Settings, *connections: _Connection | None) -> None:
+        """Disconnect once the queries that use the connections have ended."""
+        for connection in filter(None, connections):
+            await asyncio.sleep(2 * settings.cassandra_timeout.total_seconds())
+            await asyncio.to_thread(connection.session.cluster.shutdown)
 
     async def _new_connection(self, settings: Settings, keyspace: str | None) -> _Connection:
         session = await asyncio.to_thread(self._connect, settings, keyspace)
         return _Connection(session, session.keyspace)
 
+    async def _other_connection(self, connection: _Connection, settings: Settings) -> _Connection | None:
+        """A connection to the other keyspace of a switch that is in progress."""
+        pair = await asyncio.to_thread(switching_keyspaces, connection.session, settings)
+        other = next(iter(pair - {connection.keyspace}), None)
+        return None if other is None else await self._new_connection(settings, other)
+
     async def close(self) -> None:
         """Disconnect."""
         if self._following is not None:
             self._following.cancel()
-        if self._connection is not None:
-            await asyncio.to_thread(self._connection.session.cluster.shutdown)
+        for connection in filter(None, (self._connection, self._beside)):
+            await asyncio.to_thread(connection.session.cluster.shutdown)
         self._preparing.shutdown(wait=False)
 
     async def check(self) -> None:
@@ -138,18 +169,19 @@ class CassandraIndex:
         rows: dict[tuple[Any, ...], list[Write]] = {}
         for write in writes:
             rows.setdefault(place_of(write), []).append(write)
-        await for_each(rows.values(), self._write, ROWS_AT_ONCE)
+        # Both are read once: a switch in between must not leave some of the rows out of one keyspace.
+        for connection in filter(None, (self._connected(), self._beside)):
+            await for_each(rows.values(), partial(self._write, connection), ROWS_AT_ONCE)
 
-    async def _write(self, writes: Sequence[Write]) -> None:
+    async def _write(self, connection: _Connection, writes: Sequence[Write]) -> None:
         """Apply the writes to one row, each at its own timestamp, as one mutation.
 
         That is half the requests, and no reader sees only some of the writes.
         """
         if len(writes) == 1:
-            await self.execute(*statement_of(writes[0]))
+            await self._execute(connection, *statement_of(writes[0]))
             return
         with _translated_errors():
-            connection = self._connected()
             batch = BatchStatement(BatchType.UNLOGGED)
             statements = [statement_of(write) for write in writes]
             for cql, values in statements:
@@ -244,9 +276,11 @@ class CassandraIndex:
 
         Raises Unavailable, and InvalidRequest for values that Cassandra never accepts.
         """
+        # Read once: statement and session must belong to one keyspace, even if a switch happens in between.
+        return await self._execute(self._connected(), cql, values)
+
+    async def _execute(self, connection: _Connection, cql: str, values: Sequence[Any]) -> list[Any]:
         with _translated_errors():
-            # Read once: statement and session must belong to one keyspace, even if a switch happens in between.
-            connection = self._connected()
             bound = await self._bind(connection, cql, values)
             bound.is_idempotent = True
             return await self._ask(connection, bound, cql)

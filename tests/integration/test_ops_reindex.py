@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
 from shared.cassandra.index import CassandraIndex
+from shared.concurrency import for_each
 from shared.contract.keys import Owner, new_id
 from shared.read_model.documents import document, status
 from shared.read_model.tables import IMAGES, Insert, Outcome
@@ -60,6 +62,49 @@ async def test_rebuilt_index_equals_the_live_one_and_is_switched_to_in_use(world
     # The one upload that the histories leave without an answer.
     assert [each["kind"] for each in verified["differences"]] == ["unanswered"]
     await asyncio.to_thread(imagepipe, settings, "reindex", "--into", fresh, "--yes", code=1)  # it is the live one
+
+
+async def test_no_list_misses_an_acknowledged_image_during_and_after_a_switch(world: Deployment) -> None:
+    """Two gateways, which follow the switch at different times; each reads what the other one has acknowledged."""
+    await world.many(20, owners=3)
+    settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_b"
+    claims = {f"claim-{number}-{new_id()}" for number in range(500)}
+    insert = "INSERT INTO idempotency_keys (scope, fingerprint) VALUES (?, 'print')"
+    await for_each(claims, lambda scope: world.index.execute(insert, [scope]), 32)
+    other = replace(world, index=await CassandraIndex.open(settings))
+    acknowledged: set[UUID] = set()
+    missed: list[set[UUID]] = []
+    reads = 0
+    switching = asyncio.create_task(
+        asyncio.to_thread(imagepipe_json, settings, "reindex", "--into", fresh, "--switch", "--yes")
+    )
+
+    async def upload(gateway: Deployment) -> None:
+        while not switching.done():
+            acknowledged.add((await gateway.upload(OWNER)).command.image_id)
+            await asyncio.sleep(0.1)
+
+    async def read(gateway: Deployment) -> None:
+        nonlocal reads
+        while not switching.done() or gateway.index.keyspace != fresh:
+            before = set(acknowledged)
+            listed = {row.image_id for row in await gateway.index.of_owner(OWNER, limit=5000)}
+            missed.append(before - listed)
+            reads += 1
+            await asyncio.sleep(0.02)
+
+    try:
+        await asyncio.gather(*(work(gateway) for gateway in (world, other) for work in (upload, read)))
+        assert (await switching)["live"] == fresh == world.index.keyspace == other.index.keyspace
+        assert len(acknowledged) > 20
+        assert reads > 20
+        assert [each for each in missed if each] == []
+        copied = await world.index.execute("SELECT scope FROM idempotency_keys", [])
+        assert {row.scope for row in copied} == claims
+        record = f"SELECT value FROM {settings.cassandra_keyspace}.deployment WHERE name = 'switching'"
+        assert await world.index.execute(record, []) == []
+    finally:
+        await other.index.close()
 
 
 async def _is_ready_soon(world: Deployment, image_id: UUID) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from datetime import timedelta
+from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from cassandra.cluster import Session
 from shared.cassandra import index as cassandra
 from shared.cassandra.index import CassandraIndex, Connect
 from shared.errors import ConfigurationError, Unavailable
+from shared.read_model.tables import day_insert
 from shared.settings import Settings
 from tests.support.waiting import wait_for_async
 
@@ -143,7 +144,67 @@ def test_missing_live_keyspace_is_a_configuration_error(monkeypatch: pytest.Monk
 async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
     monkeypatch.setattr(cassandra, "live_keyspace", lambda *_: "new")
+    monkeypatch.setattr(cassandra, "switching_keyspaces", lambda *_: frozenset())
     index = CassandraIndex(connect=connecting(session("old"), SURPRISE, session("new")))
     await index.connect(SETTINGS)
     await wait_for_async(lambda: index.keyspace == "new", 10, "the switch", pause=SOON)
+    await index.close()
+
+
+class Recording:
+    """A session that keeps the statements that it executes."""
+
+    def __init__(self, keyspace: str) -> None:
+        self.keyspace = keyspace
+        self.executed: list[Any] = []
+        self.cluster = SimpleNamespace(shutdown=lambda: None)
+
+    def get_execution_profile(self, _name: object) -> SimpleNamespace:
+        return SimpleNamespace(request_timeout=1000.0)
+
+    def prepare(self, _cql: str) -> SimpleNamespace:
+        return SimpleNamespace(bind=lambda values: SimpleNamespace(is_idempotent=False, values=values))
+
+    def execute_async(self, bound: Any) -> SimpleNamespace:
+        self.executed.append(bound.values)
+        return SimpleNamespace(add_callbacks=lambda answered, _failed: answered([]))
+
+
+async def test_writes_go_to_both_keyspaces_while_a_switch_is_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = {name: Recording(name) for name in ("old", "new")}
+    state: dict[str, Any] = {"live": "old", "switching": frozenset()}
+    monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
+    monkeypatch.setattr(cassandra, "live_keyspace", lambda *_: state["live"])
+    monkeypatch.setattr(cassandra, "switching_keyspaces", lambda *_: state["switching"])
+
+    def connect(_settings: Settings, keyspace: str | None) -> Session:
+        return cast(Session, sessions[keyspace or state["live"]])
+
+    index = CassandraIndex(connect=connect)
+    await index.connect(SETTINGS)
+
+    async def written(by: CassandraIndex = index) -> set[str]:
+        for session in sessions.values():
+            session.executed.clear()
+        await by.apply([day_insert(date(2026, 1, 1), 1)])
+        return {name for name, session in sessions.items() if session.executed}
+
+    async def both() -> bool:
+        return await written() == {"old", "new"}
+
+    async def one() -> bool:
+        return await written() == {"new"}
+
+    assert await written() == {"old"}
+    state["switching"] = frozenset(("old", "new"))
+    await wait_for_async(both, 10, "both are written to", pause=SOON)
+    late = CassandraIndex(connect=connect)
+    await late.connect(SETTINGS)
+    assert await written(late) == {"old", "new"}
+    state["live"] = "new"
+    await wait_for_async(lambda: index.keyspace == "new", 10, "the switch", pause=SOON)
+    assert await written() == {"old", "new"}
+    state["switching"] = frozenset()
+    await wait_for_async(one, 10, "the end of the switch", pause=SOON)
+    await late.close()
     await index.close()
