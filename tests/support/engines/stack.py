@@ -20,7 +20,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import psutil
-from dotenv import dotenv_values
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -199,7 +198,7 @@ def end_leftovers(root: Root) -> None:
 
 def stack_at(root: Root, state: State) -> Stack:
     """The running stack under this root."""
-    values = {name: value or "" for name, value in dotenv_values(root.env_file).items()}
+    values = root.read_env()
     # Processes of a test's own export no traces.
     settings = settings_from(values).model_copy(update={"otel_exporter_otlp_endpoint": None})
     admin = settings
