@@ -38,5 +38,7 @@ def test_cache_builds_once_and_forgets_interrupted_builds(tmp_path: Path) -> Non
 def test_full_disk_and_small_memory_are_reported(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="make room"):
         check_disk(tmp_path, 10**18)
-    with pytest.raises(StackError, match="close other programs"):
+    with pytest.raises(
+        StackError, match=r"\d GB of memory are available, the stack needs 1000000000.0 GB: close other programs"
+    ):
         stack.check_memory(10**18)
