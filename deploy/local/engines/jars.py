@@ -6,6 +6,7 @@ written by `deploy.local.engines.lock_jars`.
 
 import configparser
 import hashlib
+import http.client
 import os
 import ssl
 import threading
@@ -26,6 +27,8 @@ PARALLEL_DOWNLOADS = 6
 CHUNK = 256 * 1024
 TIMEOUT = 60
 """Seconds without a byte after which a download has failed."""
+RETRY_PAUSES = (0.5, 2.0)
+"""Seconds before the second and the third attempt: of 146 requests one met a name server that did not answer."""
 MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
 
 SOURCES = {
@@ -86,42 +89,56 @@ def _download_all(jars: tuple[Jar, ...], target: Path, receive: Callable[[int], 
     url, opener = _repository(), _opener()
     # The largest first: a large jar that starts last would be waited for alone.
     by_size = sorted(jars, key=lambda jar: jar.size, reverse=True)
+
+    def download(jar: Jar) -> None:
+        content = _content_with_retries(opener, f"{url}/{jar.path}", receive, stop)
+        if hashlib.sha256(content).hexdigest() != jar.sha256:
+            raise StackError(
+                f"{jar.coordinate} from {url} is not the file of the lock (its SHA-256 differs): a mirror serves "
+                "another file, or the download was cut. Try again."
+            )
+        (target / jar.name).write_bytes(content)
+
     with ThreadPoolExecutor(PARALLEL_DOWNLOADS, thread_name_prefix="jars") as pool:
-        for future in [pool.submit(_download, opener, url, jar, target, receive, stop) for jar in by_size]:
+        for future in [pool.submit(download, jar) for jar in by_size]:
             try:
                 future.result()
-            except BaseException as error:
+            except BaseException:
                 stop.set()
-                if isinstance(error, OSError):
-                    raise StackError(
-                        f"The Maven repository {url} cannot be reached or lacks a file ({error}). Check the network "
-                        "and HTTPS_PROXY, or name a mirror in ~/.config/jgo.conf ([repositories], central = "
-                        "https://...), and try again: finished downloads are kept."
-                    ) from error
                 raise
 
 
-def _download(
-    opener: urllib.request.OpenerDirector,
-    repository: str,
-    jar: Jar,
-    target: Path,
-    receive: Callable[[int], None],
-    stop: threading.Event,
-) -> None:
-    digest = hashlib.sha256()
-    with opener.open(f"{repository}/{jar.path}", timeout=TIMEOUT) as answer, (target / jar.name).open("wb") as file:
-        while chunk := answer.read(CHUNK):
-            if stop.is_set():
-                raise Interrupted("Interrupted.")
-            digest.update(chunk)
-            file.write(chunk)
-            receive(len(chunk))
-    if digest.hexdigest() != jar.sha256:
-        raise StackError(
-            f"{jar.coordinate} from {repository} is not the file of the lock (its SHA-256 differs): a mirror serves "
-            "another file, or the download was cut. Try again."
-        )
+def _content_with_retries(
+    opener: urllib.request.OpenerDirector, url: str, receive: Callable[[int], None], stop: threading.Event
+) -> bytes:
+    for pause in (*RETRY_PAUSES, None):
+        try:
+            return _content(opener, url, receive, stop)
+        except (OSError, http.client.HTTPException) as error:
+            if pause is None or stop.wait(pause):
+                raise StackError(
+                    f"The Maven repository cannot be reached or lacks a file ({url}: {error}). Check the network and "
+                    "HTTPS_PROXY, or name a mirror in ~/.config/jgo.conf ([repositories], central = https://...), and "
+                    "try again."
+                ) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _content(
+    opener: urllib.request.OpenerDirector, url: str, receive: Callable[[int], None], stop: threading.Event
+) -> bytes:
+    content = bytearray()
+    try:
+        with opener.open(url, timeout=TIMEOUT) as answer:
+            while chunk := answer.read(CHUNK):
+                if stop.is_set():
+                    raise Interrupted("Interrupted.")
+                content += chunk
+                receive(len(chunk))
+    except (OSError, http.client.HTTPException):
+        receive(-len(content))
+        raise
+    return bytes(content)
 
 
 def _repository() -> str:

@@ -199,6 +199,27 @@ def test_jars_come_from_the_users_mirror_and_are_checked(
     assert [path.name for path in (tmp_path / "other").iterdir() if path.is_dir()] == []
 
 
+def test_download_that_fails_once_is_repeated(mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jars, "RETRY_PAUSES", (0.01,))
+    answers = [503]
+    answer = Mirror.do_GET
+
+    def fail_once(self: Mirror) -> None:
+        if answers:
+            self.send_error(answers.pop())
+        else:
+            answer(self)
+
+    monkeypatch.setattr(Mirror, "do_GET", fail_once)
+    lock(monkeypatch, hashlib.sha256(Mirror.content).hexdigest())
+    downloads = Downloads()
+    jars.fetch("kafka", Cache(tmp_path / "cache"), downloads, threading.Event())
+    assert (answers, downloads.received) == ([], len(Mirror.content))
+    answers.extend([503, 503])
+    with pytest.raises(StackError, match=r"cannot be reached or lacks a file .*503"):
+        jars.fetch("kafka", Cache(tmp_path / "other"), downloads, threading.Event())
+
+
 def test_interrupted_download_leaves_no_directory(mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock(monkeypatch, "0" * 64)
     stop = threading.Event()
@@ -209,6 +230,7 @@ def test_interrupted_download_leaves_no_directory(mirror: str, tmp_path: Path, m
 
 
 def test_unreachable_repository_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jars, "RETRY_PAUSES", ())
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("HOME", str(tmp_path))
