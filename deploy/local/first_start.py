@@ -72,7 +72,7 @@ def explain(output: str) -> str:
 
 @dataclass
 class Programs:
-    """Programs that run now. Ctrl-C ends them."""
+    """Programs that run within a block. An error in the block, such as Ctrl-C, ends them."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     running: set["subprocess.Popen[str]"] = field(default_factory=set)
@@ -100,8 +100,13 @@ class Programs:
             output = "\n".join(lines)
             raise StackError("\n".join([explain(output), *(f"  {line}" for line in lines[-LAST_LINES:])]))
 
-    def end(self) -> None:
-        """End what runs."""
+    def __enter__(self) -> None:
+        """Nothing runs yet."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After an error, end what runs."""
+        if kind is None:
+            return
         self.stop.set()
         for program in tuple(self.running):
             with contextlib.suppress(ProcessLookupError):
@@ -167,18 +172,14 @@ def install(version: str, everything: bool, downloads: Downloads, programs: Prog
         sync(everything, downloads, programs)
         downloads.finish(PACKAGES)
 
-    with downloads.shown(), ThreadPoolExecutor(3, thread_name_prefix="first-start") as pool:
+    # `programs` is entered last: at Ctrl-C it ends what runs before the pool waits for it.
+    with downloads.shown(), ThreadPoolExecutor(3, thread_name_prefix="first-start") as pool, programs:
         work: list[Future[object]] = [pool.submit(packages)]
         if not everything:
             work += [pool.submit(jars.fetch, each, cache, downloads, programs.stop) for each in engines_to_download()]
-        try:
-            done, _ = wait(work, return_when=FIRST_EXCEPTION)
-        except BaseException:
-            programs.end()
-            raise
+        done, _ = wait(work, return_when=FIRST_EXCEPTION)
         failed = [error for each in done if (error := each.exception())]
         if failed:
-            programs.end()
             raise next((error for error in failed if not isinstance(error, Interrupted)), failed[0])
 
 
