@@ -115,6 +115,7 @@ def test_engine_with_an_address_is_not_downloaded(monkeypatch: pytest.MonkeyPatc
 
 
 SLOW_PIP = """
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,6 +125,8 @@ def slow(version, programs):
     programs.run([sys.executable, "-c", "import time; print('installing', flush=True); time.sleep(60)"],
                  lambda line: print(line, flush=True))
 
+# A shell that runs the tests in the background lets them ignore SIGINT, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 first_start.install_uv = slow
 first_start.engines_to_download = lambda: ()
 sys.exit(first_start.main(["0"]))
