@@ -103,11 +103,16 @@ class InternalServer:
             await runner.cleanup()
 
     async def _watch(self) -> None:
-        while True:
-            faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
-            await self._check_all()
-            self._check_liveness()
-            await asyncio.sleep(WATCH_SECONDS)
+        try:
+            while True:
+                faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
+                await self._check_all()
+                self._check_liveness()
+                await asyncio.sleep(WATCH_SECONDS)
+        except Exception:
+            # Without this loop faulthandler would end the process after HUNG_SECONDS, and nothing would say why.
+            log.critical("health_watch_failed", exc_info=True)
+            self._end()
 
     def _check_liveness(self) -> None:
         reason, now = self._alive(), time.monotonic()

@@ -124,6 +124,25 @@ async def test_service_that_stays_dead_ends_itself(service: Service, monkeypatch
         await server.stop()
 
 
+async def test_watch_that_fails_is_logged_and_ends_the_process() -> None:
+    ended = asyncio.Event()
+
+    def fail() -> str | None:
+        raise KeyError("lag")
+
+    server = InternalServer(metrics.Service.GATEWAY, 0, {}, fail, end=ended.set)
+    structlog.reset_defaults()
+    with structlog.testing.capture_logs() as lines:
+        await server.start()
+        try:
+            async with asyncio.timeout(20):
+                await ended.wait()
+        finally:
+            await server.stop()
+    [line] = [line for line in lines if line["event"] == "health_watch_failed"]
+    assert (line["log_level"], line["exc_info"]) == ("critical", True)
+
+
 async def test_dependencies_are_checked_without_requests(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "WATCH_SECONDS", 0.01)
     metrics.DEPENDENCY_UP.clear()
