@@ -51,5 +51,9 @@ class PoisonRecord(ImagepipeError):  # noqa: N818
     """A record that this software can never handle, for example because it cannot be parsed. It goes to the DLQ."""
 
 
+class RecordTooLarge(ImagepipeError):  # noqa: N818
+    """Kafka will never accept this record, because it is larger than its topic allows. Nothing was written."""
+
+
 class ConfigurationError(ImagepipeError):
     """A setting, a topic, a keyspace or the bucket is missing or wrong. The message says what to do."""

@@ -14,7 +14,7 @@ from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, DryRun, OnlyOwner, Yes
 from ops.terminal.output import Output
 from shared.contract.keys import Owner
-from shared.errors import ConfigurationError, PoisonRecord
+from shared.errors import ConfigurationError, PoisonRecord, RecordTooLarge
 from shared.kafka.producer import Producer
 from shared.s3.store import S3Store
 from shared.settings import Settings
@@ -133,7 +133,7 @@ async def _settle_all(
                 for letter in letters:
                     try:
                         done[await work(letter, settings, sender, bucket)] += 1
-                    except PoisonRecord as error:
+                    except (PoisonRecord, RecordTooLarge) as error:
                         refused[letter.name] = str(error)
                     advance()
     document = {"matched": len(letters), "entries": [letter.name for letter in letters], **done, "refused": refused}

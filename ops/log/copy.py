@@ -19,7 +19,7 @@ from shared.consuming.record import ConsumedRecord
 from shared.contract.headers import Headers
 from shared.contract.keys import events_partition
 from shared.contract.logged_command import read_command
-from shared.errors import ConfigurationError, PoisonRecord
+from shared.errors import ConfigurationError, PoisonRecord, RecordTooLarge
 from shared.kafka.producer import Producer
 from shared.settings import Settings, Topic
 
@@ -68,7 +68,7 @@ class TopicCopy:
         for record in records:
             try:
                 await (self._command(record) if topic is Topic.COMMANDS else self._event(record))
-            except PoisonRecord as error:
+            except (PoisonRecord, RecordTooLarge) as error:
                 self.skipped.add(record, error)
             else:
                 self.counts["commands" if topic is Topic.COMMANDS else "events"] += 1

@@ -218,8 +218,8 @@ async def redrive(letter: DeadLetter, settings: Settings, producer: Producer, st
     once more, with the same result (see `resent`). If the record fails again, its new entry names this one and settles
     it: there is one open entry, however often the redrive was repeated (see `Entries`).
 
-    Raises Unavailable, UnknownOutcome, and PoisonRecord for an entry that cannot be redriven: its headers name no place
-    in a topic of this deployment, or the record is too large for its topic. Such an entry stays open.
+    Raises Unavailable and UnknownOutcome. Raises PoisonRecord if the headers of the entry name no place in a topic of
+    this deployment, and RecordTooLarge if the record is too large for its topic. Such an entry stays open.
     """
     action = REDRIVEN
     if letter.content["type"] != "image.deleted" and await _is_deleted(letter, store):

@@ -9,7 +9,7 @@ import structlog
 
 from shared.consuming.dead_letters import DeadLetterLimit, dead_letter_headers
 from shared.consuming.record import ConsumedRecord
-from shared.errors import PoisonRecord, Unavailable
+from shared.errors import PoisonRecord, RecordTooLarge, Unavailable
 from shared.observability import metrics
 from shared.ports import DeadLetters
 from shared.retry import Backoff, RetryDeadline
@@ -80,6 +80,9 @@ class DeliveryPolicy:
                 await _pause(outage, error)
             except PoisonRecord as error:
                 return await self._dead_letter(record, version, error, "unreadable", backoff.failures + 1)
+            except RecordTooLarge as error:
+                # What the record asks to be written is a pure function of it, so each attempt would be refused.
+                return await self._dead_letter(record, version, error, "too_large", backoff.failures + 1)
             except Exception as error:
                 pause = backoff.next_pause()
                 if backoff.failures >= self._attempts:

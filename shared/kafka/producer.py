@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from shared.contract.headers import Headers
-from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
+from shared.errors import RecordTooLarge, Unavailable, UnknownOutcome
 from shared.ports import Appended
 from shared.security import explain_kafka, kafka_security
 from shared.settings import MIB, Settings
@@ -117,7 +117,7 @@ class Producer:
         """Write a record and wait until all in-sync replicas have it.
 
         Raises Unavailable if there is no connection, and UnknownOutcome if there is no ack, both within
-        KAFKA_SEND_TIMEOUT. Raises PoisonRecord if the record is larger than the brokers accept.
+        KAFKA_SEND_TIMEOUT. Raises RecordTooLarge if the record is larger than the brokers accept.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
@@ -134,7 +134,7 @@ class Producer:
             # If the broker refused the record, and not the client, the sequence numbers have a gap now.
             if pending is not None:
                 self._discard(producer)
-            raise PoisonRecord(f"record for {topic} is too large: {error}") from error
+            raise RecordTooLarge(f"record for {topic} is too large: {error}") from error
         except TimeoutError as error:
             self._discard(producer)
             raise UnknownOutcome("kafka", f"no ack for {topic} within {self._timeout:g} s") from error

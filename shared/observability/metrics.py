@@ -238,9 +238,10 @@ RETRIES = _counter(
 DEAD_LETTERS = _counter(
     CONSUMERS,
     "imagepipe_consumer_dead_letters_total",
-    "Records written to the DLQ. unreadable: they cannot be parsed; unexpected: every attempt failed unexpectedly.",
+    "Records written to the DLQ. unreadable: they cannot be parsed; too_large: Kafka refuses the size of their answer; "
+    "unexpected: every attempt failed unexpectedly.",
     "reason",
-    values=("unreadable", "unexpected"),
+    values=("unreadable", "too_large", "unexpected"),
 )
 
 # Processor

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from shared.consuming.dead_letters import dead_letter_headers
 from shared.contract.keys import events_partition, new_id
-from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
+from shared.errors import PoisonRecord, RecordTooLarge, Unavailable, UnknownOutcome
 from shared.kafka.producer import DISCONNECT_SECONDS, FLUSH_SECONDS, Producer, client_options
 from shared.kafka.writers import KafkaCommandLog, KafkaDeadLetters, KafkaEventLog
 from shared.ports import Appended
@@ -77,26 +77,26 @@ async def test_every_event_of_an_image_is_in_its_partition(producer: Producer, s
         assert record.partition == events_partition(image, 2)
 
 
-async def test_too_large_for_the_client_is_poison(producer: Producer, small: str) -> None:
-    with pytest.raises(PoisonRecord, match="too large"):
+async def test_too_large_for_the_client_is_refused(producer: Producer, small: str) -> None:
+    with pytest.raises(RecordTooLarge, match="too large"):
         await send(producer, small, 3_000_000)
     assert await send(producer, small) == Appended(0, 0)
 
 
-async def test_too_large_for_the_broker_is_poison_and_harms_no_other(producer: Producer, small: str) -> None:
+async def test_too_large_for_the_broker_is_refused_and_harms_no_other(producer: Producer, small: str) -> None:
     """A batch that was refused leaves a gap: the same aiokafka producer would fail the next with OutOfOrderSequence."""
     assert await send(producer, small) == Appended(0, 0)
-    with pytest.raises(PoisonRecord, match="too large"):
+    with pytest.raises(RecordTooLarge, match="too large"):
         await send(producer, small, 20_000)
     assert await send(producer, small) == Appended(0, 1)
 
 
-async def test_an_answer_larger_than_its_topic_takes_is_poison(producer: Producer, settings: Settings) -> None:
+async def test_an_answer_larger_than_its_topic_accepts_is_refused(producer: Producer, settings: Settings) -> None:
     """The command that it answers goes to the DLQ; the producer still works."""
     log = KafkaEventLog(producer, settings, "imagepipe/test")
     answer = records.ready(new_id(), new_id(), 2)
     endless = answer.model_copy(update={"current": answer.current.model_copy(update={"notes": ("x" * 1_200_000,)})})
-    with pytest.raises(PoisonRecord, match="too large"):
+    with pytest.raises(RecordTooLarge, match="too large"):
         await log.publish(endless)
     await log.publish(answer)
 

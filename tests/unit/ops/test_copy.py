@@ -14,7 +14,7 @@ from shared.contract.events import Command, OwnerCleared
 from shared.contract.headers import VERSION_HEADER, ReceivedHeaders
 from shared.contract.keys import Owner, command_version
 from shared.contract.logged_command import LoggedFence, read_command, versioned
-from shared.errors import ConfigurationError, PoisonRecord, Unavailable
+from shared.errors import ConfigurationError, PoisonRecord, RecordTooLarge, Unavailable
 from shared.kafka.producer import Producer
 from shared.settings import Settings, Topic
 from tests.support.records import deleted, uploaded
@@ -80,27 +80,42 @@ def test_source_with_the_same_topics_is_refused(prefix: str, epoch: int, complai
         source_settings(settings, prefix, epoch)
 
 
-async def test_outage_of_the_source_is_unavailable() -> None:
-    """Of several partitions that fail at once."""
-    records = [consumed(encode(UPLOAD), 1, partition=number) for number in (0, 1)]
+class TwoRecords:
+    """A reader of a topic with one upload in each of two partitions."""
 
-    class Reader:
-        async def beginnings(self) -> dict[int, int]:
-            return {0: 0, 1: 0}
+    async def beginnings(self) -> dict[int, int]:
+        return {0: 0, 1: 0}
 
-        async def ends(self) -> dict[int, int]:
-            return {0: 1, 1: 1}
+    async def ends(self) -> dict[int, int]:
+        return {0: 1, 1: 1}
 
-        async def read(self, _start: object, _end: object) -> AsyncIterator[list[ConsumedRecord]]:
-            yield records
+    async def read(self, _start: object, _end: object) -> AsyncIterator[list[ConsumedRecord]]:
+        yield [consumed(encode(UPLOAD), 1, partition=number) for number in (0, 1)]
 
-    class Away:
+
+TWO_RECORDS = cast(TopicReader, TwoRecords())
+
+
+def copy_of_two_records(error: Exception) -> TopicCopy:
+    """A copy whose producer raises this error at each record."""
+
+    class Failing:
         async def send(self, *_record: object, **_rest: object) -> None:
-            raise Unavailable("kafka", "away")
+            raise error
 
     settings = Settings(_env_file=None, topic_prefix="new.", epoch=2)
-    reader, producer = cast(TopicReader, Reader()), cast(Producer, Away())
-    copying = TopicCopy(source_settings(settings, "old.", 1), settings, producer)
+    return TopicCopy(source_settings(settings, "old.", 1), settings, cast(Producer, Failing()))
+
+
+async def test_outage_of_the_source_is_unavailable() -> None:
+    """Of several partitions that fail at once."""
+    copying = copy_of_two_records(Unavailable("kafka", "away"))
     with pytest.raises(Unavailable, match="away"):
-        await copying.run(reader, Topic.COMMANDS, lambda count=1: None)
+        await copying.run(TWO_RECORDS, Topic.COMMANDS, lambda count=1: None)
     assert not copying.counts
+
+
+async def test_a_record_that_is_too_large_for_the_target_is_skipped() -> None:
+    copying = copy_of_two_records(RecordTooLarge("3 MB"))
+    await copying.run(TWO_RECORDS, Topic.COMMANDS, lambda count=1: None)
+    assert (copying.skipped.count, dict(copying.counts)) == (2, {})

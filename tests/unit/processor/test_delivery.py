@@ -18,7 +18,7 @@ from shared.contract.headers import VERSION_HEADER, ReceivedHeaders
 from shared.contract.keys import Owner, command_version
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import LoggedCommand, versioned
-from shared.errors import PoisonRecord, Unavailable
+from shared.errors import PoisonRecord, RecordTooLarge, Unavailable
 from shared.observability import tracing
 from shared.observability.metrics import Service
 from shared.settings import Topic
@@ -81,7 +81,7 @@ async def test_a_command_that_fails_unexpectedly_is_dead_lettered_with_its_versi
 
 async def test_command_with_an_answer_too_large_for_its_topic_is_dead_lettered_at_once() -> None:
     """A retry would make the same answer, which is a pure function of manifest and version."""
-    dead_letters, handler = MemoryDeadLetters(), Scripted(PoisonRecord("record for images.events is too large"))
+    dead_letters, handler = MemoryDeadLetters(), Scripted(RecordTooLarge("record for images.events is too large"))
     await delivery(handler, dead_letters).deliver(parse(received(), 1))
     assert len(handler.calls) == 1
     assert b"too large" in dict(dead_letters.records[0][2])["dlq-error"]

@@ -8,7 +8,7 @@ from shared.consuming.dead_letters import TooManyDeadLetters
 from shared.consuming.delivery import DEAD_LETTERED
 from shared.consuming.record import ConsumedRecord
 from shared.contract.headers import Headers
-from shared.errors import PoisonRecord, Unavailable, UnknownOutcome
+from shared.errors import PoisonRecord, RecordTooLarge, Unavailable, UnknownOutcome
 from shared.observability.metrics import Service
 from shared.settings import Topic
 from tests.support.delivery import policy_of
@@ -146,9 +146,10 @@ async def test_unavailable_dlq_is_waited_for_within_the_limit() -> None:
         ([S3_IS_UNAVAILABLE], ["engine_unavailable"], RETRIES, "s3"),
         ([KeyError("a")], ["record_failed"], RETRIES, "unexpected"),
         ([PoisonRecord("no JSON")], ["record_dead_lettered"], DEAD_LETTERS, "unreadable"),
+        ([RecordTooLarge("3 MB")], ["record_dead_lettered"], DEAD_LETTERS, "too_large"),
         ([KeyError("a"), KeyError("b")], ["record_failed", "record_dead_lettered"], DEAD_LETTERS, "unexpected"),
     ],
-    ids=["outage", "retried", "unreadable", "given up"],
+    ids=["outage", "retried", "unreadable", "too large", "given up"],
 )
 async def test_each_end_of_a_delivery_is_logged_and_counted(
     errors: list[Exception], events: list[str], metric: str, reason: str

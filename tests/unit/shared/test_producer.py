@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 
-from shared.errors import Unavailable, UnknownOutcome
+from shared.errors import RecordTooLarge, Unavailable, UnknownOutcome
 from shared.kafka import producer as kafka
 from shared.kafka.producer import Producer
 from shared.ports import Appended
@@ -123,6 +124,22 @@ async def test_failed_connection_without_waiting_writes_logs_nothing(client: typ
     client.there.set()
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
     assert await send(producer) == Appended(0, 7)
+
+
+async def test_record_above_the_limit_of_the_client_is_too_large_and_keeps_the_connection(
+    client: type[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> "asyncio.Future[Any]":
+        raise MessageSizeTooLargeError("3000000 bytes")
+
+    client.there.set()
+    producer = Producer(SETTINGS)
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "send", refuse)
+        with pytest.raises(RecordTooLarge, match="3000000 bytes"):
+            await send(producer)
+    assert await send(producer) == Appended(0, 7)
+    assert len(client.made) == 1
 
 
 @pytest.mark.parametrize("connected", [False, True], ids=["while it connects", "as it has connected"])
