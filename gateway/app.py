@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from gateway.container import Services
 from gateway.http import errors, openapi
 from gateway.http.access_log import AccessLog
+from gateway.http.target import TargetCheck
 from gateway.routes import credentials, deletions, docs, media, problems, reads, replacements, uploads
 
 ROUTERS = (
@@ -37,6 +38,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(router)
     errors.install(app, [route for router in ROUTERS for route in router.routes], services.base_url)
     openapi.install(app)
+    app.add_middleware(TargetCheck, base_url=services.base_url)
     # Middleware that is added last is the outermost.
     app.add_middleware(AccessLog)
     return app

@@ -1,13 +1,15 @@
 """The parts of the OpenAPI document that FastAPI does not derive: forms, headers, problems and examples."""
 
 from collections import defaultdict
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Path
 from fastapi.openapi.utils import get_openapi
 
 from gateway.http.problems import PROBLEM_JSON, PROBLEM_TYPES
 from gateway.http.schemas import EXAMPLE, ProblemDocument
+from shared.contract.keys import Owner, incoming_prefix
 
 DESCRIPTION = """\
 Upload images and get each image as WebP in four sizes.
@@ -27,10 +29,11 @@ INGEST_PROBLEMS = ("incoming_mismatch", "no_such_incoming", "incoming_changed")
 ENGINE_PROBLEMS = ("unavailable", "unknown_outcome", "internal")
 
 _FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP."}
-_OWNER_FIELDS: dict[str, dict[str, Any]] = {
-    "owner_type": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$", "example": "user"},
-    "owner_id": {"type": "string", "minLength": 1, "maxLength": 128, "example": "1"},
-}
+_OWNER_TYPE: dict[str, Any] = {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$"}
+_OWNER_ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 128}
+_OWNER_FIELDS: dict[str, dict[str, Any]] = {"owner_type": _OWNER_TYPE, "owner_id": _OWNER_ID}
+_USER = Owner(type="user", id="1")
+"""The owner in the examples. A request names its owner once, so only one parameter has it as its example."""
 
 
 def _form(schema: dict[str, Any], *, owner: bool = True) -> dict[str, Any]:
@@ -49,7 +52,7 @@ INCOMING = {
             "required": ["incoming"],
             "properties": {"incoming": {"type": "string", "description": "Key of the object."}, **_OWNER_FIELDS},
         },
-        "example": {"incoming": "incoming/<prefix>/dune.jpg", "owner_type": "user", "owner_id": "1"},
+        "example": {"incoming": f"{incoming_prefix(_USER)}dune.jpg"},
     }
 }
 
@@ -81,12 +84,26 @@ PREFER_HEADER = _header(
     {"type": "string"},
 )
 OWNER_PARAMETERS = [
-    query_parameter("owner_type", "Type of the owner. Needs `owner_id`.", _OWNER_FIELDS["owner_type"]),
-    query_parameter("owner_id", "Id of the owner, any text. Needs `owner_type`.", _OWNER_FIELDS["owner_id"]),
-    query_parameter("user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", {"type": "string"}),
+    query_parameter("owner_type", "Type of the owner. Needs `owner_id`.", _OWNER_TYPE),
+    query_parameter("owner_id", "Id of the owner, any text. Needs `owner_type`.", _OWNER_ID),
+    query_parameter(
+        "user_id", "Shorthand for the owner type `user`; any `<type>_id` works.", _OWNER_ID | {"example": _USER.id}
+    ),
 ]
 URL_PARAMETER = query_parameter("url", "URL of an original, with any host.", {"type": "string"})
-DURATION_PARAMETER = query_parameter("duration", "Lifetime of the keys in seconds.", {"type": "integer", "minimum": 60})
+MIN_DURATION = 900
+"""Seconds. The object stores accept no shorter lifetime of a temporary key (AWS and SeaweedFS)."""
+DURATION_PARAMETER = query_parameter(
+    "duration",
+    "Lifetime of the keys in seconds.",
+    {"type": "integer", "minimum": MIN_DURATION, "example": MIN_DURATION},
+)
+ImageId = Annotated[UUID, Path(examples=[EXAMPLE["image_id"]])]
+"""The id of an image in the path."""
+ImageIdText = Annotated[str, Path(examples=[EXAMPLE["image_id"]])]
+"""The same as text, for routes that read it themselves."""
+MediaPathText = Annotated[str, Path(examples=[EXAMPLE["original"]["path"]])]
+ProblemCode = Annotated[str, Path(examples=["not_found"])]
 
 
 def described(

@@ -41,11 +41,11 @@ class Decision:
     end: int
 
 
-def decide(headers: Mapping[str, str], info: ObjectInfo) -> Decision:
+def decide(method: str, headers: Mapping[str, str], info: ObjectInfo) -> Decision:
     """Evaluate the conditions and the range of a GET or HEAD, in the order of RFC 9110.
 
     `headers` has names in lower case, or ignores case. For several ranges, or an invalid one, the decision is the whole
-    object. Raises Problem `precondition_failed` and `range_not_satisfiable`.
+    object. HEAD has no ranges (section 14.2). Raises Problem `precondition_failed` and `range_not_satisfiable`.
     """
     required = headers.get("if-match")
     if required is not None and not (wanted := parse_etags(required)).star_tag and not wanted.is_strong(info.etag):
@@ -58,7 +58,7 @@ def decide(headers: Mapping[str, str], info: ObjectInfo) -> Decision:
     )
     if not modified:
         return Decision(304, 0, -1)
-    span = _span(headers, info)
+    span = _span(headers, info) if method == "GET" else None
     return Decision(206, *span) if span else Decision(200, 0, info.size - 1)
 
 
@@ -94,7 +94,7 @@ async def respond(request: Request, store: ObjectStore, served: Served, headers:
         whole = Decision(200, 0, opened.info.size - 1)
         return _Streamed(opened.body, 200, _headers(served, opened.info, whole, headers))
     info = await store.head(served.path)
-    decision = decide(request.headers, info)
+    decision = decide(request.method, request.headers, info)
     everything = _headers(served, info, decision, headers)
     if decision.status == 304 or request.method == "HEAD":
         return Response(status_code=decision.status, headers=everything)

@@ -47,6 +47,7 @@ async def chunks(request: Request, *, limit: int, pace: Pace) -> AsyncIterator[b
     if announced.isascii() and announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
     started, received = time.monotonic(), 0
+    request.state.body_requested = True
     stream = request.stream()
     while True:
         time_left = pace.time_left(time.monotonic() - started, received)
@@ -77,8 +78,18 @@ async def closing_if_refused(request: Request) -> AsyncIterator[None]:
         yield
     except Problem as problem:
         problem.headers |= CLOSE
-        await _linger(request)
+        if not _waits_for_continue(request):
+            await _linger(request)
         raise
+
+
+def _waits_for_continue(request: Request) -> bool:
+    """Whether the client sends its body only after `100 Continue`, which the server sends when the body is read.
+
+    Such a client has sent nothing that would have to be read, and must not be asked for a body that is refused.
+    """
+    expects = request.headers.get("expect", "").lower() == "100-continue"
+    return expects and not getattr(request.state, "body_requested", False)
 
 
 async def _linger(request: Request) -> None:

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 from gateway.container import ServicesDep
 from gateway.http.cache_control import NO_STORE
-from gateway.http.openapi import DURATION_PARAMETER, OWNER_PARAMETERS, described
+from gateway.http.openapi import DURATION_PARAMETER, MIN_DURATION, OWNER_PARAMETERS, described
 from gateway.http.owner_query import pairs_of, writable_owner
 from gateway.http.problems import Problem
 from gateway.http.schemas import CredentialsDocument
@@ -57,6 +57,6 @@ def _duration(request: Request, default: timedelta, longest: timedelta) -> timed
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise Problem("bad_request", "duration must be a number of seconds")
     seconds, most = int(text), int(longest.total_seconds())
-    if not 60 <= seconds <= most:
-        raise Problem("duration_refused", f"duration must be from 60 to {most} seconds")
+    if not MIN_DURATION <= seconds <= most:
+        raise Problem("duration_refused", f"duration must be from {MIN_DURATION} to {most} seconds")
     return timedelta(seconds=seconds)

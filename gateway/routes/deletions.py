@@ -1,13 +1,11 @@
 """Deletes an image by its id or by the URL of its original, or all images of an owner."""
 
-from uuid import UUID
-
 import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.container import ServicesDep
-from gateway.http.openapi import OWNER_PARAMETERS, URL_PARAMETER, described
+from gateway.http.openapi import OWNER_PARAMETERS, URL_PARAMETER, ImageId, described
 from gateway.http.owner_query import pairs_of, writable_owner
 from gateway.http.problems import Problem
 from gateway.writing.removal import clear_owner, delete_image
@@ -22,7 +20,7 @@ router = APIRouter(tags=["delete"])
         (204, "Deleted: no longer visible; the bucket's objects are deleted soon after.", None), problems=("not_found",)
     ),
 )
-async def delete_by_id(image_id: UUID, services: ServicesDep) -> Response:
+async def delete_by_id(image_id: ImageId, services: ServicesDep) -> Response:
     """Delete an image. This is final. A second delete of the same image is 404."""
     await delete_image(services.index, services.journal, image_id)
     return Response(status_code=204)

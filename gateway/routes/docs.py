@@ -26,6 +26,7 @@ HEADERS = {
 
 
 @router.get("/docs")
+@router.head("/docs")
 async def docs() -> HTMLResponse:
     """The page. Its links are relative, so that it also works under a path prefix of a proxy."""
     page = get_swagger_ui_html(
@@ -42,6 +43,7 @@ async def docs() -> HTMLResponse:
 
 
 @router.get("/docs/{name}")
+@router.head("/docs/{name}")
 async def asset(name: str) -> FileResponse:
     """A file of the page."""
     if name not in ASSETS:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.container import ServicesDep
 from gateway.http.cache_control import cacheable, wants_fresh
-from gateway.http.openapi import BYTES_PROBLEMS, BYTES_RESPONSES, problem_responses
+from gateway.http.openapi import BYTES_PROBLEMS, BYTES_RESPONSES, MediaPathText, problem_responses
 from gateway.http.problems import Problem
 from gateway.reading.media import respond
 from gateway.reading.served import served_media
@@ -21,7 +21,7 @@ router = APIRouter(tags=["media"])
     responses=BYTES_RESPONSES | problem_responses("no_such_media", *BYTES_PROBLEMS),
 )
 @router.head("/media/{path:path}", include_in_schema=False)
-async def media(path: str, request: Request, services: ServicesDep) -> Response:
+async def media(path: MediaPathText, request: Request, services: ServicesDep) -> Response:
     """The object under the `path` of a status document. The content of a URL never changes, so caches may keep it.
 
     A deleted image is 404 immediately. The URLs of a superseded revision work until the sweep deletes its objects.

@@ -5,7 +5,7 @@ from html import escape
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
-from gateway.http.openapi import problem_responses
+from gateway.http.openapi import ProblemCode, problem_responses
 from gateway.http.problems import PROBLEM_TYPES, Problem
 
 router = APIRouter(tags=["problems"])
@@ -24,6 +24,7 @@ def _page(title: str, body: str) -> HTMLResponse:
 
 
 @router.get("/problems", response_class=HTMLResponse)
+@router.head("/problems", include_in_schema=False)
 async def problems() -> HTMLResponse:
     """The list of all problem types."""
     entries = "".join(
@@ -34,7 +35,8 @@ async def problems() -> HTMLResponse:
 
 
 @router.get("/problems/{code}", response_class=HTMLResponse, responses=problem_responses("no_such_page"))
-async def problem(code: str) -> HTMLResponse:
+@router.head("/problems/{code}", include_in_schema=False)
+async def problem(code: ProblemCode) -> HTMLResponse:
     """The meaning of a problem type, and what the client can do."""
     kind = PROBLEM_TYPES.get(code)
     if kind is None:

@@ -7,7 +7,14 @@ from werkzeug.sansio.http import is_resource_modified
 
 from gateway.container import ServicesDep
 from gateway.http.cache_control import REVALIDATE, wants_fresh
-from gateway.http.openapi import BYTES_PROBLEMS, BYTES_RESPONSES, described, problem_responses, query_parameter
+from gateway.http.openapi import (
+    BYTES_PROBLEMS,
+    BYTES_RESPONSES,
+    ImageIdText,
+    described,
+    problem_responses,
+    query_parameter,
+)
 from gateway.http.problems import Problem
 from gateway.http.schemas import ImageDocument
 from gateway.reading.anchors import MAX_OFFSET
@@ -86,7 +93,7 @@ async def list_images(request: Request, services: ServicesDep) -> Response:
     ),
 )
 @router.head("/images/{image_id}/metadata", include_in_schema=False)
-async def image_metadata(image_id: str, request: Request, services: ServicesDep) -> Response:
+async def image_metadata(image_id: ImageIdText, request: Request, services: ServicesDep) -> Response:
     """The owner and the status of an image, and its original and variants with their URLs and sizes."""
     row = await services.image_rows.get(image_id, fresh=wants_fresh(request))
     found = status_document(row, services.base_url)
@@ -101,7 +108,9 @@ async def image_metadata(image_id: str, request: Request, services: ServicesDep)
     | problem_responses("not_found", "no_such_variant", "variant_not_ready", "render_failed", *BYTES_PROBLEMS),
 )
 @router.head("/images/{image_id}", include_in_schema=False)
-async def image_bytes(image_id: str, request: Request, services: ServicesDep, variant: str | None = None) -> Response:
+async def image_bytes(
+    image_id: ImageIdText, request: Request, services: ServicesDep, variant: str | None = None
+) -> Response:
     """The original, or one variant: `full`, `large`, `medium` or `small`. Supports ranges and conditional requests.
 
     During a replacement this is the previous revision, until the new one is ready.

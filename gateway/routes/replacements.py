@@ -14,6 +14,7 @@ from gateway.http.openapi import (
     KEY_HEADER,
     OWNER_PARAMETERS,
     PREFER_HEADER,
+    ImageId,
     described,
 )
 from gateway.http.owner_query import owner_from_pairs, pairs_of, writable_owner
@@ -39,7 +40,7 @@ router = APIRouter(tags=["replace"])
         parameters=[KEY_HEADER, PREFER_HEADER],
     ),
 )
-async def put_image(image_id: UUID, request: Request, services: ServicesDep) -> JSONResponse:
+async def put_image(image_id: ImageId, request: Request, services: ServicesDep) -> JSONResponse:
     """Replace the bytes of an image. Its id and its owner stay, its URLs change. If this fails, the old bytes stay."""
     return await respond(request, await _replace_image(image_id, request, services), services.waiting)
 

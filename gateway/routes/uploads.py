@@ -22,7 +22,7 @@ from gateway.http.problems import Problem
 from gateway.http.schemas import ImageDocument, ImagesDocument, UploadedDocument
 from gateway.receiving.body import read_json_object, scalar_fields
 from gateway.services.claims import Reply
-from gateway.writing.idempotency import once, once_in_scope
+from gateway.writing.idempotency import once, once_in_scope, requested_key
 from gateway.writing.ingest import check_key, copy_incoming, read_incoming
 from gateway.writing.replies import many_reply, respond, single_reply
 from shared.contract.keys import Ids
@@ -94,6 +94,8 @@ async def _upload_files(request: Request, services: Services) -> Reply:
 
 
 async def _ingest(request: Request, services: Services) -> Reply:
+    # The object's key and ETag make an ingest idempotent. The header has no effect here, but it must be valid.
+    requested_key(request)
     with services.admission.admit() as reservation:
         body = await read_json_object(request, services.pace)
         owner = writable_owner(pairs_of(request, scalar_fields(body)))

@@ -22,11 +22,14 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.4
 """Seconds between two reads of the row. A read takes about a millisecond."""
 
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d+)\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
 def wait_of(headers: Iterable[str], longest: timedelta) -> float:
-    """Seconds that the client prefers to wait, at most `longest`; 0 without a valid preference."""
+    """Seconds that the client prefers to wait, at most `longest`; 0 without a valid preference.
+
+    A number too large for a float counts as infinite, and so as `longest`.
+    """
     for header in headers:
         if match := _WAIT.search(header):
             return min(float(match[1]), longest.total_seconds())

@@ -32,13 +32,23 @@ async def once(
     `pairs` are the request's parameters and form fields. Raises Problem, Unavailable, and what the work raises.
     """
     ids = [Ids.mint() for _ in files]
-    key = request.headers.get(HEADER)
+    key = requested_key(request)
     if key is None:
         return await work(ids)
-    if not _VALID_KEY.fullmatch(key):
-        raise Problem("bad_request", f"{HEADER} must have 1 to 255 printable ASCII characters")
     scope = _scope(request.method, request.url.path, owner, key)
     return await once_in_scope(claims, scope, _fingerprint(pairs, files), ids, work)
+
+
+def requested_key(request: Request) -> str | None:
+    """The Idempotency-Key of a request, if it has one. Raises Problem for two, and for an invalid one."""
+    keys = request.headers.getlist(HEADER)
+    if len(keys) > 1:
+        raise Problem("bad_request", f"send the header {HEADER} once")
+    if not keys:
+        return None
+    if not _VALID_KEY.fullmatch(keys[0]):
+        raise Problem("bad_request", f"{HEADER} must have 1 to 255 printable ASCII characters")
+    return keys[0]
 
 
 async def once_in_scope(claims: Claims, scope: str, fingerprint: str, ids: Sequence[Ids], work: Work) -> Reply:

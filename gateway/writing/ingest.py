@@ -8,6 +8,7 @@
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import dataclass
 
 from gateway.http.problems import Problem
@@ -38,8 +39,8 @@ class IncomingObject:
 
 def check_key(key: object, owner: Owner) -> str:
     """The key, if a temporary key of this owner can have written it. Raises Problem."""
-    if not isinstance(key, str) or not key.isprintable() or len(key.encode()) > MAX_KEY_BYTES:
-        raise Problem("bad_request", "`incoming` must be the key of an object")
+    if not isinstance(key, str) or _has_control_characters(key) or len(key.encode()) > MAX_KEY_BYTES:
+        raise Problem("bad_request", "`incoming` must be the key of an object, without control characters")
     prefix = incoming_prefix(owner)
     if not key.startswith(prefix) or key == prefix:
         raise Problem("incoming_mismatch", f"the keys of this owner start with {prefix}")
@@ -47,6 +48,14 @@ def check_key(key: object, owner: Owner) -> str:
     if not {"", ".", ".."}.isdisjoint(key.split("/")):
         raise Problem("bad_request", "`incoming` must have no empty segment and no segment `.` or `..`")
     return key
+
+
+def _has_control_characters(key: str) -> bool:
+    """Whether the key has a control character, or a lone surrogate, which has no UTF-8 form.
+
+    Spaces and formatting characters are allowed: macOS puts U+202F into the names of screenshots.
+    """
+    return any(unicodedata.category(char) in ("Cc", "Cs") for char in key)
 
 
 async def read_incoming(store: ObjectStore, key: str, limits: FileLimits) -> IncomingObject:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.app import create_app
 from gateway.http.problems import PROBLEM_JSON, PROBLEM_TYPES
+from gateway.http.target import target_problem
 from gateway.receiving.body import Pace
 from gateway.services.waiting import wait_of
 from shared.contract.keys import command_version
@@ -179,6 +180,9 @@ def test_a_sender_has_as_much_time_as_its_bytes_have_earned(elapsed: float, rece
         (["Wait = 5; x=y"], 5),
         (['wait="5"'], 5),
         (["wait=100"], 30),
+        (["wait=31"], 30),
+        (["wait=99999999999"], 30),
+        (["wait=" + "9" * 5000], 30),
         (["wait=-1"], 0),
         (["wait=soon"], 0),
         (["await=5"], 0),
@@ -219,6 +223,62 @@ async def test_the_docs_load_nothing_from_other_hosts() -> None:
     assert "//" not in re.sub(r"<!--.*?-->", "", page.text)
     assert '"validatorUrl": null' in page.text
     assert "http" not in page.headers["content-security-policy"]
+
+
+async def test_every_path_that_has_get_has_head() -> None:
+    app = create_app(MemoryGateway().services)
+    paths = [*app.openapi()["paths"], "/docs", "/docs/swagger-ui.css", "/openapi.json"]
+    async with MemoryGateway().client() as client:
+        answers = {path: await client.head(path.replace("{code}", "not_found")) for path in paths}
+
+    refused = {path: answer.headers["allow"] for path, answer in answers.items() if answer.status_code == 405}
+    assert [path for path, allowed in refused.items() if "GET" in allowed] == []
+    assert {answers[path].status_code for path in ("/docs", "/docs/swagger-ui.css", "/problems/{code}")} == {200}
+    assert answers["/docs"].content == b""
+
+
+@pytest.mark.parametrize("path", ["/problems%0A", "/docs%0A", "/images%0A", "/images?user_id=1"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_no_route_matches_a_path_with_a_line_feed_at_its_end(path: str, method: str) -> None:
+    async with MemoryGateway().client() as client:
+        answer = await client.request(method, path)
+
+    assert (answer.status_code == 404) == path.endswith("%0A")
+
+
+@pytest.mark.parametrize("query", ["user_id=%FF", "owner_type=user&owner_id=jos%E9", "limit=1&x=%C3%28"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/upload"), ("POST", "/images"), ("PUT", "/images"), ("DELETE", "/images"), ("GET", "/images"),
+     ("POST", "/credentials")],
+)  # fmt: skip
+async def test_a_query_that_is_not_utf_8_is_refused(method: str, path: str, query: str) -> None:
+    """Decoded with replacement characters, `%FF` and `%FE` would be the same owner."""
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        files = {"image": ("a.png", PNG)} if method in ("POST", "PUT") else None
+        answer = await client.request(method, f"{path}?{query}", files=files)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.headers["x-request-id"]
+    assert gateway.log.commands == []
+
+
+def test_a_query_with_raw_bytes_is_refused() -> None:
+    """The framework would read these bytes as Latin-1."""
+    problem = target_problem("/images", "user_id=jos\u00e9".encode())
+
+    assert problem is not None
+    assert problem.code == "bad_request"
+
+
+async def test_two_owners_in_utf_8_stay_two_owners() -> None:
+    async with MemoryGateway().client() as client:
+        for name in ("jos%C3%A9", "jos%C3%A8"):
+            await client.post(f"/images?user_id={name}", files={"image": ("a.png", PNG)})
+        listed = await client.get("/images?user_id=jos%C3%A9")
+
+    assert [image["owner_id"] for image in listed.json()] == ["jos\u00e9"]
 
 
 @pytest.mark.parametrize("path", ["/redoc", "/docs/__init__.py", "/docs/..%2fmain.py"])

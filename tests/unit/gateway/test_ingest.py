@@ -39,6 +39,40 @@ async def test_an_incoming_object_becomes_an_image() -> None:
     assert (stored.data, stored.content_type) == (PNG, "image/png")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Screenshot 2026-11-26 at 10.00.00\u202fAM.png",
+        "\u3000\u00a0a.png",
+        "soft\u00adhyphen.png",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467.png",
+    ],
+)
+async def test_names_with_any_character_but_control_characters_are_accepted(name: str) -> None:
+    gateway = MemoryGateway()
+    key = incoming_prefix(USER) + name
+    await gateway.store.put(key, PNG, "image/png")
+    async with gateway.client() as client:
+        answer = await ingest(client, incoming=key)
+        uploaded = await client.post("/images?user_id=1", files={"image": (name, PNG)})
+
+    assert answer.status_code == 202
+    assert answer.json()["file_name"] == uploaded.json()["file_name"]
+
+
+async def test_two_idempotency_keys_are_refused() -> None:
+    gateway = MemoryGateway()
+    await gateway.store.put(KEY, PNG, "image/png")
+    headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    async with gateway.client() as client:
+        ingested = await client.post("/images", json={"incoming": KEY, "user_id": 1}, headers=headers)
+        uploaded = await client.post("/upload?user_id=1", files={"image": ("a.png", PNG)}, headers=headers)
+
+    for answer in (ingested, uploaded):
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert gateway.log.commands == []
+
+
 async def test_ingesting_twice_gives_the_first_answer_and_a_changed_object_a_new_one() -> None:
     gateway = MemoryGateway()
     await gateway.store.put(KEY, PNG, "image/png")
@@ -87,6 +121,7 @@ async def test_an_object_above_the_limit_is_refused_unread() -> None:
         ({"incoming": 7}, 400, "bad_request"),
         ({"incoming": None}, 400, "bad_request"),
         ({"incoming": KEY + "\n"}, 400, "bad_request"),
+        ({"incoming": KEY + "\u0085"}, 400, "bad_request"),
         ({"incoming": KEY + "x" * 1024}, 400, "bad_request"),
         ({"incoming": f"{incoming_prefix(USER)}../x.png"}, 400, "bad_request"),
         ({"incoming": f"{incoming_prefix(USER)}a/./x.png"}, 400, "bad_request"),
@@ -155,7 +190,7 @@ async def test_keys_say_where_and_for_how_long() -> None:
     [
         ("", 400, "invalid_owner"),
         ("owner_type=image&owner_id=x", 400, "reserved_owner"),
-        ("user_id=1&duration=59", 400, "duration_refused"),
+        ("user_id=1&duration=899", 400, "duration_refused"),
         ("user_id=1&duration=86401", 400, "duration_refused"),
         ("user_id=1&duration=soon", 400, "bad_request"),
         ("user_id=1&duration=-900", 400, "bad_request"),

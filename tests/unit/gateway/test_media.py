@@ -60,20 +60,25 @@ EARLIER = http_date(datetime(2026, 10, 1, tzinfo=UTC))
     ],
 )
 def test_conditions_and_ranges(headers: dict[str, str], expected: Decision) -> None:
-    assert decide(headers, INFO) == expected
+    assert decide("GET", headers, INFO) == expected
+
+
+@pytest.mark.parametrize("value", ["bytes=0-99", "bytes=1000-"])
+def test_head_ignores_ranges(value: str) -> None:
+    assert decide("HEAD", {"range": value}, INFO) == WHOLE
 
 
 @pytest.mark.parametrize("value", ["bytes=1000-", "bytes=5000-6000"])
 def test_a_range_after_the_end_is_not_satisfiable(value: str) -> None:
     with pytest.raises(Problem) as caught:
-        decide({"range": value}, INFO)
+        decide("GET", {"range": value}, INFO)
     assert (caught.value.status, caught.value.headers) == (416, {"Content-Range": "bytes */1000"})
 
 
 @pytest.mark.parametrize("value", ['"other"', 'W/"abc"'])
 def test_if_match_names_another_file(value: str) -> None:
     with pytest.raises(Problem) as caught:
-        decide({"if-match": value}, INFO)
+        decide("GET", {"if-match": value}, INFO)
     assert caught.value.code == "precondition_failed"
 
 
