@@ -89,7 +89,7 @@ def _decode(data: bytes, info: ImageInfo, frames: int) -> Picture:
     profile: bytes | None = None
     if info.content_type == "image/png":
         profile, notes = _png_profile(data)
-        data = _plain_png(data, animated=frames > 1)
+        data = _plain_png(data, animated=frames > 1 or info.has_default_image)
     elif info.frames > 1:
         data = announce_alpha(data)
     image = Image.open(BytesIO(data), formats=(_FORMATS[info.content_type],))
@@ -98,11 +98,16 @@ def _decode(data: bytes, info: ImageInfo, frames: int) -> Picture:
     if info.content_type != "image/png":
         profile = image.info.get("icc_profile")
     _scale_transparent_grey(image, data, info)
+    # Viewers that support animations do not show the default image of an APNG: it is not a frame.
+    first = 1 if info.has_default_image else 0
     if frames == 1:
+        image.seek(first)
         image.load()
         bitmap, color_notes = to_srgb(image, profile)
         return Picture([_upright(bitmap, info)], (0,), 0, (*notes, *color_notes))
-    return _decode_animation(image, frames, notes, lambda frame: _finish_frame(frame, profile, info))
+    return _decode_animation(
+        image, range(first, first + frames), notes, lambda frame: _finish_frame(frame, profile, info)
+    )
 
 
 def _finish_frame(frame: Image.Image, profile: bytes | None, info: ImageInfo) -> tuple[Image.Image, tuple[str, ...]]:
@@ -113,16 +118,14 @@ def _finish_frame(frame: Image.Image, profile: bytes | None, info: ImageInfo) ->
 
 def _decode_animation(
     image: Image.Image,
-    frames: int,
+    frames: range,
     notes: tuple[str, ...],
     finish: Callable[[Image.Image], tuple[Image.Image, tuple[str, ...]]],
 ) -> Picture:
-    # An APNG may have a default image, for viewers without support for animations. It is not part of the animation.
-    first = 1 if image.info.get("default_image") else 0
     bitmaps: list[Image.Image] = []
     durations: list[float] = []
     color_notes: tuple[str, ...] = ()
-    for index in range(first, first + frames):
+    for index in frames:
         image.seek(index)
         image.load()
         bitmap, color_notes = finish(image)

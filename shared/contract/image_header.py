@@ -1,8 +1,9 @@
 """Reads the headers of an image file: its type, its size as displayed and its number of frames.
 
-The code reads signature and headers only. It decodes and decompresses nothing, so a decompression bomb costs no time or
-memory; the number of chunks bounds the work. It ignores file names and declared content types. Like browsers it accepts
-bytes after the end and padding between JPEG segments. It rejects files of which only a part of the image is present.
+The code reads signature and headers only. It decodes no pixels. Of a PNG it decompresses the texts that may have an
+orientation, each up to MAX_TEXT_BYTES. So a decompression bomb costs no time or memory; the number of chunks bounds the
+work. It ignores file names and declared content types. Like browsers it accepts bytes after the end and padding between
+JPEG segments. It rejects files of which only a part of the image is present.
 """
 
 import re
@@ -19,11 +20,23 @@ MAX_CHUNKS = 20_000
 MAX_EXIF_ENTRIES = 1_000
 """Maximum number of EXIF entries that are read. They are sorted by tag, and cameras write fewer than a hundred."""
 
+MAX_TEXT_BYTES = 256 * 1024
+"""Bytes of a PNG's text in which an orientation is searched. It bounds the decompression; an XMP packet has some kB."""
+MAX_ANNOUNCED_FRAMES = 1 << 31
+"""More frames are not a valid number in a PNG file, whose integers have 31 bits."""
+
+Chunks = list[tuple[bytes, int, int]]
+"""Type, start of the payload and length of the payload of each chunk of a PNG file, in bytes."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Bit depths that PNG allows for each colour type (PNG specification, table 12)."""
+
+_ORIENTATION_TEXTS = frozenset({b"Raw profile type exif", b"XML:com.adobe.xmp"})
+"""Keywords of the PNG texts that may have an orientation."""
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 _SOF_DECODABLE = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Baseline, extended, progressive, and the arithmetic-coded forms of the last two."""
@@ -58,7 +71,10 @@ _OTHER_SIGNATURES = (
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An accepted image. `width` and `height` in pixels as displayed, after the EXIF `orientation` (1 to 8)."""
+    """An accepted image. `width` and `height` in pixels as displayed, after the `orientation` (1 to 8).
+
+    `has_default_image`: the file is an animated PNG whose first picture is not a frame of the animation.
+    """
 
     content_type: str
     extension: str
@@ -66,6 +82,7 @@ class ImageInfo:
     height: int
     frames: int
     orientation: int = 1
+    has_default_image: bool = False
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -81,6 +98,7 @@ class _Header:
     height: int
     frames: int = 1
     orientation: int = 1
+    has_default_image: bool = False
 
 
 def inspect(data: bytes, *, max_pixels: int, max_side: int) -> ImageInfo:
@@ -110,6 +128,7 @@ def inspect(data: bytes, *, max_pixels: int, max_side: int) -> ImageInfo:
         height=header.width if turned else header.height,
         frames=header.frames,
         orientation=header.orientation,
+        has_default_image=header.has_default_image,
     )
 
 
@@ -138,28 +157,98 @@ def _corrupt(detail: str) -> ImageRejected:
 
 def _read_png(data: bytes) -> _Header:
     header = _read_ihdr(data)
-    announced_frames = frame_controls = image_bytes = 0
-    orientation: int | None = None
-    has_palette = False
-    for kind, start, length in png_chunks(data):
-        if kind == b"IDAT":
-            image_bytes += length
-        elif kind == b"PLTE":
-            has_palette = True
-        elif kind == b"acTL" and length >= 8 and not image_bytes:
-            announced_frames = int.from_bytes(data[start : start + 4])
-        elif kind == b"fcTL":
-            frame_controls += 1
-        elif kind == b"eXIf" and orientation is None:
-            orientation = exif_orientation(data[start : start + length])
-    if not image_bytes:
+    chunks = png_chunks(data)
+    kinds = {kind for kind, _, _ in chunks}
+    if not any(length for kind, _, length in chunks if kind == b"IDAT"):
         raise _corrupt("The PNG file has no image data (IDAT).")
-    if data[25] == 3 and not has_palette:
+    if data[25] == 3 and b"PLTE" not in kinds:
         raise _corrupt("The PNG file is indexed but has no palette (PLTE).")
-    # acTL may announce more frames than the file has, so use the smaller number.
-    header.frames = max(1, min(announced_frames, frame_controls))
-    header.orientation = orientation or 1
+    if b"acTL" in kinds:
+        _read_animation(data, chunks, header)
+    header.orientation = _png_orientation(data, chunks)
     return header
+
+
+def _read_animation(data: bytes, chunks: Chunks, header: _Header) -> None:
+    """Frames of an APNG (PNG specification, section 11.3.2). Raises ImageRejected `corrupt` if they are out of order.
+
+    An animation whose first frame control comes after the image data has a default image, which is not a frame.
+    """
+    kinds = [kind for kind, _, _ in chunks]
+    control = kinds.index(b"acTL")
+    first_data = kinds.index(b"IDAT")
+    _, start, length = chunks[control]
+    announced = int.from_bytes(data[start : start + 4]) if length >= 8 else 0
+    if control > first_data or not 1 <= announced <= MAX_ANNOUNCED_FRAMES:
+        return
+    parts = [chunk for chunk in chunks[control:] if chunk[0] in (b"fcTL", b"fdAT")]
+    numbers = [int.from_bytes(data[start : start + min(4, length)]) for _, start, length in parts]
+    if numbers != list(range(len(numbers))):
+        raise _corrupt("The frames of the animated PNG file are not in order.")
+    # acTL may announce more frames than the file has, so use the smaller number.
+    frames = min(announced, kinds[control:].count(b"fcTL"))
+    if frames:
+        header.frames = frames
+        header.has_default_image = b"fcTL" not in kinds[control:first_data]
+    if header.has_default_image and b"fdAT" not in kinds:
+        raise _corrupt("The frames of the animated PNG file have no image data.")
+
+
+def _png_orientation(data: bytes, chunks: Chunks) -> int:
+    """Orientation (1 to 8) in the eXIf chunk, else in ImageMagick's text profile, else in XMP; 1 without any.
+
+    The order is that of Pillow's `exif_transpose`. Each text is decompressed up to MAX_TEXT_BYTES.
+    """
+    texts = _png_texts(data, chunks)
+    exif = next((data[start : start + length] for kind, start, length in chunks if kind == b"eXIf"), None)
+    if exif is None:
+        exif = _raw_profile(_png_text(texts.get(b"Raw profile type exif")))
+    orientation = _exif_orientation(exif)
+    if orientation is None and (match := _XMP_ORIENTATION.search(_png_text(texts.get(b"XML:com.adobe.xmp")))):
+        orientation = int(match[1])
+    return orientation if orientation and orientation <= 8 else 1
+
+
+def _png_texts(data: bytes, chunks: Chunks) -> dict[bytes, tuple[bytes, bytes]]:
+    """Type and payload of each text chunk by its keyword, not decompressed. The last one of a keyword counts."""
+    texts = {}
+    for kind, start, length in chunks:
+        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+            # A keyword has at most 79 bytes.
+            keyword, end, _ = data[start : start + min(length, 80)].partition(b"\0")
+            if end and keyword in _ORIENTATION_TEXTS:
+                texts[keyword] = kind, data[start + len(keyword) + 1 : start + length]
+    return texts
+
+
+def _png_text(text: tuple[bytes, bytes] | None) -> bytes:
+    """The first MAX_TEXT_BYTES of a text chunk; empty if there is none, or if it is invalid."""
+    if text is None:
+        return b""
+    kind, rest = text
+    packed = kind == b"zTXt"
+    if kind == b"zTXt":
+        # Compression method.
+        rest = rest[1:]
+    elif kind == b"iTXt":
+        # Compression flag and method, then language and translated keyword, each with a NUL at its end.
+        packed = rest[:1] == b"\1"
+        rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+    if not packed:
+        return rest[:MAX_TEXT_BYTES]
+    try:
+        return zlib.decompressobj().decompress(rest, MAX_TEXT_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """The bytes of ImageMagick's "raw profile": an empty line, a name, a length, and lines of hexadecimal digits."""
+    digits = b"".join(text.split(b"\n")[3:])
+    try:
+        return bytes.fromhex(digits[: len(digits) & ~1].decode("ascii"))
+    except ValueError:
+        return b""
 
 
 def _read_ihdr(data: bytes) -> _Header:
@@ -177,7 +266,7 @@ def _read_ihdr(data: bytes) -> _Header:
     return _Header(width, height)
 
 
-def png_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+def png_chunks(data: bytes) -> Chunks:
     """(type, offset of the payload, length of the payload) of each chunk up to IEND, inclusive, in bytes.
 
     Raises ImageRejected: `truncated` if the file ends before IEND, `corrupt` if it has more than MAX_CHUNKS chunks.
@@ -312,20 +401,25 @@ def _read_webp_size(kind: bytes, chunk: bytes) -> _Header:
 
 def exif_orientation(exif: bytes) -> int:
     """Orientation (1 to 8) in an EXIF block (TIFF structure); 1 if it is missing, invalid or out of range."""
+    return _exif_orientation(exif) or 1
+
+
+def _exif_orientation(exif: bytes) -> int | None:
+    """The same, but None if the block has no orientation."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None or len(exif) < 8:
-        return 1
+        return None
     (directory,) = struct.unpack_from(f"{order}I", exif, 4)
     if directory + 2 > len(exif):
-        return 1
+        return None
     (entries,) = struct.unpack_from(f"{order}H", exif, directory)
     end = min(directory + 2 + min(entries, MAX_EXIF_ENTRIES) * 12, len(exif) - 11)
     for start in range(directory + 2, end, 12):
         tag, kind, count, value = struct.unpack_from(f"{order}HHIH", exif, start)
         if tag == 0x0112:
             return value if kind == 3 and count == 1 and 1 <= value <= 8 else 1
-    return 1
+    return None
 
 
 # Everything else

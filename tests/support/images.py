@@ -153,6 +153,52 @@ def text_bomb() -> bytes:
     return file
 
 
+def orientation_bomb() -> bytes:
+    """A small PNG whose texts with an orientation inflate to 64 MB each, a hundred times."""
+    file = encode(quadrants(), "PNG")
+    for _ in range(100):
+        file = with_chunk(file, chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + _zeros(64)))
+        file = with_chunk(file, chunk(b"zTXt", b"Raw profile type exif\0\0" + _zeros(64)))
+    return file
+
+
+# Orientation in the texts of a PNG
+
+
+def png_text(kind: bytes, keyword: bytes, text: bytes, *, packed: bool = False) -> bytes:
+    """A tEXt, zTXt or iTXt chunk; `packed` compresses an iTXt."""
+    if kind == b"tEXt":
+        return chunk(kind, keyword + b"\0" + text)
+    if kind == b"zTXt":
+        return chunk(kind, keyword + b"\0\0" + zlib.compress(text))
+    head = keyword + (b"\0\1\0\0\0" if packed else b"\0\0\0\0\0")
+    return chunk(kind, head + (zlib.compress(text) if packed else text))
+
+
+def raw_exif_profile(block: bytes) -> bytes:
+    """An EXIF block as ImageMagick writes it into a text."""
+    digits = block.hex()
+    lines = "\n".join(digits[start : start + 72] for start in range(0, len(digits), 72))
+    return f"\nexif\n{len(block):8}\n{lines}\n".encode()
+
+
+XMP_KEYWORD, RAW_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type exif"
+
+
+def orientation_texts(orientation: int) -> dict[str, bytes]:
+    """Chunks that have the orientation in each of the forms that programs write."""
+    attribute = b'<x:xmpmeta><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % orientation
+    element = b"<x:xmpmeta><tiff:Orientation>%d</tiff:Orientation></x:xmpmeta>" % orientation
+    raw = raw_exif_profile(exif(orientation))
+    return {
+        "XMP attribute": png_text(b"iTXt", XMP_KEYWORD, attribute),
+        "XMP element": png_text(b"iTXt", XMP_KEYWORD, element),
+        "compressed XMP": png_text(b"iTXt", XMP_KEYWORD, element, packed=True),
+        "raw profile": png_text(b"tEXt", RAW_KEYWORD, raw),
+        "compressed raw profile": png_text(b"zTXt", RAW_KEYWORD, raw),
+    }
+
+
 # Animations
 
 FRAMES = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
@@ -169,6 +215,30 @@ def animation(kind: str, frames: int = 3, size: tuple[int, int] = (64, 48), **op
         images.append(image)
     durations = [DURATIONS[index % 3] for index in range(frames)]
     return encode(images[0], kind, save_all=True, append_images=images[1:], duration=durations, loop=2, **options)
+
+
+def apng(
+    frames: Sequence[tuple[int, int, int]],
+    *,
+    default: tuple[int, int, int] | None = None,
+    announced: int | None = None,
+    order: Sequence[int] | None = None,
+) -> bytes:
+    """An animated PNG of 8 x 8 by hand: one colour per frame, and a default image that is no frame if one is given.
+
+    `order` permutes the sequence numbers of the frames' chunks.
+    """
+    pixels = [zlib.compress(b"".join(b"\0" + bytes(color) * 8 for _ in range(8))) for color in frames]
+    payloads: list[tuple[bytes, bytes]] = []
+    for index, data in enumerate(pixels):
+        payloads.append((b"fcTL", struct.pack(">IIIIHHBB", 8, 8, 0, 0, 1, 10, 0, 0)))
+        payloads.append((b"fdAT" if index or default else b"IDAT", data))
+    numbers = iter(order or range(len(payloads)))
+    parts = [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(default) * 8 for _ in range(8))))] if default else []
+    for kind, payload in payloads:
+        parts.append(chunk(kind, payload if kind == b"IDAT" else struct.pack(">I", next(numbers)) + payload))
+    control = chunk(b"acTL", struct.pack(">II", len(frames) if announced is None else announced, 0))
+    return b"".join((PNG_SIGNATURE, ihdr(8, 8, 8, 2), control, *parts, chunk(b"IEND")))
 
 
 # JPEG

@@ -113,6 +113,18 @@ def test_orientation_is_applied(kind: str, orientation: int) -> None:
             assert near(pixel(shown, *corner), color, 25), (item.name, name)
 
 
+@pytest.mark.parametrize("form", images.orientation_texts(1))
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_in_a_png_text_is_applied(form: str, orientation: int) -> None:
+    stored = images.encode(images.stored_for(images.quadrants(), orientation), "PNG")
+    rendering = run(images.with_chunk(stored, images.orientation_texts(orientation)[form]), Ladder(rungs=()))
+    assert (rendering.width, rendering.height) == (64, 48)
+    shown = variant(rendering)
+    for name, color in images.QUADRANTS.items():
+        corner = 0.25 if "left" in name else 0.75, 0.25 if "top" in name else 0.75
+        assert near(pixel(shown, *corner), color, 25), name
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_metadata_is_stripped(kind: str) -> None:
     options: dict[str, object] = {"exif": images.exif(6, gps=True), "icc_profile": images.display_p3()}

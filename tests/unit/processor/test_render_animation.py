@@ -46,6 +46,20 @@ def test_default_image_is_not_a_frame() -> None:
     assert near(pixel(shown, 0.5, 0.5), images.FRAMES[0], 25)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_frames_and_not_the_default_image_are_shown(count: int) -> None:
+    shown = variant(run(images.apng(images.FRAMES[:count], default=(9, 9, 9))))
+    assert frame_count(shown) == count
+    assert near(pixel(shown, 0.5, 0.5)[:3], images.FRAMES[0], 25)
+
+
+def test_animation_with_a_default_image_over_its_budget_becomes_its_first_frame() -> None:
+    limits = RenderLimits(max_pixels=64_000_000, max_side=16_383, max_frames=2, max_animation_pixels=64_000_000)
+    rendering = run(images.apng(images.FRAMES, default=(9, 9, 9)), limits=limits)
+    assert rendering.notes == (FLATTENED,)
+    assert near(pixel(variant(rendering), 0.5, 0.5)[:3], images.FRAMES[0], 25)
+
+
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])
 @pytest.mark.parametrize(("frames", "pixels"), [(2, 64_000_000), (120, 64 * 48 * 3 - 1)])
 def test_animation_over_its_budget_becomes_its_first_frame(kind: str, frames: int, pixels: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from shared.contract.events import FAILURE_REASONS
 from shared.contract.image_header import MAX_CHUNKS, ImageInfo, exif_orientation, inspect
@@ -190,6 +190,83 @@ def test_refuses_an_animation_with_fewer_frames_than_announced() -> None:
     assert look(file[: start - 8] + lie + file[start + 12 :]).frames == 3
 
 
+def test_default_image_is_no_frame() -> None:
+    colors = images.FRAMES
+    shown = look(images.apng(colors)), look(images.apng(colors, default=(9, 9, 9)))
+    assert [(info.frames, info.has_default_image) for info in shown] == [(3, False), (3, True)]
+    assert look(images.encode(PHOTO, "PNG")).has_default_image is False
+
+
+@pytest.mark.parametrize("default", [None, (9, 9, 9)])
+@pytest.mark.parametrize("announced", [0, 1 << 31 | 1])
+def test_animation_of_an_invalid_number_of_frames_is_a_still(
+    announced: int, default: tuple[int, int, int] | None
+) -> None:
+    info = look(images.apng(images.FRAMES, default=default, announced=announced, order=(5, 4, 3, 2, 1, 0)))
+    assert (info.frames, info.has_default_image) == (1, False)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 4, 3), (1, 2, 3, 4, 5), (0, 0, 1, 2, 3), (0, 3, 4, 1, 2)])
+def test_refuses_frames_out_of_order(order: tuple[int, ...]) -> None:
+    assert refusal(images.apng(images.FRAMES, order=order)).reason == "corrupt"
+
+
+def test_refuses_an_animation_without_image_data() -> None:
+    file = images.apng(images.FRAMES[:1], default=(9, 9, 9))
+    start = file.find(b"fdAT") - 4
+    assert refusal(file[:start] + images.chunk(b"IEND")).reason == "corrupt"
+
+
+@pytest.mark.parametrize("form", images.orientation_texts(1))
+@pytest.mark.parametrize("orientation", range(10))
+def test_orientation_in_a_png_text_is_read_as_pillow_reads_it(form: str, orientation: int) -> None:
+    file = images.with_chunk(images.encode(PHOTO, "PNG"), images.orientation_texts(orientation)[form])
+    info, expected = look(file), ImageOps.exif_transpose(images.decode(file))
+    assert (info.width, info.height) == expected.size
+    assert info.orientation == (orientation if 1 <= orientation <= 8 else 1)
+
+
+@pytest.mark.parametrize("first", ["eXIf", "raw profile"])
+@pytest.mark.parametrize("has_orientation", [True, False])
+def test_exif_counts_before_xmp(first: str, has_orientation: bool) -> None:
+    block = images.exif(3) if has_orientation else Image.Exif().tobytes()
+    texts = {"eXIf": images.chunk(b"eXIf", block.removeprefix(b"Exif\0\0"))}
+    texts["raw profile"] = images.png_text(b"zTXt", images.RAW_KEYWORD, images.raw_exif_profile(block))
+    file = images.with_chunk(images.encode(PHOTO, "PNG"), texts[first])
+    assert look(images.with_chunk(file, images.orientation_texts(6)["XMP element"])).orientation == (
+        3 if has_orientation else 6
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        images.png_text(b"tEXt", images.RAW_KEYWORD, b""),
+        images.png_text(b"tEXt", images.RAW_KEYWORD, b"\nexif\n 8\nnot hexadecimal\n"),
+        images.png_text(b"tEXt", images.RAW_KEYWORD, b"\nexif\n 8\n\xff\xff\n"),
+        images.chunk(b"zTXt", images.RAW_KEYWORD + b"\0\0not zlib"),
+        images.chunk(b"zTXt", images.RAW_KEYWORD + b"\0"),
+        images.chunk(b"iTXt", images.XMP_KEYWORD + b"\0\1"),
+        images.chunk(b"iTXt", images.XMP_KEYWORD),
+    ],
+)
+def test_broken_text_means_upright(text: bytes) -> None:
+    assert look(images.with_chunk(images.encode(PHOTO, "PNG"), text)).orientation == 1
+
+
+def test_orientation_is_searched_in_the_start_of_a_long_text() -> None:
+    long = b"<tiff:Orientation>6</tiff:Orientation>" + bytes(64 << 20)
+    file = images.with_chunk(
+        images.encode(PHOTO, "PNG"), images.png_text(b"iTXt", images.XMP_KEYWORD, long, packed=True)
+    )
+    tracemalloc.start()
+    try:
+        assert look(file).orientation == 6
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("broken", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"garbage"])
 def test_broken_exif_means_upright(broken: bytes) -> None:
     assert exif_orientation(broken) == 1
@@ -235,6 +312,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "webp of empty chunks": lambda: (
         b"RIFF" + struct.pack("<I", (5 << 20) + 4) + b"WEBP" + SEEDS[2][12:30] + b"JUNK\0\0\0\0" * 655_000 + bytes(1000)
     ),
+    "png of many orientations that are bombs": images.orientation_bomb,
     "png of a long exif directory": lambda: images.with_chunk(
         SEEDS[1], images.chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xff" + bytes(5 << 20))
     ),
