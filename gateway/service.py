@@ -1,16 +1,14 @@
 """Runs the gateway: its public port, its internal port, and its connections to the engines."""
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
-import uvicorn
 
 from gateway.app import create_app
 from gateway.container import Services
+from gateway.http.server import connections_for, make_server, raise_descriptor_limit
 from gateway.reading.lists import GAP_MEMORY
 from gateway.services.claims import CassandraClaimTable, Claims
 from gateway.services.credentials import StsKeyIssuer
@@ -31,28 +29,6 @@ RECONNECT_SECONDS = 1.0
 CONNECT_FIRST_SECONDS = 5.0
 """The public port opens when the engines are connected, or after this time. The wait spares clients a 503 at each
 restart. It has an end, because a gateway can serve some requests while an engine is unavailable."""
-
-
-class _Server(uvicorn.Server):
-    """A server that handles no signals. uvicorn's own handler would end the process before connections are closed."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Replaces uvicorn's signal handlers by none."""
-        yield
-
-    def end(self, _stopping: object = None) -> None:
-        """Accept no more requests; those in progress continue."""
-        self.should_exit = True
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port. Raises OSError if that is not possible."""
-        try:
-            await super().startup(sockets)
-        except SystemExit as error:
-            # uvicorn logs the reason and raises SystemExit, which would end the process before connections are closed.
-            raise OSError(f"cannot listen on {self.config.host}:{self.config.port}") from error
-        log.info("service_started", port=self.config.port)
 
 
 async def connect_index(index: CassandraIndex, settings: Settings, pause: float = RECONNECT_SECONDS) -> None:
@@ -113,17 +89,7 @@ class Gateway:
             await self._close()
 
     async def _serve(self, stopping: asyncio.Task[Any]) -> None:
-        config = uvicorn.Config(
-            create_app(self._services),
-            host=self._settings.gateway_host,
-            port=self._settings.gateway_port,
-            # The process has configured logging. The app logs requests itself, with fields that uvicorn does not have.
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(self._settings.gateway_drain_timeout.total_seconds()),
-        )
-        server = _Server(config)
+        server = make_server(create_app(self._services), self._settings, connections_for(raise_descriptor_limit()))
         stopping.add_done_callback(server.end)
         await server.serve()
 

@@ -233,7 +233,9 @@ class Settings(BaseSettings):
         description="Memory for all uploads that one gateway handles at the same time. More are refused with 429.",
     )
     upload_idle_timeout: Duration = Field(
-        timedelta(seconds=10), description="Time without data after which the gateway ends an upload with 408."
+        timedelta(seconds=10),
+        description="Time without data after which the gateway ends an upload with 408. A connection that sends no "
+        "complete request head within this time is closed.",
     )
     upload_min_rate: int = Field(
         16 * 1024,

@@ -148,7 +148,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "too_slow": ProblemType(
         408,
-        "Upload too slow",
+        "Request too slow",
         "The client sent nothing for too long, or it sent less than the minimum rate. Repeat the request.",
     ),
     "in_flight": ProblemType(
@@ -178,6 +178,9 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         415,
         "Unsupported image format",
         "The content of the file is not PNG, JPEG or WebP. The extension of its name does not matter.",
+    ),
+    "headers_too_large": ProblemType(
+        431, "Request headers too large", "The request line and the headers have more bytes than the limit in `detail`."
     ),
     "range_not_satisfiable": ProblemType(
         416, "Range not satisfiable", "The range starts after the end of the file; `Content-Range` has the file's size."
