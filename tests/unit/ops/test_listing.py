@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.bucket.listing import SHORT_PAGE, pick
@@ -35,6 +35,7 @@ async def picked(listing: Listing, names: Sequence[str]) -> list[str]:
     return [info.key async for info in pick(listing, PREFIX, sorted(names))]
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.tuples(NAMES, st.sampled_from(["", "/1", "/2", "/3/x"])), max_size=60).map(sorted),
     st.sets(NAMES, max_size=12),

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.bucket.listing import BucketImage, sort_objects
@@ -130,6 +130,7 @@ def test_image_with_one_render_needs_no_read() -> None:
     assert may_have_superseded(bucket.image)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_best_ready_render_its_original_and_later_originals_always_stay(data: st.DataObject) -> None:
     bucket = Bucket()
