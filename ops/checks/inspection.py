@@ -22,7 +22,7 @@ from ops.checks.differences import (
 from ops.index.rows import Rows
 from ops.log.dead_letter_queue import DROPPED, DeadLetter, Entries
 from ops.log.fold import Fold, ImageState
-from ops.log.reader import Offsets, read_topic
+from ops.log.reader import Offsets, read_topic, topic_ends
 from ops.terminal.output import Output
 from processor.results import read_tombstone
 from shared.cassandra.index import CassandraIndex
@@ -89,18 +89,26 @@ class Inspection:
         return list(differences)
 
     async def catch_up(self) -> None:
-        """Read the new records of the commands, the events and the DLQ, in this order, and list the tombstones."""
+        """Read the new records of the commands, the events and the DLQ, and list the tombstones.
+
+        An answer and a DLQ entry are appended after their command. Therefore the ends of these topics are taken before
+        the end of the commands: every answer that is read here belongs to a command that has been read. An answer that
+        was read before its command would be lost, and the command would count as unanswered.
+        """
+        ends = {topic: await topic_ends(self.settings, topic) for topic in (Topic.EVENTS, Topic.DLQ)}
         await self._read_on(Topic.COMMANDS, self.fold.add_commands)
-        await self._read_on(Topic.EVENTS, self.fold.add_events)
-        await self._read_on(Topic.DLQ, self._entries.add)
+        await self._read_on(Topic.EVENTS, self.fold.add_events, ends[Topic.EVENTS])
+        await self._read_on(Topic.DLQ, self._entries.add, ends[Topic.DLQ])
         self._dead = {}
         for name, (about, version) in self._entries.open.items():
             self._dead.setdefault(about, {})[version] = name
         self._tombstones = await tombstones(self.store)
 
-    async def _read_on(self, topic: Topic, take: Callable[[Sequence[ConsumedRecord]], None]) -> None:
+    async def _read_on(
+        self, topic: Topic, take: Callable[[Sequence[ConsumedRecord]], None], end: Offsets | None = None
+    ) -> None:
         start = self._read.get(topic)
-        self._read[topic] = await read_topic(self.settings, topic, take, self._output, start=start)
+        self._read[topic] = await read_topic(self.settings, topic, take, self._output, start=start, end=end)
 
     def _settle(self, command: tuple[str, int], action: str) -> None:
         if action == DROPPED:

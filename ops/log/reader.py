@@ -157,6 +157,12 @@ async def read_topic(
         return end
 
 
+async def topic_ends(settings: Settings, topic: Topic) -> Offsets:
+    """Offset of the next record of each partition. Raises Unavailable, and ConfigurationError if there is no topic."""
+    async with TopicReader(settings, topic) as reader:
+        return await reader.ends()
+
+
 def _ignore(_count: int = 1) -> None:
     return None
 
