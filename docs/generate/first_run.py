@@ -26,7 +26,7 @@ SCALE = 0.3
 """Of the photo on the sheet: four sizes side by side are as wide as a page."""
 GAP = 16
 ROOT_SHOWN = ".imagepipe"
-"""A reader's `make up` has this root, whatever directory the picture was made in."""
+"""A reader's `make up` has this root, also if the picture was made in another directory."""
 
 
 @contextmanager

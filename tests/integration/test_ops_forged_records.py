@@ -117,6 +117,6 @@ async def test_owner_of_forged_records_is_erased(forged: Settings) -> None:
     done = await asyncio.to_thread(imagepipe_json, forged, "erase", "--owner", POISONER.key, "--yes")
     assert done["complete"]
     assert done["images"] == []
-    # What names its owner is erased, whatever its headers are.
+    # A record that names the owner is erased with any headers.
     assert done["skipped"]["records"] == len(COMMANDS) + len(EVENTS) - 1
     assert done["removed"]["dlq_entries_closed"] == 3

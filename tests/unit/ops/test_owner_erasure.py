@@ -1,4 +1,4 @@
-"""An owner is erased whatever the number of objects: no call takes longer the more there are."""
+"""An owner is erased with any number of objects: no call takes longer because there are more of them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
