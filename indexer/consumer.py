@@ -35,8 +35,8 @@ remove this member."""
 REBALANCE_TIMEOUT_MS = 60_000
 """Rebalance time-out. aiokafka's default is the session time-out (10 s), which is shorter than a drain."""
 LAST_COMMIT_SECONDS = 5.0
-"""Time-out of the commit after a drain. A revoke takes a drain (15 s) and this commit. SIGTERM also takes the close (5
-s). Both take less than 30 s, even if an engine is unavailable."""
+"""Time-out of the commit after a drain. A revoke takes at most a drain and this commit (20 s). The exit after SIGTERM
+also takes the close (25 s in all). So each ends within 30 s, even if an engine is unavailable."""
 CLOSE_SECONDS = 5.0
 """Time-out to leave the group and close the connections."""
 
@@ -117,7 +117,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._close()
 
     async def check(self) -> None:
-        """Return if Kafka answers, the topics exist and this process is a member of the group.
+        """Check that Kafka answers, that the topics exist, and that this process is a member of the group.
 
         With more members than partitions some members have no partition; that is healthy. Raises Unavailable,
         ConfigurationError.
@@ -162,7 +162,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         log.info("partitions_revoked", count=count)
 
     async def _feed(self, place: TopicPartition, partition: Partition) -> None:
-        """Start the records of a partition in order. If its window is full, only this partition is not read."""
+        """Start the records of a partition in order. If its window is full, it waits; the other partitions do not."""
         topic = self._topics[place.topic]
         while True:
             batch = await self._client.getmany(place, timeout_ms=int(POLL_SECONDS * 1000), max_records=BATCH)
@@ -240,8 +240,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             end = self._client.highwater(place)
             if end is None:
                 continue
-            # Without a commit in this assignment the committed position is unknown. Then the lag is the number of
-            # started records.
+            # Until the first commit of this assignment the committed position is unknown. Until then the lag is the
+            # number of records that are started and cannot be committed yet.
             lag = partition.pending if partition.committed is None else max(0, end - partition.committed)
             metrics.LAG.labels(self._topics[place.topic].value, str(place.partition)).set(lag)
             waiting += lag

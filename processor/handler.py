@@ -39,14 +39,18 @@ from shared.ports import EventLog, ObjectStore
 
 
 class Renderer(Protocol):
-    """Renders an original to variants. It serves the owners in turn."""
+    """Renders an original to variants. Owners take turns, so an owner with many images does not delay the others."""
 
     async def __call__(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
         """Render the variants of the ladder from the bytes of an original. Raises ImageRejected."""
 
 
 class Handler:
-    """Handles commands. A command may be repeated at any point, also while another worker handles the same command."""
+    """Handles commands.
+
+    Handling a command may stop at any step and start again from the beginning, even while another worker handles the
+    same command.
+    """
 
     def __init__(self, store: ObjectStore, renderer: Renderer, events: EventLog, public_base_url: str) -> None:
         self._store = store
@@ -60,7 +64,7 @@ class Handler:
         1. All objects are stored before the answer is published, so an answer never names a missing object.
         2. The answer depends only on the tombstone, the manifests and the command (see `decide`), so a repetition gives
            the same answer.
-        3. When this method returns, all in-sync replicas have the answer, and the command may be settled.
+        3. When this method returns, all in-sync replicas have the answer. The caller can then settle the command.
 
         Raises Unavailable or UnknownOutcome: retry the command. Raises PoisonRecord if a manifest, a tombstone or a
         stored variant is invalid.
@@ -79,8 +83,8 @@ class Handler:
     async def _delete(self, logged: LoggedDelete) -> Removed:
         """Write the tombstone, then delete the image's objects.
 
-        In this order a worker that still writes objects of the image finds the tombstone afterwards, and deletes its
-        objects (invariant 6).
+        The order matters: another worker may still be writing objects of the image. It reads the tombstone after its
+        writes, and deletes what it wrote (invariant 6).
         """
         with stage("delete"):
             tombstone = await put_tombstone(self._store, logged.command.image_id, logged.answer_version)
@@ -88,7 +92,11 @@ class Handler:
         return logged.removed(tombstone)
 
     async def _resolve(self, logged: LoggedRenderCommand) -> Event:
-        """Decide. If the decision is Render: render, and decide again on the new content of the bucket."""
+        """Decide. If the decision is Render, render and decide again, until the decision is another one.
+
+        After each attempt the decision may have changed: a manifest or a tombstone may have been written since, or the
+        original may be missing.
+        """
         decision = await self._decide(logged)
         while isinstance(decision, Render):
             made = await self._make(logged)
@@ -100,7 +108,8 @@ class Handler:
                 # tombstone again.
                 decision = decide(logged, await read_tombstone(self._store, logged.command.image_id), [made])
             else:
-                # Another worker wrote the manifest first. Its render may be superseded already.
+                # Another worker wrote the manifest of this render first. A later render may have superseded it since,
+                # so read all manifests again.
                 decision = await self._decide(logged)
         return await self._carry_out(decision, logged)
 
@@ -124,7 +133,7 @@ class Handler:
                 return logged.failed(Failure(type="original_lost", detail="The original is not in the bucket."))
 
     async def _keep(self, made: Manifest) -> Manifest:
-        """Write the manifest; returns the stored one. It is another worker's if that worker wrote it first."""
+        """Write the manifest; returns the stored one: `made`, or the one that another worker wrote first."""
         with stage("manifest"):
             return await write_manifest(self._store, made)
 

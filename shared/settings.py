@@ -96,7 +96,8 @@ class Settings(BaseSettings):
         None, description="PEM file with the certificate that the services present to the brokers (mutual TLS)."
     )
     kafka_client_key_file: FilePath | None = Field(
-        None, description="PEM file with the key of KAFKA_CLIENT_CERT_FILE, not encrypted."
+        None,
+        description="PEM file with the private key of KAFKA_CLIENT_CERT_FILE. The key must not be encrypted.",
     )
     kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
         "SCRAM-SHA-512",
@@ -110,7 +111,8 @@ class Settings(BaseSettings):
     # S3
     s3_endpoint_url: str | None = Field(None, description="URL at which the services reach the S3 store. Unset: AWS.")
     s3_public_endpoint_url: str | None = Field(
-        None, description="URL at which clients with temporary keys reach the S3 store."
+        None,
+        description="URL at which clients with temporary keys reach the S3 store. Unset: S3_ENDPOINT_URL.",
     )
     s3_region: str = Field(
         "us-east-1",
@@ -144,8 +146,8 @@ class Settings(BaseSettings):
     )
     s3_checksums: Literal["when_required", "when_supported"] = Field(
         "when_required",
-        description="When the client sends and checks trailing checksums. Many S3-compatible stores reject them, so "
-        "the default is `when_required`.",
+        description="When the services' S3 client sends and checks trailing checksums. Many S3-compatible stores "
+        "reject them, so the default is `when_required`.",
     )
     s3_threads: int = Field(16, ge=1, description="Concurrent S3 calls of one process.")
     s3_timeout: Duration = Field(
@@ -155,8 +157,8 @@ class Settings(BaseSettings):
     )
     tombstone_retention: Duration = Field(
         timedelta(days=70),
-        description="How long a tombstone is kept. It must be longer than commands and dead letters are kept, one "
-        "after the other.",
+        description="How long a tombstone is kept. It must be longer than twice COMMANDS_RETENTION: Kafka keeps a "
+        "command that long, and then its dead letter as long again.",
     )
 
     # Cassandra
@@ -186,7 +188,8 @@ class Settings(BaseSettings):
         "operating system.",
     )
     cassandra_check_hostname: bool = Field(
-        True, description="Whether a node's certificate must name its IP address. Use false if the certificates do not."
+        True,
+        description="Whether a node's certificate must name its IP address. Use false if the certificates name none.",
     )
     cassandra_timeout: Duration = Field(
         timedelta(seconds=5), description="Time-out of one query with the driver's retries."
@@ -211,7 +214,9 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(5 * MIB, ge=1, description="Largest file that is accepted.")
     max_pixels: int = Field(
-        64_000_000, ge=1, description="Most pixels of an image that are accepted. The gateway refuses more with 422."
+        64_000_000,
+        ge=1,
+        description="Maximum number of pixels of an image. The gateway refuses larger images with 422.",
     )
     max_side: int = Field(
         16383,
@@ -220,7 +225,9 @@ class Settings(BaseSettings):
         description="Longest side of an image that is accepted. The default is the limit of WebP.",
     )
     max_files_per_request: int = Field(
-        20, ge=1, description="Most files in one request. It bounds the time and the memory of a request."
+        20,
+        ge=1,
+        description="Maximum number of files in one request. It bounds the time and the memory of a request.",
     )
     max_concurrent_uploads: int = Field(
         32,
@@ -230,7 +237,8 @@ class Settings(BaseSettings):
     max_upload_memory: int = Field(
         256 * MIB,
         ge=1,
-        description="Memory for all uploads that one gateway handles at the same time. More are refused with 429.",
+        description="Memory for all uploads that one gateway handles at the same time. Uploads that need more are "
+        "refused with 429.",
     )
     upload_idle_timeout: Duration = Field(
         timedelta(seconds=10),
@@ -240,8 +248,8 @@ class Settings(BaseSettings):
     upload_min_rate: int = Field(
         16 * 1024,
         ge=1,
-        description="Minimum mean rate of an upload, after UPLOAD_IDLE_TIMEOUT has passed. The gateway ends slower "
-        "ones with 408.",
+        description="Minimum rate of an upload, in bytes per second. An upload may take UPLOAD_IDLE_TIMEOUT, plus its "
+        "bytes divided by this rate. The gateway ends slower ones with 408.",
     )
     max_wait: Duration = Field(
         timedelta(seconds=30), description="Longest wait that a client can ask for with `Prefer: wait`."
@@ -291,17 +299,18 @@ class Settings(BaseSettings):
     max_inflight_pixels: int = Field(
         64_000_000,
         ge=1,
-        description="Pixels that one processor handles at the same time. It counts one frame of each image in "
-        "progress, and all frames of the images that are being decoded. An image above it runs alone. A "
-        "decoded pixel takes 12 bytes, with an alpha channel up to 34.",
+        description="Pixels that one processor handles at the same time. It limits two sums separately: of "
+        "the images in progress, each with one frame, and of the images that are being decoded, each with all its "
+        "frames. An image above it runs alone. A decoded pixel takes 12 bytes, with an alpha channel up to 42.",
     )
     max_frames: int = Field(
-        120, ge=1, description="Most frames of an animation. A longer one is reduced to its first frame."
+        120, ge=1, description="Maximum number of frames of an animation. A longer one is reduced to its first frame."
     )
     max_animation_pixels: int = Field(
         64_000_000,
         ge=1,
-        description="Most pixels of an animation: frames times area. A larger one is reduced to its first frame.",
+        description="Maximum number of pixels of an animation: frames times area. A larger one is reduced to its first "
+        "frame.",
     )
     outage_retry_limit: Duration = Field(
         timedelta(seconds=20),
@@ -317,8 +326,8 @@ class Settings(BaseSettings):
     dlq_limit_per_minute: int = Field(
         60,
         ge=1,
-        description="Most records that one process writes to the DLQ in a minute. Above it the process stops, "
-        "because the cause is then not the records.",
+        description="Maximum number of records that one process writes to the DLQ in a minute. If there would be "
+        "more, the process stops: so many failures do not come from the records themselves.",
     )
     ladder: Ladder = Field(default_factory=Ladder, description="Sizes and qualities of the variants, as JSON.")
 

@@ -6,10 +6,10 @@ the number of images in a segment becomes wrong. Before the gateway uses that nu
 
 - this gateway has written or deleted an image in it (`mark_stale`),
 - or the number is too old: older than `head_age` in the first segment, where uploads arrive, or older than COUNT_AGE
-  in another segment. Only deletions and rows that are written late change those.
+  in another segment. Only deletions and rows that are written late change the other segments.
 
-An offset of STEP or more is therefore approximate. It does not see changes of the last COUNT_AGE in the other segments
-that this gateway did not make. Smaller offsets and cursors use no anchors and are exact.
+An offset of STEP or more is therefore approximate. In the other segments it can miss changes of the last COUNT_AGE, if
+another process made them. Smaller offsets and cursors use no anchors and are exact.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from uuid import UUID
 from gateway.reading.timeline import Timeline
 
 STEP = 2_500
-"""Images between two anchors. On average a page reads half as many ids to find its first image. A list of a million
-images has 400 anchors."""
+"""Images between two anchors. To find the first image of a page, the gateway reads STEP / 2 ids on average. A list of a
+million images has 400 anchors."""
 COUNT_AGE = timedelta(minutes=1)
 MAX_OFFSET = 1_000_000
 """To read further, a client has to use a cursor. The first read at offset 100,000 took 5.7 s (docs/lists.md)."""
@@ -32,7 +32,7 @@ MAX_OFFSET = 1_000_000
 
 @dataclass
 class _Segment:
-    """Adjacent images: those below the `end` of the previous segment, down to `end`, which belongs to this one.
+    """Adjacent images of the list: from below the `end` of the previous segment down to this `end`, inclusive.
 
     `counted_at` is a time of the monotonic clock. `writes` is the number of changes that this process made.
     """
@@ -59,7 +59,7 @@ class Anchors:
         self._growing = asyncio.Lock()
 
     def mark_stale(self, image_id: UUID) -> None:
-        """An image was written or removed, so the count of its segment is wrong."""
+        """Mark the segment of an image that this gateway wrote or removed; it is counted again before its next use."""
         self._notes += 1
         for segment in self._segments:
             if segment.end <= image_id:
@@ -68,10 +68,11 @@ class Anchors:
                 return
 
     async def seek(self, offset: int, *, fresh: bool = False) -> tuple[UUID | None, int]:
-        """Find the image at this offset. Returns (`bound`, `rest`): it comes after `rest` images below the id `bound`.
+        """Find the image at this offset.
 
-        `bound` is None at the start of the list. If the list has an image at the offset, `rest` is less than about two
-        STEPs. `fresh` counts all segments on the way again. Raises Unavailable.
+        Returns (`bound`, `rest`): to reach the image, start below the id `bound` and skip `rest` images. `bound` is
+        None at the start of the list. If the list has an image at the offset, `rest` is less than about two STEPs.
+        `fresh` counts all segments on the way again. Raises Unavailable.
         """
         async with self._growing:
             await self._recount(offset, self._clock() if fresh else -math.inf)
@@ -138,9 +139,9 @@ class Anchors:
             self._segments += marks
 
     async def _walk(self, below: UUID | None, above: UUID | None, images: int) -> tuple[list[_Segment], list[_Segment]]:
-        """Read the ids between the bounds and make segments of them, until these have at least `images` images.
+        """Read ids between the bounds and make segments of them, until the segments have at least `images` images.
 
-        Returns the full segments, and separately a shorter last one if the ids end before (a list of none or one).
+        Returns two lists: the full segments, and the shorter last segment if the ids ended early (else empty).
         """
         marks: list[_Segment] = []
         rest: list[_Segment] = []

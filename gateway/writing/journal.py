@@ -1,14 +1,16 @@
-"""Appends a command to the log, then writes its rows to the index. The gateway changes nothing in any other way.
+"""Appends a command to the log, then writes its rows to the index. Each command of the gateway goes this way.
 
 1. Append the command and wait for the ack of all in-sync replicas. Before that ack no client gets a success response
    (invariant 1). A time-out is an unknown outcome; the gateway does not send the command again (invariant 8).
-2. Write the rows at the version that follows from the acked offset. The indexer makes its rows with the same pure
-   function. So the client reads its own write at once, and the indexer later writes the same rows again.
+2. Write the rows that `command_writes` computes, at the version that follows from the acked offset. So the client sees
+   its change at once, before the indexer has read the command. The indexer uses the same function, so it later writes
+   the same rows again.
 3. Notify the caches of this process.
 
 An upload or a replacement succeeds even if step 2 fails: the command is in the log, and the indexer writes the rows. A
 delete must fail in that case (`append_and_apply`). While the rows of a deleted image are still there, a client can
-replace that image. The gateway would acknowledge the replacement, and the earlier delete would remove it (ADR 11).
+replace that image. The gateway would acknowledge the replacement, and the replacement would be lost, because a delete
+is final (ADR 11).
 """
 
 from dataclasses import dataclass
@@ -30,7 +32,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Journaled:
-    """A command that is in the log. `version` is None if the ack had no offset; then no row is `written`."""
+    """A command that is in the log.
+
+    `version` is None if the ack had no offset. `written` says whether the rows were written. Without a version they
+    were not.
+    """
 
     version: int | None
     written: bool
@@ -38,7 +44,7 @@ class Journaled:
 
 @dataclass(frozen=True)
 class Journal:
-    """The way of every command of this process into the log and the index."""
+    """Appends each command of this process to the log, and writes its rows to the index."""
 
     log: CommandLog
     index: Index
@@ -49,8 +55,8 @@ class Journal:
     async def append_and_apply(self, command: Command) -> int:
         """Append a command and write its rows; returns its version.
 
-        Raises UnknownOutcome and Unavailable if one of the two steps is not confirmed. The client then has to repeat
-        its request, even if the command is already in the log.
+        Raises UnknownOutcome or Unavailable if the append is not confirmed, and Unavailable if the rows are not
+        written. The client then has to repeat its request, even if the command is already in the log.
         """
         journaled = await self.append(command)
         if journaled.version is None:
@@ -62,7 +68,7 @@ class Journal:
     async def append(self, command: Command) -> Journaled:
         """Append a command and try to write its rows.
 
-        Raises UnknownOutcome and Unavailable if the append is not confirmed; then no row is written.
+        Raises UnknownOutcome or Unavailable if the append is not confirmed; then no row is written.
         """
         appended = await self._append(command)
         version = None if appended.offset is None else command_version(self.epoch, appended.offset)
@@ -91,7 +97,8 @@ class Journal:
             await self.index.apply(command_writes(logged, self.day_shards))
             return True
         except Exception as error:
-            # No error of the index, not even an unexpected one, undoes the append. The indexer will write the rows.
+            # The command is already in the log, so no error of the index may fail the request here, not even an
+            # unexpected one. The indexer will write the rows.
             metrics.ROW_FAILURES.inc()
             fields = _fields(logged.command, logged.version)
             log.warning("row_left_to_indexer", **fields, error=f"{type(error).__name__}: {error}")

@@ -1,4 +1,7 @@
-"""Finds all differences between log, index and bucket. Differences of running work are checked again."""
+"""Finds all differences between log, index and bucket.
+
+A difference may come from a command that is still being handled, so `settled` checks the differences again.
+"""
 
 import asyncio
 import hashlib
@@ -39,7 +42,10 @@ AT_ONCE = 32
 
 
 class Inspection:
-    """One check of a deployment, or of one slice of its images. The methods raise Unavailable."""
+    """One check of a deployment, or of one part of its images: number `slice_number` of `slices`.
+
+    The methods raise Unavailable.
+    """
 
     def __init__(
         self,
@@ -64,7 +70,10 @@ class Inspection:
         self._tombstones: set[UUID] = set()
         self._entries = Entries(_command_of, self._settle)
         self._dead: dict[str, dict[int, str]] = {}
-        """Maps an image (for a fence: an owner) and a version to the name of the open DLQ entry."""
+        """Maps an image (for a fence: an owner) and a version to the name of the dead letter that is still open.
+
+        A dead letter is open until it is redriven or dropped.
+        """
 
     async def run(self) -> list[Difference]:
         """Find all differences. Some of them may be caused by running commands: see `settled`.

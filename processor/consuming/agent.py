@@ -17,17 +17,17 @@ from shared.observability import metrics
 log = structlog.get_logger()
 
 COMMIT_SECONDS = 1.0
-"""Pause between two commits. If the process is killed, the next one repeats the commands since the last commit. It
-finds their manifests, so it does not render again."""
+"""Pause between two commits. If the process is killed, the process that takes over handles the commands since the last
+commit again. It finds their manifests, so it does not render again."""
 COMMIT_TIMEOUT_SECONDS = 3.0
 """Time-out of a commit. A commit hangs while the brokers are unavailable, and must not block a revoke or the exit."""
 
 Commit = Callable[[Mapping[int, int]], Awaitable[bool]]
-"""Commits the positions of partitions. Returns False if a rebalance has revoked one of them before."""
+"""Commits the positions of partitions. Returns False if a rebalance revoked one of the partitions before the commit."""
 
 
 class _Assignment:
-    """The records that were read since the last assignment of partitions. Each revoke creates a new object.
+    """The records that were read since the last assignment of partitions. Each revoke starts a new `_Assignment`.
 
     If a record of an old assignment is settled late, it cannot move a position of the new assignment.
     """
@@ -40,8 +40,9 @@ class _Assignment:
 
 
 class Agent:
-    """Consumes commands: concurrently, in order for each image, committed in the order of offsets (invariants 4 and
-    10).
+    """Consumes commands, and commits positions in the order of offsets (invariants 4 and 10).
+
+    Images run concurrently. The commands of one image run in order.
 
     1. The agent reads a record, parses it, and queues it in the lane of its image. It reads no more while the queue is
        full.
@@ -49,8 +50,8 @@ class Agent:
        acknowledge it.
     3. The record is then settled. A partition's position moves when all lower offsets are settled.
     4. The agent commits positions explicitly: every second, on a revoke, and at the end. Faust's own acks are off.
-       Faust also acks events that it skipped, events whose handling failed, and events out of order. Its commits could
-       pass records that are not settled.
+       Faust would also ack records that it skipped and records whose handling failed, and it would ack records out of
+       order. So a commit by Faust could set a position above records that are not settled.
     """
 
     def __init__(
@@ -82,7 +83,10 @@ class Agent:
         return self._assignment.acks.restart(partition)
 
     async def accept(self, record: ConsumedRecord) -> None:
-        """Queue a record; returns when there is room for the next one. Call it in the order of each partition."""
+        """Queue a record; returns when there is room for the next one.
+
+        Call it for the records of a partition in the order of their offsets.
+        """
         assignment = self._assignment
         if not self._reading:
             return
@@ -107,7 +111,7 @@ class Agent:
         return Work(lane=_lane(task), owner=_owner(task), cost=_cost(task), run=run)
 
     async def revoke(self, drain_seconds: float) -> None:
-        """Prepare for the loss of the partitions: wait for running commands, commit positions, forget the rest.
+        """Prepare for the loss of the partitions: wait for running commands, commit positions, forget the records.
 
         The next owner of a partition, which may be this process, reads again from the committed position.
         """

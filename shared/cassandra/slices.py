@@ -4,10 +4,10 @@ Cassandra fails a read that scans 100,000 deleted rows. An id is a UUIDv7 and co
 into slices of equal time. A slice that fails is cut again. The cuts are kept for the next read of the partition. They
 never make a result stale, because each read queries every slice.
 
-A scan of many deleted rows is slow even if it succeeds. With `gap_memory` a gap is also kept: a span without rows whose
-scan was slow. Reads skip a gap until `gap_memory` has passed. A gap contains only ids that are more than an hour old,
-so a new image is never in one. If a row is written later for such an old image, reads return it when the gap has
-expired.
+A scan of many deleted rows is slow even if it succeeds. If `gap_memory` is set, gaps are kept too. A gap is a span
+that has no rows and was slow to scan. Reads skip a gap until `gap_memory` has passed. A gap contains only ids that are
+more than an hour old, so a new image is never in one. If a row is written later for such an old image, reads return it
+only after the gap has expired.
 """
 
 import itertools
@@ -37,7 +37,7 @@ REMEMBERED_PARTITIONS = 1024
 SLOW_SECONDS = 0.02
 """A span without rows is kept as a gap if its scan took at least so long. Without deletions a scan takes 1 to 2 ms."""
 GAP_AGE = timedelta(hours=1)
-"""Minimum age of the ids in a gap. Images that old get new rows only by a replay."""
+"""Minimum age of the ids in a gap. An image of this age gets a new row only from a replay."""
 FIRST_UUID7_MS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000)
 """Start of the time span of an owner's images, in ms since 1970. There were no UUIDv7 ids before."""
 
@@ -79,7 +79,8 @@ class Slices:
     ) -> list[T]:
         """Up to `limit` rows between the exclusive bounds, the newest first.
 
-        `read(below, above, limit)` reads one slice, with a `limit` of at most PAGE. Raises TooManyDeletions.
+        `read(below, above, limit)` reads one slice, with a `limit` of at most PAGE. Raises TooManyDeletions if a
+        slice fails that cannot be cut further.
         """
         found: list[T] = []
         pending = self._slices(partition, below, above)
@@ -107,7 +108,10 @@ class Slices:
         below: UUID | None,
         above: UUID | None,
     ) -> int:
-        """Sum of `count(below, above)` over the slices between the bounds. Raises TooManyDeletions."""
+        """Sum of `count(below, above)` over the slices between the bounds.
+
+        Raises TooManyDeletions if a slice fails that cannot be cut further.
+        """
         total = 0
         pending = self._slices(partition, below, above)
         while pending:
@@ -164,7 +168,7 @@ class Slices:
 
 
 class _EmptyRun:
-    """The span that was scanned since the last row that was found, and how long the scan took."""
+    """A run: the span without rows since the last row that was found, and how long its scan has taken."""
 
     def __init__(self) -> None:
         self._upper: UUID | None = None
@@ -172,7 +176,10 @@ class _EmptyRun:
         self._started = 0.0
 
     def enter(self, upper: UUID) -> None:
-        """Call this before reading the slice below `upper`. If it is not adjacent to the last one, a new run starts."""
+        """Call this before reading the slice below `upper`.
+
+        If this slice is not adjacent to the slice that was read before it, a new run starts.
+        """
         if self._upper is None or (self._lower is not None and self._lower != upper):
             self._upper, self._started = upper, time.monotonic()
         self._lower = None
@@ -180,7 +187,8 @@ class _EmptyRun:
     def leave(self, lower: UUID, first: Sequence[UUID]) -> tuple[UUID, UUID, float]:
         """Call this after reading the slice down to `lower`; `first` holds the id of its newest row, if it has one.
 
-        Returns the run up to that row: its upper and lower bound, and its duration in seconds.
+        Returns the run as (upper bound, lower bound, seconds). It ends at that row, or at `lower` if the slice has no
+        row.
         """
         assert self._upper is not None
         run = (self._upper, first[0] if first else lower, time.monotonic() - self._started)
@@ -208,7 +216,7 @@ def cut_at(milliseconds: int) -> UUID:
     The bound has the layout of a UUIDv7:
     - Version 7, because Cassandra orders UUIDs by version first.
     - Variant zero, which no real id has, so that the bound is never equal to an id.
-    - The last bit is set, so that the UUIDs one below and one above also have version 7 and the same time.
+    - The last bit is set. If it were zero, subtracting one would borrow from the version and make it 6.
     """
     return UUID(int=(milliseconds << 80) | (7 << 76) | 1)
 
