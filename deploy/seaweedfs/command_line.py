@@ -47,16 +47,16 @@ SYNC_EACH_PUT = "fs.configure -locationPrefix=/buckets/ -fsync -apply"
 SYNC_IS_SET = r'"fsync": *true'
 """What the shell prints once the rule is there, as a basic regular expression."""
 
-DAILY = """result=$(printf '%s\\nexit\\n' "$0" | "$@" 2>&1)
+DAILY_PASS = """result=$(exec {tied}"$@" 2>&1 <<END
+$0
+exit
+END
+)
 echo "$result"
 case $result in
   *"cursors checkpointed"*) exec sleep 86400 ;;
   *) exit 1 ;;
 esac
-"""
-"""Runs a line ($0) in the server's shell ("$@") and ends a day later, or at once after an unfinished pass.
-
-Its supervisor starts it again. While it waits it has no child, which would outlive a killed supervisor.
 """
 
 
@@ -82,6 +82,15 @@ def container() -> tuple[str, ...]:
         *GLOBAL, "server", "-s3", "-filer", *COMMON, "-s3.ip.bind=0.0.0.0", f"-s3.port={S3_PORT}",
         "-master.peers=none", "-master.electionTimeout=1s", "-volume.max=0", "-volume.preStopSeconds=1",
     )  # fmt: skip
+
+
+def daily(tied: str = "") -> str:
+    """A script that runs a line ($0) in the server's shell ("$@") and ends a day later, or at once if it failed.
+
+    Its supervisor starts it again. `tied` is a command that makes the program after it end with this script (`$$`):
+    the shell waits without end for a server that is gone. While the script waits for the next day it has no child.
+    """
+    return DAILY_PASS.replace("{tied}", f"{tied} " if tied else "")
 
 
 def shell(ports: Mapping[str, int]) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def run_lifecycle_once(server: Server) -> str:
 
 def test_a_pass_that_does_not_end_well_ends_the_part(server: Server) -> None:
     """So that its supervisor starts it again."""
-    argv = ("sh", "-c", command_line.DAILY, "s3.no.such.command", *s3.lifecycle_part(
+    argv = ("sh", "-c", command_line.daily(), "s3.no.such.command", *s3.lifecycle_part(
         server.root, server.state, server.program, {}).argv[8:])  # fmt: skip
     folder = server.root.data / "s3"
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=60, check=False)

@@ -4,7 +4,9 @@ Another server takes this file's place by giving the same functions.
 """
 
 import asyncio
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sysconfig
@@ -14,6 +16,7 @@ from pathlib import Path
 from deploy.local.errors import StackError
 from deploy.local.ports import LOOPBACK
 from deploy.local.state import Root, State
+from deploy.local.supervision import process
 from deploy.local.supervision.parts import Part
 from deploy.seaweedfs import command_line
 from deploy.seaweedfs.configuration import ROLE_ARN, Keys, write
@@ -89,7 +92,8 @@ def lifecycle_part(root: Root, state: State, program: Path, env: Mapping[str, st
     was not seen to run.
     """
     ports = _ports(state)
-    script = ("sh", "-c", command_line.DAILY, command_line.lifecycle_pass(ports))
+    tied = f"{shlex.join(process.TIED_TO)} $$"
+    script = ("sh", "-c", command_line.daily(tied), command_line.lifecycle_pass(ports))
     argv = _in_folder(root, *script, str(program), *command_line.shell(ports))
     return Part(name=LIFECYCLE, title="Lifecycle", argv=argv, env=_environment(env), probe=_nothing, url="", quiet=True)
 
@@ -100,7 +104,7 @@ async def _nothing() -> None:
 
 def run_shell(root: Root, state: State, program: Path, line: str) -> str:
     """What the server's shell prints for a line. Raises StackError where it does not end within a minute."""
-    argv = _in_folder(root, str(program), *command_line.shell(_ports(state)))
+    argv = (*process.TIED_TO, str(os.getpid()), *_in_folder(root, str(program), *command_line.shell(_ports(state))))
     try:
         done = subprocess.run(
             argv, input=f"{line}\nexit\n", capture_output=True, text=True, timeout=SHELL_SECONDS, check=False, env={}

@@ -21,7 +21,8 @@ STACK_ID = "IMAGEPIPE_STACK_ID"
 STACK_ROOT = "IMAGEPIPE_STACK_ROOT"
 """In the environment of every child: the directory of its stack, for a message to another stack's user."""
 
-CHILD = Path(__file__).with_name("die_with_parent.py")
+TIED_TO = (sys.executable, "-I", "-S", str(Path(__file__).with_name("die_with_parent.py")))
+"""Begins a command line: a pid and a program follow, and the kernel ends the program when its parent, the pid, ends."""
 
 
 async def spawn(
@@ -34,7 +35,7 @@ async def spawn(
     Must be called on the main thread: Linux ties the child to the thread that started it.
     """
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *argv,
+        *TIED_TO, str(os.getpid()), *argv,
         env={**env, STACK_ID: stack_id, STACK_ROOT: str(root)}, stdin=PIPE if with_input else DEVNULL, stdout=PIPE,
         stderr=STDOUT, start_new_session=True,
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pydantic import SecretStr
 from deploy.local import ports
 from deploy.local.engines import s3
 from deploy.local.state import Root, State
-from deploy.local.supervision.process import CHILD
+from deploy.local.supervision.process import TIED_TO
 from shared.s3.bucket import apply_bucket
 from shared.settings import Settings
 from tests.support.isolation import in_own_loop
@@ -45,7 +44,7 @@ def running_server(directory: Path) -> Iterator[Server]:
     root.create()
     part = s3.part(root, state, BUCKET, program, os.environ)
     part.prepare()
-    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *part.argv]
+    argv = [*TIED_TO, str(os.getpid()), *part.argv]
     with (root.logs / "s3.log").open("wb") as log:
         process = subprocess.Popen(argv, env=dict(part.env), stdout=log, stderr=log, start_new_session=True)
     try:

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from deploy.local.reporting import Reporter
 from deploy.local.stack import fetch
 from deploy.local.state import Root, State
 from deploy.local.supervision.parts import Part
-from deploy.local.supervision.process import CHILD
+from deploy.local.supervision.process import TIED_TO
 from deploy.local.topology import Member
 from shared.cassandra.session import connect
 from shared.errors import ImagepipeError
@@ -169,7 +168,7 @@ def _s3(part: Part, certificate: Path, key: Path) -> tuple[str, ...]:
 
 @contextmanager
 def _running(argv: tuple[str, ...], env: Mapping[str, str], root: Root) -> Iterator[None]:
-    wrapped = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *argv]
+    wrapped = [*TIED_TO, str(os.getpid()), *argv]
     with (root.logs / f"{len(list(root.logs.iterdir()))}.log").open("wb") as log:
         process = subprocess.Popen(wrapped, env=dict(env), stdout=log, stderr=log, start_new_session=True)
     try:

@@ -29,7 +29,7 @@ from deploy.local.services import ENDPOINTS, settings_from
 from deploy.local.stack import Options, fetch
 from deploy.local.state import PartPhase, PartState, Root, State
 from deploy.local.supervision import process
-from deploy.local.supervision.process import CHILD
+from deploy.local.supervision.process import TIED_TO
 from deploy.local.topology import kind_of, members
 from ops.stack.background import follow_until_ready
 from shared.settings import Settings
@@ -175,7 +175,7 @@ def start(
     root.create()
     options = Options(root, 0, with_services, given, cluster)
     fetch(options.engines, user_cache(), reporter)
-    argv = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), sys.executable, "-m", "ops.stack.supervise"]
+    argv = [*TIED_TO, str(os.getpid()), sys.executable, "-m", "ops.stack.supervise"]
     argv += ["--root", str(root.path), "--gateway-port", "0", *([] if with_services else ["--engines"])]
     argv += ["--cluster"] if cluster else []
     log = root.logs / "supervisor.log"

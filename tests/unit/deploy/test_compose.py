@@ -171,7 +171,7 @@ def test_the_s3_server_runs_what_the_configuration_module_says() -> None:
     assert SERVICES["s3"]["environment"]["GOMEMLIMIT"] == command_line.GO_MEMORY_LIMIT
     assert SERVICES["s3"]["ports"] == [f"127.0.0.1:{command_line.S3_PORT}:{command_line.S3_PORT}"]
     assert shell_words("s3-lifecycle", "entrypoint") == (
-        "sh", "-c", command_line.DAILY, command_line.lifecycle_pass(ports), "timeout", "3900", "weed",
+        "sh", "-c", command_line.daily(), command_line.lifecycle_pass(ports), "timeout", "3900", "weed",
     )  # fmt: skip
     assert shell_words("s3-lifecycle", "command") == command_line.shell(ports)
     (script,) = shell_words("s3-sync", "command")

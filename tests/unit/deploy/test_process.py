@@ -36,10 +36,9 @@ def test_leftover_processes_are_found_by_stack_and_ended() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_child_dies_with_its_parent(tmp_path: Path) -> None:
     told = tmp_path / "pid"
-    child = [sys.executable, "-I", "-S", str(process.CHILD)]
     script = (
         "import os, subprocess, time\n"
-        f"p = subprocess.Popen([*{child!r}, str(os.getpid()), 'sleep', '30'])\n"
+        f"p = subprocess.Popen([*{process.TIED_TO!r}, str(os.getpid()), 'sleep', '30'])\n"
         f"open({str(told)!r}, 'w').write(str(p.pid)); time.sleep(30)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script])

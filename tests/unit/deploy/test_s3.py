@@ -1,15 +1,19 @@
 """The local stack's S3 server as a part: its program, its environment and its files."""
 
 import os
+import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.local.engines import s3
 from deploy.local.errors import StackError
 from deploy.local.state import Root, State
+from tests.support.waiting import wait_for
 
 
 def test_without_an_s3_server_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +54,25 @@ def test_its_files_are_for_the_owner_only(root: Root, state: State) -> None:
     ]  # fmt: skip
     for path in (folder, *made):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_a_lifecycle_pass_ends_with_its_part(root: Root, state: State) -> None:
+    """The server's shell waits without end for a server that was killed."""
+    program = root.path / "weed"
+    program.write_text(f'#!/bin/sh\necho $$ > "{root.path}/pid.new"; cat > /dev/null\nmv "{root.path}/pid.new" '
+                       f'"{root.path}/pid"; exec sleep 60\n')  # fmt: skip
+    program.chmod(0o700)
+    (root.data / "s3").mkdir(parents=True)
+    part = s3.lifecycle_part(root, state, program, {"PATH": os.environ["PATH"]})
+    script = subprocess.Popen(part.argv, env=dict(part.env), start_new_session=True)
+    try:
+        shell = psutil.Process(wait_for(lambda: _number(root.path / "pid"), 10, "a pass"))
+    finally:
+        os.kill(script.pid, signal.SIGKILL)
+        script.wait(10)
+    wait_for(lambda: not shell.is_running() or shell.status() == psutil.STATUS_ZOMBIE, 5, "the pass to end")
+
+
+def _number(path: Path) -> int | None:
+    return int(path.read_text()) if path.exists() else None
