@@ -6,10 +6,11 @@ VENV := .venv/bin
 SEED ?= 1
 DURATION ?= 60
 WORKERS ?= 2
+RACES ?= 240
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster bench-lists bench-memory bench-hot-owner bench-pipeline clean
+.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races bench-lists bench-memory bench-hot-owner bench-pipeline clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ test-images: setup ## Build both images and run the services from them (needs Do
 
 test-faults: setup ## Run only a fault run: SEED=7 DURATION=600 (seconds)
 	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest tests/faults $(ARGS)
+
+races: setup ## Race requests against each other while parts are stopped and killed: RACES=1000 (of each kind) SEED=7
+	SEED=$(SEED) RACES=$(RACES) $(VENV)/pytest tests/races $(ARGS)
 
 test-cluster: DURATION = 240
 test-cluster: setup ## Run the tests on engines and a fault run on three brokers and three nodes: SEED=7 DURATION=600

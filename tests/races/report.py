@@ -1,0 +1,28 @@
+"""The summary of a run of races: one row of a table for each rule and situation."""
+
+from collections.abc import Iterable, Sequence
+
+from tests.races.race import Finding
+
+HEADER = "| race | situation | races | both acknowledged | broken | last seen broken |\n|---|---|---|---|---|---|"
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """The table, and below it each race whose rule was broken."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.name, finding.situation), []).append(finding)
+    rows = [_row(name, situation, group) for (name, situation), group in sorted(groups.items())]
+    return "\n".join((HEADER, *rows, *map(str, broken(findings))))
+
+
+def broken(findings: Iterable[Finding]) -> list[Finding]:
+    """The races whose rule was broken."""
+    return [finding for finding in findings if finding.broken]
+
+
+def _row(name: str, situation: str, group: Sequence[Finding]) -> str:
+    both = sum(all(answer.is_success for answer in finding.answers) for finding in group)
+    last = max((seconds for finding in group for seconds in finding.broken.values()), default=None)
+    cells = (name, situation, len(group), both, len(broken(group)), "never" if last is None else f"{last:.1f} s")
+    return f"| {' | '.join(map(str, cells))} |"
