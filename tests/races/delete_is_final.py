@@ -1,4 +1,4 @@
-"""Rule: an image whose DELETE was acknowledged is nowhere any more, whatever becomes of a PUT beside it."""
+"""Rule: an image whose DELETE was acknowledged is nowhere any more, also if a PUT was acknowledged beside it."""
 
 import random
 import secrets
@@ -12,7 +12,7 @@ from tests.support.images import encode, photo
 BEFORE = encode(photo(64, 48), "JPEG")
 AFTER = encode(photo(48, 64), "JPEG")
 NEWEST = 50
-"""Images of the list of all images that are looked at. There are fewer races at a time."""
+"""Images of the list of all images that are checked. There are fewer races at a time."""
 
 
 class ReplaceAgainstDelete:

@@ -9,7 +9,7 @@ from tests.races.front import Answer, Front
 
 @dataclass(frozen=True)
 class View:
-    """What a rule is checked on: both answers, the gateway that gave each of them, and all gateways to look through.
+    """What a rule is checked on: both answers, the gateway that gave each of them, and all gateways to read from.
 
     A gateway's caches may be a second old, except on the gateway that acknowledged a change. So a rule reads with
     `fresh` from the other gateways.

@@ -1,4 +1,4 @@
-"""Races of two requests on the running stack: no rule is broken, whatever is stopped or killed beside them.
+"""Races of two requests on the running stack: no rule is broken, also while parts are stopped or killed.
 
 RACES (of each kind) and SEED in the environment choose the run: `make races RACES=1000 SEED=7`.
 """
