@@ -8,7 +8,7 @@ fields. A version is a decimal string in JSON, because it may be larger than Jav
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from shared.contract.keys import MAX_BIGINT, MAX_INT, ORIGINAL_KEY, Owner, is_image_id
 from shared.contract.ladder import Ladder
@@ -40,77 +40,113 @@ def _check_image_id(image_id: UUID) -> UUID:
 ImageId = Annotated[UUID, AfterValidator(_check_image_id)]
 Pixels = Annotated[int, Field(ge=0, le=MAX_INT)]
 Bytes = Annotated[int, Field(ge=0, le=MAX_BIGINT)]
-Version = Annotated[int, Field(ge=0, le=MAX_BIGINT), PlainSerializer(str, return_type=str, when_used="json")]
+Version = Annotated[
+    int,
+    Field(ge=0, le=MAX_BIGINT),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,19}$"}, mode="serialization"),
+]
 
 
 class Model(BaseModel):
-    """Base of all models of records and manifests."""
+    """Base of all models of records and manifests. The text below a field describes it in the published schema."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Original(Model):
-    """An uploaded file. `size` in bytes, `width` and `height` in pixels as displayed.
+    """An uploaded file.
 
     `path` must match the keys of originals, so that a forged command cannot make a service read another object.
     """
 
     file_name: str
+    """Name that the client gave, for people. It may hold any character except control characters."""
     content_type: str
+    """Type of the file as found in its bytes: `image/jpeg`, `image/png` or `image/webp`."""
     size: Bytes
+    """Bytes."""
     width: Pixels
+    """Pixels as displayed, after the orientation is applied."""
     height: Pixels
+    """Pixels as displayed."""
     sha256: str
+    """SHA-256 of the file in hex."""
     path: str = Field(pattern=ORIGINAL_KEY)
+    """Key of the file in the bucket."""
     url: str
+    """Where clients fetch the file."""
 
 
 class Request(Original):
     """The latest upload or replacement of an image: the column group `request`."""
 
     revision: UUID
+    """Id of the upload or replacement."""
     revision_version: Version
+    """Version of the command that brought this revision."""
 
 
 class Variant(Model):
-    """One rendered size. `size` in bytes, `width` and `height` in pixels."""
+    """One rendered size."""
 
     name: str
+    """`full`, or the name of a rung of the ladder, such as `small`."""
     path: str
+    """Key of the file in the bucket. It never changes its content."""
     url: str
+    """Where clients fetch the file."""
     content_type: str
+    """Type of the file, such as `image/webp`."""
     width: Pixels
+    """Pixels."""
     height: Pixels
+    """Pixels."""
     size: Bytes
+    """Bytes."""
     sha256: str
+    """SHA-256 of the file in hex."""
 
 
 class Current(Model):
-    """The revision and the variants that are served: the column group `current`. `notes` lists changes to the image."""
+    """The revision and the variants that are served: the column group `current`."""
 
     revision: UUID
+    """Id of the revision that is served."""
     revision_version: Version
+    """Version of the command that brought this revision."""
     render: str
+    """Name of the render within the revision."""
     original: Original
+    """The file from which the variants were made."""
     thumbhash: str
+    """Placeholder of some 25 bytes in base64 (https://evanw.github.io/thumbhash/)."""
     dominant_color: str
+    """Colour as `#rrggbb`, for the time before the placeholder is decoded."""
     variants: tuple[Variant, ...]
+    """The sizes, largest first."""
     notes: tuple[str, ...] = ()
+    """What was changed, such as `animation_flattened`. Missing means none."""
 
 
 class Failure(Model):
-    """Why a request failed; `type` is one of FAILURE_REASONS."""
+    """Why a request failed."""
 
-    type: str
+    type: str = Field(examples=sorted(FAILURE_REASONS))
+    """A reason for programs. Later releases may add reasons: treat an unknown one as a failure."""
     detail: str
+    """A sentence for people."""
 
 
 class Record(Model):
     """Fields of every command and event except the fence."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    """A record with another number has another schema."""
     image_id: ImageId
+    """Id of the image, a UUIDv7."""
     owner: Owner
+    """To whom the image belongs. An image that was uploaded without an owner has the type `image` and its own id."""
 
 
 class Uploaded(Record):
@@ -169,12 +205,16 @@ CommandType = Literal["image.uploaded", "image.replaced", "image.deleted", "imag
 
 
 class Answer(Record):
-    """Fields of every answer except `Removed`. `version` is the command's version; `request` is the full request."""
+    """Fields of every answer except `Removed`."""
 
     version: Version
+    """Version of the answered command. A later command of the image has a higher one."""
     answers: CommandType
+    """Type of the answered command."""
     image_version: Version
+    """Version of the command that uploaded the image."""
     request: Request
+    """The upload or replacement that the command was about."""
 
 
 class Ready(Answer):
@@ -182,6 +222,7 @@ class Ready(Answer):
 
     type: Literal["image.ready"] = "image.ready"
     current: Current
+    """What is served from now on."""
 
 
 class Failed(Answer):
@@ -189,14 +230,18 @@ class Failed(Answer):
 
     type: Literal["image.failed"] = "image.failed"
     error: Failure
+    """The reason."""
 
 
 class SupersededBy(Model):
     """The later render that superseded the command."""
 
     revision: UUID
+    """Id of the later revision."""
     revision_version: Version
+    """Version of the command that brought it."""
     render: str
+    """Name of the render within that revision."""
 
 
 class Superseded(Answer):
@@ -204,15 +249,19 @@ class Superseded(Answer):
 
     type: Literal["image.superseded"] = "image.superseded"
     superseded_by: SupersededBy
+    """The later render."""
 
 
 class Removed(Record):
-    """The image is deleted. `removed_version` is the timestamp of the deletion in the index."""
+    """The image is deleted permanently."""
 
     type: Literal["image.removed"] = "image.removed"
     version: Version
+    """Version of the answered command."""
     answers: CommandType
+    """Type of the answered command: a deletion, or a command that came after it."""
     removed_version: Version
+    """Timestamp of the deletion in the index."""
 
 
 Event = Ready | Failed | Superseded | Removed

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import uuid_utils.compat
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 CONTENT_TYPES = {extension: content_type for content_type, extension in EXTENSIONS.items()}
@@ -103,8 +103,8 @@ class Owner(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    type: str
-    id: str
+    type: str = Field(json_schema_extra={"pattern": "^[a-z][a-z0-9_]{0,31}$"})
+    id: str = Field(json_schema_extra={"minLength": 1, "maxLength": MAX_OWNER_ID})
 
     @field_validator("type")
     @classmethod

@@ -1,20 +1,19 @@
 """Hypothesis strategies for the records that a client with write access to Kafka can append, valid ones among them."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from shared.consuming.record import ConsumedRecord
+from shared.contract.examples import example
 from shared.contract.headers import VERSION_HEADER
+from shared.contract.json_schema import COMMANDS, EVENTS
 from shared.settings import Topic
 from tests.support.records import POISON
 
-EXAMPLES = [
-    json.loads(path.read_text()) for path in sorted((Path(__file__).parents[1] / "data/records").glob("*.json"))
-]
+EXAMPLES = [example(name) for name in sorted(EVENTS | COMMANDS)]
 SMALL_POISON = [value for value in POISON if value is None or len(value) < 10_000]
 
 FORGED_ID = "ffffffff-ffff-7fff-bfff-ffffffffffff"
