@@ -46,10 +46,11 @@ lint: setup ## Check style, types and which folder imports which
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-logo
 
-docs: setup ## Write the generated pages: settings, metrics and alerts, the dashboard
+docs: setup ## Write the generated pages: settings, metrics and alerts, dashboard, events
 	$(VENV)/python -m docs.generate.configuration
 	$(VENV)/python -m docs.generate.observability
 	$(VENV)/python -m docs.generate.dashboard
+	$(VENV)/python -m docs.generate.events
 
 format: setup ## Format the code and fix the style errors that ruff can fix
 	$(VENV)/ruff format .

@@ -8,7 +8,7 @@ from gateway.container import Services
 from gateway.http import errors, openapi
 from gateway.http.access_log import AccessLog
 from gateway.http.target import TargetCheck
-from gateway.routes import credentials, deletions, docs, media, problems, reads, replacements, uploads
+from gateway.routes import contract, credentials, deletions, docs, media, problems, reads, replacements, uploads
 
 ROUTERS = (
     uploads.router,
@@ -18,6 +18,7 @@ ROUTERS = (
     media.router,
     credentials.router,
     problems.router,
+    contract.router,
     docs.router,
 )
 

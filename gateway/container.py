@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from gateway.http.asyncapi import asyncapi
 from gateway.reading.image_rows import ImageRows
 from gateway.reading.lists import Lists
 from gateway.receiving.body import Pace
@@ -38,6 +39,11 @@ class Services:
     def base_url(self) -> str:
         """Public URL of this deployment, without a slash at its end."""
         return self.settings.public_base_url
+
+    @cached_property
+    def asyncapi(self) -> dict[str, Any]:
+        """The AsyncAPI document of this deployment."""
+        return asyncapi(self.settings)
 
     @cached_property
     def admission(self) -> Admission:

@@ -7,7 +7,7 @@ import pytest
 from shared.s3.store import s3_client
 from tests.support.api import JPEG, PNG, Api, form
 from tests.support.engines.stack import Stack
-from tests.support.images import encode, photo
+from tests.support.images import broken_png, encode, photo
 from tests.support.waiting import wait_for
 
 OTHER = encode(photo(260, 180), "JPEG")
@@ -17,12 +17,6 @@ def objects(stack: Stack, image_id: str) -> list[str]:
     client = s3_client(stack.settings)
     found = client.list_objects_v2(Bucket=stack.settings.s3_bucket, Prefix=f"images/{image_id}/")
     return [item["Key"] for item in found.get("Contents", [])]
-
-
-def broken_png() -> bytes:
-    data = bytearray(encode(photo(200, 150), "PNG"))
-    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
-    return bytes(data)
 
 
 def test_the_old_variants_are_served_until_the_new_ones_are_ready(api: Api, owner: dict[str, str]) -> None:

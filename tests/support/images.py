@@ -48,6 +48,13 @@ def encode(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def broken_png() -> bytes:
+    """A PNG whose headers are valid and whose pixels cannot be decoded."""
+    data = bytearray(encode(photo(200, 150), "PNG"))
+    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+    return bytes(data)
+
+
 def decode(data: bytes) -> Image.Image:
     """A file decoded by Pillow."""
     image = Image.open(BytesIO(data))
