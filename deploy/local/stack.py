@@ -39,6 +39,15 @@ MEMORY[s3.LIFECYCLE] = s3.LIFECYCLE_MEMORY
 """Bytes of one part of each kind."""
 
 
+Adapt = Callable[[Part, Root, State], Part]
+"""Returns the part that is started in place of this one."""
+
+
+def unchanged(part: Part, _root: Root, _state: State) -> Part:
+    """Start each part as it is."""
+    return part
+
+
 @dataclass(frozen=True)
 class Options:
     """What the user chose. `gateway_port` 0: any free one, None: as the last time, or 8000."""
@@ -49,6 +58,8 @@ class Options:
     given: Mapping[str, str]
     """The environment: settings, and endpoints of engines that are not to be started."""
     cluster: bool = False
+    adapt: Adapt = unchanged
+    """Fault runs put proxies between services and engines, and set the clocks of gateways."""
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -229,7 +240,7 @@ async def _start_all(
     prepared = {name: asyncio.Event() for name in MODULES}
 
     async def start(part: Part) -> None:
-        await supervisor.start(part)
+        await supervisor.start(options.adapt(part, root, state))
         reporter.done(f"{part.title} is ready at {part.url}", time.monotonic() - begin)
 
     async def engine(name: str) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -128,26 +128,27 @@ def running_stack(
 ) -> Iterator[Stack]:
     """A provisioned stack for this run, with `extra` in its environment; ended, and its data removed, at the end."""
     reporter = Reporter(Console(highlight=False))
-    # JSON, so that tests can read what the services log.
-    given = {"LOG_FORMAT": "json", **os.environ, **(extra or {})}
+    given = {**os.environ, **(extra or {})}
     wanted = not cluster and not any(given.get(name) for name in ENDPOINTS.values())
-    with engine_containers(reporter, wanted) as endpoints:
+    with engine_containers(reporter, wanted) as endpoints, new_root() as root:
         given |= endpoints
         if any(given.get(name) for name in ENDPOINTS.values()):
             given = unique_names() | given
-        remove_abandoned(MEMORY_FILES, Path(tempfile.gettempdir()))
-        root = Root(Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_directory())))
-        child = None
-        try:
-            child, state = start(root, given, with_services, cluster, reporter)
+        arguments = [*([] if with_services else ["--engines"]), *(["--cluster"] if cluster else [])]
+        with supervised(root, given, arguments, reporter) as state:
             yield stack_at(root, state)
-        finally:
-            if child is not None:
-                child.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(90)
-            end_leftovers(root)
-            shutil.rmtree(root.path, ignore_errors=True)
+
+
+@contextmanager
+def new_root() -> Iterator[Root]:
+    """A new root, removed at the end with all that is in it."""
+    remove_abandoned(MEMORY_FILES, Path(tempfile.gettempdir()))
+    root = Root(Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_directory())))
+    root.create()
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root.path, ignore_errors=True)
 
 
 def remove_abandoned(*directories: Path) -> None:
@@ -168,25 +169,35 @@ def data_directory() -> str | None:
     return None
 
 
-def start(
-    root: Root, given: Mapping[str, str], with_services: bool, cluster: bool, reporter: Reporter
-) -> tuple[subprocess.Popen[bytes], State]:
-    """Start a supervisor that does not outlive this process, however this one ends. Must run on the main thread."""
-    root.create()
-    options = Options(root, 0, with_services, given, cluster)
+@contextmanager
+def supervised(
+    root: Root,
+    given: Mapping[str, str],
+    arguments: Sequence[str],
+    reporter: Reporter,
+    supervisor: str = "ops.stack.supervise",
+) -> Iterator[State]:
+    """A supervisor that does not outlive this process, however this one ends; gives its state once all is ready.
+
+    Must run on the main thread.
+    """
+    options = Options(root, 0, with_services=False, given=given)
     fetch(options.engines, user_cache(), reporter)
-    argv = [*TIED_TO, str(os.getpid()), sys.executable, "-m", "ops.stack.supervise"]
-    argv += ["--root", str(root.path), "--gateway-port", "0", *([] if with_services else ["--engines"])]
-    argv += ["--cluster"] if cluster else []
+    argv = [*TIED_TO, str(os.getpid()), sys.executable, "-m", supervisor]
+    argv += ["--root", str(root.path), "--gateway-port", "0", *arguments]
     log = root.logs / "supervisor.log"
     with log.open("wb") as output:
-        child = subprocess.Popen(argv, env=dict(given), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        # JSON, so that tests can read what the services log.
+        child = subprocess.Popen(
+            argv, env={"LOG_FORMAT": "json", **given}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
     try:
-        return child, follow_until_ready(child, root, log, reporter)
-    except BaseException:
+        yield follow_until_ready(child, root, log, reporter)
+    finally:
         child.terminate()
-        child.wait(90)
-        raise
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(90)
+        end_leftovers(root)
 
 
 def end_leftovers(root: Root) -> None:
