@@ -5,12 +5,13 @@ UV_VERSION := 0.13.9
 VENV := .venv/bin
 SEED ?= 1
 DURATION ?= 60
+HISTORIES ?= 100000
 WORKERS ?= 2
 RACES ?= 240
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races bench-lists bench-memory bench-hot-owner bench-pipeline clean
+.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model bench-lists bench-memory bench-hot-owner bench-pipeline clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,16 +66,19 @@ test-unit: setup ## Run the tests that need no engine
 test-images: setup ## Build both images and run the services from them (needs Docker, or buildah as root)
 	$(VENV)/pytest tests/integration/test_container_images.py -s $(ARGS)
 
-test-faults: setup ## Run only a fault run: SEED=7 DURATION=600 (seconds)
-	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest tests/faults $(ARGS)
+test-faults: setup ## Run only a fault run, and add it to docs/fault-runs.md: SEED=7 DURATION=600 (seconds)
+	SEED=$(SEED) DURATION=$(DURATION) FAULT_TABLE=1 $(VENV)/pytest tests/faults $(ARGS)
 
 races: setup ## Race requests against each other while parts are stopped and killed: RACES=1000 (of each kind) SEED=7
 	SEED=$(SEED) RACES=$(RACES) $(VENV)/pytest tests/races $(ARGS)
 
 test-cluster: DURATION = 240
 test-cluster: setup ## Run the tests on engines and a fault run on three brokers and three nodes: SEED=7 DURATION=600
-	SEED=$(SEED) DURATION=$(DURATION) $(VENV)/pytest --cluster \
+	SEED=$(SEED) DURATION=$(DURATION) FAULT_TABLE=1 $(VENV)/pytest --cluster \
 		tests/faults tests/cluster tests/convergence tests/integration $(ARGS)
+
+model: setup ## Explore the models of tests/model at length: HISTORIES=100000
+	$(VENV)/python -m tests.model.explore --histories $(HISTORIES) $(ARGS)
 
 # The benchmarks measure the stack that `make up` started in this directory.
 bench-lists: setup ## Measure lists: ARGS="--images 200000"

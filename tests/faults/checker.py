@@ -22,14 +22,20 @@ class Violation:
 LOST = "acknowledged upload lost"
 UNFINISHED = "image neither ready nor failed with a reason"
 WRONG_CONTENT = "other bytes than those of the last acknowledged request"
+NOT_KEPT = "failed replacement without the variants of the previous revision"
+UNEXPLAINED = "picture that no decoder reads failed for another reason"
 MISPLACED = "image in the list of another owner"
 RESURRECTED = "acknowledged delete or clear undone"
 LEFTOVER = "objects of a deleted image in the bucket"
 TWICE = "image or upload visible twice"
 PHANTOM = "image that nobody uploaded"
 ORPHAN = "objects that belong to no image"
+DISORDERED = "answers in another order than the commands"
 UNREADABLE = "served bytes cannot be fetched or differ"
 DEAD_LETTER = "dead letter without cause"
+
+
+DECODER_REASONS = {"corrupt", "truncated", "undecodable"}
 
 
 @dataclass
@@ -53,6 +59,10 @@ class _Image:
 
     def unknown(self, kind: Kind) -> list[Operation]:
         return [op for op in self.changes if op.kind is kind and op.result is Result.UNKNOWN]
+
+    def was_rendered(self) -> bool:
+        """Whether a revision that can be rendered certainly took effect."""
+        return any(op.renderable for op in self._acknowledged())
 
     def is_deleted(self) -> bool:
         return any(op.kind is Kind.DELETE and op.result is Result.OK for op in self.changes)
@@ -86,6 +96,7 @@ def check(history: Iterable[Operation], state: FinalState) -> list[Violation]:
         if must_go or (not shown and may_go):
             violations += _leftovers(image_id, image, state)
     violations += [Violation(UNREADABLE, image_id) for image_id in sorted(state.unreadable)]
+    violations += [Violation(DISORDERED, image_id) for image_id in sorted(state.disordered)]
     if state.dead_letters:
         violations.append(Violation(DEAD_LETTER, f"{state.dead_letters} records"))
     return violations
@@ -149,6 +160,10 @@ def _intact(image: _Image, shown: FoundImage) -> list[Violation]:
         violations.append(Violation(UNFINISHED, f"{shown.image_id}: {shown.status}, {shown.variants} variants"))
     if failed and all(op.renderable for op in image.latest()):
         violations.append(Violation(UNFINISHED, f"{shown.image_id}: failed as {shown.error_type}, but is renderable"))
+    if failed and not any(op.renderable for op in image.latest()) and shown.error_type not in DECODER_REASONS:
+        violations.append(Violation(UNEXPLAINED, f"{shown.image_id}: failed as {shown.error_type}"))
+    if failed and image.was_rendered() and shown.variants != 4:
+        violations.append(Violation(NOT_KEPT, f"{shown.image_id}: {shown.variants} variants"))
     if ready and not any(op.renderable for op in image.latest()):
         violations.append(Violation(UNFINISHED, f"{shown.image_id}: ready, but cannot be rendered"))
     if shown.served_sha256 not in image.contents():

@@ -59,6 +59,8 @@ class FinalState:
     dead_letters: int = 0
     unreadable: frozenset[str] = field(default_factory=frozenset)
     """Ids whose served bytes could not be fetched, or had another checksum than the document says."""
+    disordered: frozenset[str] = field(default_factory=frozenset)
+    """Ids of images of which a later command was answered before an earlier one."""
 
     def without(self, image_ids: Iterable[str]) -> Self:
         """Without the objects of images that were there before the history began."""

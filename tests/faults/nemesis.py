@@ -1,4 +1,5 @@
-"""Injects faults: kills, stops and restarts parts, one at a time and in pairs, and adds and removes workers.
+"""Injects faults: kills, stops and restarts parts, one at a time and in pairs, adds and removes workers, disturbs the
+network between a service and an engine, jumps clocks, and has clients send pictures that cannot be rendered.
 
 A worker is stopped for longer than the consumers' session time-out while another takes its partitions over, so that it
 continues as a zombie: a process that treats partitions as its own although another worker has them.
@@ -19,10 +20,12 @@ import psutil
 
 from deploy.local.ports import choose
 from deploy.local.topology import kind_of
-from tests.faults.deck import KINDS, OUTAGE_SECONDS, STOP_SECONDS, WORKERS, Action, Card, deal
+from tests.faults.deck import KINDS, WORKERS, Action, Card, deal
+from tests.faults.workload import Pictures
+from tests.support.engines.proxied import REAL_TIME, ProxiedStack, service_environment
 from tests.support.engines.replicas import wait_whole
-from tests.support.engines.stack import Stack
 from tests.support.processes.halt import stopped
+from tests.support.processes.tcp_proxy import Meant
 from tests.support.waiting import wait_for
 
 RECOVERY_SECONDS = 300.0
@@ -53,21 +56,35 @@ class Fault:
         return len(self.parts) == 1 and self.card.action in (Action.KILL, Action.STOP, Action.OUTAGE)
 
     def __str__(self) -> str:
-        return f"{self.card.action} {' and '.join(self.parts)} ({self.recovery_seconds:.1f} s)"
+        amount = f" {self.card.amount}" if self.card.amount else ""
+        lasted = f"{self.ended - self.began:.1f} s, recovered in {self.recovery_seconds:.1f} s"
+        return f"{self.card.action}{amount} {' and '.join(self.parts)} ({lasted})"
+
+
+def opened_by(pid: int) -> Meant:
+    """Whether this process has opened the connection."""
+
+    def meant(port: int) -> bool:
+        with suppress(psutil.NoSuchProcess):
+            return any(each.laddr.port == port for each in psutil.Process(pid).net_connections("tcp") if each.laddr)
+        return False
+
+    return meant
 
 
 class Nemesis:
     """Injects faults one after the other; the stack recovers after each. `faults` lists them in order."""
 
-    def __init__(self, stack: Stack, seed: int, duration: float) -> None:
+    def __init__(self, stack: ProxiedStack, pictures: Pictures, seed: int, duration: float) -> None:
         self.faults: list[Fault] = []
         self._stack = stack
+        self._pictures = pictures
         self._parts = stack.parts(*KINDS)
         self._rng = random.Random(f"nemesis/{seed}")
         self._cards = deal(seed, outages=duration >= LONG_RUN_SECONDS)
         if stack.state().cluster:
-            # A cluster adds these; faults of services alone are the same on single nodes.
-            self._cards = (card for card in self._cards if set(card.kinds) & set(REPLICATED))
+            # A cluster adds these and a second gateway; faults of other services are the same on single nodes.
+            self._cards = (card for card in self._cards if set(card.kinds) & {*REPLICATED, "gateway"})
         self._extra: list[subprocess.Popen[bytes]] = []
         self._probes = httpx.Client(timeout=10)
 
@@ -79,7 +96,7 @@ class Nemesis:
                 if self.faults and time.monotonic() + 0.8 * card.seconds > until:
                     break
                 self._play(card)
-                time.sleep(self._rng.uniform(0.2, 1.0))
+                time.sleep(self._rng.uniform(0.1, 0.5))
         finally:
             self._end_extra_workers()
             self._wait_whole()
@@ -88,7 +105,7 @@ class Nemesis:
     def _play(self, card: Card) -> None:
         parts = tuple(self._member(kind) for kind in card.kinds)
         began = time.monotonic()
-        over = self._hurt(card.action, parts)
+        over = self._hurt(card, parts)
         ended = time.monotonic()
         self._wait_whole()
         self.faults.append(Fault(card, parts, began, ended, time.monotonic() - over))
@@ -103,24 +120,30 @@ class Nemesis:
     def _member(self, kind: str) -> str:
         return self._rng.choice([name for name in self._parts if kind_of(name) == kind])
 
-    def _hurt(self, action: Action, parts: Sequence[str]) -> float:
+    def _hurt(self, card: Card, parts: Sequence[str]) -> float:
         """The monotonic time at which the fault ended."""
-        match action:
+        match card.action:
             case Action.KILL | Action.KILL_PAIR:
                 return self._end(parts, signal.SIGKILL)
             case Action.RESTART:
                 return self._end(parts, signal.SIGTERM)
-            case Action.STOP:
-                return self._stop(parts[0], STOP_SECONDS)
-            case Action.OUTAGE:
-                return self._stop(parts[0], OUTAGE_SECONDS)
+            case Action.STOP | Action.OUTAGE:
+                return self._stop(parts[0], card.lasts)
             case Action.STOP_AND_KILL:
-                return self._stop(parts[0], STOP_SECONDS, also_killed=parts[1:])
+                return self._stop(parts[0], card.lasts, also_killed=parts[1:])
             case Action.KILL_RENDER | Action.STOP_RENDER:
-                return self._hurt_render_process(parts[0], action)
+                return self._hurt_render_process(parts[0], card)
             case Action.ADD_AND_REMOVE:
                 self._add_worker(kind_of(parts[0]))
                 return self._end_extra_workers()
+            case Action.DROP | Action.DELAY | Action.RESET:
+                return self._disturb(card, *parts)
+            case Action.JUMP:
+                return self._jump(parts[0], card)
+            case Action.FAILING_PICTURES:
+                with self._pictures.all_failing():
+                    time.sleep(card.lasts)
+                return time.monotonic()
 
     def _end(self, names: Sequence[str], number: signal.Signals) -> float:
         began = time.monotonic()
@@ -144,22 +167,42 @@ class Nemesis:
         for name in names:
             self._stack.kill(name)
 
-    def _hurt_render_process(self, name: str, action: Action) -> float:
+    def _hurt_render_process(self, name: str, card: Card) -> float:
         """Kill or stop one of the processor's own children while it renders."""
         children = psutil.Process(self._stack.pid(name)).children(recursive=True)
         victim = self._rng.choice(children)
-        if action is Action.STOP_RENDER:
+        if card.action is Action.STOP_RENDER:
             with stopped(victim.pid):
-                time.sleep(STOP_SECONDS)
+                time.sleep(card.lasts)
         else:
             os.kill(victim.pid, signal.SIGKILL)
+        return time.monotonic()
+
+    def _disturb(self, card: Card, service: str, engine: str) -> float:
+        """Disturb the network between one service and one engine; the other services still reach that engine."""
+        proxy, meant = self._stack.proxies[engine], opened_by(self._stack.pid(service))
+        match card.action:
+            case Action.DROP:
+                proxy.hold(meant)
+            case Action.DELAY:
+                proxy.delay(float(card.amount), meant)
+            case _:
+                proxy.reset(meant)
+        time.sleep(card.lasts)
+        proxy.release()
+        return time.monotonic()
+
+    def _jump(self, gateway: str, card: Card) -> float:
+        self._stack.set_clock(gateway, card.amount)
+        time.sleep(card.lasts)
+        self._stack.set_clock(gateway, REAL_TIME)
         return time.monotonic()
 
     def _add_worker(self, kind: str) -> None:
         """Start one worker beside those of the supervisor, and wait until it is in the group."""
         port = choose(())
         own = {f"{kind.upper()}_INTERNAL_PORT": str(port), "LOG_LEVEL": "WARNING"}
-        values = self._stack.root.read_env()
+        values = self._stack.root.read_env() | service_environment(self._stack.state())
         with (self._stack.root.logs / f"{kind}-extra.log").open("ab") as log:
             argv = [sys.executable, "-m", kind]
             self._extra.append(subprocess.Popen(argv, env={**os.environ, **values, **own}, stdout=log, stderr=log))

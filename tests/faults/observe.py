@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
 
@@ -17,6 +19,7 @@ from ops.log.fold import Fold
 from ops.log.reader import TopicReader
 from ops.terminal.output import Output
 from shared.concurrency import map_ordered
+from shared.contract.encoding import decode_event
 from shared.contract.keys import parse_media_path
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
@@ -70,6 +73,7 @@ async def final_state(base_url: str, settings: Settings, owners: Iterable[str]) 
         object_keys=await _object_keys(settings),
         dead_letters=await _dead_letters(settings),
         unreadable=frozenset(unreadable),
+        disordered=frozenset(map(str, await _disordered(settings))),
     )
 
 
@@ -152,6 +156,21 @@ def _found(owner: str, document: Document) -> FoundImage:
         document["original"]["sha256"],
         len(document["variants"]),
     )
+
+
+async def _disordered(settings: Settings) -> set[UUID]:
+    """Images of which a later command was answered before an earlier one. Repeated answers do not count."""
+    answered: dict[UUID, set[int]] = defaultdict(set)
+    found = set()
+    async with TopicReader(settings, Topic.EVENTS) as reader:
+        async for batch in reader.read(await reader.beginnings(), await reader.ends()):
+            for record in batch:
+                event = decode_event(record.value)
+                versions = answered[event.image_id]
+                if event.version not in versions and event.version < max(versions, default=0):
+                    found.add(event.image_id)
+                versions.add(event.version)
+    return found
 
 
 async def _dead_letters(settings: Settings) -> int:

@@ -10,7 +10,9 @@ import io
 import itertools
 import random
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -26,6 +28,28 @@ KINDS = (Kind.UPLOAD, Kind.REPLACE, Kind.DELETE, Kind.CLEAR)
 WEIGHTS = (60, 22, 14, 4)
 
 
+class Pictures:
+    """What clients send. The nemesis decides from its thread when no replacement can be rendered."""
+
+    def __init__(self) -> None:
+        self._all_failing = False
+
+    @contextmanager
+    def all_failing(self) -> Iterator[None]:
+        """For the length of the block no replacement can be rendered."""
+        self._all_failing = True
+        try:
+            yield
+        finally:
+            self._all_failing = False
+
+    def are_renderable(self, rng: random.Random, kind: Kind) -> bool:
+        """Whether the next picture that is sent for this kind of operation can be rendered."""
+        if kind is Kind.REPLACE and self._all_failing:
+            return False
+        return rng.random() >= UNRENDERABLE_SHARE
+
+
 @dataclass
 class Client:
     """One sequential client. `mine` maps the ids it may change to their owners."""
@@ -35,6 +59,7 @@ class Client:
     rng: random.Random
     owners: tuple[str, ...]
     history: list[Operation]
+    pictures: Pictures
     mine: dict[str, str] = field(default_factory=dict)
 
     async def run(self, until: float, pause: float) -> None:
@@ -57,7 +82,7 @@ class Client:
 
     async def _upload(self, http: httpx.AsyncClient) -> None:
         owner = self.rng.choice(self.owners)
-        renderable = self.rng.random() >= UNRENDERABLE_SHARE
+        renderable = self.pictures.are_renderable(self.rng, Kind.UPLOAD)
         data = unique_picture(self.rng, renderable)
         headers = {"Idempotency-Key": str(uuid4())} if self.rng.random() < 0.5 else {}
         operation = await self._record(
@@ -67,9 +92,18 @@ class Client:
             self.mine[operation.image_id] = owner
 
     async def _replace(self, http: httpx.AsyncClient, image_id: str) -> None:
-        data = unique_picture(self.rng)
-        owner = self.mine[image_id]
-        operation = await self._record(http, Kind.REPLACE, owner, "PUT", f"/images/{image_id}", data, image_id=image_id)
+        renderable = self.pictures.are_renderable(self.rng, Kind.REPLACE)
+        data = unique_picture(self.rng, renderable)
+        operation = await self._record(
+            http,
+            Kind.REPLACE,
+            self.mine[image_id],
+            "PUT",
+            f"/images/{image_id}",
+            data,
+            image_id=image_id,
+            renderable=renderable,
+        )
         if operation.result is Result.REFUSED:  # another client cleared the owner
             self.mine.pop(image_id, None)
 
@@ -144,24 +178,39 @@ def _selector(owner: str) -> str:
 
 
 def unique_picture(rng: random.Random, renderable: bool = True) -> bytes:
-    """A small unique PNG. If it is not renderable, its pixel data is damaged behind an intact header."""
+    """A small unique PNG. If it is not renderable, only a decoder sees that its pixels are damaged or too few."""
     picture = Image.frombytes("RGB", (24, 18), rng.randbytes(24 * 18 * 3))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    data = bytearray(buffer.getvalue())
-    if not renderable:
-        body = data.index(b"IDAT") + 40
-        data[body : body + 200] = bytes(200)
-    return bytes(data)
+    data = buffer.getvalue()
+    if renderable:
+        return data
+    return _with_pixels(
+        data,
+        (lambda pixels: pixels[:-200])
+        if rng.random() < 0.5
+        else (lambda pixels: pixels[:40] + bytes(200) + pixels[240:]),
+    )
+
+
+def _with_pixels(png: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """A PNG whose compressed pixels are changed and its checksums right."""
+    kind = png.index(b"IDAT")
+    length = int.from_bytes(png[kind - 4 : kind])
+    pixels = change(png[kind + 4 : kind + 4 + length])
+    checksum = zlib.crc32(b"IDAT" + pixels)
+    chunk = len(pixels).to_bytes(4) + b"IDAT" + pixels + checksum.to_bytes(4)
+    return png[: kind - 4] + chunk + png[kind + 8 + length :]
 
 
 async def run_clients(
     gateways: Sequence[str],
     seed: int,
     seconds: float,
+    pictures: Pictures,
     *,
-    clients: int = 6,
-    owners: int = 12,
+    clients: int = 10,
+    owners: int = 20,
     pause: float = 0.15,
 ) -> list[Operation]:
     """Run the workload, clients taking turns at the gateways; every client's history, in no particular order."""
@@ -169,7 +218,9 @@ async def run_clients(
     names = tuple(f"user:{seed}-{number}" for number in range(owners))
     until = time.monotonic() + seconds
     runs = [
-        Client(f"client-{number}", gateway, random.Random(f"{seed}/{number}"), names, history).run(until, pause)
+        Client(f"client-{number}", gateway, random.Random(f"{seed}/{number}"), names, history, pictures).run(
+            until, pause
+        )
         for number, gateway in zip(range(clients), itertools.cycle(gateways), strict=False)
     ]
     await asyncio.gather(*runs)

@@ -20,6 +20,7 @@ from tests.support.records import deleted, uploaded
 
 UPLOAD = Operation(Kind.UPLOAD, "user:1", Result.OK, 1.0, 2.0, image_id="a", sha256="aa")
 REPLACE = Operation(Kind.REPLACE, "user:1", Result.OK, 3.0, 4.0, image_id="a", sha256="bb")
+BROKEN_REPLACE = replace(REPLACE, renderable=False)
 DELETE = Operation(Kind.DELETE, "user:1", Result.OK, 5.0, 6.0, image_id="a")
 BROKEN = replace(UPLOAD, renderable=False)
 CLEAR = Operation(Kind.CLEAR, "user:1", Result.OK, 5.0, 6.0)
@@ -62,8 +63,8 @@ def rules(history: list[Operation], state: FinalState) -> set[str]:
         ([BROKEN, REPLACE], FinalState((replace(FOUND, served_sha256="bb"),), OBJECTS)),
         ([BROKEN, unknown(REPLACE)], FinalState((FAILED,), OBJECTS)),
         ([BROKEN, unknown(REPLACE)], FinalState((replace(FOUND, served_sha256="bb"),), OBJECTS)),
-        ([BROKEN, replace(REPLACE, renderable=False)], FinalState((replace(FAILED, served_sha256="bb"),), OBJECTS)),
-        ([UPLOAD, replace(REPLACE, renderable=False)], FinalState((replace(FAILED, variants=4),), OBJECTS)),
+        ([BROKEN, BROKEN_REPLACE], FinalState((replace(FAILED, served_sha256="bb"),), OBJECTS)),
+        ([UPLOAD, BROKEN_REPLACE], FinalState((replace(FAILED, variants=4),), OBJECTS)),
     ],
 )
 def test_history_without_violations_passes(history: list[Operation], state: FinalState) -> None:
@@ -81,7 +82,19 @@ def test_history_without_violations_passes(history: list[Operation], state: Fina
         (checker.UNFINISHED, [UPLOAD], FinalState((replace(FOUND, status="failed", error_type="timeout"),), OBJECTS)),
         (checker.UNFINISHED, [BROKEN, REPLACE], FinalState((replace(FAILED, served_sha256="bb"),), OBJECTS)),
         (checker.UNFINISHED, [BROKEN], FinalState((FOUND,), OBJECTS)),
-        (checker.UNFINISHED, [UPLOAD, replace(REPLACE, renderable=False)], FinalState((FOUND,), OBJECTS)),
+        (checker.UNFINISHED, [UPLOAD, BROKEN_REPLACE], FinalState((FOUND,), OBJECTS)),
+        (checker.NOT_KEPT, [UPLOAD, BROKEN_REPLACE], FinalState((FAILED,), OBJECTS)),
+        (
+            checker.UNEXPLAINED,
+            [UPLOAD, BROKEN_REPLACE],
+            FinalState((replace(FAILED, variants=4, error_type="timeout"),), OBJECTS),
+        ),
+        (
+            checker.WRONG_CONTENT,
+            [UPLOAD, BROKEN_REPLACE],
+            FinalState((replace(FAILED, variants=4, served_sha256="bb"),), OBJECTS),
+        ),
+        (checker.DISORDERED, [UPLOAD], replace(FinalState((FOUND,), OBJECTS), disordered=frozenset({"a"}))),
         (checker.WRONG_CONTENT, [BROKEN, REPLACE], FinalState((FOUND,), OBJECTS)),
         (checker.MISPLACED, [UPLOAD], FinalState((replace(FOUND, owner="user:2"),), OBJECTS)),
         (
