@@ -3,7 +3,8 @@
 1. Claim. One lightweight transaction writes the ids, the fingerprint, the holder and the end of the lease. Every later
    try of the request uses these ids.
 2. If there is a claim already: a request with another fingerprint is refused. A stored reply is returned. While the
-   lease lasts, the request is a conflict. After its end the request takes the claim over, with the same ids.
+   lease lasts, the request is a conflict. After its end the request takes the claim over, with the same ids. A clock
+   that is wrong can end or extend a lease, but two requests at the same time only write the same record twice.
 3. Complete. The reply is stored until the claim expires, a day after its last change. If this fails, a retry does the
    same work under the same ids; its only effect is a second record in the log.
 """
@@ -103,7 +104,9 @@ class Claims:
             raise Problem("key_reused", "this Idempotency-Key was used with other fields or files")
         if found.reply is not None:
             return found.reply
-        if found.lease_until > now:
+        # A lease that ends later than a new one would is from a clock that was ahead. It would block the key until the
+        # row expires after a day.
+        if now < found.lease_until <= now + self._lease:
             raise _in_flight(found.lease_until - now)
         taken = replace(mine, ids=found.ids)
         if not await self._table.update(scope, taken, found.holder):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 import unicodedata
 from datetime import UTC, date, datetime
 from typing import Final, NamedTuple, Self
@@ -24,6 +25,10 @@ MAX_BIGINT: Final = 2**63 - 1
 END_OF_TIME: Final = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 """Milliseconds since 1970 up to the year 9999. A UUIDv7 can be as late as the year 10889, which Python's dates, and
 therefore the Cassandra driver, cannot represent. The year 9999 is left out, so that each day has a next day."""
+
+MAX_AHEAD_MS: Final = 60_000
+"""How far ids may be ahead of the clock, so that they ascend if the clock is set back a little. uuid_utils has no
+limit: after a jump forward and back, a process made ids of the wrong time until its end."""
 
 IMAGES_PREFIX = "images/"
 """Prefix of all originals, variants and manifests."""
@@ -50,8 +55,16 @@ _OBJECT_KEY = re.compile(
 
 
 def new_id() -> UUID:
-    """A new UUIDv7. The ids of one process ascend; the ids of all processes are ordered by time to the millisecond."""
-    return uuid_utils.compat.uuid7()
+    """A new UUIDv7. The ids of one process ascend; the ids of all processes are ordered by time to the millisecond.
+
+    If the clock jumps back by more than MAX_AHEAD_MS, the ids follow it, and those of the same millisecond are not
+    ordered until the clock reaches its former time.
+    """
+    ascending = uuid_utils.compat.uuid7()
+    now = time.time_ns()
+    if ascending.int >> 80 > now // 1_000_000 + MAX_AHEAD_MS:
+        return uuid_utils.compat.uuid7(nanoseconds=now)
+    return ascending
 
 
 def is_image_id(image_id: UUID) -> bool:

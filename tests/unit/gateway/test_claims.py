@@ -75,6 +75,16 @@ async def test_an_ended_lease_is_taken_over_with_the_first_ids(claims: Claims, c
     assert (await problem(claims)).code == "in_flight"
 
 
+async def test_a_lease_of_a_clock_that_was_ahead_blocks_no_key(claims: Claims, clock: Clock[datetime]) -> None:
+    ids = [Ids.mint()]
+    clock.now += timedelta(days=3 * 365)
+    await claimed(claims, ids)
+    clock.now -= timedelta(days=3 * 365)
+
+    assert list((await claimed(claims, [Ids.mint()])).row.ids) == ids
+    assert (await problem(claims)).code == "in_flight"
+
+
 async def test_a_released_claim_is_taken_over_at_once(claims: Claims) -> None:
     ids = [Ids.mint()]
     await claims.release(await claimed(claims, ids))

@@ -1,6 +1,7 @@
 """Ids, owners, versions and object keys."""
 
-from datetime import UTC, date, datetime
+import time
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -55,6 +56,22 @@ def test_ids_ascend_and_contain_their_time() -> None:
     assert ids == sorted(ids)
     assert ids[0].version == 7
     assert abs((uploaded_at(ids[0]) - before).total_seconds()) < 5
+
+
+def test_ids_follow_a_clock_that_jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    latest = new_id()
+    earlier = datetime.now(UTC) - timedelta(hours=1)
+    monkeypatch.setattr(time, "time_ns", lambda: int(earlier.timestamp() * 1e9))
+    assert abs(uploaded_at(new_id()) - earlier) < timedelta(seconds=1)
+    assert len({new_id() for _ in range(1000)}) == 1000
+    monkeypatch.undo()
+    assert new_id() > latest
+
+
+def test_ids_ascend_over_a_small_jump_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    latest, earlier = new_id(), time.time_ns() - 50 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: earlier)
+    assert new_id() > latest
 
 
 @pytest.mark.parametrize(
