@@ -1,7 +1,8 @@
-"""The order of faults: a deck that holds every kind of fault once, dealt from another position for each seed.
+"""The order of faults: decks that hold every kind of fault once, dealt from another position for each seed.
 
-Independent draws would repeat some kinds and leave others out, and a minute has time for a tenth of the deck. So
-successive seeds continue about where the previous one ended, and a run that is long enough plays the whole deck.
+One deck has the faults of processes, the other has disturbances, which end by themselves. Both are played at the same
+time. Independent draws would repeat some kinds and leave others out, and a minute has time for a quarter of a deck. So
+successive seeds continue about where the previous one ended, and a run that is long enough plays both decks.
 """
 
 import itertools
@@ -17,8 +18,10 @@ WORKERS = ("processor", "indexer")
 ENGINES = ("kafka", "cassandra", "s3")
 LINKS = tuple((service, engine) for service, engines in NEEDS.items() for engine in engines)
 """A service and an engine that it uses."""
-HAND = 9
-"""Cards that a minute takes, more or less."""
+HAND = 6
+"""Cards of processes that a minute takes, more or less."""
+DISTURBING_HAND = 15
+"""Disturbances that a minute takes, more or less."""
 STOP_SECONDS = 13.0
 """Above the consumers' session time-out of 10 s, so that a worker continues as a zombie; below the retry deadline of an
 outage, so that the services wait for the engine."""
@@ -74,13 +77,11 @@ class Card:
 
 
 def full_deck(seed: int, *, outages: bool) -> list[Card]:
-    """Every fault once, in the order in which this seed deals them.
+    """Every fault of processes once, in the order in which this seed deals them.
 
     All pairs of kinds would be a deck of their own: each seed takes the next few. `outages` adds the long ones.
     """
-    cards = [*_process_faults(), *_network_faults()]
-    cards += [Card(Action.JUMP, ("gateway",), JUMP_SECONDS + 1, JUMP_SECONDS, jump) for jump in JUMPS]
-    cards += [Card(Action.FAILING_PICTURES, ("gateway",), PICTURES_SECONDS + 1, PICTURES_SECONDS) for _ in range(3)]
+    cards = list(_process_faults())
     random.Random("deck").shuffle(cards)
     if outages:
         cards += [Card(Action.OUTAGE, (kind,), OUTAGE_SECONDS + 15, OUTAGE_SECONDS) for kind in ENGINES]
@@ -89,7 +90,21 @@ def full_deck(seed: int, *, outages: bool) -> list[Card]:
     blank = sum(not card.kinds for card in cards)
     drawn = itertools.islice(itertools.cycle(pairs), (seed * blank) % len(pairs), None)
     cards = [card if card.kinds else replace(card, kinds=next(drawn)) for card in cards]
-    start = seed * HAND % len(cards)
+    return _from_position(cards, seed * HAND)
+
+
+def disturbances(seed: int) -> list[Card]:
+    """Every disturbance once, in the order in which this seed deals them."""
+    cards = list(_network_faults())
+    cards += [Card(Action.JUMP, ("gateway",), JUMP_SECONDS, JUMP_SECONDS, jump) for jump in JUMPS]
+    cards += [Card(Action.FAILING_PICTURES, ("gateway",), PICTURES_SECONDS, PICTURES_SECONDS) for _ in range(3)]
+    cards += [Card(Action.KILL_RENDER, ("processor",), 0) for _ in range(3)]
+    random.Random("disturbances").shuffle(cards)
+    return _from_position(cards, seed * DISTURBING_HAND)
+
+
+def _from_position(cards: list[Card], position: int) -> list[Card]:
+    start = position % len(cards)
     return cards[start:] + cards[:start]
 
 
@@ -101,7 +116,6 @@ def _process_faults() -> Iterator[Card]:
         yield Card(Action.RESTART, (kind,), 7)
     for kind in WORKERS:
         yield Card(Action.ADD_AND_REMOVE, (kind,), 9)
-    yield Card(Action.KILL_RENDER, ("processor",), 2)
     yield Card(Action.STOP_RENDER, ("processor",), STOP_SECONDS, STOP_SECONDS)
     for _ in range(3):
         yield Card(Action.KILL_PAIR, (), 12)
@@ -111,14 +125,20 @@ def _process_faults() -> Iterator[Card]:
 def _network_faults() -> Iterator[Card]:
     for link in LINKS:
         for seconds in DROP_SECONDS:
-            yield Card(Action.DROP, link, seconds + 2, seconds)
+            yield Card(Action.DROP, link, seconds, seconds)
         for delay in DELAYS:
-            yield Card(Action.DELAY, link, 4, 3, str(delay))
+            yield Card(Action.DELAY, link, 3, 3, str(delay))
         for seconds in RESET_SECONDS:
-            yield Card(Action.RESET, link, seconds + 1, seconds)
+            yield Card(Action.RESET, link, seconds, seconds)
 
 
 def deal(seed: int, *, outages: bool = False) -> Iterator[Card]:
-    """Cards without end: the seed's deck, then the next seed's."""
+    """Cards of processes without end: the seed's deck, then the next seed's."""
     for number in itertools.count(seed):
         yield from full_deck(number, outages=outages)
+
+
+def deal_disturbances(seed: int) -> Iterator[Card]:
+    """Disturbances without end: the seed's deck, then the next seed's."""
+    for number in itertools.count(seed):
+        yield from disturbances(number)

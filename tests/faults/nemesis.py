@@ -1,8 +1,11 @@
-"""Injects faults: kills, stops and restarts parts, one at a time and in pairs, adds and removes workers, disturbs the
-network between a service and an engine, jumps clocks, and has clients send pictures that cannot be rendered.
+"""Injects faults of processes, and at the same time disturbances.
 
-A worker is stopped for longer than the consumers' session time-out while another takes its partitions over, so that it
+A fault of a process kills, stops or restarts parts, or adds and removes a worker; the stack recovers before the next
+one. A worker is stopped for longer than the consumers' session time-out while another takes its partitions over. It
 continues as a zombie: a process that treats partitions as its own although another worker has them.
+
+A disturbance ends by itself: of the network between a service and an engine, of a gateway's clock, of a render process,
+or of the pictures that clients send. It concerns one process only, and follows the next one without a pause to recover.
 """
 
 import os
@@ -11,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,8 +22,9 @@ import httpx
 import psutil
 
 from deploy.local.ports import choose
+from deploy.local.state import ProcessRef
 from deploy.local.topology import kind_of
-from tests.faults.deck import KINDS, WORKERS, Action, Card, deal
+from tests.faults.deck import KINDS, WORKERS, Action, Card, deal, deal_disturbances
 from tests.faults.workload import Pictures
 from tests.support.engines.proxied import REAL_TIME, ProxiedStack, service_environment
 from tests.support.engines.replicas import wait_whole
@@ -41,14 +45,15 @@ REPLICATED = ("kafka", "cassandra")
 class Fault:
     """A fault as it was injected, at these times of the monotonic clock.
 
-    `recovery_seconds`: from the kill, or from the end of a stop, until every service called itself ready again.
+    `recovery_seconds`: from the kill, or from the end of a stop, until every service called itself ready again; None
+    for a disturbance.
     """
 
     card: Card
     parts: tuple[str, ...]
     began: float
     ended: float
-    recovery_seconds: float
+    recovery_seconds: float | None
 
     @property
     def is_absence(self) -> bool:
@@ -57,23 +62,26 @@ class Fault:
 
     def __str__(self) -> str:
         amount = f" {self.card.amount}" if self.card.amount else ""
-        lasted = f"{self.ended - self.began:.1f} s, recovered in {self.recovery_seconds:.1f} s"
+        recovered = "" if self.recovery_seconds is None else f", recovered in {self.recovery_seconds:.1f} s"
+        lasted = f"{self.ended - self.began:.1f} s{recovered}"
         return f"{self.card.action}{amount} {' and '.join(self.parts)} ({lasted})"
 
 
-def opened_by(pid: int) -> Meant:
-    """Whether this process has opened the connection."""
+def opened_by(process: Callable[[], ProcessRef | None]) -> Meant:
+    """Whether the process of a part, which may have been restarted, has opened the connection."""
 
     def meant(port: int) -> bool:
+        running = process()
         with suppress(psutil.NoSuchProcess):
-            return any(each.laddr.port == port for each in psutil.Process(pid).net_connections("tcp") if each.laddr)
+            opened = psutil.Process(running.pid).net_connections("tcp") if running else []
+            return any(each.laddr.port == port for each in opened if each.laddr)
         return False
 
     return meant
 
 
 class Nemesis:
-    """Injects faults one after the other; the stack recovers after each. `faults` lists them in order."""
+    """Injects faults. `faults` lists them in the order in which they ended."""
 
     def __init__(self, stack: ProxiedStack, pictures: Pictures, seed: int, duration: float) -> None:
         self.faults: list[Fault] = []
@@ -81,19 +89,21 @@ class Nemesis:
         self._pictures = pictures
         self._parts = stack.parts(*KINDS)
         self._rng = random.Random(f"nemesis/{seed}")
+        self._disturbing_rng = random.Random(f"disturbances/{seed}")
         self._cards = deal(seed, outages=duration >= LONG_RUN_SECONDS)
+        self._disturbances = deal_disturbances(seed)
         if stack.state().cluster:
-            # A cluster adds these and a second gateway; faults of other services are the same on single nodes.
-            self._cards = (card for card in self._cards if set(card.kinds) & {*REPLICATED, "gateway"})
+            # A cluster adds these; faults of services alone are the same on single nodes.
+            self._cards = (card for card in self._cards if set(card.kinds) & set(REPLICATED))
         self._extra: list[subprocess.Popen[bytes]] = []
         self._probes = httpx.Client(timeout=10)
 
     def run(self, until: float) -> None:
-        """Inject faults until the monotonic time `until`. Blocks; the stack has recovered when this returns."""
+        """Inject faults of processes until the monotonic time `until`. Blocks until the stack has recovered."""
         try:
-            for card in self._cards:
+            for number, card in enumerate(self._cards):
                 # The first fault is injected in any case; a later one that would end long after the run is left out.
-                if self.faults and time.monotonic() + 0.8 * card.seconds > until:
+                if number and time.monotonic() + 0.8 * card.seconds > until:
                     break
                 self._play(card)
                 time.sleep(self._rng.uniform(0.1, 0.5))
@@ -102,8 +112,21 @@ class Nemesis:
             self._wait_whole()
             self._probes.close()
 
+    def disturb(self, until: float) -> None:
+        """Inject disturbances until the monotonic time `until`. Blocks until the last one has ended."""
+        for card in self._disturbances:
+            if time.monotonic() + card.seconds > until:
+                break
+            parts = self._members(card, self._disturbing_rng)
+            began = time.monotonic()
+            # The processor may be killed in the same moment as its render process; then nothing was disturbed.
+            with suppress(psutil.NoSuchProcess):
+                self._disturb(card, parts)
+                self.faults.append(Fault(card, parts, began, time.monotonic(), None))
+            time.sleep(self._disturbing_rng.uniform(0.1, 0.5))
+
     def _play(self, card: Card) -> None:
-        parts = tuple(self._member(kind) for kind in card.kinds)
+        parts = self._members(card, self._rng)
         began = time.monotonic()
         over = self._hurt(card, parts)
         ended = time.monotonic()
@@ -117,8 +140,9 @@ class Nemesis:
             return []
         return [fault for fault in self.faults if fault.is_absence and fault.card.kinds[0] in REPLICATED]
 
-    def _member(self, kind: str) -> str:
-        return self._rng.choice([name for name in self._parts if kind_of(name) == kind])
+    def _members(self, card: Card, rng: random.Random) -> tuple[str, ...]:
+        """A part of each of the card's kinds."""
+        return tuple(rng.choice([name for name in self._parts if kind_of(name) == kind]) for kind in card.kinds)
 
     def _hurt(self, card: Card, parts: Sequence[str]) -> float:
         """The monotonic time at which the fault ended."""
@@ -131,19 +155,29 @@ class Nemesis:
                 return self._stop(parts[0], card.lasts)
             case Action.STOP_AND_KILL:
                 return self._stop(parts[0], card.lasts, also_killed=parts[1:])
-            case Action.KILL_RENDER | Action.STOP_RENDER:
-                return self._hurt_render_process(parts[0], card)
+            case Action.STOP_RENDER:
+                return self._stop_render_process(parts[0], card.lasts)
             case Action.ADD_AND_REMOVE:
                 self._add_worker(kind_of(parts[0]))
                 return self._end_extra_workers()
+            case _:
+                raise ValueError(f"{card} is a disturbance")
+
+    def _disturb(self, card: Card, parts: Sequence[str]) -> None:
+        match card.action:
             case Action.DROP | Action.DELAY | Action.RESET:
-                return self._disturb(card, *parts)
+                self._disturb_network(card, *parts)
             case Action.JUMP:
-                return self._jump(parts[0], card)
+                self._stack.set_clock(parts[0], card.amount)
+                time.sleep(card.lasts)
+                self._stack.set_clock(parts[0], REAL_TIME)
             case Action.FAILING_PICTURES:
                 with self._pictures.all_failing():
                     time.sleep(card.lasts)
-                return time.monotonic()
+            case Action.KILL_RENDER:
+                self._render_process(parts[0], self._disturbing_rng).kill()
+            case _:
+                raise ValueError(f"{card} is no disturbance")
 
     def _end(self, names: Sequence[str], number: signal.Signals) -> float:
         began = time.monotonic()
@@ -167,20 +201,26 @@ class Nemesis:
         for name in names:
             self._stack.kill(name)
 
-    def _hurt_render_process(self, name: str, card: Card) -> float:
-        """Kill or stop one of the processor's own children while it renders."""
-        children = psutil.Process(self._stack.pid(name)).children(recursive=True)
-        victim = self._rng.choice(children)
-        if card.action is Action.STOP_RENDER:
-            with stopped(victim.pid):
-                time.sleep(card.lasts)
-        else:
-            os.kill(victim.pid, signal.SIGKILL)
+    def _stop_render_process(self, name: str, seconds: float) -> float:
+        with stopped(self._render_process(name, self._rng).pid):
+            time.sleep(seconds)
         return time.monotonic()
 
-    def _disturb(self, card: Card, service: str, engine: str) -> float:
+    def _render_process(self, name: str, rng: random.Random) -> psutil.Process:
+        """One of the processor's own children, as soon as it has one: the processor may be starting."""
+
+        def children() -> list[psutil.Process]:
+            running = self._stack.part(name).process
+            with suppress(psutil.NoSuchProcess):
+                return psutil.Process(running.pid).children(recursive=True) if running else []
+            return []
+
+        return rng.choice(wait_for(children, RECOVERY_SECONDS, f"{name} has render processes"))
+
+    def _disturb_network(self, card: Card, service: str, engine: str) -> None:
         """Disturb the network between one service and one engine; the other services still reach that engine."""
-        proxy, meant = self._stack.proxies[engine], opened_by(self._stack.pid(service))
+        proxy = self._stack.proxies[engine]
+        meant = opened_by(lambda: self._stack.part(service).process)
         match card.action:
             case Action.DROP:
                 proxy.hold(meant)
@@ -190,13 +230,6 @@ class Nemesis:
                 proxy.reset(meant)
         time.sleep(card.lasts)
         proxy.release()
-        return time.monotonic()
-
-    def _jump(self, gateway: str, card: Card) -> float:
-        self._stack.set_clock(gateway, card.amount)
-        time.sleep(card.lasts)
-        self._stack.set_clock(gateway, REAL_TIME)
-        return time.monotonic()
 
     def _add_worker(self, kind: str) -> None:
         """Start one worker beside those of the supervisor, and wait until it is in the group."""

@@ -44,7 +44,7 @@ class Run:
         """The row of the table."""
         results = Counter(operation.result for operation in self.history)
         kinds = Counter(str(fault.card.action) for fault in self.faults)
-        recoveries = [fault.recovery_seconds for fault in self.faults] or [0.0]
+        recoveries = [fault.recovery_seconds for fault in self.faults if fault.recovery_seconds is not None] or [0.0]
         rules = Counter(violation.rule for violation in self.violations)
         cells = (
             self.seed,

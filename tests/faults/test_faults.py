@@ -46,8 +46,11 @@ async def faulted_run(stack: ProxiedStack) -> Run:
     pause = 0.5 if cluster else 0.15
     before = await image_ids(stack.settings)
     until = time.monotonic() + DURATION
-    hurting = asyncio.to_thread(nemesis.run, until)
-    history, _ = await asyncio.gather(run_clients(stack.gateways, SEED, DURATION, pictures, pause=pause), hurting)
+    history, *_ = await asyncio.gather(
+        run_clients(stack.gateways, SEED, DURATION, pictures, pause=pause),
+        asyncio.to_thread(nemesis.run, until),
+        asyncio.to_thread(nemesis.disturb, until),
+    )
     settled = None
     try:
         settled = await settle(stack.base_url, stack.settings, sorted({operation.owner for operation in history}))

@@ -9,7 +9,7 @@ from tests.faults.report import PAGE, Run, with_row, with_totals
 
 FAULTS = [
     Fault(Card(Action.KILL, ("kafka",), 9), ("kafka",), 1.0, 2.0, 4.0),
-    Fault(Card(Action.RESET, ("gateway", "s3"), 1), ("gateway", "s3"), 5.0, 6.0, 0.5),
+    Fault(Card(Action.RESET, ("gateway", "s3"), 1), ("gateway", "s3"), 5.0, 6.0, None),
     Fault(Card(Action.KILL, ("s3",), 9), ("s3",), 8.0, 9.0, 1.5),
 ]
 UPLOAD = Operation(Kind.UPLOAD, "user:1", Result.OK, 1.0, 2.0)
@@ -29,7 +29,7 @@ EMPTY = "# Runs\n\n**Totals:** none\n\n| seed |\n|---|\n"
 def test_row_of_a_run_that_passed() -> None:
     assert PASSED.row() == (
         "| 3 | 0123456789 | single | 60 s | 3: 2 kill -9, 1 reset connections | 2 of 3 | 0 | 0 | 0 | 0 | "
-        "1.5 s, 4.0 s | 1.2 s | passed |"
+        "2.8 s, 4.0 s | 1.2 s | passed |"
     )
 
 
