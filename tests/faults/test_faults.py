@@ -39,7 +39,7 @@ async def test_nothing_acknowledged_is_lost(stack: ProxiedStack, capsys: pytest.
 
 
 async def faulted_run(stack: ProxiedStack) -> Run:
-    pictures = Pictures()
+    pictures, tested = Pictures(), commit()
     nemesis = Nemesis(stack, pictures, SEED, DURATION)
     cluster = stack.state().cluster
     # Six engines leave less CPU time for requests.
@@ -57,7 +57,7 @@ async def faulted_run(stack: ProxiedStack) -> Run:
         violations = await violated(stack, history, nemesis, before)
     except NotInTimeError as error:
         violations = [Violation(UNFINISHED, str(error))]
-    return Run(SEED, commit(), cluster, DURATION, nemesis.faults, history, violations, settled)
+    return Run(SEED, tested, cluster, DURATION, nemesis.faults, history, violations, settled)
 
 
 async def violated(

@@ -1,8 +1,8 @@
 """A stack with TCP proxies between its services and its engines, and with gateways whose clocks a test can set.
 
 Engine number n listens on 127.0.0.n as always. The services are configured with 127.0.1.n, where a proxy of this
-process forwards to the engine. Kafka and Cassandra tell their clients addresses of the brokers and nodes, so these are
-the proxies' as well. The engines reach each other directly.
+process forwards to the engine. Kafka and Cassandra give their clients the addresses of the brokers and nodes, so they
+give those of the proxies. The engines reach each other directly.
 """
 
 import json
@@ -32,7 +32,7 @@ IS_POSSIBLE = sys.platform == "linux" and platform.machine() == "x86_64"
 """Only Linux has all loopback addresses, and the library that fakes the time is built for this processor only."""
 REAL_TIME = "+0"
 KAFKA_SERVICES = "kafka_services"
-"""A broker tells a client the addresses of the listener that the client has asked, so the proxies have a listener of
+"""A broker gives a client the addresses of the listener that the client has asked, so the proxies have a listener of
 their own, and each listener needs its own port."""
 S3_PROXY = "s3_proxy"
 """SeaweedFS does not start if its port is taken on any address."""
@@ -52,7 +52,7 @@ class ProxiedStack(Stack):
 
 @contextmanager
 def proxied_stack(cluster: bool, extra: Mapping[str, str]) -> Iterator[ProxiedStack]:
-    """A stack with engines of its own, whatever endpoints are in the environment. Must run on the main thread."""
+    """A stack with engines of its own; endpoints in the environment are ignored. Must run on the main thread."""
     addresses = hosts(cluster)
     check_addresses([*addresses, *map(_proxy_host, addresses)])
     state = State(cluster=cluster, ports=assign(PORTS, {}, addresses))

@@ -1,4 +1,4 @@
-"""The proxy holds back, delays and resets the connections that it is told to, and no others."""
+"""The proxy holds back, delays and resets the connections that a fault is meant for, and no others."""
 
 import socket
 import socketserver
