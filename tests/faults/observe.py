@@ -34,7 +34,7 @@ ONE_REQUEST_EACH = httpx.Limits(max_keepalive_connections=0)
 Document = dict[str, Any]
 
 
-async def settle(base_url: str, settings: Settings, owners: Iterable[str], patience: float = 90) -> float:
+async def settle(base_url: str, settings: Settings, owners: Iterable[str], patience: float = 180) -> float:
     """Wait until both groups have no lag and no image is processing; returns the seconds that this took."""
     began, watch = time.monotonic(), Stopwatch()
     owners = list(owners)

@@ -42,8 +42,8 @@ async def faulted_run(stack: ProxiedStack) -> Run:
     pictures, tested = Pictures(), commit()
     nemesis = Nemesis(stack, pictures, SEED, DURATION)
     cluster = stack.state().cluster
-    # Six engines leave less CPU time for requests.
-    pause = 0.5 if cluster else 0.15
+    # Most clients wait for an engine most of the time. Six engines leave less CPU time for the others.
+    pause = 1.5 if cluster else 0.8
     before = await image_ids(stack.settings)
     until = time.monotonic() + DURATION
     history, *_ = await asyncio.gather(

@@ -209,8 +209,8 @@ async def run_clients(
     seconds: float,
     pictures: Pictures,
     *,
-    clients: int = 10,
-    owners: int = 20,
+    clients: int = 24,
+    owners: int = 40,
     pause: float = 0.15,
 ) -> list[Operation]:
     """Run the workload, clients taking turns at the gateways; every client's history, in no particular order."""
