@@ -28,7 +28,7 @@ from shared.concurrency import for_each
 from shared.contract.keys import Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Write
+from shared.read_model.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Insert, Write
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -172,6 +172,9 @@ class CassandraIndex:
         # Both are read once: a switch in between must not leave some of the rows out of one keyspace.
         for connection in filter(None, (self._connected(), self._beside)):
             await for_each(rows.values(), partial(self._write, connection), ROWS_AT_ONCE)
+        for write in writes:
+            if isinstance(write, Insert) and write.table == IMAGES:
+                self._slices.written(write.columns["image_id"])
 
     async def _write(self, connection: _Connection, writes: Sequence[Write]) -> None:
         """Apply the writes to one row, each at its own timestamp, as one mutation.

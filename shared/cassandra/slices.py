@@ -6,8 +6,8 @@ never make a result stale, because each read queries every slice.
 
 A scan of many deleted rows is slow even if it succeeds. If `gap_memory` is set, gaps are kept too. A gap is a span
 that has no rows and was slow to scan. Reads skip a gap until `gap_memory` has passed. A gap contains only ids that are
-more than an hour old, so a new image is never in one. If a row is written later for such an old image, reads return it
-only after the gap has expired.
+more than an hour old, so a new image is never in one, unless the clock that made its id was behind. If this process
+writes a row into a gap, it drops the gap. If another process does, reads return the row only after the gap has expired.
 """
 
 import itertools
@@ -61,6 +61,12 @@ class Slices:
         self._cuts: LRUCache[Partition, list[UUID]] = LRUCache(REMEMBERED_PARTITIONS)
         self._gaps: LRUCache[Partition, list[_Gap]] = LRUCache(REMEMBERED_PARTITIONS)
         self._gap_memory = gap_memory.total_seconds()
+        self._started = time.time() - time.monotonic()
+
+    def written(self, image_id: UUID) -> None:
+        """Drop each gap that contains this id, because a row of it was written."""
+        for partition, gaps in list(self._gaps.items()):
+            self._gaps[partition] = [gap for gap in gaps if not gap.lower < image_id < gap.upper]
 
     def forget(self) -> None:
         """Forget all cuts and gaps, because the next reads are of another keyspace."""
@@ -136,7 +142,7 @@ class Slices:
     def _learn(self, partition: Partition, run: tuple[UUID, UUID, float]) -> None:
         """Keep a span without rows as a gap, if its scan was slow and its ids are old enough."""
         upper, lower, seconds = run
-        upper = min(upper, cut_at(int((time.time() - GAP_AGE.total_seconds()) * 1000)))
+        upper = min(upper, cut_at(int((self._time_of_day() - GAP_AGE.total_seconds()) * 1000)))
         now = time.monotonic()
         if seconds >= SLOW_SECONDS and self._gap_memory and upper > lower:
             kept = [
@@ -145,6 +151,13 @@ class Slices:
                 if now < gap.until and not (gap.upper <= upper and gap.lower >= lower)
             ]
             self._gaps[partition] = [*kept, _Gap(upper, lower, now + self._gap_memory)]
+
+    def _time_of_day(self) -> float:
+        """The earlier of two times in seconds since 1970: by the clock, and by the clock at the start of the process.
+
+        A gap that was kept while the clock was three years ahead hid new images for a minute.
+        """
+        return min(time.time(), self._started + time.monotonic())
 
     def _parts(self, partition: Partition, upper: UUID, lower: UUID, error: TooManyDeletions) -> list[Slice]:
         """Cut a slice into at most PARTS slices and keep the cuts; returns the slices, the oldest first.

@@ -1,5 +1,6 @@
 """Slices: partitions are read past any number of deletions, and the passed gaps are remembered."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -106,6 +107,33 @@ async def test_gaps_are_skipped_for_a_while(partition: Partition, monkeypatch: p
     assert await newest(20) == [new, *expected]
     slices.forget()
     assert await newest(20) == sorted([new, late, *live], reverse=True)
+
+
+async def newest_of_user(slices: Slices, table: Tombstones) -> list[UUID]:
+    return await slices.newest(USER, table.read, lambda i: i, below=None, above=None, limit=20)
+
+
+async def test_gap_of_a_clock_that_is_ahead_hides_no_new_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.cassandra.slices.SLOW_SECONDS", 0)
+    table, slices = Tombstones([], burst(NOON, 50)), Slices(gap_memory=timedelta(minutes=1))
+    now = time.time()
+    monkeypatch.setattr("shared.cassandra.slices.time.time", lambda: now + 3 * 365 * 86_400)
+    assert await newest_of_user(slices, table) == []
+    monkeypatch.undo()
+    new = id_at(datetime.now(UTC))
+    table.everything.insert(0, (new, True))
+    assert await newest_of_user(slices, table) == [new]
+
+
+async def test_row_that_is_written_into_a_gap_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.cassandra.slices.SLOW_SECONDS", 0)
+    table, slices = Tombstones([], burst(NOON - timedelta(days=30), 50)), Slices(gap_memory=timedelta(minutes=1))
+    assert await newest_of_user(slices, table) == []
+    late = id_at(NOON - timedelta(days=30, hours=1))
+    table.everything.append((late, True))
+    assert await newest_of_user(slices, table) == []
+    slices.written(late)
+    assert await newest_of_user(slices, table) == [late]
 
 
 @given(st.data())
