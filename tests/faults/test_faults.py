@@ -6,8 +6,10 @@ FAULT_TABLE=1, as the targets of the Makefile set it, the run adds its row to do
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -28,14 +30,26 @@ IDLE = "workload that hardly ran"
 
 
 @pytest.mark.timeout(2 * DURATION + 900)
-async def test_nothing_acknowledged_is_lost(stack: ProxiedStack, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_nothing_acknowledged_is_lost(
+    stack: ProxiedStack, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     run = await faulted_run(stack)
     with capsys.disabled():
         print(f"\n{run}")
+        if run.violations:
+            print(f"The history and the logs are in {keep_evidence(run, stack, tmp_path)}")
     if os.environ.get("FAULT_TABLE"):
         PAGE.write_text(with_row(PAGE.read_text(), run.row()))
     assert run.violations == []
     assert run.faults
+
+
+def keep_evidence(run: Run, stack: ProxiedStack, directory: Path) -> Path:
+    """Keep what explains a violation: every operation, every fault, and the logs of all parts."""
+    lines = [*map(repr, sorted(run.history, key=lambda operation: operation.started)), *map(repr, run.faults)]
+    (directory / "history.txt").write_text("\n".join(lines))
+    shutil.copytree(stack.root.logs, directory / "logs")
+    return directory
 
 
 async def faulted_run(stack: ProxiedStack) -> Run:
