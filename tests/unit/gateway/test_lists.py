@@ -178,6 +178,17 @@ def test_invalid_list_queries(query: str, code: str) -> None:
     assert (caught.value.code, caught.value.status) == (code, 400)
 
 
+@pytest.mark.parametrize("change", [("-", "+"), ("_", "/"), ("", "="), ("", "\n"), ("", " ")])
+def test_a_cursor_has_one_spelling(change: tuple[str, str]) -> None:
+    """Otherwise a page would have many URLs, each with its own copy in a CDN."""
+    cursor = encode_cursor(UUID("01a202b6-fbef-7fbf-bfef-fbefffffffff"), None)
+    assert {"-", "_"} <= set(cursor)
+    old, new = change
+    other = cursor.replace(old, new) if old else cursor + new
+    with pytest.raises(Problem, match="not a cursor"):
+        decode_cursor(other, None)
+
+
 def test_a_cursor_leads_on_below_its_image() -> None:
     last = new_id()
     url = ListQuery(USER, 7).url_after(last, "https://img.example.org")
