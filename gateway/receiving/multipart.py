@@ -3,7 +3,14 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserError,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
 
 from gateway.http.problems import Problem
 from gateway.receiving.filenames import clean_name, sent_name
@@ -59,23 +66,67 @@ class _Part:
         self.too_large = False
 
 
+class _Preamble:
+    """Drops what comes before the first boundary, which must be at the start of a line (RFC 2046, section 5.1.1).
+
+    The parser alone forgets the bytes that it has dropped. It then accepts or refuses a first boundary in the middle of
+    a line, depending on where the network has cut the body.
+    """
+
+    def __init__(self, boundary: str) -> None:
+        self._boundary = f"--{boundary}".encode()
+        self._end = b"\r\n"
+        self._complete = False
+
+    def strip(self, chunk: bytes) -> bytes:
+        """The part of the next chunk that belongs to the form, with the start of the first boundary.
+
+        Raises Problem `malformed_form` if the first boundary is not at the start of a line.
+        """
+        if self._complete:
+            return chunk
+        seen = self._end + chunk
+        before, boundary, after = seen.partition(self._boundary)
+        if not boundary:
+            self._end = seen[-len(self._boundary) - 1 :]
+            return b""
+        if not before.endswith(b"\r\n"):
+            raise Problem("malformed_form", "the first boundary is not at the start of a line")
+        self._complete = True
+        return boundary + after
+
+
+class _Parser(PushMultipartParser):  # type: ignore[misc]
+    """The library's parser, which refuses a line feed within a header line wherever the network has cut the body.
+
+    The library (2.0.1) refuses it only if the end of the header line has not arrived together with it.
+    """
+
+    def _on_segment_headerline(self, line: bytes) -> None:
+        if b"\n" in line:
+            raise ParserError("Invalid line break in segment header")
+        super()._on_segment_headerline(line)
+
+
 class FormReader:
     """Makes a Form of the chunks of a body; one per request. `reservation` counts the bytes that it keeps in memory."""
 
     def __init__(self, boundary: str, limits: FormLimits, reservation: Reservation) -> None:
         self._limits = limits
         self._reservation = reservation
-        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_FIELDS + limits.files)
+        self._parser = _Parser(boundary, max_segment_count=MAX_FIELDS + limits.files)
+        self._preamble = _Preamble(boundary)
         self._part: _Part | None = None
         self._file_parts = 0
         self.form = Form()
 
     def feed(self, chunk: bytes) -> None:
         """Parse the next chunk. Raises Problem."""
-        if self._parser.closed:
+        form = self._preamble.strip(chunk)
+        if self._parser.closed or not form:
             return
         try:
-            for event in self._parser.parse(chunk):
+            for event in self._parser.parse(form):
                 self._handle(event)
         except ParserLimitReached as error:
             raise Problem("body_too_large", f"the form is too large: {error}") from error

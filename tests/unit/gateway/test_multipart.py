@@ -47,6 +47,27 @@ def test_a_file_and_its_fields_arrive_wherever_the_stream_is_cut(data: bytes, st
     assert [(file.name, file.data) for file in form.files] == [("a.png", data)]
 
 
+@pytest.mark.parametrize("preamble", [b"\r\n", b"preamble\r\n", b"\r\r\n", b"--x-bound\r\n", b"-" * 30 + b"\r\n"])
+def test_preamble_is_ignored_wherever_the_stream_is_cut(preamble: bytes) -> None:
+    body = preamble + file_part(b"abc") + END
+    assert [read(body, step=step).files[0].data for step in range(1, len(body) + 1)] == [b"abc"] * len(body)
+
+
+@pytest.mark.parametrize("preamble", [b"x", b"preamble of some length", b"preamble\n", b"preamble\r", b"-", b"\r\n-"])
+def test_first_boundary_within_a_line_is_refused_wherever_the_stream_is_cut(preamble: bytes) -> None:
+    """Without the field in the first part, the file would belong to no owner."""
+    body = preamble + part('name="user_id"', b"1") + file_part(b"abc") + END
+    assert {code_of(body, step=step) for step in range(1, len(body) + 1)} == {"malformed_form"}
+
+
+@pytest.mark.parametrize(
+    "header", ["X: a\nb", "\nX: a", "X: a\r\n b\nc", 'Content-Disposition: form-data; name="a\nb"']
+)
+def test_line_feed_in_a_header_is_refused_wherever_the_stream_is_cut(header: str) -> None:
+    body = file_part(b"abc").replace(b"\r\n", f"\r\n{header}\r\n".encode(), 1) + END
+    assert {code_of(body, step=step) for step in range(1, len(body) + 1)} == {"malformed_form"}
+
+
 def test_exactly_the_limit_is_accepted_and_one_byte_more_is_not() -> None:
     assert read(file_part(b"x" * LIMIT) + END).files[0].data == b"x" * LIMIT
     assert code_of(file_part(b"x" * (LIMIT + 1)) + END) == "file_too_large"
