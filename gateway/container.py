@@ -48,7 +48,9 @@ class Services:
     @cached_property
     def admission(self) -> Admission:
         """Bounds of concurrent uploads."""
-        return Admission(self.settings.max_concurrent_uploads, self.settings.max_upload_memory)
+        return Admission(
+            self.settings.max_concurrent_uploads, self.settings.max_upload_memory, self.settings.trusted_proxies
+        )
 
     @cached_property
     def pace(self) -> Pace:

@@ -10,7 +10,16 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FilePath,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -232,7 +241,14 @@ class Settings(BaseSettings):
     max_concurrent_uploads: int = Field(
         32,
         ge=1,
-        description="Uploads that one gateway handles at the same time. More are refused with 429 and Retry-After.",
+        description="Uploads that one gateway handles at the same time. More are refused with 429 and Retry-After. One "
+        "client address gets at most as many as it leaves free: alone half of them, two addresses a third each.",
+    )
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated addresses and networks (CIDR) of proxies in front of the gateway, which must "
+        "append the client's address to X-Forwarded-For. From other addresses that header means nothing. An address in "
+        "this list may itself use all of MAX_CONCURRENT_UPLOADS. Unset: no address is trusted.",
     )
     max_upload_memory: int = Field(
         256 * MIB,
@@ -352,9 +368,9 @@ class Settings(BaseSettings):
         description="OTLP/HTTP collector that receives the traces, such as http://127.0.0.1:4318. Unset: no traces.",
     )
 
-    @field_validator("cassandra_contact_points", mode="before")
+    @field_validator("cassandra_contact_points", "trusted_proxies", mode="before")
     @classmethod
-    def _split_hosts(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         return tuple(host.strip() for host in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("public_base_url")

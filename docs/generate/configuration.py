@@ -71,7 +71,7 @@ def default(field: FieldInfo) -> str:
     """Default value, written as in the environment."""
     value = field.get_default(call_default_factory=True)
     match value:
-        case None | "":
+        case None | "" | ():
             return "unset"
         case BaseModel():
             return "see below"

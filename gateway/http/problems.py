@@ -206,7 +206,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "each new request.",
     ),
     "saturated": ProblemType(
-        429, "Too many uploads", "The gateway has no capacity for more uploads. Repeat the request after `Retry-After`."
+        429,
+        "Too many uploads",
+        "The gateway has no capacity for more uploads, or none for more uploads from your address: it keeps a part for "
+        "other addresses. Repeat the request after `Retry-After`. If `detail` names your address, have fewer uploads "
+        "at the same time.",
     ),
     "internal": ProblemType(
         500,

@@ -64,6 +64,10 @@ def make_server(app: ASGIApp, settings: Settings, max_connections: int) -> Serve
         log_config=None,
         access_log=False,
         server_header=False,
+        # The header X-Forwarded-For names the client if the connection comes from one of these networks. An empty list
+        # is not None, with which uvicorn would trust 127.0.0.1. The header Forwarded counts nowhere: a proxy that
+        # writes one of the two passes the other as the client has sent it.
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         timeout_graceful_shutdown=int(settings.gateway_drain_timeout.total_seconds()),
     )
     return Server(config)

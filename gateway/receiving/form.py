@@ -10,7 +10,7 @@ from gateway.http.problems import Problem
 from gateway.receiving.body import Pace, chunks, closing_if_refused
 from gateway.receiving.checking import CheckedFile, FileLimits, check_file
 from gateway.receiving.multipart import FILE_FIELD, Form, FormLimits, boundary_of, read_form
-from gateway.services.admission import Admission
+from gateway.services.admission import Admission, client_address
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class UploadForms:
         """
         limits = FormLimits(self.limits.file_bytes, files)
         content_type = request.headers.get("content-type")
-        with self.admission.admit() as reservation:
+        with self.admission.admit(client_address(request)) as reservation:
             async with closing_if_refused(request):
                 boundary_of(content_type)
                 body = chunks(request, limit=limits.body_bytes, pace=self.pace)

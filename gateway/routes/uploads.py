@@ -21,6 +21,7 @@ from gateway.http.owner_query import pairs_of, writable_owner
 from gateway.http.problems import Problem
 from gateway.http.schemas import ImageDocument, ImagesDocument, UploadedDocument
 from gateway.receiving.body import read_json_object, scalar_fields
+from gateway.services.admission import client_address
 from gateway.services.claims import Reply
 from gateway.writing.idempotency import once, once_in_scope, requested_key
 from gateway.writing.ingest import check_key, copy_incoming, read_incoming
@@ -96,7 +97,7 @@ async def _upload_files(request: Request, services: Services) -> Reply:
 async def _ingest(request: Request, services: Services) -> Reply:
     # The object's key and ETag make an ingest idempotent. The header has no effect here, but it must be valid.
     requested_key(request)
-    with services.admission.admit() as reservation:
+    with services.admission.admit(client_address(request)) as reservation:
         body = await read_json_object(request, services.pace)
         owner = writable_owner(pairs_of(request, scalar_fields(body)))
         if owner is None:

@@ -154,9 +154,9 @@ UPLOAD_BYTES = _gauge(
 REFUSED = _counter(
     _GATEWAY,
     "imagepipe_gateway_refused_total",
-    "Uploads refused with 429, by the exhausted resource.",
+    "Uploads refused with 429, by the exhausted resource. `address`: the slots of one client address.",
     "resource",
-    values=("slots", "memory"),
+    values=("slots", "address", "memory"),
 )
 WAITING_REQUESTS = _gauge(
     _GATEWAY, "imagepipe_gateway_waiting_requests", "Requests that wait for variants because of `Prefer: wait`."

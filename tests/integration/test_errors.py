@@ -37,7 +37,8 @@ def gateway(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         upload_idle_timeout=timedelta(seconds=1),
         # Far above the slow upload of a test, far below the rate of a test process that gets little CPU time.
         upload_min_rate=50_000,
-        max_concurrent_uploads=2,
+        # Two for the address of these tests, and one for others.
+        max_concurrent_uploads=3,
     ) as found:
         found.wait_connected()
         yield found

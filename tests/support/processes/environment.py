@@ -22,7 +22,7 @@ def _variables(settings: Settings) -> dict[str, str]:
         if isinstance(value, SecretStr):
             values[name.upper()] = value.get_secret_value()
         elif isinstance(value, tuple):
-            values[name.upper()] = ",".join(value)
+            values[name.upper()] = ",".join(plain)
         elif value is not None:
             values[name.upper()] = plain if isinstance(plain, str) else json.dumps(plain)
     return values

@@ -99,8 +99,9 @@ class Running:
     def port(self) -> int:
         return int(self.server.servers[0].sockets[0].getsockname()[1])
 
-    async def connect(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def connect(self, address: str = "127.0.0.1") -> Client:
+        """A client that connects from this address."""
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, local_addr=(address, 0)))
         self.clients.append(client)
         return client
 

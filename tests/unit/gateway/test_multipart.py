@@ -26,7 +26,7 @@ END = f"--{BOUNDARY}--\r\n".encode()
 
 
 def read(body: bytes, limits: FormLimits = ONE, step: int = 64, memory: int = 1_000_000) -> Form:
-    with Admission(1, memory).admit() as reservation:
+    with Admission(1, memory).admit("192.0.2.1") as reservation:
         reader = FormReader(BOUNDARY, limits, reservation)
         for start in range(0, len(body), step):
             reader.feed(body[start : start + step])
@@ -74,7 +74,7 @@ def test_exactly_the_limit_is_accepted_and_one_byte_more_is_not() -> None:
 
 
 def test_a_file_above_the_limit_stops_the_reading_before_its_end() -> None:
-    with Admission(1, 10_000).admit() as reservation:
+    with Admission(1, 10_000).admit("192.0.2.1") as reservation:
         reader = FormReader(BOUNDARY, ONE, reservation)
         reader.feed(file_part(b"x" * LIMIT)[:-2])
         with pytest.raises(Problem, match="at most 1000 bytes"):
@@ -90,7 +90,7 @@ def test_in_a_batch_only_the_file_above_the_limit_is_dropped() -> None:
 
 
 def test_memory_of_a_dropped_file_is_given_back() -> None:
-    with Admission(1, 10_000).admit() as reservation:
+    with Admission(1, 10_000).admit("192.0.2.1") as reservation:
         reader = FormReader(BOUNDARY, MANY, reservation)
         reader.feed(file_part(b"abc") + file_part(b"x" * 500)[:-2])
         reader.feed(b"x" * 600)

@@ -274,8 +274,8 @@ async def test_a_gateway_without_capacity_refuses_uploads() -> None:
 
 def _full(services: Services) -> ExitStack:
     stack = ExitStack()
-    for _ in range(services.settings.max_concurrent_uploads):
-        stack.enter_context(services.admission.admit())
+    for number in range(services.settings.max_concurrent_uploads):
+        stack.enter_context(services.admission.admit(f"192.0.2.{number}"))
     return stack
 
 
