@@ -11,6 +11,8 @@ MAX_BYTES = 255
 UNNAMED = "unnamed"
 
 _EXTENDED = re.compile(r";\s*filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
+_CHARSETS = frozenset({"utf-8", "iso-8859-1"})
+"""The charsets of RFC 5987. Python has codecs for many other names, some of which raise other errors than decoding."""
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction of text. After one of them the name `gpj.exe` is shown as `exe.jpg`."""
 
@@ -25,9 +27,12 @@ def sent_name(headers: Iterable[tuple[str, str]], plain: str | None) -> str | No
 
 def _decode_extended(value: str) -> str | None:
     charset, _language, encoded = decode_rfc2231(value.strip('"'))
+    charset = (charset or "utf-8").lower()
+    if charset not in _CHARSETS:
+        return None
     try:
-        return unquote(encoded, encoding=charset or "utf-8", errors="strict")
-    except (LookupError, UnicodeDecodeError):
+        return unquote(encoded, encoding=charset, errors="strict")
+    except UnicodeDecodeError:
         return None
 
 

@@ -57,6 +57,10 @@ def test_any_name_becomes_one_that_can_be_stored(sent: str) -> None:
         ("form-data; name=\"image\"; filename*=iso-8859-1'de'd%FCne.jpg", None, "düne.jpg"),
         ("form-data; name=\"image\"; filename*=nonsense''x%20.jpg", "plain.jpg", "plain.jpg"),
         ("form-data; name=\"image\"; filename*=UTF-8''%FF.jpg", "plain.jpg", "plain.jpg"),
+        ("form-data; name=\"image\"; filename*=UTF\x00-8''x%20.jpg", "plain.jpg", "plain.jpg"),
+        ("form-data; name=\"image\"; filename*=idna''xn--%80.jpg", "plain.jpg", "plain.jpg"),
+        ("form-data; name=\"image\"; filename*=undefined''x%20.jpg", "plain.jpg", "plain.jpg"),
+        ("form-data; name=\"image\"; filename*=unicode_escape''%5Cx41.jpg", "plain.jpg", "plain.jpg"),
         ('form-data; name="image"; filename="plain.jpg"', "plain.jpg", "plain.jpg"),
     ],
 )
