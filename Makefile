@@ -6,12 +6,13 @@ VENV := .venv/bin
 SEED ?= 1
 DURATION ?= 60
 HISTORIES ?= 100000
+SECONDS ?= 60
 WORKERS ?= 2
 RACES ?= 240
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model bench-lists bench-memory bench-hot-owner bench-pipeline clean
+.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench-lists bench-memory bench-hot-owner bench-pipeline clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +81,9 @@ test-cluster: setup ## Run the tests on engines and a fault run on three brokers
 model: setup ## Explore the models of tests/model at length: HISTORIES=100000
 	$(VENV)/python -m tests.model.explore --histories $(HISTORIES) $(ARGS)
 
+fuzz: setup ## Fuzz the parsers, all at the same time: SECONDS=600
+	$(VENV)/python -m tests.fuzz.campaign $(SECONDS)
+
 # The benchmarks measure the stack that `make up` started in this directory.
 bench-lists: setup ## Measure lists: ARGS="--images 200000"
 	set -a; . .imagepipe/env; set +a; $(VENV)/python -m bench.lists $(ARGS)
@@ -95,5 +99,5 @@ bench-pipeline: setup ## Measure the time from upload to ready, compared with Pi
 
 clean: ## Stop the stack of this directory (its data stays), and remove environments and caches
 	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi
-	rm -rf .venv .uv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .uv .fuzz .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

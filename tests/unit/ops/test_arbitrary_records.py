@@ -1,17 +1,14 @@
 """No record of any topic makes a command raise an undocumented error. Each command counts the records that it skips."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import asdict, is_dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from cassandra.cqltypes import DateType, Int32Type, LongType, SimpleDateType, UTF8Type, UUIDType
 from hypothesis import given, settings
-from pydantic import BaseModel
 
 from ops.bucket.listing import BucketImage, sort_objects, walk_images
 from ops.checks.differences import (
@@ -49,12 +46,13 @@ from shared.errors import PoisonRecord
 from shared.kafka.producer import Producer
 from shared.ports import Appended, ObjectInfo
 from shared.read_model.documents import document
-from shared.read_model.tables import IMAGE_TABLES, IMAGES, Delete, Insert, Write, command_writes, event_writes
+from shared.read_model.tables import IMAGE_TABLES, IMAGES, Insert, command_writes, event_writes
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 from tests.support.arbitrary import IDS, logs
 from tests.support.memory.ports import MemoryIndex, MemoryStore
 from tests.support.records import OWNER
+from tests.support.storable import storable
 
 T = TypeVar("T")
 SETTINGS = Settings(_env_file=None)
@@ -182,38 +180,6 @@ def test_what_the_contract_accepts_cassandra_can_store(
     for record in events:
         with suppress(PoisonRecord):
             storable(event_writes(decode_event(record.value), SHARDS))
-
-
-def storable(writes: Sequence[Write]) -> None:
-    for write in writes:
-        assert len(LongType.serialize(write.version, 5)) == 8
-        columns = write.key if isinstance(write, Delete) else write.columns
-        serialize("", columns)
-
-
-def serialize(name: str, value: Any) -> None:
-    """Serialise a value as the driver does for the column of this name. Raises what the driver raises."""
-    match value:
-        case BaseModel() | Mapping():
-            for field, content in value.items() if isinstance(value, Mapping) else value:
-                serialize(field, content)
-        case tuple():
-            for content in value:
-                serialize(name, content)
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            serialize(name, asdict(value))
-        case datetime():
-            DateType.serialize(value, 5)
-        case date():
-            SimpleDateType.serialize(value, 5)
-        case UUID():
-            UUIDType.serialize(value, 5)
-        case int():
-            (Int32Type if name in ("width", "height", "shard", "bucket") else LongType).serialize(value, 5)
-        case str():
-            UTF8Type.serialize(value, 5)
-        case _:
-            assert value is None, (name, value)
 
 
 @settings(deadline=None)
