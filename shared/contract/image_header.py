@@ -9,6 +9,7 @@ JPEG segments. It rejects files of which only a part of the image is present.
 import re
 import struct
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 
 from shared.contract.keys import EXTENSIONS
@@ -158,7 +159,10 @@ def _corrupt(detail: str) -> ImageRejected:
 def _read_png(data: bytes) -> _Header:
     header = _read_ihdr(data)
     chunks = png_chunks(data)
-    kinds = {kind for kind, _, _ in chunks}
+    kinds = Counter(kind for kind, _, _ in chunks)
+    if kinds[b"IHDR"] > 1:
+        # Decoders use the last one, whose size nothing here has checked.
+        raise _corrupt("The PNG file has more than one header (IHDR).")
     if not any(length for kind, _, length in chunks if kind == b"IDAT"):
         raise _corrupt("The PNG file has no image data (IDAT).")
     if data[25] == 3 and b"PLTE" not in kinds:

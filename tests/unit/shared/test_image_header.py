@@ -129,6 +129,7 @@ CORRUPT: dict[str, Callable[[], bytes]] = {
     "png without image data": lambda: images.PNG_SIGNATURE + images.ihdr(1, 1, 8, 0) + images.chunk(b"IEND"),
     "png without header": lambda: images.PNG_SIGNATURE + images.chunk(b"IDAT", bytes(20)) + images.chunk(b"IEND"),
     "png header checksum": lambda: PNG[:29] + bytes(4) + PNG[33:],
+    "png second header": lambda: images.with_chunk(PNG, images.ihdr(60, 39, 8, 2)),
     "png impossible depth": lambda: images.png(1, 1, 4, 2, bytes(3)),
     "png zero width": lambda: images.PNG_SIGNATURE + images.ihdr(0, 1, 8, 0) + PNG[33:],
     "png palette missing": lambda: images.png(1, 1, 8, 3, b"\0"),
