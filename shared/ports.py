@@ -106,7 +106,10 @@ class Index(Protocol):
     """The index in Cassandra. Every method raises Unavailable if Cassandra is unavailable."""
 
     async def apply(self, writes: Sequence[Write]) -> None:
-        """Apply the writes at their timestamps. Returns when Cassandra has acknowledged all. Idempotent."""
+        """Apply the writes at their timestamps. Returns when Cassandra has acknowledged all. Idempotent.
+
+        A deletion removes the row in the owner's list last: an image that is not in this list is in no other table.
+        """
 
     async def image(self, image_id: UUID) -> ImageRow | None:
         """The row of an image; None if there is none."""

@@ -28,8 +28,11 @@ class ImageRows:
         self._rows: ReadCache[UUID, ImageRow | None] = ReadCache("rows", ttl, CACHED_ROWS)
         changes.listen(self._invalidate)
 
-    def _invalidate(self, image_id: UUID, _owner: Owner) -> None:
-        self._rows.invalidate(image_id)
+    def _invalidate(self, image_id: UUID | None, owner: Owner) -> None:
+        if image_id is None:
+            self._rows.invalidate_values(lambda row: row is not None and row.owner == owner)
+        else:
+            self._rows.invalidate(image_id)
 
     async def find(self, image_id: UUID, *, fresh: bool = False) -> ImageRow | None:
         """The row, at most `ttl` old; None if there is no such image. Raises Unavailable."""

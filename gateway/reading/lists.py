@@ -160,9 +160,13 @@ class Lists:
     def _anchors_of(self, owner: Owner | None, timeline: Timeline) -> Anchors:
         return self._anchors.setdefault(owner, Anchors(timeline, self._ttl))
 
-    def _invalidate(self, image_id: UUID, owner: Owner) -> None:
+    def _invalidate(self, image_id: UUID | None, owner: Owner) -> None:
         self._days.invalidate(None)
         self._pages.invalidate_where(lambda query: query.owner is None or query.owner == owner)
+        if image_id is None:
+            # In the list of all images, only the deleted images that this process knows change a count at once.
+            self._anchors.pop(owner, None)
+            return
         for key in (None, owner):
             if key in self._anchors:
                 self._anchors[key].mark_stale(image_id)

@@ -58,7 +58,7 @@ class ReadCache(Generic[K, V]):
 
     def _settle(self, key: K, task: "asyncio.Task[V]") -> None:
         # If every caller has gone, asyncio would log the exception as never retrieved. Reading it here prevents that.
-        failed = task.cancelled() or task.exception() is not None
+        failed = _failed(task)
         kept = self._loads.get(key)
         if failed and kept is not None and kept.task is task:
             del self._loads[key]
@@ -67,7 +67,19 @@ class ReadCache(Generic[K, V]):
         """Drop the value; the next `get` loads it again."""
         self._loads.pop(key, None)
 
+    def invalidate_values(self, matches: Callable[[V], bool]) -> None:
+        """Drop the values that match, and every load in progress, because its value may match too."""
+        for key in list(self._loads):
+            load = self._loads.get(key)
+            if load is not None and (not load.task.done() or _failed(load.task) or matches(load.task.result())):
+                self.invalidate(key)
+
     def invalidate_where(self, matches: Callable[[K], bool]) -> None:
         """Drop the values of all keys that match."""
         for key in [key for key in self._loads if matches(key)]:
             self.invalidate(key)
+
+
+def _failed(task: "asyncio.Task[V]") -> bool:
+    """Whether a task that is done has no result."""
+    return task.cancelled() or task.exception() is not None

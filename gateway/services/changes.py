@@ -5,7 +5,8 @@ from uuid import UUID
 
 from shared.contract.keys import Owner
 
-Listener = Callable[[UUID, Owner], None]
+Listener = Callable[[UUID | None, Owner], None]
+"""Function that gets the changed image and its owner. None in place of the image means every image of the owner."""
 
 
 class Changes:
@@ -18,7 +19,10 @@ class Changes:
         """Call `callback(image_id, owner)` for every change from now on. It must neither block nor raise."""
         self._listeners.append(callback)
 
-    def notify(self, image_id: UUID, owner: Owner) -> None:
-        """The row of an image was written or removed: all that is cached about the image or its owner is stale."""
+    def notify(self, image_id: UUID | None, owner: Owner) -> None:
+        """The row of an image was written or removed: all that is cached about the image or its owner is stale.
+
+        Without an image, all that is cached about any image of the owner is stale.
+        """
         for listener in self._listeners:
             listener(image_id, owner)

@@ -74,8 +74,7 @@ class Journal:
         version = None if appended.offset is None else command_version(self.epoch, appended.offset)
         log.info("command_appended", partition=appended.partition, offset=appended.offset, **_fields(command, version))
         written = version is not None and await self._write_rows(versioned(command, version))
-        if not isinstance(command, OwnerCleared):
-            self.changes.notify(command.image_id, command.owner)
+        self.changes.notify(None if isinstance(command, OwnerCleared) else command.image_id, command.owner)
         return Journaled(version, written)
 
     async def _append(self, command: Command) -> Appended:

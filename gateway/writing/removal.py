@@ -42,6 +42,8 @@ async def clear_owner(
     1. Append the fence. Nothing has changed before its ack.
     2. Delete the newest MAX_DELETES images that are in the index now. When the indexer reaches the fence in the log, it
        deletes the rest.
+    3. Forget what is cached about the owner once more. The indexer may have deleted images of which this process knows
+       nothing, and a read that began after the fence may have found an image that is gone now.
 
     Raises Unavailable if a step is not confirmed. It is safe to repeat.
     """
@@ -53,6 +55,7 @@ async def clear_owner(
         await journal.append_and_apply(Deleted(image_id=row.image_id, owner=owner))
 
     await for_each(older, delete, CONCURRENT_DELETES)
+    journal.changes.notify(None, owner)
 
 
 async def _newest(index: Index, owner: Owner) -> list[ImageRow]:

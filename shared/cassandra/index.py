@@ -28,7 +28,7 @@ from shared.concurrency import for_each
 from shared.contract.keys import Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import BY_DAY, DAYS, DAYS_BUCKET, IMAGES, Insert, Write
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, IMAGES, Delete, Insert, Write
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -169,9 +169,14 @@ class CassandraIndex:
         rows: dict[tuple[Any, ...], list[Write]] = {}
         for write in writes:
             rows.setdefault(place_of(write), []).append(write)
+        # A gateway that clears an owner reads the owner's rows. If it finds none, no other table may show an image of
+        # the owner. So a deletion removes this row after the image's other rows.
+        last = {place for place, found in rows.items() if any(map(_removes_from_owner, found))}
+        steps = [[found for place, found in rows.items() if (place in last) is late] for late in (False, True)]
         # Both are read once: a switch in between must not leave some of the rows out of one keyspace.
         for connection in filter(None, (self._connected(), self._beside)):
-            await for_each(rows.values(), partial(self._write, connection), ROWS_AT_ONCE)
+            for step in steps:
+                await for_each(step, partial(self._write, connection), ROWS_AT_ONCE)
         for write in writes:
             if isinstance(write, Insert) and write.table == IMAGES:
                 self._slices.written(write.columns["image_id"])
@@ -360,6 +365,10 @@ class CassandraIndex:
             lambda error: loop.call_soon_threadsafe(settle, None, error),
         )
         return await waiter
+
+
+def _removes_from_owner(write: Write) -> bool:
+    return isinstance(write, Delete) and write.table == BY_OWNER
 
 
 @contextlib.contextmanager

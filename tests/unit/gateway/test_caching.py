@@ -81,6 +81,25 @@ async def test_invalidate_where_drops_only_the_matching_keys() -> None:
     assert await reads.get("a", source.load) == 3
 
 
+async def test_invalidate_values_drops_matching_values_and_loads_in_progress() -> None:
+    source = Source()
+    reads = cache()
+    assert [await reads.get(key, source.load) for key in "abc"] == [1, 2, 3]
+    source.open.clear()
+    running = asyncio.create_task(reads.get("d", source.load))
+    failing = asyncio.create_task(reads.get("e", cancelled))
+    await asyncio.sleep(0)
+    reads.invalidate_values(lambda value: value == 2)
+    source.open.set()
+    assert await running == 4
+    await asyncio.gather(failing, return_exceptions=True)
+    assert [await reads.get(key, source.load) for key in "abcde"] == [1, 5, 3, 6, 7]
+
+
+async def cancelled() -> int:
+    raise asyncio.CancelledError
+
+
 async def test_fresh_loads_anew_and_replaces_what_was_kept() -> None:
     source = Source()
     reads = cache()

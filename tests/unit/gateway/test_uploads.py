@@ -100,7 +100,7 @@ async def test_the_answer_is_the_same_where_the_row_could_not_be_written(failing
 
 async def test_own_writes_notify_the_caches() -> None:
     gateway = MemoryGateway()
-    noted: list[tuple[UUID, Owner]] = []
+    noted: list[tuple[UUID | None, Owner]] = []
     gateway.services.changes.listen(lambda image_id, owner: noted.append((image_id, owner)))
     async with gateway.client() as client:
         answer = await client.post("/images?product_id=7", files=files(("a.png", PNG)))

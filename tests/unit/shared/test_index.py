@@ -12,9 +12,12 @@ from cassandra.cluster import Session
 
 from shared.cassandra import index as cassandra
 from shared.cassandra.index import CassandraIndex, Connect
+from shared.contract.keys import new_id
+from shared.contract.logged_command import versioned
 from shared.errors import ConfigurationError, Unavailable
-from shared.read_model.tables import day_insert
+from shared.read_model.tables import command_writes, day_insert
 from shared.settings import Settings
+from tests.support import records
 from tests.support.waiting import wait_for_async
 
 TOGETHER = 30
@@ -157,16 +160,18 @@ class Recording:
     def __init__(self, keyspace: str) -> None:
         self.keyspace = keyspace
         self.executed: list[Any] = []
+        self.statements: list[str] = []
         self.cluster = SimpleNamespace(shutdown=lambda: None)
 
     def get_execution_profile(self, _name: object) -> SimpleNamespace:
         return SimpleNamespace(request_timeout=1000.0)
 
-    def prepare(self, _cql: str) -> SimpleNamespace:
-        return SimpleNamespace(bind=lambda values: SimpleNamespace(is_idempotent=False, values=values))
+    def prepare(self, cql: str) -> SimpleNamespace:
+        return SimpleNamespace(bind=lambda values: SimpleNamespace(is_idempotent=False, values=values, cql=cql))
 
     def execute_async(self, bound: Any) -> SimpleNamespace:
         self.executed.append(bound.values)
+        self.statements.append(bound.cql)
         return SimpleNamespace(add_callbacks=lambda answered, _failed: answered([]))
 
 
@@ -208,3 +213,14 @@ async def test_writes_go_to_both_keyspaces_while_a_switch_is_in_progress(monkeyp
     await wait_for_async(one, 10, "the end of the switch", pause=SOON)
     await late.close()
     await index.close()
+
+
+async def test_a_deletion_removes_the_row_in_the_owners_list_last() -> None:
+    """A gateway that finds no row of an owner relies on it: no other table shows an image of the owner."""
+    session = Recording("imagepipe")
+    index = CassandraIndex(cast(Session, session))
+    deleted, other = (command_writes(versioned(records.deleted(new_id()), version), 4) for version in (8, 10))
+    await index.apply([*reversed(deleted), *reversed(other)])
+    tables = [statement.split()[2] for statement in session.statements]
+    assert sorted(tables[:4]) == ["images", "images", "images_by_day", "images_by_day"]
+    assert tables[4:] == ["images_by_owner"] * 2
