@@ -37,7 +37,7 @@ class Handler:
     def __init__(self, index: Index, *, shards: int, concurrency: int, fence: Fence | None) -> None:
         """`concurrency` is the number of records whose rows are written at the same time.
 
-        With `fence` None a fence has no effect; a replay or a rebuild needs that.
+        With `fence` None a fence deletes nothing; a replay or a rebuild needs that.
         """
         self._index = index
         self._shards = shards
@@ -50,12 +50,13 @@ class Handler:
             return
         if isinstance(content, Event):
             await self._apply(event_writes(content, self._shards))
-        elif isinstance(content, LoggedFence) and self._fence is not None:
+            return
+        # A fence writes its record before it deletes anything, so that no image can be replaced meanwhile.
+        await self._apply(command_writes(content, self._shards))
+        if isinstance(content, LoggedFence) and self._fence is not None:
             # The fence waits without a slot, because the lower offsets need the slots.
             await lower_settled()
             await self._fence.clear(content)
-        else:
-            await self._apply(command_writes(content, self._shards))
 
     async def _apply(self, writes: list[Write]) -> None:
         if writes:

@@ -30,7 +30,7 @@ from shared.kafka.topics import COMPACTION_AT_LATEST
 from shared.kafka.writers import KafkaCommandLog
 from shared.owner_images import owner_pages
 from shared.ports import ObjectStore
-from shared.read_model.tables import command_writes
+from shared.read_model.tables import FENCES, Delete, command_writes, owner_key
 from shared.settings import Settings, Topic
 
 SEGMENT = timedelta(days=7)
@@ -54,11 +54,12 @@ class Traces:
     """The data of an owner. `event_keys` maps the keys of events that have a value to their partition.
 
     `incoming` is the number of objects that clients put with temporary S3 keys. An upload copies such an object and
-    does not delete it.
+    does not delete it. `fence_records` is the number of keyspaces that have a record of the owner's fences.
     """
 
     images: set[UUID] = field(default_factory=set)
     incoming: int = 0
+    fence_records: int = 0
     commands: int = 0
     event_keys: dict[bytes, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -115,6 +116,8 @@ class Eraser:
         self._producer = producer
         self._output = output
         self._log = KafkaCommandLog(producer, settings, "imagepipe/erase")
+        self._fence = 0
+        """Version of the fence of this erasure."""
 
     async def find(self) -> Traces:
         """Find all data of the owner in the log, the DLQ, the bucket and the index in each keyspace."""
@@ -124,8 +127,12 @@ class Eraser:
         traces.dead_letters = await unsettled(self._settings, Filter(owner=self._owner))
         for view in self._views:
             traces.images |= await self._rows(view)
+        traces.fence_records = await self._count_fence_records()
         traces.incoming = await self._count_incoming()
         return traces
+
+    async def _count_fence_records(self) -> int:
+        return sum([await view.index.cleared_before(self._owner) > 0 for view in self._views])
 
     async def _count_incoming(self) -> int:
         return sum([len(page) async for page in pages(self._store, incoming_prefix(self._owner))])
@@ -155,7 +162,11 @@ class Eraser:
            operator may switch to another one.
         3. Incoming objects are not in the log, so they are deleted directly, page by page: there may be very many.
         """
-        await self._log.append(OwnerCleared(owner=self._owner))
+        appended = await self._log.append(OwnerCleared(owner=self._owner))
+        if appended.offset is None:
+            # Without its version the record that this fence makes could not be removed.
+            raise Unavailable("kafka", "the ack has no offset: run the command again")
+        self._fence = command_version(self._settings.epoch, appended.offset)
         async for page in pages(self._store, incoming_prefix(self._owner)):
             await self._store.delete([info.key for info in page])
         with self._output.progress("Delete", len(traces.images)) as advance:
@@ -193,7 +204,10 @@ class Eraser:
             await asyncio.sleep(POLL_SECONDS)
 
     async def forget(self, traces: Traces) -> None:
-        """Write a record without a value for every event key of the owner's images, and drop its DLQ entries."""
+        """Write a record without a value for every event key of the owner's images, and drop its DLQ entries.
+
+        Then remove the record of the owner's fences in every keyspace.
+        """
         topic = self._settings.topic(Topic.EVENTS)
         with self._output.progress("Null event keys", len(traces.event_keys)) as advance:
             for key, partition in traces.event_keys.items():
@@ -201,9 +215,13 @@ class Eraser:
                 advance()
         for letter in traces.dead_letters:
             await settle(letter, self._settings, self._producer, DROPPED)
+        # Last, because the fence of this erasure writes the record too. The deletion has the version of that fence, so
+        # an indexer that reaches the fence later does not restore the record.
+        for view in self._views:
+            await view.index.apply([Delete(FENCES, owner_key(self._owner), self._fence)])
 
     async def left(self, images: set[UUID]) -> Mapping[str, int]:
-        """Count the remaining data: rows, objects, images without a tombstone, event keys with a value."""
+        """Count the remaining data: rows, objects, images without a tombstone, event keys with a value, fences."""
         rows = objects = without_tombstone = 0
         for view in self._views:
             rows += len(await self._rows(view))
@@ -217,7 +235,7 @@ class Eraser:
         incoming = await self._count_incoming()
         return {
             "rows": rows, "objects": objects, "incoming_objects": incoming, "without_tombstone": without_tombstone,
-            "event_keys": len(traces.event_keys),
+            "event_keys": len(traces.event_keys), "fence_records": await self._count_fence_records(),
         }  # fmt: skip
 
 
@@ -244,6 +262,7 @@ def certificate(
             **objects,
             "event_keys_nulled": len(traces.event_keys),
             "dlq_entries_closed": len(traces.dead_letters),
+            "fence_records": traces.fence_records,
         },
         "left": dict(left),
         "skipped": traces.skipped.document(),

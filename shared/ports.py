@@ -114,6 +114,9 @@ class Index(Protocol):
     async def image(self, image_id: UUID) -> ImageRow | None:
         """The row of an image; None if there is none."""
 
+    async def cleared_before(self, owner: Owner) -> int:
+        """The owner's record of fences: the owner's images with a version below it are cleared. 0 without a record."""
+
     async def of_owner(
         self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:

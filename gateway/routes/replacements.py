@@ -22,7 +22,7 @@ from gateway.http.problems import Problem
 from gateway.http.schemas import ImageDocument, ImagesDocument
 from gateway.services.claims import Reply
 from gateway.writing.idempotency import once
-from gateway.writing.removal import existing_image
+from gateway.writing.removal import replaceable_image
 from gateway.writing.replacing import replace_set
 from gateway.writing.replies import many_reply, respond, single_reply
 from shared.contract.keys import Ids
@@ -53,7 +53,7 @@ async def _replace_image(image_id: UUID, request: Request, services: Services) -
         file = await services.forms.check_only(form)
 
         async def work(ids: Sequence[Ids]) -> Reply:
-            row = await existing_image(services.index, image_id)
+            row = await replaceable_image(services.index, image_id)
             return single_reply(await services.uploads.replace(file, ids[0].revision, row), services.base_url)
 
         return await once(request, services.claims, None, pairs, [file], work)

@@ -27,6 +27,23 @@ async def existing_image(index: Index, image_id: UUID) -> ImageRow:
     return row
 
 
+async def replaceable_image(index: Index, image_id: UUID) -> ImageRow:
+    """The row of an image that no fence has cleared. Raises Problem `not_found`, and Unavailable.
+
+    The row of a cleared image may still be there, or may be written late. A replacement of it would be acknowledged and
+    then be lost together with the image.
+    """
+    row = await existing_image(index, image_id)
+    if await is_cleared(index, row):
+        raise Problem("not_found", f"the image {image_id} was deleted with all images of its owner")
+    return row
+
+
+async def is_cleared(index: Index, row: ImageRow) -> bool:
+    """Whether a fence has cleared the image, according to the owner's record of fences. Raises Unavailable."""
+    return row.image_version < await index.cleared_before(row.owner)
+
+
 async def delete_image(index: Index, journal: Journal, image_id: UUID) -> None:
     """Delete one image. It is in no list any more when this returns. Raises Problem `not_found`, and Unavailable."""
     row = await existing_image(index, image_id)
@@ -39,7 +56,8 @@ async def clear_owner(
 ) -> None:
     """Delete the owner's images whose version is below `before` (None: below the fence's own), except `keep`.
 
-    1. Append the fence. Nothing has changed before its ack.
+    1. Append the fence and write it to the owner's record of fences. Nothing has changed before the ack. With the
+       record, no image below the fence can be replaced, even if its row is still there.
     2. Delete the newest MAX_DELETES images that are in the index now. When the indexer reaches the fence in the log, it
        deletes the rest.
     3. Forget what is cached about the owner once more. The indexer may have deleted images of which this process knows

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gateway.http.problems import Problem
 from gateway.receiving.checking import CheckedFile
-from gateway.writing.removal import clear_owner
+from gateway.writing.removal import clear_owner, is_cleared
 from gateway.writing.uploads import Accepted, Uploads
 from shared.contract.keys import Ids, Owner
 from shared.errors import Unavailable
@@ -53,8 +53,9 @@ async def _replace_in_place(
     # If the only image has the id of this request, an earlier try of this request has uploaded it.
     if len(found) != 1 or found[0] == ids[0].image_id:
         return None
-    # A delete that failed may have removed the image from one table and left it in the other.
-    if await index.image(found[0]) is None:
+    # A delete that failed may have removed the image from one table and left it in the other, and a fence that is not
+    # carried out yet may have cleared it.
+    if await index.image(found[0]) is None or await is_cleared(index, rows[0]):
         return None
     replaced = await uploads.replace(files[0], ids[0].revision, rows[0])
     # A concurrent request like this one writes the rows of its images before it appends its fence. If there are none of

@@ -1,7 +1,7 @@
 """Rebuilds the index in a separate keyspace: from the log, or from the manifests if the log is lost too."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -16,9 +16,10 @@ from shared.cassandra.index import CassandraIndex
 from shared.concurrency import for_each
 from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_event
-from shared.contract.logged_command import read_command
+from shared.contract.events import OwnerCleared
+from shared.contract.logged_command import LoggedFence, read_command
 from shared.errors import PoisonRecord
-from shared.read_model.tables import IMAGE_TABLES, Write, command_writes, day_insert, event_writes
+from shared.read_model.tables import IMAGE_TABLES, Write, command_writes, day_insert, event_writes, fence_insert
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
@@ -78,7 +79,7 @@ class Rebuild:
 
     async def _write_fold(self, fold: Fold) -> None:
         days = [day_insert(day, 1) for day in fold.days]
-        await self.target.apply(days)
+        await self.target.apply([*days, *fence_writes(fold, self._tombstones)])
         with self._output.progress("Write images", len(fold.images)) as advance:
 
             async def write(state: ImageState) -> None:
@@ -142,12 +143,34 @@ class Rebuild:
     def _writes(self, topic: Topic, record: ConsumedRecord) -> list[Write]:
         try:
             if topic is Topic.COMMANDS:
-                # A fence has no writes, because its deletions are in the log.
+                # A fence writes only its record, because its deletions are in the log.
                 return command_writes(read_command(record, self._settings.epoch), self._settings.day_shards)
             return [] if record.value is None else event_writes(decode_event(record.value), self._settings.day_shards)
         except PoisonRecord as error:
             self.done.skipped.add(record, error)
             return []
+
+
+def fence_writes(fold: Fold, tombstones: Collection[UUID]) -> list[Write]:
+    """Records of the fences that are not carried out yet: each still covers an image without a tombstone.
+
+    Other records would hide nothing. A record holds an owner key, and the log may have the fence of an erased owner.
+    """
+    bounds = {owner: _bound(fences) for owner, fences in fold.fences.items()}
+    owners = {
+        state.owner
+        for state in fold
+        if not state.is_removed
+        and state.image_id not in tombstones
+        and (state.value("image_version") or 0) < bounds.get(state.owner.key, 0)
+    }
+    return [fence_insert(owner, bounds[owner.key]) for owner in owners]
+
+
+def _bound(fences: Mapping[int, OwnerCleared]) -> int:
+    """The highest bound of these fences, by their versions; 0 if none of them has a record."""
+    bounds = [LoggedFence(fence, version).before for version, fence in fences.items() if not fence.keep]
+    return max(bounds, default=0)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from shared.concurrency import for_each
 from shared.contract.keys import Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, IMAGES, Delete, Insert, Write
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, FENCES, IMAGES, Delete, Insert, Write
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -201,6 +201,12 @@ class CassandraIndex:
         """See Index.image."""
         rows = await self.execute(f"SELECT {COLUMNS} FROM {IMAGES} WHERE image_id = ?", [image_id])
         return image_row(rows[0]) if rows else None
+
+    async def cleared_before(self, owner: Owner) -> int:
+        """See Index.cleared_before."""
+        cql = f"SELECT before FROM {FENCES} WHERE owner_type = ? AND owner_id = ?"
+        rows = await self.execute(cql, [owner.type, owner.id])
+        return int(rows[0].before) if rows else 0
 
     async def of_owner(
         self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50

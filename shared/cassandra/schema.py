@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 from cassandra.cluster import Session
 
-from shared.cassandra.deployment import check_deployment, fix_day_shards, live_keyspace
+from shared.cassandra.deployment import check_deployment, fix_day_shards, keyspaces, live_keyspace
 from shared.cassandra.session import connected, engine_errors
 from shared.settings import Settings
 
@@ -23,13 +23,17 @@ SCHEMA_TIMEOUT = timedelta(seconds=60)
 def apply_schema(settings: Settings) -> list[str]:
     """Create the keyspace and run the missing migrations; returns their names. Idempotent.
 
+    The other keyspaces of the deployment get the missing migrations too: a switch or an erasure may use each of them.
+
     Raises Unavailable, and ConfigurationError if the keyspace was created with another DAY_SHARDS.
     """
     with connected(settings.model_copy(update={"cassandra_timeout": SCHEMA_TIMEOUT})) as session, engine_errors():
         pending = _apply(session, settings)
         live = live_keyspace(session, settings)
-    if live != settings.cassandra_keyspace:
-        apply_schema(settings.model_copy(update={"cassandra_keyspace": live}))
+        others = {live: settings.day_shards} | dict(keyspaces(session, settings).own)
+    others.pop(settings.cassandra_keyspace, None)
+    for keyspace, shards in others.items():
+        apply_schema(settings.model_copy(update={"cassandra_keyspace": keyspace, "day_shards": shards}))
     return [path.stem for path in pending]
 
 

@@ -30,6 +30,7 @@ IMAGES = "images"
 BY_OWNER = "images_by_owner"
 BY_DAY = "images_by_day"
 DAYS = "image_days"
+FENCES = "owner_fences"
 
 DAYS_BUCKET = 0
 """The only partition of `image_days`. The days of 200 years need less than a megabyte."""
@@ -39,6 +40,7 @@ PRIMARY_KEYS: dict[str, tuple[str, ...]] = {
     BY_OWNER: ("owner_type", "owner_id", "image_id"),
     BY_DAY: ("day", "shard", "image_id"),
     DAYS: ("bucket", "day"),
+    FENCES: ("owner_type", "owner_id"),
 }
 """Columns of the primary key of each table, in order, as the migrations of `shared/cassandra` declare them."""
 IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
@@ -102,6 +104,20 @@ def day_insert(day: date, version: int) -> Insert:
     return Insert(DAYS, {"bucket": DAYS_BUCKET, "day": day}, version)
 
 
+def owner_key(owner: Owner) -> dict[str, Any]:
+    """Primary key of an owner in the table of fences."""
+    return {"owner_type": owner.type, "owner_id": owner.id}
+
+
+def fence_insert(owner: Owner, before: int) -> Insert:
+    """The write that records that the owner's images below this version are cleared.
+
+    The bound is also the timestamp, so the highest bound wins in any order. At the fence's own version, the fence of a
+    set would win against that of an earlier clear although it is lower.
+    """
+    return Insert(FENCES, {**owner_key(owner), "before": before}, before)
+
+
 @dataclass(frozen=True)
 class _Row:
     """Builds the writes to the rows of one image, one row in each table."""
@@ -125,14 +141,19 @@ class _Row:
 
 
 def command_writes(logged: LoggedCommand, shards: int) -> list[Write]:
-    """Writes of a command, at its version. A reprocess and a fence have no writes."""
+    """Writes of a command, at its version, and the record of a fence, at the fence's bound.
+
+    A reprocess has no writes. A fence that keeps images has none either: the kept images are below its bound.
+    """
     match logged:
         case LoggedRenderCommand(command=Uploaded() | Replaced()):
             row = _row(logged.command, logged.image_version, shards)
             return [row.day(logged.version), *row.inserts(logged.version, {"request": logged.request})]
         case LoggedDelete(command):
             return _Row(command.image_id, command.owner, shards).deletes(logged.version)
-        case LoggedRenderCommand() | LoggedFence():
+        case LoggedFence(command):
+            return [] if command.keep else [fence_insert(command.owner, logged.before)]
+        case LoggedRenderCommand():
             return []
 
 

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from shared.contract.events import CommandType, Event, OwnerCleared, SupersededBy
 from shared.contract.keys import Owner
 from shared.contract.logged_command import LoggedCommand, LoggedDelete, versioned
-from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, event_writes
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, FENCES, IMAGES, event_writes
 from tests.convergence.histories import DAY, History, history
 from tests.convergence.views import (
     SHARDS,
@@ -67,7 +67,8 @@ def commands(draw: st.DrawFn) -> LoggedCommand:
             return versioned(records.reprocess(image_id, draw(versions), revision, draw(versions), owner), version)
         case 3:
             return versioned(records.deleted(image_id, owner), version)
-    return versioned(records.cleared(owner=owner), version)
+    keep = draw(st.sampled_from([(), (image_id,)]))
+    return versioned(records.cleared(draw(st.none() | versions), keep, owner), version)
 
 
 @st.composite
@@ -157,6 +158,18 @@ def test_days_are_never_deleted() -> None:
     assert [row["day"] for row in rows(index)[DAYS].values()] == [DAY.date()]
 
 
-@pytest.mark.parametrize("command", [records.cleared(), records.reprocess(IMAGE_IDS[0], 0, REVISIONS[0], 0)])
-def test_fence_and_reprocess_write_nothing_themselves(command: OwnerCleared) -> None:
+@pytest.mark.parametrize(
+    "command", [records.cleared(keep=(IMAGE_IDS[0],)), records.reprocess(IMAGE_IDS[0], 0, REVISIONS[0], 0)]
+)
+def test_a_fence_that_keeps_images_and_a_reprocess_write_nothing_themselves(command: OwnerCleared) -> None:
     assert writes_of([versioned(command, 8)], []) == [[]]
+
+
+@given(st.lists(st.tuples(st.none() | versions, versions), min_size=1, max_size=6), SEEDS)
+def test_the_record_of_fences_is_the_highest_bound_in_any_order(fences, seed) -> None:  # type: ignore[no-untyped-def]
+    """A clear's bound is its own version; a set's is below its own version."""
+    logged = [versioned(records.cleared(before), version) for before, version in fences]
+    index = fold(shuffled(writes_of(logged, []), random.Random(seed)))
+    highest = max(version if before is None else before for before, version in fences)
+    [record] = rows(index)[FENCES].values()
+    assert record["before"] == highest

@@ -8,14 +8,14 @@ from uuid import UUID
 from shared.contract.events import Event, event_key
 from shared.contract.logged_command import LoggedCommand
 from shared.read_model.documents import ImageRow, document
-from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, Write, command_writes, event_writes
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, FENCES, IMAGES, Write, command_writes, event_writes
 from tests.convergence.histories import History
 from tests.support.memory.ports import MemoryIndex
 from tests.support.records import BASE
 
 T = TypeVar("T")
 SHARDS = 4
-TABLES = (IMAGES, BY_OWNER, BY_DAY, DAYS)
+TABLES = (IMAGES, BY_OWNER, BY_DAY, DAYS, FENCES)
 Rows = dict[str, dict[tuple[Any, ...], dict[str, Any]]]
 
 

@@ -20,7 +20,17 @@ from shared.contract.logged_command import versioned
 from shared.errors import ConfigurationError, Unavailable
 from shared.ports import Index
 from shared.read_model.documents import status
-from shared.read_model.tables import IMAGES, Insert, Outcome, Write, command_writes, event_writes
+from shared.read_model.tables import (
+    FENCES,
+    IMAGES,
+    Delete,
+    Insert,
+    Outcome,
+    Write,
+    command_writes,
+    event_writes,
+    owner_key,
+)
 from shared.settings import Settings
 from tests.support import records
 from tests.support.isolation import isolated
@@ -124,6 +134,21 @@ async def test_deletion_shadows_what_was_written_before_it(index: Index, owner: 
     found = await index.image(image)
     assert found is not None
     assert (found.image_version, found.current) == (10, None)
+
+
+async def test_the_highest_bound_of_all_fences_is_recorded(index: Index, owner: Owner) -> None:
+    other = Owner(type="user", id=str(new_id()))
+    assert await index.cleared_before(owner) == 0
+    for before, version in ((None, 20), (16, 30), (None, 24), (10, 40)):
+        await index.apply(command_writes(versioned(records.cleared(before, owner=owner), version), SHARDS))
+    await index.apply(command_writes(versioned(records.cleared(keep=(new_id(),), owner=owner), 50), SHARDS))
+    assert await index.cleared_before(owner) == 24
+    assert await index.cleared_before(other) == 0
+    await index.apply([Delete(FENCES, owner_key(owner), 26)])
+    await index.apply(command_writes(versioned(records.cleared(owner=owner), 26), SHARDS))
+    assert await index.cleared_before(owner) == 0
+    await index.apply(command_writes(versioned(records.cleared(owner=owner), 28), SHARDS))
+    assert await index.cleared_before(owner) == 28
 
 
 async def test_slices_are_newest_first_and_exclude_their_bounds(index: Index, owner: Owner) -> None:

@@ -86,6 +86,10 @@ class StalledIndex(MemoryIndex):
         await self._stall()
         return await super().image(image_id)
 
+    async def cleared_before(self, owner: Owner) -> int:
+        await self._stall()
+        return await super().cleared_before(owner)
+
     async def of_owner(self, owner: Owner, **options: Any) -> Sequence[ImageRow]:
         await self._stall()
         return await super().of_owner(owner, **options)

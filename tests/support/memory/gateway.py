@@ -83,6 +83,10 @@ class FailingIndex(MemoryIndex):
         self._check("image")
         return await super().image(image_id)
 
+    async def cleared_before(self, owner: Owner) -> int:
+        self._check("cleared_before")
+        return await super().cleared_before(owner)
+
     async def of_owner(
         self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:

@@ -16,7 +16,7 @@ from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import NotFound, PreconditionFailed, RequestRefused
 from shared.ports import LIST_PAGE, Appended, ObjectInfo, ObjectRange
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, FENCES, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
 
 CHUNK = 64 * 1024
 MAX_KEY = 1024
@@ -198,6 +198,10 @@ class MemoryIndex:
     async def image(self, image_id: UUID) -> ImageRow | None:
         row = self.table(IMAGES).get((image_id,))
         return _image_row(row) if row else None
+
+    async def cleared_before(self, owner: Owner) -> int:
+        row = self.table(FENCES).get((owner.type, owner.id))
+        return row["before"] if row else 0
 
     async def of_owner(
         self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50

@@ -204,6 +204,53 @@ async def test_an_ack_without_an_offset_removes_nothing_and_can_be_repeated(path
     assert await owned(gateway) == set()
 
 
+async def written_late(gateway: MemoryGateway, number: int = 0) -> str:
+    """The indexer writes the row of an upload that the gateway could not write; returns the image's id."""
+    command = gateway.log.commands[number]
+    assert isinstance(command, Uploaded)
+    await gateway.index.apply(command_writes(versioned(command, command_version(1, number)), 4))
+    return str(command.image_id)
+
+
+async def test_a_cleared_image_whose_row_is_written_late_cannot_be_replaced() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        gateway.index.once = ["apply"]
+        await upload(client, user_id="1")
+        cleared = await client.delete("/images?user_id=1")
+        late = await written_late(gateway)
+        single = await client.put(f"/images/{late}", files=form(JPEG))
+        whole = await client.put("/images?user_id=1", files=form(JPEG))
+
+    assert cleared.status_code == 204
+    assert (single.status_code, single.json()["code"]) == (404, "not_found")
+    assert not any(isinstance(command, Replaced) for command in gateway.log.commands)
+    assert await owned(gateway) == {image["image_id"] for image in whole.json()["images"]} != {late}
+
+
+async def test_images_of_a_set_can_be_replaced_after_its_fence() -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        await upload(client, user_id="1")
+        images = (await client.put("/images?user_id=1", files=form(PNG, JPEG))).json()["images"]
+        newer = await upload(client, user_id="1")
+        answers = [await client.put(f"/images/{image['image_id']}", files=form(PNG)) for image in [*images, newer]]
+
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+
+
+@pytest.mark.parametrize("path", ["/images/{image_id}", "/images?user_id=1"])
+async def test_without_the_record_of_fences_nothing_is_replaced(path: str) -> None:
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        path = path.format(**await upload(client, user_id="1"))
+        gateway.index.once = ["cleared_before"]
+        answer = await client.put(path, files=form(JPEG))
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert len(gateway.log.commands) == 1
+
+
 async def test_a_set_replaces_all_images_of_the_owner() -> None:
     gateway = MemoryGateway()
     async with gateway.client() as client:

@@ -5,12 +5,15 @@ import asyncio
 import pytest
 
 from indexer.handler import Handler, parse
+from shared.contract.events import Command
 from shared.contract.keys import command_version, new_id
 from shared.errors import PoisonRecord
+from shared.ports import Appended
 from shared.settings import Topic
 from tests.support import records
 from tests.support.indexing import SHARDS, consumed, content_of, deletes, fence_of, handler_of, nothing_lower
 from tests.support.memory.ports import MemoryCommandLog, MemoryIndex
+from tests.support.records import OWNER
 
 
 class TestHandler:
@@ -39,13 +42,37 @@ class TestHandler:
     def test_command_without_a_value_cannot_be_read(self) -> None:
         assert isinstance(parse(consumed(None, 0), 1), PoisonRecord)
 
-    async def test_without_a_fence_owner_cleared_has_no_effect(self) -> None:
+    async def test_without_a_fence_owner_cleared_deletes_nothing(self) -> None:
         """As a replay or a rebuild applies it: its deletions are in the log as deletes."""
         index, image = MemoryIndex(), new_id()
         handler = handler_of(index)
         await handler.handle(content_of(records.uploaded(image), 1), nothing_lower)
         await handler.handle(content_of(records.cleared(), 2), nothing_lower)
         assert await index.image(image) is not None
+        assert await index.cleared_before(OWNER) == command_version(1, 2)
+
+    async def test_fence_writes_its_record_before_it_deletes(self) -> None:
+        index, image = MemoryIndex(), new_id()
+        bounds: list[int] = []
+
+        class Log(MemoryCommandLog):
+            async def append(self, command: Command, *, traceparent: str | None = None) -> Appended:
+                bounds.append(await index.cleared_before(OWNER))
+                return await super().append(command, traceparent=traceparent)
+
+        handler = handler_of(index, fence_of(index, Log()))
+        await handler.handle(content_of(records.uploaded(image), 1), nothing_lower)
+        await handler.handle(content_of(records.cleared(), 9), nothing_lower)
+        assert bounds == [command_version(1, 9)]
+        # The fence of a set is later in the log and has a lower bound.
+        await handler.handle(content_of(records.cleared(command_version(1, 4)), 12), nothing_lower)
+        assert await index.cleared_before(OWNER) == command_version(1, 9)
+
+    async def test_fence_that_keeps_images_has_no_record(self) -> None:
+        index, kept = MemoryIndex(), new_id()
+        handler = handler_of(index, fence_of(index, MemoryCommandLog()))
+        await handler.handle(content_of(records.cleared(command_version(1, 4), (kept,)), 9), nothing_lower)
+        assert await index.cleared_before(OWNER) == 0
 
     async def test_fence_waits_for_lower_offsets_without_taking_a_slot(self) -> None:
         index, commands = MemoryIndex(), MemoryCommandLog()

@@ -15,6 +15,7 @@ from shared.read_model.tables import (
     BY_OWNER,
     DAYS,
     DAYS_BUCKET,
+    FENCES,
     IMAGES,
     PRIMARY_KEYS,
     Delete,
@@ -73,8 +74,15 @@ def test_delete_removes_the_row_everywhere() -> None:
     assert command_writes(versioned(records.deleted(IMAGE), 10), SHARDS) == expected_deletes(10)
 
 
-@pytest.mark.parametrize("command", [records.reprocess(IMAGE, 2, REVISION, 2), records.cleared(4)])
-def test_reprocess_and_fence_write_nothing_themselves(command: Command) -> None:
+@pytest.mark.parametrize(("before", "bound"), [(None, 10), (4, 4)])
+def test_a_fence_writes_its_bound_at_its_bound(before: int | None, bound: int) -> None:
+    [write] = command_writes(versioned(records.cleared(before), 10), SHARDS)
+    assert isinstance(write, Insert)
+    assert (write.table, write.columns["before"], write.version) == (FENCES, bound, bound)
+
+
+@pytest.mark.parametrize("command", [records.reprocess(IMAGE, 2, REVISION, 2), records.cleared(4, (IMAGE,))])
+def test_reprocess_and_fence_that_keeps_images_write_nothing_themselves(command: Command) -> None:
     assert command_writes(versioned(command, 10), SHARDS) == []
 
 
