@@ -70,8 +70,8 @@ test-images: setup ## Build both images and run the services from them (needs Do
 test-faults: setup ## Run only a fault run, and add it to docs/fault-runs.md: SEED=7 DURATION=600 (seconds)
 	SEED=$(SEED) DURATION=$(DURATION) FAULT_TABLE=1 $(VENV)/pytest tests/faults $(ARGS)
 
-races: setup ## Race requests against each other while parts are stopped and killed: RACES=1000 (of each kind) SEED=7
-	SEED=$(SEED) RACES=$(RACES) $(VENV)/pytest tests/races $(ARGS)
+races: setup ## Race requests against each other while parts are stopped and killed: RACES=1000 (of each kind) SEED=7 KINDS="PUT set"
+	SEED=$(SEED) RACES=$(RACES) KINDS="$(KINDS)" $(VENV)/pytest tests/races $(ARGS)
 
 test-cluster: DURATION = 240
 test-cluster: setup ## Run the tests on engines and a fault run on three brokers and three nodes: SEED=7 DURATION=600

@@ -51,7 +51,7 @@ class Handler:
         if isinstance(content, Event):
             await self._apply(event_writes(content, self._shards))
             return
-        # A fence writes its record before it deletes anything, so that no image can be replaced meanwhile.
+        # A fence writes its record before it deletes anything, so that no cleared image can be replaced.
         await self._apply(command_writes(content, self._shards))
         if isinstance(content, LoggedFence) and self._fence is not None:
             # The fence waits without a slot, because the lower offsets need the slots.

@@ -2,23 +2,23 @@
 
 import random
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import ClassVar
 
 from tests.races.front import Answer, Front
+from tests.races.places import paths_of, places
 from tests.races.race import View
 from tests.support.images import encode, photo
 
 BEFORE = encode(photo(64, 48), "JPEG")
 AFTER = encode(photo(48, 64), "JPEG")
-NEWEST = 50
-"""Images of the list of all images that are checked. There are fewer races at a time."""
 
 
 class ReplaceAgainstDelete:
     """`PUT /images/{id}` (request 0) and `DELETE /images/{id}` (request 1) of one image."""
 
     name: ClassVar[str] = "PUT image, DELETE image"
+    excludes: ClassVar[bool] = False
 
     def __init__(self, rng: random.Random) -> None:
         self._owner = {"user_id": secrets.token_hex(8)}
@@ -32,7 +32,7 @@ class ReplaceAgainstDelete:
         answer = await front.ask("POST", "/images", params=self._owner, files=files, headers=self._wait)
         assert answer.is_success, answer
         self._id = answer.body["image_id"]
-        self._paths = set(_paths(answer.body))
+        self._paths = set(paths_of(answer.body))
 
     async def send(self, number: int, front: Front) -> Answer:
         if number == 1:
@@ -43,33 +43,9 @@ class ReplaceAgainstDelete:
         put, delete = view.answers
         if not delete.is_success:
             return []
-        paths = self._paths | set(_paths(put.body) if put.is_success else ())
+        paths = self._paths | set(paths_of(put.body) if put.is_success else ())
         seen: set[str] = set()
         for front in view.fronts:
             # The gateway that deleted the image must not serve it from its caches either.
-            seen |= await self._places(front, paths, fresh=front is not view.asked[1])
+            seen |= await places(front, self._id, self._owner, paths, fresh=front is not view.asked[1])
         return seen
-
-    async def _places(self, front: Front, paths: Iterable[str], *, fresh: bool) -> set[str]:
-        seen = set()
-        for name, parameters in (("owner's list", self._owner), ("list of all", {"limit": str(NEWEST)})):
-            listed = await front.ask("GET", "/images", params=parameters, fresh=fresh)
-            if listed.is_success and any(image["image_id"] == self._id for image in listed.body):
-                seen.add(name)
-        if (await front.ask("GET", f"/images/{self._id}/metadata", fresh=fresh)).is_success:
-            seen.add("metadata")
-        if (await front.ask("GET", f"/images/{self._id}", fresh=fresh)).is_success:
-            seen.add("bytes")
-        for path in paths:
-            if (await front.ask("HEAD", f"/media/{path}", fresh=fresh)).is_success:
-                seen.add("media")
-        return seen
-
-
-def _paths(document: dict[str, object]) -> Iterable[str]:
-    """Paths of the original and of the smallest variant that a status document names."""
-    variants = document["variants"]
-    assert isinstance(variants, list)
-    for item in (document["original"], *variants[-1:]):
-        assert isinstance(item, dict)
-        yield item["path"]

@@ -4,7 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from tests.races.race import Finding
 
-HEADER = "| race | situation | races | both acknowledged | broken | last seen broken |\n|---|---|---|---|---|---|"
+HEADER = (
+    "| race | situation | races | both acknowledged | one refused (409) | broken | last seen broken |\n"
+    "|---|---|---|---|---|---|---|"
+)
 
 
 def report(findings: Sequence[Finding]) -> str:
@@ -23,6 +26,8 @@ def broken(findings: Iterable[Finding]) -> list[Finding]:
 
 def _row(name: str, situation: str, group: Sequence[Finding]) -> str:
     both = sum(all(answer.is_success for answer in finding.answers) for finding in group)
+    refused = sum(any(answer.status == 409 for answer in finding.answers) for finding in group)
     last = max((seconds for finding in group for seconds in finding.broken.values()), default=None)
-    cells = (name, situation, len(group), both, len(broken(group)), "never" if last is None else f"{last:.1f} s")
+    seen = "never" if last is None else f"{last:.1f} s"
+    cells = (name, situation, len(group), both, refused, len(broken(group)), seen)
     return f"| {' | '.join(map(str, cells))} |"
