@@ -12,6 +12,7 @@ from gateway.http.server import connections_for, make_server, raise_descriptor_l
 from gateway.reading.lists import GAP_MEMORY
 from gateway.services.claims import CassandraClaimTable, Claims
 from gateway.services.credentials import StsKeyIssuer
+from gateway.services.set_leases import CassandraLeaseTable, SetLeases
 from shared.cassandra.index import CassandraIndex
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaCommandLog
@@ -61,6 +62,7 @@ class Gateway:
             self._index,
             KafkaCommandLog(self._producer, settings, SOURCE),
             Claims(CassandraClaimTable(self._index), settings.idempotency_lease),
+            SetLeases(CassandraLeaseTable(self._index, settings.cassandra_keyspace), settings.set_lease),
             self._keys,
         )
 

@@ -275,6 +275,12 @@ class Settings(BaseSettings):
         description="Time for which one request holds an Idempotency-Key. After it a repetition continues that "
         "request, under the same image ids.",
     )
+    set_lease: Duration = Field(
+        timedelta(seconds=30),
+        description="Time for which a PUT of an owner's images excludes others without a renewal. If its gateway is "
+        "killed, the owner's next PUT is refused with 409 for at most this time. It should be longer than "
+        "KAFKA_SEND_TIMEOUT.",
+    )
     gateway_drain_timeout: Duration = Field(
         timedelta(seconds=30), description="Time that running requests have to finish after SIGTERM."
     )

@@ -154,8 +154,9 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     "in_flight": ProblemType(
         409,
         "Request in progress",
-        "Another request with the same Idempotency-Key, or for the same incoming object, is still in progress. Repeat "
-        "this request after `Retry-After` to get the response of that one.",
+        "Another request with the same Idempotency-Key, for the same incoming object, or to replace all images of the "
+        "same owner is still in progress. Repeat this request after `Retry-After`. With the same key, or for the same "
+        "object, you get the response of that request.",
     ),
     "incoming_changed": ProblemType(
         409,

@@ -86,7 +86,8 @@ async def _replace_set(request: Request, services: Services) -> Reply:
         files = await services.forms.check_all(form)
 
         async def work(ids: Sequence[Ids]) -> Reply:
-            results = await replace_set(services.index, services.uploads, owner, files, ids)
+            async with services.set_leases.hold(owner) as lease:
+                results = await replace_set(services.index, services.uploads, lease, owner, files, ids)
             return many_reply(results, services.base_url)
 
         return await once(request, services.claims, owner, pairs, files, work)

@@ -59,8 +59,10 @@ async def once_in_scope(claims: Claims, scope: str, fingerprint: str, ids: Seque
     try:
         reply = await work(claim.row.ids)
     except Problem as error:
-        # A 4xx has changed nothing, so the key can be used again. After a 5xx a retry continues with the same ids.
-        await (claims.forget(claim) if error.status < 500 else claims.release(claim))
+        # A 4xx has changed nothing, so the key can be used again. After a 5xx a retry continues with the same ids, and
+        # so does it if another request was in the way: an earlier try may have changed something.
+        continues = error.status >= 500 or error.code == "in_flight"
+        await (claims.release(claim) if continues else claims.forget(claim))
         raise
     except BaseException:
         await claims.release(claim)

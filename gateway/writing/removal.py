@@ -1,6 +1,5 @@
 """Deletes one image, or all images of an owner behind a fence (invariant 9)."""
 
-from collections.abc import Collection
 from uuid import UUID
 
 import structlog
@@ -51,10 +50,8 @@ async def delete_image(index: Index, journal: Journal, image_id: UUID) -> None:
     await journal.append_and_apply(Deleted(image_id=image_id, owner=row.owner))
 
 
-async def clear_owner(
-    index: Index, journal: Journal, owner: Owner, *, before: int | None = None, keep: Collection[UUID] = ()
-) -> None:
-    """Delete the owner's images whose version is below `before` (None: below the fence's own), except `keep`.
+async def clear_owner(index: Index, journal: Journal, owner: Owner, *, before: int | None = None) -> None:
+    """Delete the owner's images whose version is below `before` (None: below the fence's own).
 
     1. Append the fence and write it to the owner's record of fences. Nothing has changed before the ack. With the
        record, no image below the fence can be replaced, even if its row is still there.
@@ -65,9 +62,9 @@ async def clear_owner(
 
     Raises Unavailable if a step is not confirmed. It is safe to repeat.
     """
-    version = await journal.append_and_apply(OwnerCleared(owner=owner, before=before, keep=tuple(keep)))
+    version = await journal.append_and_apply(OwnerCleared(owner=owner, before=before))
     below = version if before is None else before
-    older = [row for row in await _newest(index, owner) if row.image_version < below and row.image_id not in keep]
+    older = [row for row in await _newest(index, owner) if row.image_version < below]
 
     async def delete(row: ImageRow) -> None:
         await journal.append_and_apply(Deleted(image_id=row.image_id, owner=owner))

@@ -4,61 +4,64 @@ from collections.abc import Sequence
 
 from gateway.http.problems import Problem
 from gateway.receiving.checking import CheckedFile
+from gateway.services.set_leases import SetLease
 from gateway.writing.removal import clear_owner, is_cleared
 from gateway.writing.uploads import Accepted, Uploads
 from shared.contract.keys import Ids, Owner
 from shared.errors import Unavailable
 from shared.ports import Index
+from shared.read_model.documents import ImageRow
 
 
 async def replace_set(
-    index: Index, uploads: Uploads, owner: Owner, files: Sequence[CheckedFile], ids: Sequence[Ids]
+    index: Index, uploads: Uploads, lease: SetLease, owner: Owner, files: Sequence[CheckedFile], ids: Sequence[Ids]
 ) -> list[Accepted | Problem]:
-    """Make the owner's images exactly these files (invariant 9).
+    """Make the owner's images exactly these files (invariant 9). `lease` is the lease of the owner's set.
 
-    The gateway appends the new images first and the fence last. If it fails in between, the owner has too many images,
-    never none. The request is safe to repeat.
+    One file replaces the owner's only image, so that the image keeps its id. Otherwise the gateway appends the new
+    images first and the fence last. If it fails in between, the owner has too many images, never none. The request is
+    safe to repeat.
 
-    Raises Unavailable if the fence is not acked or if old images are still in the lists.
+    Raises Unavailable if the fence is not acked or if old images are still in the lists, and Problem `unavailable` if
+    the lease has ended.
     """
-    replaced = await _replace_in_place(index, uploads, owner, files, ids)
-    results: list[Accepted | Problem] = [replaced] if replaced else await uploads.upload_batch(files, ids, owner)
+    only = await _only_image(index, owner, ids) if len(files) == 1 and not lease.unfenced else None
+    if only is not None:
+        return [await uploads.replace(files[0], ids[0].revision, only)]
+    stored = await uploads.store_batch(files, ids)
+    for file in stored:
+        if isinstance(file, Problem):
+            # Nothing is in the log yet, so the set stays as it was.
+            raise file
+    await lease.begin_uploads()
+    results = await uploads.append_batch(stored, ids, owner)
     accepted = [result for result in results if isinstance(result, Accepted)]
     if len(accepted) < len(results):
         # A fence would now delete old images whose replacement has failed.
         return results
     if not all(result.command.written for result in accepted):
-        # With some rows still unwritten, the index can show a single image that is below the fence. Then
-        # _replace_in_place of another request would take it for the owner's only image and replace it.
+        # With some rows still unwritten, the index can show a single image that is below the fence. Then another
+        # request would take it for the owner's only image and replace it.
         raise Unavailable("cassandra", "the rows of the new images are not written; the indexer will write them")
     # The fence is below the first of the new images, so that it does not delete uploads of other requests in between.
     before = min(result.command.version for result in accepted if result.command.version is not None)
-    keep = [result.row.image_id for result in accepted]
-    await clear_owner(index, uploads.journal, owner, before=before, keep=keep)
+    await lease.confirm()
+    await clear_owner(index, uploads.journal, owner, before=before)
+    lease.fenced()
     return results
 
 
-async def _replace_in_place(
-    index: Index, uploads: Uploads, owner: Owner, files: Sequence[CheckedFile], ids: Sequence[Ids]
-) -> Accepted | None:
-    """Replace the owner's only image by the only file, so that the image keeps its id.
+async def _only_image(index: Index, owner: Owner, ids: Sequence[Ids]) -> ImageRow | None:
+    """The row of the owner's only image, if a replacement of it keeps it the only one; else None.
 
-    Returns None if it is not certain that the image is the only one and that no other request deletes it at the same
-    time. An upload with a fence is right in each of these cases.
+    Uploads with a fence are right in each case in which this is not certain.
     """
-    if len(files) != 1:
-        return None
     rows = await index.of_owner(owner, limit=2)
-    found = [row.image_id for row in rows]
     # If the only image has the id of this request, an earlier try of this request has uploaded it.
-    if len(found) != 1 or found[0] == ids[0].image_id:
+    if len(rows) != 1 or rows[0].image_id == ids[0].image_id:
         return None
     # A delete that failed may have removed the image from one table and left it in the other, and a fence that is not
     # carried out yet may have cleared it.
-    if await index.image(found[0]) is None or await is_cleared(index, rows[0]):
+    if await index.image(rows[0].image_id) is None or await is_cleared(index, rows[0]):
         return None
-    replaced = await uploads.replace(files[0], ids[0].revision, rows[0])
-    # A concurrent request like this one writes the rows of its images before it appends its fence. If there are none of
-    # these rows now, its fence comes after this replacement in the log.
-    still_found = [row.image_id for row in await index.of_owner(owner, limit=2)]
-    return replaced if still_found == found else None
+    return rows[0]

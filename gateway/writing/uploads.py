@@ -87,10 +87,16 @@ class Uploads:
         A file that fails does not affect the others. Once an engine is unavailable, the other files are not tried: the
         client gets its response after one time-out instead of one per file.
         """
+        return await self.append_batch(await self.store_batch(files, ids), ids, owner)
+
+    async def append_batch(
+        self, stored: Sequence[CheckedFile | Problem], ids: Sequence[Ids], owner: Owner | None
+    ) -> list[Accepted | Problem]:
+        """Append the commands of the files that are stored, as `upload_batch` does."""
         results: list[Accepted | Problem] = []
         outage: Unavailable | None = None
         # The commands are appended one by one, so that their order in the log is the order of the files.
-        for file, file_ids in zip(await self._store_batch(files, ids), ids, strict=True):
+        for file, file_ids in zip(stored, ids, strict=True):
             if isinstance(file, Problem):
                 results.append(file)
             elif outage is not None:
@@ -104,9 +110,10 @@ class Uploads:
                     results.append(unavailable(error, file_name=file.name))
         return results
 
-    async def _store_batch(
+    async def store_batch(
         self, files: Sequence[CheckedFile | Problem], ids: Sequence[Ids]
     ) -> list[CheckedFile | Problem]:
+        """Store the originals of the files, as `upload_batch` does; a file that could not be stored is a problem."""
         outages: list[Unavailable] = []
 
         async def store(pair: tuple[CheckedFile | Problem, Ids]) -> CheckedFile | Problem:

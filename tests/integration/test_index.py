@@ -10,7 +10,7 @@ import pytest
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
 
-from shared.cassandra.deployment import check_deployment
+from shared.cassandra.deployment import check_deployment, record_keyspace
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connect
@@ -195,6 +195,19 @@ async def test_many_concurrent_writes_are_stored(index: Index, owner: Owner) -> 
     ]
     await index.apply(writes)
     assert await index.count(owner) == 300
+
+
+async def test_schema_migrates_every_keyspace_of_the_deployment(keyspace: Settings, session: Session) -> None:
+    """An erasure needs the tables of the present version in a keyspace that an earlier version has built."""
+    older = keyspace.model_copy(update={"cassandra_keyspace": f"{keyspace.cassandra_keyspace}_old", "day_shards": 2})
+    apply_schema(older)
+    record_keyspace(session, keyspace, older.cassandra_keyspace)
+    session.execute(f"DROP TABLE {older.cassandra_keyspace}.{FENCES}")
+    session.execute(f"DELETE FROM {older.cassandra_keyspace}.schema_migrations WHERE name = '0002_owner_fences'")
+    assert apply_schema(keyspace) == []
+    index = await CassandraIndex.open(older, older.cassandra_keyspace)
+    assert await index.cleared_before(Owner(type="user", id="1")) == 0
+    await index.close()
 
 
 async def test_schema_is_applied_once_and_guards_its_fixed_settings(keyspace: Settings, session: Session) -> None:

@@ -154,17 +154,22 @@ def test_a_set_with_one_bad_file_changes_nothing(api: Api, owner: dict[str, str]
     assert api.ids_of(**owner) == [old]
 
 
-def test_two_concurrent_sets_keep_at_least_one_of_them_complete(api: Api, owner: dict[str, str]) -> None:
-    old = {api.upload(PNG, **owner)["image_id"] for _ in range(2)}
+def test_of_sets_at_the_same_time_exactly_one_is_left(api: Api, owner: dict[str, str]) -> None:
+    for _ in range(2):
+        api.upload(PNG, **owner)
 
-    def put(names: tuple[str, str]) -> set[str]:
-        answer = api.put("/images", params=owner, files=form(*((name, PNG) for name in names)))
-        return {image["image_id"] for image in answer.raise_for_status().json()["images"]}
+    def put(number: int) -> tuple[int, list[str]]:
+        names = (f"{number}-a.jpg", JPEG), (f"{number}-b.jpg", OTHER)
+        answer = api.put("/images", params=owner, files=form(*names), headers={"Idempotency-Key": f"set-{number}"})
+        return answer.status_code, [image["image_id"] for image in answer.json().get("images", ())]
 
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(put, [("a.png", "b.png"), ("c.png", "d.png")])
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(put, range(4)))
 
-    found = set(api.ids_of(**owner))
-    assert not found & old
-    assert first <= found or second <= found
-    assert found <= first | second
+    accepted = [ids for status, ids in answers if status == 202]
+    assert {status for status, _ in answers} == {202, 409}
+    assert sorted(api.ids_of(**owner)) in [sorted(ids) for ids in accepted]
+    refused = next(number for number, (status, _) in enumerate(answers) if status == 409)
+    status, repeated = put(refused)
+    assert (status, sorted(api.ids_of(**owner))) == (202, sorted(repeated))
+    assert put(refused) == (status, repeated)

@@ -9,7 +9,7 @@ from uuid import UUID
 from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import encode
 from shared.contract.events import Command, Event
-from shared.contract.keys import Owner
+from shared.contract.keys import Owner, Partition
 from shared.errors import Unavailable, UnknownOutcome
 from shared.ports import Appended, ObjectInfo
 from shared.read_model.documents import ImageRow
@@ -22,6 +22,9 @@ NO_ACK = 0.15
 """Share of appends whose ack is lost; of these every other record is in the log all the same (invariant 8)."""
 NO_OFFSET = 0.05
 """Share of acks without the offset of the record."""
+LATE = 0.1
+"""Share of the effects that come late: up to LONG other effects come before them."""
+LONG = 60
 AWAY = 0.3
 """Share of the gateway's own writes to the index that fail."""
 
@@ -31,19 +34,26 @@ class Stalls:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._gates: list[asyncio.Future[None]] = []
+        self._gates: dict[asyncio.Future[None], int] = {}
+        """The effects that wait, each with the number of releases before which it is not drawn."""
+        self._released = 0
 
-    async def __call__(self) -> None:
+    async def __call__(self, late: float = LATE) -> None:
+        """Wait to be released; `late` is the probability that this effect comes late."""
         gate = asyncio.get_running_loop().create_future()
-        self._gates.append(gate)
+        self._gates[gate] = self._released + (self._rng.randint(1, LONG) if self._rng.random() < late else 0)
         await gate
 
     def release(self) -> bool:
         """Release one effect; False if none waits."""
-        self._gates = [gate for gate in self._gates if not gate.done()]
+        self._gates = {gate: due for gate, due in self._gates.items() if not gate.done()}
         if not self._gates:
             return False
-        self._gates.pop(self._rng.randrange(len(self._gates))).set_result(None)
+        self._released += 1
+        ready = [gate for gate, due in self._gates.items() if due <= self._released]
+        gate = self._rng.choice(ready or list(self._gates))
+        del self._gates[gate]
+        gate.set_result(None)
         return True
 
 
@@ -94,6 +104,17 @@ class StalledIndex(MemoryIndex):
         await self._stall()
         return await super().of_owner(owner, **options)
 
+    async def ids(self, partition: Partition, **options: Any) -> Sequence[UUID]:
+        found = await super().ids(partition, **options)
+        # A reader gets what the index had at some time before the answer arrives.
+        await self._stall()
+        return found
+
+    async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        found = await super().rows(partition, ids)
+        await self._stall()
+        return found
+
 
 class GatewayIndex(StalledIndex):
     """The same index as the gateway reaches it. It often fails, and then the indexer alone writes the rows."""
@@ -107,6 +128,11 @@ class GatewayIndex(StalledIndex):
         if self._rng.random() < AWAY:
             raise Unavailable("cassandra", "away")
         await super().apply(writes)
+
+    async def of_owner(self, owner: Owner, **options: Any) -> Sequence[ImageRow]:
+        # The indexer is often faster than the gateway that clears an owner.
+        await self._stall(late=0.5)
+        return await MemoryIndex.of_owner(self, owner, **options)
 
 
 class StalledLog:

@@ -6,19 +6,22 @@ process continues as a zombie whose commits are refused. What must hold at the e
 
 import asyncio
 import hashlib
+import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from gateway.container import Services
 from gateway.http.problems import Problem
+from gateway.reading.lists import ListQuery
 from gateway.receiving.checking import CheckedFile
 from gateway.services.claims import Claims
-from gateway.writing.removal import clear_owner, delete_image, existing_image
+from gateway.services.set_leases import SetLeases
+from gateway.writing.removal import clear_owner, delete_image, replaceable_image
 from gateway.writing.replacing import replace_set
 from gateway.writing.uploads import Accepted
 from indexer.delivery import Delivery as IndexerDelivery
@@ -31,18 +34,19 @@ from processor.consuming.lanes import Bounds
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.contract.encoding import decode_command, decode_event
-from shared.contract.events import Event, Uploaded
+from shared.contract.events import Event, OwnerCleared, Uploaded
 from shared.contract.image_header import inspect
 from shared.contract.keys import Ids, Owner, command_version, image_prefix, new_id, parse_media_path
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import LoggedCommand, LoggedDelete, LoggedFence, LoggedRenderCommand, versioned
 from shared.errors import Unavailable
+from shared.read_model.documents import ImageRow
 from shared.read_model.tables import BY_OWNER, IMAGES, command_writes, event_writes
 from shared.settings import Topic
 from tests.model.engines import PARTITIONS, GatewayIndex, StalledIndex, StalledLog, StalledStore, Stalls
 from tests.support import images
 from tests.support.delivery import policy_of
-from tests.support.memory.gateway import MemoryClaimTable, memory_settings
+from tests.support.memory.gateway import MemoryClaimTable, MemoryLeaseTable, memory_settings
 from tests.support.memory.ports import MemoryDeadLetters, MemoryIndex
 
 Place = tuple[Topic, int]
@@ -50,6 +54,10 @@ EPOCH = 1
 SHARDS = 4
 REQUESTS = 12
 """Of one client, one after the other."""
+SETS = 0.5
+"""Share of the histories in which all clients work on one owner, mostly with sets and clears."""
+ENDED = 0.3
+"""Share of the sets whose lease ends when their uploads begin, as if their gateway stalled from then on."""
 OWNERS = (Owner(type="user", id="1"), Owner(type="user", id="2"), Owner(type="user", id="3"))
 TROUBLES = 5
 """Crashes and take-overs of one history."""
@@ -57,8 +65,27 @@ PICTURE = images.encode(images.solid((9, 9, 9), size=(4, 3)), "PNG")
 SHA256 = hashlib.sha256(PICTURE).hexdigest()
 RENDERED = images.encode(images.solid((9, 9, 9), size=(4, 3)), "WEBP")
 LADDER = Ladder(rungs=())
+LEASE = timedelta(seconds=30)
+ACTIONS = ("upload", "replace", "delete", "clear", "set", "old set", "read")
+WEIGHTS = (40, 13, 13, 11, 12, 5, 6)
+SET_WEIGHTS = (10, 20, 2, 15, 30, 3, 20)
+"""How often a client takes each action, in histories of many owners and of one."""
 NOTHING_MOVES = 40
 """Rounds of the loop after which, with no effect waited for, everything has ended."""
+
+
+class EndingLeases(MemoryLeaseTable):
+    """Leases of which some end when the uploads of their set begin."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self._rng = rng
+
+    async def renew(self, scope: str, holder: UUID, duration: timedelta, *, unfenced: bool = False) -> bool:
+        renewed = await super().renew(scope, holder, duration, unfenced=unfenced)
+        if renewed and unfenced and self._rng.random() < ENDED:
+            del self.holders[scope]
+        return renewed
 
 
 class Process(Protocol):
@@ -173,6 +200,15 @@ class Pipeline:
         self.acknowledged: list[UUID] = []
         self.deleted: set[UUID] = set()
         """Ids of images for which a client sent a delete."""
+        self.sets: list[tuple[Owner, list[int]]] = []
+        """The versions of the uploads of each acknowledged set."""
+        self.violations: list[str] = []
+        """What a client saw that no gateway may show."""
+        self._cleared: dict[Owner, int] = {}
+        """The highest bound of an owner's acknowledged clears and sets."""
+        self._since: dict[Owner, set[UUID]] = {}
+        """The images that the index had of an owner at any time after the latest of these answers."""
+        self._sets_only = self.rng.random() < SETS
         self._make: dict[str, Callable[[], Process]] = {
             "processor": partial(ProcessorProcess, self),
             "indexer": partial(IndexerProcess, self),
@@ -181,11 +217,13 @@ class Pipeline:
         self._zombies: list[Process] = []
         claims = Claims(MemoryClaimTable(), timedelta(seconds=60))
         self._services = Services(
-            memory_settings(ladder=LADDER),
+            # Only the gateway's own changes invalidate its caches.
+            memory_settings(ladder=LADDER, list_cache_ttl=timedelta(hours=1)),
             self.store,
             GatewayIndex(self._stall, self.rng, self.index),
             self.log,
             claims,
+            SetLeases(EndingLeases(self.rng), LEASE),
         )
 
     async def render(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
@@ -198,7 +236,7 @@ class Pipeline:
     async def run(self) -> None:
         """Play the history until nothing is left to do."""
         self.processes = {name: make() for name, make in self._make.items()}
-        clients = [asyncio.create_task(self._requests(random.Random(self.rng.random()))) for _ in range(2)]
+        clients = [asyncio.create_task(client) for client in self._clients()]
         troubles, quiet = TROUBLES, 0
         while quiet < NOTHING_MOVES or not self._all_committed():
             await asyncio.sleep(0)
@@ -211,11 +249,17 @@ class Pipeline:
                 await self.processes[name].commit()
             elif self._stall.release():
                 quiet = 0
+                for owner, images in self._since.items():
+                    images.update(self._owned(owner))
             quiet = quiet + 1 if all(client.done() for client in clients) else 0
         for process in (*self.processes.values(), *self._zombies):
             await process.crash()
         for client in clients:
             client.result()
+
+    def _clients(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """What the clients do, each beside the others."""
+        return [self._requests(random.Random(self.rng.random())) for _ in range(3 if self._sets_only else 2)]
 
     async def _replace(self, name: str) -> None:
         """The process is dead, or the group has removed it: the next one begins at the last committed position."""
@@ -228,26 +272,33 @@ class Pipeline:
 
     def _all_committed(self) -> bool:
         ends = {(Topic.COMMANDS, number): len(records) for number, records in enumerate(self.log.commands)}
-        return self.positions == ends and self.indexed == {**ends, (Topic.EVENTS, 0): len(self.log.events)}
+        handled = "processor" not in self._make or self.positions == ends
+        return handled and self.indexed == {**ends, (Topic.EVENTS, 0): len(self.log.events)}
 
     async def _requests(self, rng: random.Random) -> None:
         mine: list[UUID] = []
         owner = OWNERS[0]
         for _ in range(REQUESTS):
-            choice = rng.random()
+            action = rng.choices(list(ACTIONS), SET_WEIGHTS if self._sets_only else WEIGHTS)[0]
             try:
-                if choice < 0.45 or not mine:
-                    owner = rng.choice(OWNERS)
-                    mine.append(await self._upload(owner))
-                elif choice < 0.6:
-                    await self._replace_image(rng.choice(mine))
-                elif choice < 0.75:
-                    await self._delete(mine.pop(rng.randrange(len(mine))))
-                elif choice < 0.87:
-                    # The owner of the last upload, so that the fence meets commands that are being handled.
-                    await clear_owner(self._services.index, self._services.journal, owner)
-                else:
-                    mine += await self._replace_set(owner, rng.choice((1, 1, 2)))
+                match "upload" if not mine else action:
+                    case "upload":
+                        owner = OWNERS[0] if self._sets_only else rng.choice(OWNERS)
+                        mine.append(await self._upload(owner))
+                    case "replace":
+                        await self._replace_image(rng.choice(mine))
+                    case "delete":
+                        await self._delete(mine.pop(rng.randrange(len(mine))))
+                    case "clear":
+                        # The owner of the last upload, so that the fence meets commands that are being handled.
+                        await self._clear(owner)
+                        await self._read(owner)
+                    case "set":
+                        mine += await self._replace_set(owner, rng.choice((1, 2, 3) if self._sets_only else (1, 1, 2)))
+                    case "old set":
+                        await self._replace_as_an_old_gateway(rng.choice(mine))
+                    case "read":
+                        await self._read(owner)
             except (Unavailable, Problem):
                 continue  # The outcome is unknown and the client continues; or the other client cleared the owner.
 
@@ -258,15 +309,80 @@ class Pipeline:
         return ids.image_id
 
     async def _replace_image(self, image_id: UUID) -> None:
-        row = await existing_image(self._services.index, image_id)
+        cleared, there = dict(self._cleared), self._exists(image_id)
+        try:
+            row = await replaceable_image(self._services.index, image_id)
+        except Problem:
+            if there and self._exists(image_id) and not self._is_fenced(image_id):
+                self.violations.append("an image that no fence takes cannot be replaced")
+            raise
         await self._services.uploads.replace(_file(), new_id(), row)
+        self._check_replaced(row, cleared)
+
+    def _check_replaced(self, row: ImageRow, cleared: dict[Owner, int]) -> None:
+        """`cleared` are the acknowledged bounds at the time at which the request was sent."""
+        if row.image_version < cleared.get(row.owner, 0):
+            self.violations.append("a replacement of a cleared image is acknowledged")
+
+    def _exists(self, image_id: UUID) -> bool:
+        return (image_id,) in self.index.table(IMAGES)
+
+    def _is_fenced(self, image_id: UUID) -> bool:
+        logged = self.logged()
+        upload = _uploads(logged)[image_id]
+        return any(isinstance(each, LoggedFence) and _takes(each, upload) for each in logged)
 
     async def _replace_set(self, owner: Owner, count: int) -> list[UUID]:
         ids = [Ids.mint() for _ in range(count)]
-        results = await replace_set(self._services.index, self._services.uploads, owner, [_file()] * count, ids)
-        accepted = [result.row.image_id for result in results if isinstance(result, Accepted)]
-        self.acknowledged += accepted
-        return accepted
+        services, cleared = self._services, dict(self._cleared)
+        async with services.set_leases.hold(owner) as lease:
+            results = await replace_set(services.index, services.uploads, lease, owner, [_file()] * count, ids)
+        accepted = [result for result in results if isinstance(result, Accepted)]
+        images = [result.row.image_id for result in accepted]
+        self.acknowledged += images
+        new = [each.image_id for each in ids]
+        if images == new:
+            versions = [result.command.version or 0 for result in accepted]
+            self.sets.append((owner, versions))
+            self._acknowledge(owner, min(versions))
+        for result in accepted:
+            if result.row.image_id not in new:
+                self._check_replaced(result.row, cleared)
+        return images
+
+    async def _replace_as_an_old_gateway(self, image_id: UUID) -> None:
+        """The set of one file by a gateway of an earlier version: its fence keeps the image that it has replaced."""
+        row = await replaceable_image(self._services.index, image_id)
+        replaced = await self._services.uploads.replace(_file(), new_id(), row)
+        await self._services.journal.append(
+            OwnerCleared(owner=row.owner, before=replaced.command.version, keep=(image_id,))
+        )
+
+    async def _clear(self, owner: Owner) -> None:
+        start = len(self.log.commands[int(owner.id) % PARTITIONS])
+        await clear_owner(self._services.index, self._services.journal, owner)
+        # The clear's own fence is above everything that was in the log when it began.
+        self._acknowledge(owner, command_version(EPOCH, start))
+
+    def _acknowledge(self, owner: Owner, bound: int) -> None:
+        self._cleared[owner] = max(bound, self._cleared.get(owner, 0))
+        self._since[owner] = self._owned(owner)
+
+    async def _read(self, owner: Owner) -> None:
+        """Read the owner's list: it has no cleared image that the index has not had since the answer to the clear.
+
+        The row of an upload can be written after that answer. Its image is in the lists until the indexer reaches the
+        fence.
+        """
+        cleared = self._cleared.get(owner, 0)
+        page = await self._services.lists.page(ListQuery(owner))
+        shown = {UUID(image["image_id"]) for image in json.loads(page.body)} - self._since.get(owner, set())
+        uploads = _uploads(self.logged())
+        if any(uploads[image_id].version < cleared for image_id in shown):
+            self.violations.append("a cleared image is served from a cache")
+
+    def _owned(self, owner: Owner) -> set[UUID]:
+        return {key[-1] for key in self.index.table(BY_OWNER) if key[:2] == (owner.type, owner.id)}
 
     async def _delete(self, image_id: UUID) -> None:
         self.deleted.add(image_id)
@@ -305,7 +421,18 @@ async def verdict(world: Pipeline) -> str | None:
     shown = {key[0] for key in world.index.table(IMAGES)}
     if set(world.acknowledged) - gone - shown:
         return "an acknowledged image is lost"
-    return _fences_verdict(logged, gone) or _deletions_verdict(logged, world.deleted)
+    return owners_verdict(world, logged)
+
+
+def owners_verdict(world: Pipeline, logged: list[LoggedCommand]) -> str | None:
+    """The violation of a rule for all images of an owner, or None."""
+    gone = {each.command.image_id for each in logged if isinstance(each, LoggedDelete)}
+    return (
+        next(iter(world.violations), None)
+        or _fences_verdict(logged, gone)
+        or _deletions_verdict(logged, world.deleted)
+        or _sets_verdict(logged, world.sets)
+    )
 
 
 def _asked(logged: list[LoggedCommand]) -> set[tuple[UUID, int]]:
@@ -361,6 +488,16 @@ def _deletions_verdict(logged: list[LoggedCommand], asked: set[UUID]) -> str | N
             if not any(fence.version < each.version and _takes(fence, upload) for fence in fences):
                 return "an image is gone that no fence takes and nobody deleted"
     return None
+
+
+def _sets_verdict(logged: list[LoggedCommand], sets: list[tuple[Owner, list[int]]]) -> str | None:
+    """Whether each acknowledged set is replaced by another one as a whole, or not at all."""
+    bounds: dict[Owner, set[int]] = defaultdict(set)
+    for each in logged:
+        if isinstance(each, LoggedFence) and each.command.before is not None:
+            bounds[each.command.owner].add(each.before)
+    torn = any(min(versions) < bound <= max(versions) for owner, versions in sets for bound in bounds[owner])
+    return "a set is torn by another one" if torn else None
 
 
 def _takes(fence: LoggedFence, upload: LoggedRenderCommand) -> bool:

@@ -27,7 +27,7 @@ from shared.contract.encoding import decode_command
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import command_version
 from shared.contract.logged_command import CommandRecord, LoggedCommand, LoggedFence, versioned
-from shared.read_model.tables import command_writes
+from shared.read_model.tables import Write, command_writes, fence_insert
 from tests.model.pipeline import EPOCH, SHARDS, Pipeline, verdict
 
 HISTORIES = 20
@@ -145,6 +145,24 @@ def gateway_takes_what_is_above_its_fence(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "append_and_apply", far)
 
 
+def a_fence_is_one_sweep(patch: pytest.MonkeyPatch) -> None:
+    """It removes what the index has now and leaves no record, so that an image whose row comes later is replaced."""
+    change_the_record(patch, lambda fence: [])
+
+
+def record_of_fences_at_the_fences_version(patch: pytest.MonkeyPatch) -> None:
+    """The record of a set's fence takes the set's own images."""
+    change_the_record(patch, lambda fence: [fence_insert(fence.command.owner, fence.version)])
+
+
+def change_the_record(patch: pytest.MonkeyPatch, record: Callable[[LoggedFence], list[Write]]) -> None:
+    def writes(logged: LoggedCommand, shards: int) -> list[Write]:
+        return record(logged) if isinstance(logged, LoggedFence) else command_writes(logged, shards)
+
+    for module in (journal, indexer_handler):
+        patch.setattr(module, "command_writes", writes)
+
+
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     ack_early,
     ack_out_of_order,
@@ -155,6 +173,8 @@ BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     fence_takes_what_is_above_it,
     fence_takes_what_it_should_keep,
     gateway_takes_what_is_above_its_fence,
+    a_fence_is_one_sweep,
+    record_of_fences_at_the_fences_version,
 ]
 
 

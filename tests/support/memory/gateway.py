@@ -1,6 +1,7 @@
 """The gateway over the ports in memory, for unit tests of its routes."""
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from gateway.app import create_app
 from gateway.container import Services
 from gateway.services.claims import ClaimRow, Claims
 from gateway.services.credentials import TemporaryKeys
+from gateway.services.set_leases import LeaseRow, SetLeases
 from shared.contract.events import Command
 from shared.contract.keys import Owner
 from shared.errors import Unavailable
@@ -52,6 +54,39 @@ class MemoryClaimTable:
     async def delete(self, scope: str, holder: UUID) -> None:
         if scope in self.rows and self.rows[scope].holder == holder:
             del self.rows[scope]
+
+
+@dataclass
+class MemoryLeaseTable:
+    """`LeaseTable` in a dictionary. `clock` gives seconds."""
+
+    clock: Callable[[], float] = time.monotonic
+    holders: dict[str, tuple[UUID, float]] = field(default_factory=dict)
+    """The holder of each lease, and the time at which the lease ends."""
+    unfenced: set[str] = field(default_factory=set)
+
+    async def take(self, scope: str, holder: UUID, duration: timedelta) -> LeaseRow:
+        if self._holder(scope) is None:
+            self.holders[scope] = holder, self.clock() + duration.total_seconds()
+        return LeaseRow(self._holder(scope), scope in self.unfenced)
+
+    async def renew(self, scope: str, holder: UUID, duration: timedelta, *, unfenced: bool = False) -> bool:
+        if self._holder(scope) != holder:
+            return False
+        self.holders[scope] = holder, self.clock() + duration.total_seconds()
+        if unfenced:
+            self.unfenced.add(scope)
+        return True
+
+    async def end(self, scope: str, holder: UUID, *, unfenced: bool) -> None:
+        if self._holder(scope) == holder:
+            del self.holders[scope]
+            if not unfenced:
+                self.unfenced.discard(scope)
+
+    def _holder(self, scope: str) -> UUID | None:
+        holder, ends = self.holders.get(scope, (None, 0.0))
+        return holder if ends > self.clock() else None
 
 
 @dataclass
@@ -140,12 +175,14 @@ class MemoryGateway:
     index: FailingIndex = field(default_factory=FailingIndex)
     log: FlakyLog = field(default_factory=FlakyLog)
     table: MemoryClaimTable = field(default_factory=MemoryClaimTable)
+    leases: MemoryLeaseTable = field(default_factory=MemoryLeaseTable)
     keys: MemoryKeyIssuer | None = None
 
     @cached_property
     def services(self) -> Services:
         claims = Claims(self.table, self.settings.idempotency_lease)
-        return Services(self.settings, self.store, self.index, self.log, claims, self.keys)
+        leases = SetLeases(self.leases, self.settings.set_lease)
+        return Services(self.settings, self.store, self.index, self.log, claims, leases, self.keys)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
