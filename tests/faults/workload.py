@@ -24,8 +24,18 @@ from tests.faults.history import Kind, Operation, Result
 REQUEST_TIMEOUT = 25.0
 """Seconds; longer than the gateway's own limit on a write to Kafka."""
 UNRENDERABLE_SHARE = 0.05
+BATCHES, BATCH_WEIGHTS = (1, 4, 8), (5, 3, 2)
+"""Files in one upload."""
 KINDS = (Kind.UPLOAD, Kind.REPLACE, Kind.DELETE, Kind.CLEAR)
 WEIGHTS = (60, 22, 14, 4)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file, and whether a decoder can read it."""
+
+    data: bytes
+    renderable: bool
 
 
 class Pictures:
@@ -82,27 +92,17 @@ class Client:
 
     async def _upload(self, http: httpx.AsyncClient) -> None:
         owner = self.rng.choice(self.owners)
-        renderable = self.pictures.are_renderable(self.rng, Kind.UPLOAD)
-        data = unique_picture(self.rng, renderable)
+        pictures = [self._picture(Kind.UPLOAD) for _ in range(self.rng.choices(BATCHES, BATCH_WEIGHTS)[0])]
         headers = {"Idempotency-Key": str(uuid4())} if self.rng.random() < 0.5 else {}
-        operation = await self._record(
-            http, Kind.UPLOAD, owner, "POST", f"/images?{_selector(owner)}", data, headers, renderable=renderable
-        )
-        if operation.image_id:
-            self.mine[operation.image_id] = owner
+        path = f"/images?{_selector(owner)}"
+        for operation in await self._record(http, Kind.UPLOAD, owner, "POST", path, pictures, headers):
+            if operation.image_id:
+                self.mine[operation.image_id] = owner
 
     async def _replace(self, http: httpx.AsyncClient, image_id: str) -> None:
-        renderable = self.pictures.are_renderable(self.rng, Kind.REPLACE)
-        data = unique_picture(self.rng, renderable)
-        operation = await self._record(
-            http,
-            Kind.REPLACE,
-            self.mine[image_id],
-            "PUT",
-            f"/images/{image_id}",
-            data,
-            image_id=image_id,
-            renderable=renderable,
+        pictures, path = [self._picture(Kind.REPLACE)], f"/images/{image_id}"
+        [operation] = await self._record(
+            http, Kind.REPLACE, self.mine[image_id], "PUT", path, pictures, image_id=image_id
         )
         if operation.result is Result.REFUSED:  # another client cleared the owner
             self.mine.pop(image_id, None)
@@ -111,6 +111,10 @@ class Client:
         owner = self.mine.pop(image_id)
         await self._record(http, Kind.DELETE, owner, "DELETE", f"/images/{image_id}", image_id=image_id)
 
+    def _picture(self, kind: Kind) -> Picture:
+        renderable = self.pictures.are_renderable(self.rng, kind)
+        return Picture(unique_picture(self.rng, renderable), renderable)
+
     async def _record(
         self,
         http: httpx.AsyncClient,
@@ -118,58 +122,72 @@ class Client:
         owner: str,
         method: str,
         path: str,
-        data: bytes | None = None,
+        pictures: Sequence[Picture] = (),
         headers: dict[str, str] | None = None,
         *,
         image_id: str | None = None,
-        renderable: bool = True,
-    ) -> Operation:
+    ) -> list[Operation]:
+        """Send the request; one operation for each picture, or one if the request has none."""
         started = time.monotonic()
-        result, answered_id = await self._send(http, method, path, data, headers or {})
-        operation = Operation(
-            kind,
-            owner,
-            result,
-            started,
-            time.monotonic(),
-            image_id=answered_id or image_id,
-            sha256=hashlib.sha256(data).hexdigest() if data else None,
-            renderable=renderable,
-        )
-        self.history.append(operation)
-        return operation
+        result, ids = await self._send(http, method, path, pictures, headers or {})
+        ended = time.monotonic()
+        sent: Sequence[Picture | None] = pictures or [None]
+        operations = [
+            Operation(
+                kind,
+                owner,
+                # A file of an acknowledged request that got no id was refused.
+                Result.REFUSED if result is Result.OK and kind is Kind.UPLOAD and found is None else result,
+                started,
+                ended,
+                image_id=found or image_id,
+                sha256=hashlib.sha256(picture.data).hexdigest() if picture else None,
+                renderable=picture is None or picture.renderable,
+            )
+            for picture, found in itertools.zip_longest(sent, ids)
+        ]
+        self.history.extend(operations)
+        return operations
 
     async def _send(
-        self, http: httpx.AsyncClient, method: str, path: str, data: bytes | None, headers: dict[str, str]
-    ) -> tuple[Result, str | None]:
-        """Send, and again under the same Idempotency-Key if there is one, until the outcome is known."""
+        self,
+        http: httpx.AsyncClient,
+        method: str,
+        path: str,
+        pictures: Sequence[Picture],
+        headers: dict[str, str],
+    ) -> tuple[Result, list[str | None]]:
+        """Send, and again under the same Idempotency-Key if there is one, until the outcome is known.
+
+        Returns the ids of the new images too, in the order of the pictures.
+        """
         attempts = 6 if headers else 1
         sent = False
+        files = [("image", ("picture.png", picture.data, "image/png")) for picture in pictures]
         for attempt in range(attempts):
             if attempt:
                 await asyncio.sleep(1 + attempt)
-            files = {"image": ("picture.png", data, "image/png")} if data else None
             try:
-                answer = await http.request(method, path, files=files, headers=headers)
+                answer = await http.request(method, path, files=files or None, headers=headers)
             except httpx.ConnectError:
                 continue
             except httpx.TransportError:
                 sent = True
                 continue
             if answer.is_success:
-                body = answer.json() if answer.content else {}
-                return Result.OK, body.get("image_id") if kind_has_id(method) else None
+                return Result.OK, new_ids(answer) if method == "POST" else []
             if answer.status_code in (409, 429):
                 continue
             if answer.status_code < 500:
-                return Result.REFUSED, None
+                return Result.REFUSED, []
             sent = True
-        return (Result.UNKNOWN if sent else Result.REFUSED), None
+        return (Result.UNKNOWN if sent else Result.REFUSED), []
 
 
-def kind_has_id(method: str) -> bool:
-    """Whether the answer to this method is an image's document."""
-    return method == "POST"
+def new_ids(answer: httpx.Response) -> list[str | None]:
+    """Id of the new image for each file of an upload; None for a file that was refused."""
+    body = answer.json()
+    return [document.get("image_id") for document in body.get("images", [body])]
 
 
 def _selector(owner: str) -> str:
