@@ -1,13 +1,14 @@
 """The order of faults: decks that hold every kind of fault once, dealt from another position for each seed.
 
-One deck has the faults of processes, the other has disturbances, which end by themselves. Both are played at the same
-time. Independent draws would repeat some kinds and leave others out, and a minute has time for a quarter of a deck. So
-successive seeds continue about where the previous one ended, and a run that is long enough plays both decks.
+One deck has the faults of processes. The other two have disturbances, which end by themselves: those of the network,
+and those of one process. All three are played at the same time. Independent draws would repeat some kinds and leave
+others out, and a minute has time for a quarter of a deck. So successive seeds continue about where the previous one
+ended, and a run that is long enough plays all decks.
 """
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -20,8 +21,8 @@ LINKS = tuple((service, engine) for service, engines in NEEDS.items() for engine
 """A service and an engine that it uses."""
 HAND = 6
 """Cards of processes that a minute takes, more or less."""
-DISTURBING_HAND = 15
-"""Disturbances that a minute takes, more or less."""
+DISTURBING_HAND = 12
+"""Disturbances of either deck that a minute takes, more or less."""
 STOP_SECONDS = 13.0
 """Above the consumers' session time-out of 10 s, so that a worker continues as a zombie; below the retry deadline of an
 outage, so that the services wait for the engine."""
@@ -36,7 +37,7 @@ RESET_SECONDS = (0.0, 1.5)
 """All connections are reset once, or new ones as well for some time."""
 JUMPS = ("+5m", "-5m", "+2h", "-2h", "+30d", "-30d", "+3y", "-3y")
 """S3 refuses signatures whose time is more than 15 minutes off. The others are longer than a lease, a TTL, a month."""
-JUMP_SECONDS = 2.5
+JUMP_SECONDS = 1.0
 PICTURES_SECONDS = 4.0
 
 
@@ -93,13 +94,19 @@ def full_deck(seed: int, *, outages: bool) -> list[Card]:
     return _from_position(cards, seed * HAND)
 
 
-def disturbances(seed: int) -> list[Card]:
-    """Every disturbance once, in the order in which this seed deals them."""
+def network_disturbances(seed: int) -> list[Card]:
+    """Every disturbance of the network once, in the order in which this seed deals them."""
     cards = list(_network_faults())
-    cards += [Card(Action.JUMP, ("gateway",), JUMP_SECONDS, JUMP_SECONDS, jump) for jump in JUMPS]
+    random.Random("network").shuffle(cards)
+    return _from_position(cards, seed * DISTURBING_HAND)
+
+
+def local_disturbances(seed: int) -> list[Card]:
+    """Every disturbance of one process once, in the order in which this seed deals them."""
+    cards = [Card(Action.JUMP, ("gateway",), JUMP_SECONDS, JUMP_SECONDS, jump) for jump in JUMPS]
     cards += [Card(Action.FAILING_PICTURES, ("gateway",), PICTURES_SECONDS, PICTURES_SECONDS) for _ in range(3)]
     cards += [Card(Action.KILL_RENDER, ("processor",), 0) for _ in range(3)]
-    random.Random("disturbances").shuffle(cards)
+    random.Random("local").shuffle(cards)
     return _from_position(cards, seed * DISTURBING_HAND)
 
 
@@ -132,13 +139,7 @@ def _network_faults() -> Iterator[Card]:
             yield Card(Action.RESET, link, seconds, seconds)
 
 
-def deal(seed: int, *, outages: bool = False) -> Iterator[Card]:
-    """Cards of processes without end: the seed's deck, then the next seed's."""
+def deal(deck: Callable[[int], list[Card]], seed: int) -> Iterator[Card]:
+    """Cards without end: the seed's deck, then the next seed's."""
     for number in itertools.count(seed):
-        yield from full_deck(number, outages=outages)
-
-
-def deal_disturbances(seed: int) -> Iterator[Card]:
-    """Disturbances without end: the seed's deck, then the next seed's."""
-    for number in itertools.count(seed):
-        yield from disturbances(number)
+        yield from deck(number)

@@ -5,7 +5,8 @@ one. A worker is stopped for longer than the consumers' session time-out while a
 continues as a zombie: a process that treats partitions as its own although another worker has them.
 
 A disturbance ends by itself: of the network between a service and an engine, of a gateway's clock, of a render process,
-or of the pictures that clients send. It concerns one process only, and follows the next one without a pause to recover.
+or of the pictures that clients send. It concerns one process only, and is followed by the next one while the stack may
+still recover. The disturbances of the network and the others are injected at the same time.
 """
 
 import os
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 import psutil
@@ -24,7 +26,16 @@ import psutil
 from deploy.local.ports import choose
 from deploy.local.state import ProcessRef
 from deploy.local.topology import kind_of
-from tests.faults.deck import KINDS, WORKERS, Action, Card, deal, deal_disturbances
+from tests.faults.deck import (
+    KINDS,
+    WORKERS,
+    Action,
+    Card,
+    deal,
+    full_deck,
+    local_disturbances,
+    network_disturbances,
+)
 from tests.faults.workload import Pictures
 from tests.support.engines.proxied import REAL_TIME, ProxiedStack, service_environment
 from tests.support.engines.replicas import wait_whole
@@ -89,9 +100,8 @@ class Nemesis:
         self._pictures = pictures
         self._parts = stack.parts(*KINDS)
         self._rng = random.Random(f"nemesis/{seed}")
-        self._disturbing_rng = random.Random(f"disturbances/{seed}")
-        self._cards = deal(seed, outages=duration >= LONG_RUN_SECONDS)
-        self._disturbances = deal_disturbances(seed)
+        self._seed = seed
+        self._cards = deal(partial(full_deck, outages=duration >= LONG_RUN_SECONDS), seed)
         if stack.state().cluster:
             # A cluster adds these; faults of services alone are the same on single nodes.
             self._cards = (card for card in self._cards if set(card.kinds) & set(REPLICATED))
@@ -112,18 +122,26 @@ class Nemesis:
             self._wait_whole()
             self._probes.close()
 
-    def disturb(self, until: float) -> None:
-        """Inject disturbances until the monotonic time `until`. Blocks until the last one has ended."""
-        for card in self._disturbances:
+    def disturb_network(self, until: float) -> None:
+        """Disturb the network until the monotonic time `until`. Blocks until the last disturbance has ended."""
+        self._disturb_all(network_disturbances, until, pause=0.3)
+
+    def disturb_processes(self, until: float) -> None:
+        """Inject the other disturbances until the monotonic time `until`. Blocks until the last one has ended."""
+        self._disturb_all(local_disturbances, until, pause=2.0)
+
+    def _disturb_all(self, deck: Callable[[int], list[Card]], until: float, pause: float) -> None:
+        rng = random.Random(f"{deck.__name__}/{self._seed}")
+        for card in deal(deck, self._seed):
             if time.monotonic() + card.seconds > until:
                 break
-            parts = self._members(card, self._disturbing_rng)
+            parts = self._members(card, rng)
             began = time.monotonic()
             # The processor may be killed in the same moment as its render process; then nothing was disturbed.
             with suppress(psutil.NoSuchProcess):
-                self._disturb(card, parts)
+                self._disturb(card, parts, rng)
                 self.faults.append(Fault(card, parts, began, time.monotonic(), None))
-            time.sleep(self._disturbing_rng.uniform(0.1, 0.5))
+            time.sleep(rng.uniform(0.5, 1.5) * pause)
 
     def _play(self, card: Card) -> None:
         parts = self._members(card, self._rng)
@@ -163,7 +181,7 @@ class Nemesis:
             case _:
                 raise ValueError(f"{card} is a disturbance")
 
-    def _disturb(self, card: Card, parts: Sequence[str]) -> None:
+    def _disturb(self, card: Card, parts: Sequence[str], rng: random.Random) -> None:
         match card.action:
             case Action.DROP | Action.DELAY | Action.RESET:
                 self._disturb_network(card, *parts)
@@ -175,7 +193,7 @@ class Nemesis:
                 with self._pictures.all_failing():
                     time.sleep(card.lasts)
             case Action.KILL_RENDER:
-                self._render_process(parts[0], self._disturbing_rng).kill()
+                self._render_process(parts[0], rng).kill()
             case _:
                 raise ValueError(f"{card} is no disturbance")
 

@@ -63,7 +63,8 @@ async def faulted_run(stack: ProxiedStack) -> Run:
     history, *_ = await asyncio.gather(
         run_clients(stack.gateways, SEED, DURATION, pictures, pause=pause),
         asyncio.to_thread(nemesis.run, until),
-        asyncio.to_thread(nemesis.disturb, until),
+        asyncio.to_thread(nemesis.disturb_network, until),
+        asyncio.to_thread(nemesis.disturb_processes, until),
     )
     settled = None
     try:

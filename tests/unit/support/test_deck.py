@@ -1,6 +1,10 @@
 """The decks contain every kind of fault within five minutes of successive seeds, or in one long run."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import combinations, islice
+
+import pytest
 
 from tests.faults.deck import (
     DISTURBING_HAND,
@@ -12,14 +16,16 @@ from tests.faults.deck import (
     Action,
     Card,
     deal,
-    deal_disturbances,
-    disturbances,
     full_deck,
+    local_disturbances,
+    network_disturbances,
 )
 
 SINGLE = {(action, (kind,)) for action in (Action.KILL, Action.STOP, Action.RESTART) for kind in KINDS}
 NETWORK = {(action, link) for action in (Action.DROP, Action.DELAY, Action.RESET) for link in LINKS}
 DISTURBING = {Action.DROP, Action.DELAY, Action.RESET, Action.JUMP, Action.FAILING_PICTURES, Action.KILL_RENDER}
+
+SHORT_DECK = partial(full_deck, outages=False)
 
 
 def shown(cards: list[Card]) -> set[tuple[Action, tuple[str, ...]]]:
@@ -27,14 +33,19 @@ def shown(cards: list[Card]) -> set[tuple[Action, tuple[str, ...]]]:
 
 
 def test_five_minutes_of_five_seeds_have_every_kind() -> None:
-    cards = [card for seed in range(1, 6) for card in islice(deal(seed), HAND)]
+    cards = [card for seed in range(1, 6) for card in islice(deal(SHORT_DECK, seed), HAND)]
     assert shown(cards) >= SINGLE
     assert {card.action for card in cards} == set(Action) - DISTURBING - {Action.OUTAGE}
 
 
-def test_five_minutes_of_five_seeds_have_every_disturbance() -> None:
-    cards = [card for seed in range(1, 6) for card in islice(deal_disturbances(seed), DISTURBING_HAND)]
-    assert set(cards) == set(disturbances(1))
+@pytest.mark.parametrize("deck", [network_disturbances, local_disturbances])
+def test_five_minutes_of_five_seeds_have_every_disturbance(deck: Callable[[int], list[Card]]) -> None:
+    cards = [card for seed in range(1, 6) for card in islice(deal(deck, seed), DISTURBING_HAND)]
+    assert set(cards) == set(deck(1))
+
+
+def test_disturbances_are_of_every_kind() -> None:
+    cards = network_disturbances(1) + local_disturbances(1)
     assert shown(cards) >= NETWORK
     assert {card.amount for card in cards if card.action is Action.JUMP} == set(JUMPS)
     assert {card.action for card in cards} == DISTURBING
@@ -54,6 +65,6 @@ def test_few_seeds_contain_every_pair() -> None:
     assert drawn == set(combinations(KINDS, 2))
 
 
-def test_seed_determines_the_deck() -> None:
-    assert list(islice(deal(3), 80)) == list(islice(deal(3), 80))
-    assert list(islice(deal_disturbances(3), 80)) == list(islice(deal_disturbances(3), 80))
+@pytest.mark.parametrize("deck", [SHORT_DECK, network_disturbances, local_disturbances])
+def test_seed_determines_the_deck(deck: Callable[[int], list[Card]]) -> None:
+    assert list(islice(deal(deck, 3), 80)) == list(islice(deal(deck, 3), 80))
