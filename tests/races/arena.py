@@ -106,14 +106,13 @@ class Arena:
 
 
 async def watch(race: Race, viewed: asyncio.Task[View], situation: str) -> Finding:
-    """Check the rule of a race for WATCH_SECONDS after both answers. Fails if too few checks were possible."""
+    """Check the rule of a race for WATCH_SECONDS after both answers, and on a slow machine for FEWEST_CHECKS checks."""
     view = await viewed
     answered = time.monotonic()
     finding = Finding(race.name, situation, view.answers)
-    while (seconds := time.monotonic() - answered) < WATCH_SECONDS:
+    while time.monotonic() - answered < WATCH_SECONDS or finding.checks < FEWEST_CHECKS:
         for place in await race.broken(view):
             finding.broken[place] = time.monotonic() - answered
         finding.checks += 1
         await asyncio.sleep(PAUSE_SECONDS)
-    assert finding.checks >= FEWEST_CHECKS, f"{race.name}: only {finding.checks} checks in {seconds:.0f} s"
     return finding
