@@ -34,7 +34,7 @@ from shared.contract.keys import Owner, day_of, new_id, original_key, variant_ke
 from shared.contract.ladder import Ladder
 from shared.errors import Unavailable
 from shared.read_model.documents import media_url
-from shared.read_model.tables import BY_DAY, BY_OWNER, day_insert, identity_columns, image_key
+from shared.read_model.tables import BY_DAY, BY_OWNER, day_insert, existence_columns, image_key
 from shared.settings import Settings
 
 OWNER = Owner(type="user", id="1")
@@ -86,7 +86,7 @@ def current(image_id: UUID) -> Current:
 
 def columns_of(image_id: UUID, shown: Current) -> dict[str, object]:
     """Columns of a ready image, without those of its key that name a partition."""
-    return identity_columns(image_id, OWNER) | {"image_version": VERSION, "current": shown}
+    return existence_columns(image_id, OWNER, VERSION) | {"current": shown}
 
 
 async def insert(index: CassandraIndex, ids: Sequence[UUID], tables: Sequence[str], shards: int) -> None:

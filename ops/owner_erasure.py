@@ -28,7 +28,7 @@ from shared.errors import PoisonRecord, Unavailable
 from shared.kafka.producer import Producer
 from shared.kafka.topics import COMPACTION_AT_LATEST
 from shared.kafka.writers import KafkaCommandLog
-from shared.owner_images import owner_pages
+from shared.owner_images import owner_row_ids
 from shared.ports import ObjectStore
 from shared.read_model.tables import FENCES, Delete, command_writes, owner_key
 from shared.settings import Settings, Topic
@@ -149,8 +149,9 @@ class Eraser:
 
     async def _rows(self, view: View) -> set[UUID]:
         found: set[UUID] = set()
-        async for page in owner_pages(view.index, self._owner):
-            found |= {row.image_id for row in page}
+        # A ghost holds the owner's key and a file name, too.
+        async for page in owner_row_ids(view.index, self._owner):
+            found.update(page)
         return found
 
     async def clear(self, traces: Traces) -> None:

@@ -1,6 +1,7 @@
 """Reads all images of one owner from the index, page by page."""
 
 from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
 
 from shared.contract.keys import Owner
 from shared.ports import Index
@@ -9,6 +10,14 @@ from shared.read_model.documents import ImageRow
 PAGE = 100
 """Rows of one read. A row with its variants has about 2 kB, and an owner may have thousands of images, so they are not
 read at once."""
+
+
+async def owner_row_ids(index: Index, owner: Owner, *, size: int = PAGE) -> AsyncIterator[Sequence[UUID]]:
+    """Ids of all rows of an owner, also of ghosts, in pages of at most `size`; no page is empty. Raises Unavailable."""
+    below = None
+    while page := await index.row_ids(owner, below=below, limit=size):
+        yield page
+        below = page[-1]
 
 
 async def owner_pages(index: Index, owner: Owner, *, size: int = PAGE) -> AsyncIterator[Sequence[ImageRow]]:

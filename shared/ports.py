@@ -1,6 +1,6 @@
 """The interfaces (ports) to the engines. Each has an adapter for the engine, and one in memory for unit tests."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from shared.contract.events import Command, Event
 from shared.contract.headers import Headers
-from shared.contract.keys import Owner, Partition
+from shared.contract.keys import DayShard, Owner, Partition
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import Write
 
@@ -102,8 +102,19 @@ class DeadLetters(Protocol):
         """Write a record unchanged, with these headers, and wait for the ack. Raises Unavailable."""
 
 
+@dataclass(frozen=True)
+class DayIds:
+    """Ids of images of some days, in any order. Each of the `partial` partitions may have more between the bounds."""
+
+    ids: Sequence[UUID]
+    partial: Collection[DayShard]
+
+
 class Index(Protocol):
-    """The index in Cassandra. Every method raises Unavailable if Cassandra is unavailable."""
+    """The index in Cassandra. Every method raises Unavailable if Cassandra is unavailable.
+
+    A ghost is a row that is no image, because it lacks the existence columns. Only `row_ids` returns ghosts.
+    """
 
     async def apply(self, writes: Sequence[Write]) -> None:
         """Apply the writes at their timestamps. Returns when Cassandra has acknowledged all. Idempotent.
@@ -127,6 +138,9 @@ class Index(Protocol):
     ) -> Sequence[UUID]:
         """Ids of up to `limit` images of a partition, newest first, strictly between the bounds."""
 
+    async def row_ids(self, owner: Owner, *, below: UUID | None = None, limit: int = 50) -> Sequence[UUID]:
+        """Ids of up to `limit` rows of an owner below the bound, newest first: those of images and of ghosts."""
+
     async def count(self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None) -> int:
         """Number of images of a partition strictly between the bounds."""
 
@@ -135,10 +149,10 @@ class Index(Protocol):
 
     async def ids_of_days(
         self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
-    ) -> Sequence[UUID]:
-        """Ids of up to `limit` images of each shard of each day, in any order, strictly between the bounds.
+    ) -> DayIds:
+        """Ids of the images among the newest `limit` rows of each shard of each day, strictly between the bounds.
 
-        Days, shards and limit must be chosen so that the result has at most 5,000 ids. Raises TooManyDeletions.
+        Days, shards and limit must be chosen so that there are at most 5,000 rows. Raises TooManyDeletions.
         """
 
     async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import itertools
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Protocol
 from uuid import UUID
 
 from shared.cassandra.slices import PAGE
-from shared.contract.keys import DayShard, Owner, Partition, day_of, shard_of
+from shared.contract.keys import DayShard, Owner, Partition, day_of
 from shared.errors import TooManyDeletions
 from shared.ports import Index
 from shared.read_model.documents import ImageRow
@@ -113,11 +112,9 @@ class GlobalTimeline:
         # If the query passes too many deleted rows, the shards are read one by one, in slices.
         with contextlib.suppress(TooManyDeletions):
             async with self.slots:
-                ids = await self.index.ids_of_days(days, self.shards, below=below, above=above, limit=most)
-            by_day = _by_day(ids)
-            # A shard that returned as many ids as the query allows may have more.
-            filled = Counter((day_of(image_id), shard_of(image_id, self.shards)) for image_id in ids)
-            dense = {day for (day, _), count in filled.items() if count == most}
+                found_ids = await self.index.ids_of_days(days, self.shards, below=below, above=above, limit=most)
+            by_day = _by_day(found_ids.ids)
+            dense = {partition.day for partition in found_ids.partial}
         found: list[UUID] = []
         for day in days:
             if len(found) >= limit:

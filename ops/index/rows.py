@@ -21,11 +21,9 @@ from shared.read_model.tables import (
     BY_DAY,
     IMAGE_TABLES,
     PRIMARY_KEYS,
-    Delete,
-    Insert,
     Outcome,
+    RowWriter,
     Write,
-    identity_columns,
     image_key,
 )
 from shared.settings import Settings
@@ -65,17 +63,10 @@ def state_writes(state: ImageState, shards: int, tables: Sequence[str] = IMAGE_T
     For a deleted image the deletion is written even if there is no row: an answer that is applied later then has no
     effect.
     """
-    keys = {table: image_key(table, state.image_id, state.owner, shards) for table in tables}
-    writes: list[Write] = []
-    if state.deleted >= 0:
-        writes += [Delete(table, key, state.deleted) for table, key in keys.items()]
-    groups: dict[int, dict[str, Any]] = {}
-    for name, cell in state.live().items():
-        groups.setdefault(cell.version, {})[name] = unpack(name, cell.values[0])
-    common = identity_columns(state.image_id, state.owner)
-    for version, columns in groups.items():
-        writes += [Insert(table, {**common, **key, **columns}, version) for table, key in keys.items()]
-    return writes
+    rows = RowWriter(state.image_id, state.owner, shards, tables)
+    cells = [(cell.version, {name: unpack(name, cell.values[0])}) for name, cell in state.live().items()]
+    deletes = rows.deletes(state.deleted) if state.deleted >= 0 else []
+    return [*deletes, *rows.updates(state.value("image_version"), cells)]
 
 
 class Rows:

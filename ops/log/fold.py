@@ -20,7 +20,7 @@ from shared.contract.events import Current, Event, OwnerCleared, Removed, Reques
 from shared.contract.keys import Owner
 from shared.contract.logged_command import LoggedCommand, LoggedFence, LoggedRenderCommand, read_command
 from shared.errors import PoisonRecord
-from shared.read_model.tables import DAYS, IMAGES, Delete, Insert, Outcome, Write, command_writes, event_writes
+from shared.read_model.tables import DAYS, IMAGES, Delete, Insert, Outcome, Update, Write, command_writes, event_writes
 
 GROUPS: Mapping[str, type] = {"image_version": int, "request": Request, "outcome": Outcome, "current": Current}
 """Columns that are compared, with their types. The other columns are part of a key, or follow from the id."""
@@ -60,13 +60,16 @@ class ImageState:
     """Versions of commands that have no answer yet."""
 
     def live(self) -> dict[str, Cell]:
-        """Column groups that are later than the latest deletion; empty if there must be no row."""
+        """Column groups that are later than the latest deletion; empty if there must be no row.
+
+        Without `image_version` the row is a ghost and no image (invariant 6).
+        """
         return {name: cell for name, cell in self.cells.items() if cell.version > self.deleted}
 
     @property
     def is_removed(self) -> bool:
         """Whether the image is deleted in the log."""
-        return self.deleted >= 0 and not self.live()
+        return self.deleted >= 0 and "image_version" not in self.live()
 
     def value(self, name: str) -> Any:
         """The unpacked value of a column group; None if there is none. If there are several values, the first."""
@@ -161,7 +164,7 @@ class Fold:
                 case Insert(table, columns, _) if table == DAYS:
                     self.days.add(columns["day"])
                 # The three tables of images have the same columns, so one of them is enough.
-                case Insert(table, columns, version) if table == IMAGES:
+                case Update(table, _, columns, version) if table == IMAGES:
                     for name in columns.keys() & GROUPS.keys():
                         value = pack(columns[name])
                         state.cells.setdefault(name, Cell(version, [value])).offer(version, value)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from shared.contract.events import Current, Request
 from shared.contract.keys import DayShard, Owner, Partition
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Insert, Outcome, Write
+from shared.read_model.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Insert, Outcome, Update, Write
 
 M = TypeVar("M", bound=BaseModel)
 COLUMNS = "image_id, owner_type, owner_id, uploaded_at, image_version, request, outcome, current"
@@ -30,6 +30,10 @@ def statement_of(write: Write) -> tuple[str, list[Any]]:
             marks = ", ".join("?" * len(columns))
             cql = f"INSERT INTO {table} ({names}) VALUES ({marks}) USING TIMESTAMP ?"
             return cql, [*columns.values(), version]
+        case Update(table, key, columns, version):
+            sets = ", ".join(f"{name} = ?" for name in columns)
+            cql = f"UPDATE {table} USING TIMESTAMP ? SET {sets} WHERE {conditions(key)}"
+            return cql, [version, *columns.values(), *key.values()]
         case Delete(table, key, version):
             return f"DELETE FROM {table} USING TIMESTAMP ? WHERE {conditions(key)}", [version, *key.values()]
 
@@ -49,8 +53,13 @@ def partition_clause(partition: Partition) -> tuple[str, list[Any]]:
     return f"{table} WHERE {conditions(PRIMARY_KEYS[table][:-1])}", values
 
 
+def is_image(row: Any) -> bool:
+    """Whether a result row that has `image_version` is an image. Otherwise it is a ghost."""
+    return row.image_version is not None
+
+
 def image_row(row: Any) -> ImageRow:
-    """Convert a result row that has COLUMNS."""
+    """Convert a result row that has COLUMNS and is an image."""
     uploaded_at: datetime = row.uploaded_at
     return ImageRow(
         image_id=row.image_id,

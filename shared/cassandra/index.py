@@ -6,12 +6,13 @@ version of a record.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -19,21 +20,21 @@ from cassandra import InvalidRequest, ReadFailure
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
-from shared.cassandra.cql import COLUMNS, image_row, partition_clause, place_of, statement_of
+from shared.cassandra.cql import COLUMNS, image_row, is_image, partition_clause, place_of, statement_of
 from shared.cassandra.deployment import check_deployment, live_keyspace, switching_keyspaces
 from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
 from shared.cassandra.slices import MAX_ID, MIN_ID, PAGE, Slices
 from shared.cassandra.speculative_retry import with_speculative_retry
 from shared.concurrency import for_each
-from shared.contract.keys import Owner, Partition
+from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
+from shared.ports import DayIds
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, FENCES, IMAGES, Delete, Insert, Write
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, FENCES, IMAGES, Delete, Update, Write
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
 Connect = Callable[[Settings, str | None], Session]
 """Function that connects to the given keyspace, or to the live one. It blocks."""
 FOLLOW_SECONDS = 1.0
@@ -178,8 +179,8 @@ class CassandraIndex:
             for step in steps:
                 await for_each(step, partial(self._write, connection), ROWS_AT_ONCE)
         for write in writes:
-            if isinstance(write, Insert) and write.table == IMAGES:
-                self._slices.written(write.columns["image_id"])
+            if isinstance(write, Update) and write.table == IMAGES:
+                self._slices.written(write.key["image_id"])
 
     async def _write(self, connection: _Connection, writes: Sequence[Write]) -> None:
         """Apply the writes to one row, each at its own timestamp, as one mutation.
@@ -200,7 +201,7 @@ class CassandraIndex:
     async def image(self, image_id: UUID) -> ImageRow | None:
         """See Index.image."""
         rows = await self.execute(f"SELECT {COLUMNS} FROM {IMAGES} WHERE image_id = ?", [image_id])
-        return image_row(rows[0]) if rows else None
+        return next(_images(rows), None)
 
     async def cleared_before(self, owner: Owner) -> int:
         """See Index.cleared_before."""
@@ -212,19 +213,23 @@ class CassandraIndex:
         self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:
         """See Index.of_owner."""
-        return await self._newest(owner, COLUMNS, image_row, below, above, limit)
+        return [image_row(row) for row in await self._newest(owner, COLUMNS, is_image, below, above, limit)]
 
     async def ids(
         self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[UUID]:
         """See Index.ids."""
-        rows = await self._newest(partition, "image_id", lambda row: row, below, above, limit)
+        rows = await self._newest(partition, "image_id, image_version", is_image, below, above, limit)
         return [row.image_id for row in rows]
+
+    async def row_ids(self, owner: Owner, *, below: UUID | None = None, limit: int = 50) -> Sequence[UUID]:
+        """See Index.row_ids."""
+        return [row.image_id for row in await self._newest(owner, "image_id", lambda _: True, below, None, limit)]
 
     async def count(self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None) -> int:
         """See Index.count."""
         where, values = partition_clause(partition)
-        cql = f"SELECT COUNT(*) AS total FROM {where} AND image_id < ? AND image_id > ?"
+        cql = f"SELECT COUNT(image_version) AS total FROM {where} AND image_id < ? AND image_id > ?"
 
         async def count(upper: UUID, lower: UUID) -> int:
             rows = await self.execute(cql, [*values, upper, lower])
@@ -238,19 +243,24 @@ class CassandraIndex:
             return []
         where, values = partition_clause(partition)
         rows = await self.execute(f"SELECT {COLUMNS} FROM {where} AND image_id IN ?", [*values, list(ids)])
-        return [image_row(row) for row in rows]
+        return list(_images(rows))
 
     async def ids_of_days(
         self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
-    ) -> Sequence[UUID]:
+    ) -> DayIds:
         """See Index.ids_of_days."""
         # The LIMIT is there for speed: Cassandra reads the partitions concurrently if the result fits into one page.
         rows = await self.execute(
-            f"SELECT image_id FROM {BY_DAY} WHERE day IN ? AND shard IN ? AND image_id < ? AND image_id > ?"
+            f"SELECT day, shard, image_id, image_version FROM {BY_DAY}"
+            " WHERE day IN ? AND shard IN ? AND image_id < ? AND image_id > ?"
             f" PER PARTITION LIMIT ? LIMIT {PAGE}",
             [list(days), list(range(shards)), below or MAX_ID, above or MIN_ID, limit],
         )
-        return [row.image_id for row in rows]
+        lengths = Counter(DayShard(row.day.date(), row.shard) for row in rows)
+        return DayIds(
+            [row.image_id for row in rows if is_image(row)],
+            {partition for partition, length in lengths.items() if length == limit},
+        )
 
     async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         """See Index.rows_of_days."""
@@ -258,27 +268,26 @@ class CassandraIndex:
             f"SELECT {COLUMNS} FROM {BY_DAY} WHERE day IN ? AND shard IN ? AND image_id IN ? LIMIT {PAGE}",
             [list(days), list(range(shards)), list(ids)],
         )
-        return [image_row(row) for row in rows]
+        return list(_images(rows))
 
     async def _newest(
         self,
         partition: Partition,
         columns: str,
-        convert: Callable[[Any], T],
+        counts: Callable[[Any], bool],
         below: UUID | None,
         above: UUID | None,
         limit: int,
-    ) -> list[T]:
+    ) -> list[Any]:
         where, values = partition_clause(partition)
         cql = f"SELECT {columns} FROM {where} AND image_id < ? AND image_id > ? LIMIT ?"
 
         async def read(upper: UUID, lower: UUID, most: int) -> list[Any]:
             return await self.execute(cql, [*values, upper, lower, most])
 
-        found = await self._slices.newest(
-            partition, read, lambda row: row.image_id, below=below, above=above, limit=limit
+        return await self._slices.newest(
+            partition, read, lambda row: row.image_id, below=below, above=above, limit=limit, counts=counts
         )
-        return [convert(row) for row in found]
 
     async def days(self) -> Sequence[date]:
         """See Index.days."""
@@ -375,6 +384,11 @@ class CassandraIndex:
 
 def _removes_from_owner(write: Write) -> bool:
     return isinstance(write, Delete) and write.table == BY_OWNER
+
+
+def _images(rows: Iterable[Any]) -> Iterator[ImageRow]:
+    """The images among result rows that have COLUMNS."""
+    return (image_row(row) for row in rows if is_image(row))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,9 @@ Cassandra fails a read that scans 100,000 deleted rows. An id is a UUIDv7 and co
 into slices of equal time. A slice that fails is cut again. The cuts are kept for the next read of the partition. They
 never make a result stale, because each read queries every slice.
 
+A partition can also have ghosts: rows that are no image (`shared.read_model.tables`). A read passes them and goes on
+below the last row that it got, until it has enough images or the rows end.
+
 A scan of many deleted rows is slow even if it succeeds. If `gap_memory` is set, gaps are kept too. A gap is a span
 that has no rows and was slow to scan. Reads skip a gap until `gap_memory` has passed. A gap contains only ids that are
 more than an hour old, so a new image is never in one, unless the clock that made its id was behind. If this process
@@ -32,6 +35,9 @@ PAGE = 5000
 PARTS = 8
 """Number of slices into which a failed read is cut. A failed read costs as much as dozens of reads of empty slices, so
 many slices at once are cheaper than several rounds of cutting."""
+PASSING = 100
+"""Minimum number of rows of the next query after one that returned ghosts. So a read of a few images passes hundreds of
+ghosts in a few queries."""
 REMEMBERED_PARTITIONS = 1024
 """Number of partitions whose cuts and gaps are kept; the least recently used ones are dropped."""
 SLOW_SECONDS = 0.02
@@ -82,29 +88,33 @@ class Slices:
         below: UUID | None,
         above: UUID | None,
         limit: int,
+        counts: Callable[[T], bool] = lambda _: True,
     ) -> list[T]:
-        """Up to `limit` rows between the exclusive bounds, the newest first.
+        """Up to `limit` rows between the exclusive bounds, the newest first; rows that do not count are left out.
 
         `read(below, above, limit)` reads one slice, with a `limit` of at most PAGE. Raises TooManyDeletions if a
         slice fails that cannot be cut further.
         """
         found: list[T] = []
+        least = 1
         pending = self._slices(partition, below, above)
         empty = _EmptyRun()
         while pending and len(found) < limit:
             upper, lower = pending.pop()
-            most = min(limit - len(found), PAGE)
+            most = min(max(limit - len(found), least), PAGE)
             empty.enter(upper)
             try:
                 part = await read(upper, lower, most)
             except TooManyDeletions as error:
                 pending += self._parts(partition, upper, lower, error)
                 continue
-            found += part
+            counted = [row for row in part if counts(row)]
+            found += counted
+            least = 1 if len(counted) == len(part) else PASSING
             self._learn(partition, empty.leave(lower, [id_of(row) for row in part[:1]]))
             if len(part) == most:
                 pending.append((id_of(part[-1]), lower))
-        return found
+        return found[:limit]
 
     async def total(
         self,

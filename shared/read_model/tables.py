@@ -1,13 +1,18 @@
 """Converts records of the log to writes of rows. The indexer, the gateway and rebuilds use these pure functions.
 
-Every write inserts whole columns or deletes a row, with the record's version as its timestamp. So the rows do not
-depend on the order of the records or on how often a record arrives (invariant 2). If two answers with the same version
-differ, Cassandra's rule for equal timestamps decides each column group. `shared.read_model.documents` computes the same
-status from either.
+Every write sets whole columns or deletes a row, with a version of the log as its timestamp. So the rows do not depend
+on the order of the records or on how often a record arrives (invariant 2). If two answers with the same version differ,
+Cassandra's rule for equal timestamps decides each column group. `shared.read_model.documents` computes the same status
+from either.
+
+The columns that make an image exist are written by every record that knows `image_version`, at that version and not at
+the record's own. Every deletion of the image is above that version. So no record that arrives behind a deletion brings
+the image back: it leaves a ghost, a row without these columns, which is no image (invariant 6, ADR 13). And any record
+alone restores the image in a rebuild.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -49,9 +54,22 @@ IMAGE_TABLES = (IMAGES, BY_OWNER, BY_DAY)
 
 @dataclass(frozen=True)
 class Insert:
-    """INSERT of these columns, including the key, USING TIMESTAMP `version`."""
+    """INSERT of these columns, including the key, USING TIMESTAMP `version`. Rows of images have updates instead."""
 
     table: str
+    columns: dict[str, Any]
+    version: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """UPDATE of columns of one row USING TIMESTAMP `version`.
+
+    An UPDATE leaves no row marker, so a row exists only as long as one of its columns has a value.
+    """
+
+    table: str
+    key: dict[str, Any]
     columns: dict[str, Any]
     version: int
 
@@ -65,7 +83,7 @@ class Delete:
     version: int
 
 
-Write = Insert | Delete
+Write = Insert | Update | Delete
 
 
 @dataclass(frozen=True)
@@ -92,10 +110,11 @@ def image_key(table: str, image_id: UUID, owner: Owner, shards: int) -> dict[str
     return {name: _KEY_VALUES[name](image_id, owner, shards) for name in PRIMARY_KEYS[table]}
 
 
-def identity_columns(image_id: UUID, owner: Owner) -> dict[str, Any]:
-    """Columns that identify the image of a row. Every insert writes them."""
+def existence_columns(image_id: UUID, owner: Owner, image_version: int) -> dict[str, Any]:
+    """Columns that make an image exist: a row without them is no image. Their timestamp is always `image_version`."""
     return {
-        "image_id": image_id, "owner_type": owner.type, "owner_id": owner.id, "uploaded_at": uploaded_at(image_id),
+        "owner_type": owner.type, "owner_id": owner.id, "uploaded_at": uploaded_at(image_id),
+        "image_version": image_version,
     }  # fmt: skip
 
 
@@ -119,25 +138,36 @@ def fence_insert(owner: Owner, before: int) -> Insert:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """Builds the writes to the rows of one image, one row in each table."""
+class RowWriter:
+    """Makes the writes to the rows of one image, one row in each of the tables."""
 
     image_id: UUID
     owner: Owner
     shards: int
-    common: dict[str, Any] = field(default_factory=dict)
+    tables: Sequence[str] = IMAGE_TABLES
 
-    def keys(self) -> dict[str, dict[str, Any]]:
-        return {table: image_key(table, self.image_id, self.owner, self.shards) for table in IMAGE_TABLES}
+    def updates(self, image_version: int | None, groups: Iterable[tuple[int, Mapping[str, Any]]]) -> list[Write]:
+        """Updates of column groups, each at its version, and of the existence columns at `image_version`.
 
-    def inserts(self, version: int, columns: dict[str, Any]) -> list[Write]:
-        return [Insert(table, {**self.common, **key, **columns}, version) for table, key in self.keys().items()]
-
-    def day(self, version: int) -> Write:
-        return day_insert(day_of(self.image_id), version)
+        With `image_version` None the row does not become an image.
+        """
+        by_version: dict[int, dict[str, Any]] = {}
+        if image_version is not None:
+            by_version[image_version] = existence_columns(self.image_id, self.owner, image_version)
+        for version, columns in groups:
+            by_version.setdefault(version, {}).update(columns)
+        return [
+            Update(table, key, {name: value for name, value in columns.items() if name not in key}, version)
+            for version, columns in by_version.items()
+            for table, key in self._keys().items()
+        ]
 
     def deletes(self, version: int) -> list[Write]:
-        return [Delete(table, key, version) for table, key in self.keys().items()]
+        """Deletions of the rows, at this version."""
+        return [Delete(table, key, version) for table, key in self._keys().items()]
+
+    def _keys(self) -> dict[str, dict[str, Any]]:
+        return {table: image_key(table, self.image_id, self.owner, self.shards) for table in self.tables}
 
 
 def command_writes(logged: LoggedCommand, shards: int) -> list[Write]:
@@ -147,10 +177,12 @@ def command_writes(logged: LoggedCommand, shards: int) -> list[Write]:
     """
     match logged:
         case LoggedRenderCommand(command=Uploaded() | Replaced()):
-            row = _row(logged.command, logged.image_version, shards)
-            return [row.day(logged.version), *row.inserts(logged.version, {"request": logged.request})]
+            updates = _rows(logged.command, shards).updates(
+                logged.image_version, [(logged.version, {"request": logged.request})]
+            )
+            return [_day(logged.command, logged.version), *updates]
         case LoggedDelete(command):
-            return _Row(command.image_id, command.owner, shards).deletes(logged.version)
+            return RowWriter(command.image_id, command.owner, shards).deletes(logged.version)
         case LoggedFence(command):
             return [] if command.keep else [fence_insert(command.owner, logged.before)]
         case LoggedRenderCommand():
@@ -164,23 +196,22 @@ def event_writes(event: Event, shards: int) -> list[Write]:
     restores it. The answer to a reprocess writes only `current`, because a reprocess is not a request of a client.
     """
     if isinstance(event, Removed):
-        return _Row(event.image_id, event.owner, shards).deletes(event.removed_version)
-    version = answer_version(event.version)
+        return RowWriter(event.image_id, event.owner, shards).deletes(event.removed_version)
+    version, rows = answer_version(event.version), _rows(event, shards)
     columns: dict[str, Any] = {"current": event.current} if isinstance(event, Ready) else {}
-    row = _row(event, event.image_version, shards)
     if event.answers == "image.reprocess":
-        return row.inserts(version, columns) if columns else []
+        return rows.updates(event.image_version, [(version, columns)]) if columns else []
     columns["outcome"] = _outcome(event)
-    return [
-        row.day(version),
-        *row.inserts(event.version, {"request": event.request}),
-        *row.inserts(version, columns),
-    ]
+    groups = [(event.version, {"request": event.request}), (version, columns)]
+    return [_day(event, version), *rows.updates(event.image_version, groups)]
 
 
-def _row(record: RenderCommand | Answer, introduced: int, shards: int) -> _Row:
-    common = identity_columns(record.image_id, record.owner) | {"image_version": introduced}
-    return _Row(record.image_id, record.owner, shards, common)
+def _rows(record: RenderCommand | Answer, shards: int) -> RowWriter:
+    return RowWriter(record.image_id, record.owner, shards)
+
+
+def _day(record: RenderCommand | Answer, version: int) -> Write:
+    return day_insert(day_of(record.image_id), version)
 
 
 def _outcome(event: Ready | Failed | Superseded) -> Outcome:

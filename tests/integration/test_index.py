@@ -18,14 +18,14 @@ from shared.contract.events import SupersededBy
 from shared.contract.keys import DayShard, Owner, day_of, new_id, shard_of
 from shared.contract.logged_command import versioned
 from shared.errors import ConfigurationError, Unavailable
-from shared.ports import Index
+from shared.ports import DayIds, Index
 from shared.read_model.documents import status
 from shared.read_model.tables import (
     FENCES,
     IMAGES,
     Delete,
-    Insert,
     Outcome,
+    Update,
     Write,
     command_writes,
     event_writes,
@@ -33,6 +33,7 @@ from shared.read_model.tables import (
 )
 from shared.settings import Settings
 from tests.support import records
+from tests.support.ghosts import ghost_writes, images_below_ghosts
 from tests.support.isolation import isolated
 from tests.support.memory.ports import MemoryIndex
 
@@ -128,12 +129,13 @@ async def test_deletion_shadows_what_was_written_before_it(index: Index, owner: 
     assert await index.image(image) is None
     assert list(await index.of_owner(owner)) == []
     # A write at the deletion's own version is shadowed too.
-    await index.apply([Insert(IMAGES, {"image_id": image, "owner_type": "user"}, 13)])
+    await index.apply([Update(IMAGES, {"image_id": image}, {"image_version": 10}, 13)])
     assert await index.image(image) is None
-    await index.apply(command_writes(versioned(records.replaced(image, 10, revision, owner), 14), SHARDS))
+    # Only a repetition of the upload can be above the deletion. It makes the image exist again, without its results.
+    await index.apply(command_writes(versioned(records.uploaded(image, revision, owner), 14), SHARDS))
     found = await index.image(image)
     assert found is not None
-    assert (found.image_version, found.current) == (10, None)
+    assert (found.image_version, found.current) == (14, None)
 
 
 async def test_the_highest_bound_of_all_fences_is_recorded(index: Index, owner: Owner) -> None:
@@ -176,6 +178,45 @@ async def test_slices_are_newest_first_and_exclude_their_bounds(index: Index, ow
         rows = await index.rows(partition, [expected[3], expected[0], new_id()])
         assert {row.image_id for row in rows} == {expected[3], expected[0]}
         assert list(await index.rows(partition, [])) == []
+
+
+async def test_write_behind_a_deletion_leaves_a_ghost_that_is_no_image(index: Index, owner: Owner) -> None:
+    image = new_id()
+    await index.apply(ghost_writes(image, owner, SHARDS))
+    assert await index.image(image) is None
+    # Neither does any answer bring it back.
+    await index.apply(event_writes(records.ready(image, new_id(), 30, image_version=10, owner=owner), SHARDS))
+    for partition in (owner, DayShard(day_of(image), shard_of(image, SHARDS))):
+        assert await index.rows(partition, [image]) == []
+        assert image not in await index.ids(partition)
+    assert await index.image(image) is None
+    assert await index.row_ids(owner) == [image]
+    # The answer of the processor removes the ghost.
+    removed = records.removed(image, 30, answers="image.replaced", owner=owner)
+    await index.apply(event_writes(removed, SHARDS))
+    assert await index.row_ids(owner) == []
+
+
+async def test_ghosts_do_not_break_paging(index: Index, owner: Owner) -> None:
+    day = datetime(2031, 1, 1) + timedelta(days=random.randrange(20_000))
+    images, ghosts = await images_below_ghosts(index, owner, SHARDS, day)
+    assert [row.image_id for row in await index.of_owner(owner, limit=2)] == images[:2]
+    assert [row.image_id for row in await index.of_owner(owner)] == images
+    assert await index.ids(owner, limit=1) == images[:1]
+    assert await index.ids(owner, below=ghosts[100]) == images
+    assert await index.ids(owner, above=ghosts[-1]) == []
+    assert await index.count(owner) == len(images)
+    assert await index.row_ids(owner, limit=1000) == [*ghosts, *images]
+    assert await index.row_ids(owner, below=ghosts[-1], limit=2) == images[:2]
+    shards = [DayShard(day.date(), shard) for shard in range(SHARDS)]
+    assert sorted([found for shard in shards for found in await index.ids(shard, limit=3)], reverse=True) == images
+    assert sum([await index.count(shard) for shard in shards]) == len(images)
+    # The newest rows of each shard are ghosts, so each shard may have images below them.
+    newest = await index.ids_of_days([day.date()], SHARDS, limit=5)
+    assert newest == DayIds([], set(shards))
+    everything = await index.ids_of_days([day.date()], SHARDS, limit=500)
+    assert (sorted(everything.ids, reverse=True), everything.partial) == (images, set())
+    assert {row.image_id for row in await index.rows_of_days([day.date()], SHARDS, [*images, *ghosts])} == set(images)
 
 
 async def test_days_are_newest_first(index: Index, owner: Owner) -> None:

@@ -12,7 +12,7 @@ from shared.cassandra.index import CassandraIndex
 from shared.concurrency import for_each
 from shared.contract.keys import Owner, new_id
 from shared.read_model.documents import document, status
-from shared.read_model.tables import IMAGES, Insert, Outcome
+from shared.read_model.tables import IMAGE_TABLES, IMAGES, Insert, Outcome, Update, existence_columns, image_key
 from shared.settings import Settings
 from tests.support.isolation import isolated
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
@@ -119,10 +119,27 @@ async def _is_ready_soon(world: Deployment, image_id: UUID) -> bool:
     return False
 
 
+async def test_rows_of_the_version_before_are_served_deleted_and_rebuilt_once(world: Deployment) -> None:
+    """It inserted the existence columns with every record, at the version of the record."""
+    kept, deleted = await world.ready(OWNER), await world.ready(OWNER)
+    for logged in (kept, deleted):
+        image_id = logged.command.image_id
+        columns = existence_columns(image_id, OWNER, logged.image_version)
+        keys = {table: image_key(table, image_id, OWNER, world.settings.day_shards) for table in IMAGE_TABLES}
+        await world.index.apply([Insert(table, key | columns, logged.answer_version) for table, key in keys.items()])
+    await world.delete(deleted)
+    assert [row.image_id for row in await world.index.of_owner(OWNER)] == [kept.command.image_id]
+    settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_d"
+    await asyncio.to_thread(imagepipe_json, settings, "verify", "--pause", "0", code=1)
+    done = await asyncio.to_thread(imagepipe_json, settings, "reindex", "--into", fresh, "--switch", "--yes")
+    assert done["live"] == fresh
+    await asyncio.to_thread(imagepipe, settings, "verify", "--pause", "0")
+
+
 async def test_a_damaged_row_is_named_and_needs_consent_to_be_replaced(world: Deployment) -> None:
     image = (await world.ready(OWNER)).command
-    damage = {"image_id": image.image_id, "outcome": Outcome(image.revision, "failed", "by_hand", "")}
-    await world.index.apply([Insert(IMAGES, damage, 1 << 60)])
+    damage = {"outcome": Outcome(image.revision, "failed", "by_hand", "")}
+    await world.index.apply([Update(IMAGES, {"image_id": image.image_id}, damage, 1 << 60)])
     settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_b"
     arguments = ["reindex", "--into", fresh, "--compare", "--switch", "--yes"]
     done = await asyncio.to_thread(imagepipe_json, settings, *arguments, code=1)

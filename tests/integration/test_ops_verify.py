@@ -25,7 +25,7 @@ from shared.contract.keys import Owner, manifest_key, new_id, shard_of, tombston
 from shared.contract.logged_command import LoggedDelete, LoggedRenderCommand
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaDeadLetters
-from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Insert, Outcome, command_writes
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Outcome, Update, command_writes
 from shared.settings import Settings, Topic
 from tests.support.isolation import isolated_deployment
 from tests.support.memory.ports import MemoryEventLog
@@ -108,13 +108,13 @@ async def test_row_in_an_unread_partition_is_found(world: Deployment) -> None:
     [by_owner, by_day] = [
         write
         for write in command_writes(upload, shards)
-        if isinstance(write, Insert) and write.table in (BY_OWNER, BY_DAY)
+        if isinstance(write, Update) and write.table in (BY_OWNER, BY_DAY)
     ]
     other_shard = (shard_of(image.image_id, shards) + 1) % shards
     await world.index.apply(
         [
-            replace(by_owner, columns={**by_owner.columns, "owner_id": "somebody else"}),
-            replace(by_day, columns={**by_day.columns, "shard": other_shard}),
+            replace(by_owner, key={**by_owner.key, "owner_id": "somebody else"}),
+            replace(by_day, key={**by_day.key, "shard": other_shard}),
         ]
     )
     assert await of_image(world, image) == {("extra", BY_OWNER), ("extra", BY_DAY)}
@@ -154,8 +154,8 @@ async def test_restored_row_of_a_deleted_image_is_found_and_removed(world: Deplo
 
 async def test_row_with_a_timestamp_from_the_clock_is_found_and_left_to_a_rebuild(world: Deployment) -> None:
     image = (await world.ready(OWNER)).command
-    columns = {"image_id": image.image_id, "outcome": Outcome(image.revision, "failed", "by_hand", "")}
-    await world.index.apply([Insert(IMAGES, columns, int(time.time() * 1e6) << 8)])
+    columns = {"outcome": Outcome(image.revision, "failed", "by_hand", "")}
+    await world.index.apply([Update(IMAGES, {"image_id": image.image_id}, columns, int(time.time() * 1e6) << 8)])
     assert await of_image(world, image) == {("wrong", IMAGES)}
     assert await of_image(world, image, with_repair=True) == {("wrong", IMAGES)}
 

@@ -47,7 +47,7 @@ from tests.model.engines import PARTITIONS, GatewayIndex, StalledIndex, StalledL
 from tests.support import images
 from tests.support.delivery import policy_of
 from tests.support.memory.gateway import MemoryClaimTable, MemoryLeaseTable, memory_settings
-from tests.support.memory.ports import MemoryDeadLetters, MemoryIndex
+from tests.support.memory.ports import MemoryDeadLetters, MemoryIndex, is_image
 
 Place = tuple[Topic, int]
 EPOCH = 1
@@ -197,9 +197,14 @@ class Pipeline:
         self.dead_letters = MemoryDeadLetters()
         self.positions: dict[Place, int] = {(Topic.COMMANDS, number): 0 for number in range(PARTITIONS)}
         self.indexed: dict[Place, int] = {**self.positions, (Topic.EVENTS, 0): 0}
-        self.acknowledged: list[UUID] = []
+        self.acknowledged: dict[UUID, Owner] = {}
+        """Images whose upload a gateway has acknowledged, with their owners."""
         self.deleted: set[UUID] = set()
         """Ids of images for which a client sent a delete."""
+        self.gone: dict[UUID, Owner] = {}
+        """The same of images whose delete a gateway has acknowledged."""
+        self.seen_again: set[UUID] = set()
+        """Those of them that were in the index afterwards, at any time."""
         self.sets: list[tuple[Owner, list[int]]] = []
         """The versions of the uploads of each acknowledged set."""
         self.violations: list[str] = []
@@ -251,6 +256,7 @@ class Pipeline:
                 quiet = 0
                 for owner, images in self._since.items():
                     images.update(self._owned(owner))
+            self._look_for_deleted_images()
             quiet = quiet + 1 if all(client.done() for client in clients) else 0
         for process in (*self.processes.values(), *self._zombies):
             await process.crash()
@@ -260,6 +266,13 @@ class Pipeline:
     def _clients(self) -> Iterable[Coroutine[Any, Any, None]]:
         """What the clients do, each beside the others."""
         return [self._requests(random.Random(self.rng.random())) for _ in range(3 if self._sets_only else 2)]
+
+    def _look_for_deleted_images(self) -> None:
+        for image_id, owner in self.gone.items():
+            places = ((IMAGES, (image_id,)), (BY_OWNER, (owner.type, owner.id, image_id)))
+            rows = (self.index.row(table, key) for table, key in places)
+            if any(row is not None and is_image(row) for row in rows):
+                self.seen_again.add(image_id)
 
     async def _replace(self, name: str) -> None:
         """The process is dead, or the group has removed it: the next one begins at the last committed position."""
@@ -288,7 +301,8 @@ class Pipeline:
                     case "replace":
                         await self._replace_image(rng.choice(mine))
                     case "delete":
-                        await self._delete(mine.pop(rng.randrange(len(mine))))
+                        image_id = mine.pop(rng.randrange(len(mine)))
+                        await (self._delete_and_replace(image_id) if rng.random() < 0.5 else self._delete(image_id))
                     case "clear":
                         # The owner of the last upload, so that the fence meets commands that are being handled.
                         await self._clear(owner)
@@ -305,7 +319,7 @@ class Pipeline:
     async def _upload(self, owner: Owner) -> UUID:
         ids = Ids.mint()
         await self._services.uploads.upload(_file(), ids, owner)
-        self.acknowledged.append(ids.image_id)
+        self.acknowledged[ids.image_id] = owner
         return ids.image_id
 
     async def _replace_image(self, image_id: UUID) -> None:
@@ -339,7 +353,7 @@ class Pipeline:
             results = await replace_set(services.index, services.uploads, lease, owner, [_file()] * count, ids)
         accepted = [result for result in results if isinstance(result, Accepted)]
         images = [result.row.image_id for result in accepted]
-        self.acknowledged += images
+        self.acknowledged |= dict.fromkeys(images, owner)
         new = [each.image_id for each in ids]
         if images == new:
             versions = [result.command.version or 0 for result in accepted]
@@ -382,11 +396,20 @@ class Pipeline:
             self.violations.append("a cleared image is served from a cache")
 
     def _owned(self, owner: Owner) -> set[UUID]:
-        return {key[-1] for key in self.index.table(BY_OWNER) if key[:2] == (owner.type, owner.id)}
+        rows = self.index.table(BY_OWNER).items()
+        return {key[-1] for key, row in rows if key[:2] == (owner.type, owner.id) and is_image(row)}
 
     async def _delete(self, image_id: UUID) -> None:
         self.deleted.add(image_id)
         await delete_image(self._services.index, self._services.journal, image_id)
+        self.gone[image_id] = self.acknowledged[image_id]
+
+    async def _delete_and_replace(self, image_id: UUID) -> None:
+        """A client deletes an image while another one replaces it."""
+        requests = (self._replace_image(image_id), self._delete(image_id))
+        for result in await asyncio.gather(*requests, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, Unavailable | Problem):
+                raise result
 
     def logged(self) -> list[LoggedCommand]:
         """Every command, each partition in its order. The versions are those of the offsets in the log."""
@@ -407,6 +430,8 @@ async def verdict(world: Pipeline) -> str | None:
     events = [decode_event(record.value) for record in world.log.events]
     if world.dead_letters.records:
         return "a dead letter without cause"
+    if world.seen_again:
+        return "a deleted image is seen again"
     told = {(event.image_id, event.version) for event in events}
     if not _asked(logged) <= told:
         return "a command without an answer"
@@ -419,7 +444,7 @@ async def verdict(world: Pipeline) -> str | None:
     if not all(_never_logged(key, logged) for key in left):
         return "objects of a deleted image"
     shown = {key[0] for key in world.index.table(IMAGES)}
-    if set(world.acknowledged) - gone - shown:
+    if world.acknowledged.keys() - gone - shown:
         return "an acknowledged image is lost"
     return owners_verdict(world, logged)
 

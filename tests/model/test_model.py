@@ -19,6 +19,7 @@ from shared.contract.events import Manifest, Variant
 from shared.contract.logged_command import LoggedRenderCommand
 from shared.errors import PreconditionFailed
 from shared.read_model import tables
+from tests.model.bugs import exist_at_the_records_own_version
 from tests.model.world import StallingStore, World, verdict
 
 HISTORIES = 600
@@ -160,6 +161,7 @@ PATCHED: list[Callable[[pytest.MonkeyPatch], None]] = [
     keep_what_comes_after_a_delete,
     call_what_is_swept_lost,
     answer_at_the_commands_own_version,
+    exist_at_the_records_own_version,
 ]
 
 

@@ -28,6 +28,7 @@ from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import command_version
 from shared.contract.logged_command import CommandRecord, LoggedCommand, LoggedFence, versioned
 from shared.read_model.tables import Write, command_writes, fence_insert
+from tests.model.bugs import exist_at_the_records_own_version
 from tests.model.pipeline import EPOCH, SHARDS, Pipeline, verdict
 
 HISTORIES = 20
@@ -175,6 +176,7 @@ BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     gateway_takes_what_is_above_its_fence,
     a_fence_is_one_sweep,
     record_of_fences_at_the_fences_version,
+    exist_at_the_records_own_version,
 ]
 
 

@@ -28,7 +28,7 @@ from shared.errors import ImageRejected, Unavailable
 from shared.ports import ObjectInfo
 from shared.read_model import documents
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import IMAGES, Delete, Insert, Write, command_writes, event_writes
+from shared.read_model.tables import IMAGES, Delete, Update, Write, command_writes, event_writes
 from tests.support import images
 from tests.support.memory.ports import MemoryIndex, MemoryStore
 
@@ -40,6 +40,8 @@ OTHER_LADDER = Ladder(rungs=(Rung(name="small", width=320, fraction=0.5, quality
 # Two encodings of each variant, as two versions of the encoder give them.
 ENCODINGS = [images.encode(images.solid((shade, 0, 0), size=(4, 3)), "WEBP") for shade in (10, 240)]
 
+ORDERS = 3
+"""Orders in which the writes of a history arrive."""
 LATE = 4
 """Number of late workers at the same time."""
 
@@ -307,22 +309,27 @@ class World:
             if "outcome" in self.bugs and event.answers == "image.reprocess":
                 as_replaced = event.model_copy(update={"answers": "image.replaced"})
                 writes = event_writes(as_replaced, SHARDS)
-                found += [write for write in writes if isinstance(write, Insert) and "outcome" in write.columns]
+                found += [write for write in writes if isinstance(write, Update) and "outcome" in write.columns]
         return [write for write in found if write.table == IMAGES]
 
-    async def row(self, rng: random.Random) -> ImageRow | None:
-        """The image's row after the writes arrived in a random order, some of them twice."""
+    def arrivals(self, order: int) -> list[Write]:
+        """The writes in one of many random orders, some of them twice."""
+        rng = random.Random(order)
         writes = self.writes()
         writes += [write for write in writes if rng.random() < 0.3]
         rng.shuffle(writes)
+        return writes
+
+    async def row(self, order: int) -> ImageRow | None:
+        """The image's row after the writes arrived in this order."""
         index = MemoryIndex()
-        await index.apply(writes)
+        await index.apply(self.arrivals(order))
         return await index.image(self.image_id)
 
 
 async def verdict(world: World) -> str | None:
     """The violation at the end of the history, or None."""
-    rows = [await world.row(random.Random(order)) for order in range(3)]
+    rows = [await world.row(order) for order in range(ORDERS)]
     seen = {documents.status(row) if row else None for row in rows}
     if len(seen) > 1:
         return "does not converge"
@@ -335,12 +342,31 @@ async def verdict(world: World) -> str | None:
         return "an original that was only swept is called lost"
     if any(write.version <= event.version for event in world.events.events for write in _effects(event)):
         return "an answer that takes effect no later than its command"
+    if await _is_seen_after_its_deletion(world):
+        return "a deleted image is seen again"
     if any(isinstance(logged, LoggedDelete) for logged in world.log):
         if rows[0] is not None:
             return "a deleted image has a row"
         return "a deleted image has objects" if world.listed() else None
     assert rows[0] is not None
     return _live_verdict(world, rows[0]) or _stored_verdict(world)
+
+
+async def _is_seen_after_its_deletion(world: World) -> bool:
+    """Whether the row is an image at any time after a deletion has arrived, in any order of the writes.
+
+    A deletion is final if it is above every upload of the image. Only a repeated upload can be above one: it makes the
+    image exist until its answer `removed`.
+    """
+    uploaded = max(logged.version for logged in world.log if isinstance(logged.command, Uploaded))
+    for order in range(ORDERS):
+        index, deleted = MemoryIndex(), False
+        for write in world.arrivals(order):
+            index.apply_one(write)
+            deleted = deleted or (isinstance(write, Delete) and write.version > uploaded)
+            if deleted and await index.image(world.image_id) is not None:
+                return True
+    return False
 
 
 def _told_differently(events: Sequence[Event]) -> bool:
@@ -357,8 +383,8 @@ def _effects(event: Event) -> list[Write]:
     return [write for write in event_writes(event, SHARDS) if isinstance(write, Delete) or _is_effect(write)]
 
 
-def _is_effect(write: Insert) -> bool:
-    return bool(write.columns.keys() & {"outcome", "current"})
+def _is_effect(write: Write) -> bool:
+    return isinstance(write, Update) and bool(write.columns.keys() & {"outcome", "current"})
 
 
 def _live_verdict(world: World, row: ImageRow) -> str | None:

@@ -9,15 +9,16 @@ from uuid import UUID
 from cassandra.cqltypes import DateType, Int32Type, LongType, SimpleDateType, UTF8Type, UUIDType
 from pydantic import BaseModel
 
-from shared.read_model.tables import Delete, Write
+from shared.read_model.tables import Delete, Insert, Write
 
 
 def storable(writes: Sequence[Write]) -> None:
     """Serialise all values of the writes. Raises what the driver raises for one that has no representation."""
     for write in writes:
         assert len(LongType.serialize(write.version, 5)) == 8
-        columns = write.key if isinstance(write, Delete) else write.columns
-        _serialize("", columns)
+        columns = {} if isinstance(write, Delete) else write.columns
+        key = {} if isinstance(write, Insert) else write.key
+        _serialize("", columns | key)
 
 
 def _serialize(name: str, value: Any) -> None:

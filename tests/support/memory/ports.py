@@ -14,7 +14,7 @@ from shared.contract.events import Command, Event
 from shared.contract.headers import Headers
 from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import NotFound, PreconditionFailed, RequestRefused
-from shared.ports import LIST_PAGE, Appended, ObjectInfo, ObjectRange
+from shared.ports import LIST_PAGE, Appended, DayIds, ObjectInfo, ObjectRange
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, FENCES, IMAGES, PRIMARY_KEYS, Delete, Insert, Write
 
@@ -146,7 +146,7 @@ class _Cell:
 
 @dataclass
 class _MemoryRow:
-    """Cells of one row; `deleted` shadows every write up to that version."""
+    """Cells of one row; `live_at` is its row marker; `deleted` shadows every write up to that version."""
 
     cells: dict[str, _Cell] = field(default_factory=dict)
     live_at: int = -1
@@ -172,7 +172,8 @@ class MemoryIndex:
         if isinstance(write, Delete):
             row.deleted = max(row.deleted, write.version)
             return
-        row.live_at = max(row.live_at, write.version)
+        if isinstance(write, Insert):
+            row.live_at = max(row.live_at, write.version)
         for name, value in write.columns.items():
             if name not in names:
                 self._set(row, name, value, write.version)
@@ -187,17 +188,21 @@ class MemoryIndex:
             row.cells[name] = _Cell(version, value)
 
     def table(self, table: str) -> dict[tuple[Any, ...], dict[str, Any]]:
-        """Live rows of a table: primary key to columns."""
-        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for key, row in self.tables[table].items():
-            cells = {name: cell.value for name, cell in row.cells.items() if cell.version > row.deleted}
-            if cells or row.live_at > row.deleted:
-                rows[key] = {**dict(zip(PRIMARY_KEYS[table], key, strict=True)), **cells}
-        return rows
+        """Live rows of a table, images and ghosts: primary key to columns."""
+        found = {key: self.row(table, key) for key in self.tables[table]}
+        return {key: row for key, row in found.items() if row is not None}
+
+    def row(self, table: str, key: tuple[Any, ...]) -> dict[str, Any] | None:
+        """One row, an image or a ghost; None if there is none."""
+        row = self.tables[table].get(key, _MemoryRow())
+        cells = {name: cell.value for name, cell in row.cells.items() if cell.version > row.deleted}
+        if not cells and row.live_at <= row.deleted:
+            return None
+        return {**dict(zip(PRIMARY_KEYS[table], key, strict=True)), **cells}
 
     async def image(self, image_id: UUID) -> ImageRow | None:
-        row = self.table(IMAGES).get((image_id,))
-        return _image_row(row) if row else None
+        row = self.row(IMAGES, (image_id,))
+        return _image_row(row) if row and is_image(row) else None
 
     async def cleared_before(self, owner: Owner) -> int:
         row = self.table(FENCES).get((owner.type, owner.id))
@@ -213,6 +218,9 @@ class MemoryIndex:
     ) -> Sequence[UUID]:
         return [row.image_id for row in self._slice(*_place(partition), below, above, limit)]
 
+    async def row_ids(self, owner: Owner, *, below: UUID | None = None, limit: int = 50) -> Sequence[UUID]:
+        return [row["image_id"] for row in self._rows(*_place(owner), below, None)[:limit]]
+
     async def count(self, partition: Partition, *, below: UUID | None = None, above: UUID | None = None) -> int:
         return len(self._slice(*_place(partition), below, above, None))
 
@@ -222,9 +230,13 @@ class MemoryIndex:
 
     async def ids_of_days(
         self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
-    ) -> Sequence[UUID]:
-        places = [(day, shard) for day in days for shard in range(shards)]
-        return [row.image_id for place in places for row in self._slice(BY_DAY, place, below, above, limit)]
+    ) -> DayIds:
+        places = [DayShard(day, shard) for day in days for shard in range(shards)]
+        found = {place: self._rows(BY_DAY, tuple(place), below, above)[:limit] for place in places}
+        return DayIds(
+            [row["image_id"] for rows in found.values() for row in rows if is_image(row)],
+            {place for place, rows in found.items() if len(rows) == limit},
+        )
 
     async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         found = [await self.rows(DayShard(day, shard), ids) for day in days for shard in range(shards)]
@@ -236,19 +248,29 @@ class MemoryIndex:
     def _slice(
         self, table: str, partition: tuple[Any, ...], below: UUID | None, above: UUID | None, limit: int | None
     ) -> Sequence[ImageRow]:
+        images = [row for row in self._rows(table, partition, below, above) if is_image(row)]
+        return [_image_row(row) for row in images[:limit]]
+
+    def _rows(
+        self, table: str, partition: tuple[Any, ...], below: UUID | None, above: UUID | None
+    ) -> list[dict[str, Any]]:
         found = [
             row
             for key, row in self.table(table).items()
             if key[:-1] == partition and (below is None or key[-1] < below) and (above is None or key[-1] > above)
         ]
-        found.sort(key=lambda row: row["image_id"], reverse=True)
-        return [_image_row(row) for row in found[:limit]]
+        return sorted(found, key=lambda row: row["image_id"], reverse=True)
 
 
 def _place(partition: Partition) -> tuple[str, tuple[Any, ...]]:
     if isinstance(partition, Owner):
         return BY_OWNER, (partition.type, partition.id)
     return BY_DAY, tuple(partition)
+
+
+def is_image(row: dict[str, Any]) -> bool:
+    """Whether a row is an image. Otherwise it is a ghost."""
+    return "image_version" in row
 
 
 def _image_row(row: dict[str, Any]) -> ImageRow:

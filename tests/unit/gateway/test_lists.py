@@ -1,6 +1,7 @@
 """Lists: what a request may ask, cursors, and pages that are exact however images are spread or deleted."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,13 +18,17 @@ from hypothesis import strategies as st
 
 from gateway.http.problems import Problem
 from gateway.reading.anchors import COUNT_AGE, MAX_OFFSET, Anchors
-from gateway.reading.lists import ListQuery, decode_cursor, encode_cursor
+from gateway.reading.lists import ListQuery, Lists, decode_cursor, encode_cursor
 from gateway.reading.timeline import GlobalTimeline, OwnerTimeline, merge
+from gateway.services.changes import Changes
 from shared.cassandra.slices import PAGE
 from shared.contract.keys import DayShard, Owner, Partition, day_of, new_id, shard_of, uploaded_at
 from shared.errors import TooManyDeletions
+from shared.ports import DayIds
 from shared.read_model.documents import ImageRow
 from tests.support.clock import Clock
+from tests.support.ghosts import images_below_ghosts
+from tests.support.memory.ports import MemoryIndex
 from tests.support.records import id_at
 
 USER = Owner(type="user", id="1")
@@ -79,7 +84,7 @@ class Ids:
 
     async def ids_of_days(
         self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
-    ) -> Sequence[UUID]:
+    ) -> DayIds:
         self.queries += 1
         if self.buried.intersection(days):
             raise TooManyDeletions("cassandra", "tombstones")
@@ -91,7 +96,7 @@ class Ids:
                 newest_of[place(image_id)] += 1
                 found.append(image_id)
         assert len(found) <= PAGE
-        return found
+        return DayIds(found, {part for part, length in newest_of.items() if length == limit})
 
     async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         self.queries += 1
@@ -386,3 +391,20 @@ async def test_segments_follow_growth_and_join_when_emptied() -> None:
     index.queries = 0
     assert await at(timeline, anchors, 15, fresh=True) == index.newest()[15]
     assert index.queries <= 5
+
+
+@pytest.mark.parametrize("owner", [None, USER])
+@pytest.mark.parametrize("limit", [1, 2, 3, 50])
+async def test_pages_over_ghosts_are_full_and_end_with_the_images(owner: Owner | None, limit: int) -> None:
+    index = MemoryIndex()
+    images, _ = await images_below_ghosts(index, USER, SHARDS, NOON)
+    lists = Lists(index, Changes(), shards=SHARDS, ttl=timedelta(0), base_url="https://img.example.org")
+    pages, query = [], ListQuery(owner, limit)
+    while True:
+        page = await lists.page(query)
+        pages.append([document["image_id"] for document in json.loads(page.body)])
+        if page.next_url is None:
+            break
+        query = ListQuery.parse(parse_qsl(urlsplit(page.next_url).query))
+    wanted = [str(image_id) for image_id in images]
+    assert pages == [wanted[start : start + limit] for start in range(0, len(wanted), limit)]

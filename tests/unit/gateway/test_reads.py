@@ -15,7 +15,7 @@ from shared.contract.events import Current, Variant
 from shared.contract.keys import answer_version, command_version, manifest_key, new_id, tombstone_key, variant_key
 from shared.contract.ladder import Ladder
 from shared.errors import RequestRefused, Unavailable
-from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Delete, Insert, Outcome
+from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, Delete, Outcome, Update
 from tests.support import records
 from tests.support.images import encode, photo
 from tests.support.memory.gateway import BASE_URL, MemoryGateway, memory_settings
@@ -89,7 +89,7 @@ class Scene:
     async def write_answer(self, image_id: str, columns: dict[str, Any]) -> None:
         version = answer_version(command_version(1, len(self.gateway.log.commands) - 1))
         for table, keys in self._places(image_id):
-            await self.gateway.index.apply([Insert(table, keys | columns, version)])
+            await self.gateway.index.apply([Update(table, keys, columns, version)])
 
     async def gone(self, image_id: str) -> None:
         """Another gateway deletes the image."""

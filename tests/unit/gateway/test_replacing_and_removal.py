@@ -1,5 +1,6 @@
 """Replacing and deleting over engines in memory: the responses, and the commands in the log."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,8 @@ from shared.contract.keys import Owner, command_version
 from shared.contract.logged_command import versioned
 from shared.errors import Unavailable, UnknownOutcome
 from shared.read_model.tables import IMAGES, command_writes
+from tests.support import records
+from tests.support.ghosts import images_below_ghosts
 from tests.support.images import encode, photo
 from tests.support.memory.gateway import MemoryGateway
 
@@ -382,3 +385,38 @@ async def test_a_set_of_no_files_is_refused() -> None:
         answer = await client.put("/images?user_id=1", files=[("x", (None, b""))])
 
     assert (answer.status_code, answer.json()["code"]) == (400, "no_file")
+
+
+async def test_a_replacement_behind_a_delete_does_not_bring_the_image_back() -> None:
+    """The PUT has read the row, then the DELETE is acknowledged, then the PUT is appended and writes its row."""
+    gateway = MemoryGateway()
+    async with gateway.client() as client:
+        old = await upload(client, user_id="1")
+        row = await gateway.index.image(UUID(old["image_id"]))
+        assert row is not None
+        deleted = await client.delete(f"/images/{old['image_id']}")
+        late = records.replaced(row.image_id, row.image_version, owner=USER)
+        journaled = await gateway.services.journal.append(late)
+        found = [(await client.get(f"/images/{old['image_id']}{path}")).status_code for path in ("", "/metadata")]
+        media = await client.get(old["original"]["url"])
+        lists = [(await client.get("/images", params=owner)).json() for owner in ({}, {"user_id": "1"})]
+        again = [
+            (await client.put(f"/images/{old['image_id']}", files=form(JPEG))).status_code,
+            (await client.delete(f"/images/{old['image_id']}")).status_code,
+        ]
+
+    assert deleted.status_code == 204
+    assert journaled.written
+    assert (found, media.status_code, lists, again) == ([404, 404], 404, [[], []], [404, 404])
+    assert await gateway.index.row_ids(USER) == [row.image_id]
+
+
+async def test_clearing_an_owner_passes_ghosts() -> None:
+    gateway = MemoryGateway()
+    images, _ = await images_below_ghosts(gateway.index, USER, gateway.settings.day_shards, datetime(2026, 5, 1))
+    async with gateway.client() as client:
+        answer = await client.delete("/images", params={"user_id": "1"})
+
+    assert answer.status_code == 204
+    assert [command.image_id for command in gateway.log.commands if isinstance(command, Deleted)] == images
+    assert await owned(gateway) == set()

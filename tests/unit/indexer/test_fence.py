@@ -1,6 +1,7 @@
 """How the indexer carries out a fence: which images it deletes, and in which order."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from shared.owner_images import PAGE
 from shared.ports import Appended
 from shared.read_model.tables import Write
 from tests.support import records
-from tests.support.indexing import content_of, deletes, fence_of, handler_of, nothing_lower
+from tests.support.ghosts import images_below_ghosts
+from tests.support.indexing import SHARDS, content_of, deletes, fence_of, handler_of, nothing_lower
 from tests.support.memory.ports import MemoryCommandLog, MemoryIndex
 from tests.support.records import OWNER
 
@@ -66,6 +68,14 @@ class TestFence:
         fence = fence_of(index, log, lambda: pages.append(len(log.commands)))
         assert await fence.clear(LoggedFence(records.cleared(), command_version(1, 50_000))) == 2 * PAGE + 30
         assert pages == [PAGE, 2 * PAGE, 2 * PAGE + 30]
+        assert await self.left(index) == set()
+
+    async def test_fence_passes_ghosts_and_appends_no_delete_for_them(self) -> None:
+        index = MemoryIndex()
+        images, _ = await images_below_ghosts(index, OWNER, SHARDS, datetime(2026, 5, 1))
+        log = LateLog()
+        assert await fence_of(index, log).clear(LoggedFence(records.cleared(), command_version(1, 50))) == 3
+        assert [command.image_id for command in deletes(log)] == images
         assert await self.left(index) == set()
 
     async def test_row_stays_until_its_delete_is_acked_and_a_repetition_finishes(self) -> None:

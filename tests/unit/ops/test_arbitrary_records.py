@@ -46,7 +46,7 @@ from shared.errors import PoisonRecord
 from shared.kafka.producer import Producer
 from shared.ports import Appended, ObjectInfo
 from shared.read_model.documents import document
-from shared.read_model.tables import IMAGE_TABLES, IMAGES, Insert, command_writes, event_writes
+from shared.read_model.tables import IMAGE_TABLES, IMAGES, Update, command_writes, event_writes
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 from tests.support.arbitrary import IDS, logs
@@ -296,9 +296,9 @@ async def test_ids_that_no_image_can_have_are_strange_folders_in_the_bucket() ->
     assert {str(image_id) for image_id in known if image_id.int} == {IDS[2], IDS[4], IDS[6]}
 
 
-def test_insert_is_checked_by_the_types_of_its_columns() -> None:
+def test_update_is_checked_by_the_types_of_its_columns() -> None:
     try:
-        storable([Insert(IMAGES, {"width": 2**31}, 1)])
+        storable([Update(IMAGES, {}, {"width": 2**31}, 1)])
     except Exception:
         return
     raise AssertionError("a width that Cassandra cannot store was serialised")

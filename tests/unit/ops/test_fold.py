@@ -8,7 +8,7 @@ from ops.index.rows import StoredRow, key_in, state_writes
 from ops.log.fold import Fold
 from ops.replaying.finished import Asked, Snapshot
 from shared.contract.events import Event, Removed
-from shared.contract.keys import answer_version, manifest_key, new_id, uploaded_at
+from shared.contract.keys import Owner, answer_version, manifest_key, new_id, uploaded_at
 from shared.contract.logged_command import LoggedRenderCommand, versioned
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES, command_writes, event_writes
 from tests.support.memory.ports import MemoryIndex
@@ -77,6 +77,35 @@ def test_the_writes_of_a_state_are_the_rows_that_the_records_give() -> None:
             folded.apply_one(write)
     for table in TABLES:
         assert folded.table(table) == one_by_one.table(table)
+
+
+def test_ghost_has_the_same_row_in_a_rebuild_and_is_a_removed_image() -> None:
+    """A replacement behind the deletion of its image, not answered yet."""
+    image_id = new_id()
+    commands = [
+        versioned(uploaded(image_id), 10),
+        versioned(deleted(image_id), 20),
+        versioned(replaced(image_id, 10), 30),
+    ]
+    fold, live, rebuilt = Fold(1), MemoryIndex(), MemoryIndex()
+    for logged in commands:
+        fold.add_command(logged)
+        for write in command_writes(logged, SHARDS):
+            live.apply_one(write)
+    (state,) = fold
+    for write in state_writes(state, SHARDS):
+        rebuilt.apply_one(write)
+    assert state.is_removed
+    assert list(check_unanswered(state, {}, {})) == []
+    for table in TABLES:
+        assert live.table(table) == rebuilt.table(table)
+        [row] = rebuilt.table(table).values()
+        assert row.keys() & {"image_version", "uploaded_at", "request"} == {"request"}
+    # The row has no owner column, and is as the log says.
+    ghost = replace(_stored(fold, image_id)[IMAGES], owner=Owner.of_image(image_id), uploaded_at=None)
+    assert list(check_row(state, ghost, SHARDS)) == []
+    restored = replace(ghost, uploaded_at=uploaded_at(image_id), cells={**ghost.cells, "image_version": (10, 10)})
+    assert [each.kind for each in check_row(state, restored, SHARDS)] == [Kind.WRONG, Kind.EXTRA]
 
 
 def test_a_row_is_clean_stale_missing_wrong_or_extra() -> None:

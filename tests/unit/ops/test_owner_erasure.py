@@ -1,6 +1,7 @@
 """An owner is erased with any number of objects: no call takes longer because there are more of them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import cast
 
 import pytest
@@ -19,8 +20,9 @@ from shared.contract.logged_command import LoggedFence
 from shared.errors import Unavailable
 from shared.kafka.producer import Producer
 from shared.ports import LIST_PAGE, Appended, ObjectInfo
-from shared.read_model.tables import command_writes, fence_insert
+from shared.read_model.tables import IMAGE_TABLES, command_writes, fence_insert
 from shared.settings import Settings, Topic
+from tests.support.ghosts import images_below_ghosts
 from tests.support.memory.ports import MemoryIndex, MemoryStore
 from tests.support.records import OWNER
 
@@ -61,6 +63,20 @@ def empty_log(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (owner_erasure, dead_letter_queue):
         monkeypatch.setattr(module, "read_topic", read_nothing)
+
+
+@pytest.mark.usefixtures("empty_log")
+async def test_ghosts_are_erased_too() -> None:
+    """The commands of a ghost whose replacement is a dead letter may have left the log."""
+    settings, index = Settings(_env_file=None), MemoryIndex()
+    images, ghosts = await images_below_ghosts(index, OWNER, settings.day_shards, datetime(2026, 5, 1))
+    views = [View(cast(CassandraIndex, index), settings.day_shards)]
+    eraser = Eraser(settings, OWNER, views, MemoryStore(), cast(Producer, Sent()), Output())
+    traces = await eraser.find()
+    assert traces.images == {*images, *ghosts}
+    await eraser.clear(traces)
+    assert (await eraser.left(traces.images))["rows"] == 0
+    assert all(index.table(table) == {} for table in IMAGE_TABLES)
 
 
 @pytest.mark.usefixtures("empty_log")

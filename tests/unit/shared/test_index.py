@@ -5,6 +5,7 @@ import threading
 from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from cassandra import InvalidRequest, OperationTimedOut
@@ -12,6 +13,7 @@ from cassandra.cluster import Session
 
 from shared.cassandra import index as cassandra
 from shared.cassandra.index import CassandraIndex, Connect
+from shared.cassandra.slices import Slices
 from shared.contract.keys import new_id
 from shared.contract.logged_command import versioned
 from shared.errors import ConfigurationError, Unavailable
@@ -224,3 +226,16 @@ async def test_a_deletion_removes_the_row_in_the_owners_list_last() -> None:
     tables = [statement.split()[2] for statement in session.statements]
     assert sorted(tables[:4]) == ["images", "images", "images_by_day", "images_by_day"]
     assert tables[4:] == ["images_by_owner"] * 2
+    await index.close()
+
+
+async def test_each_row_of_an_image_that_is_written_ends_the_gap_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids: list[UUID] = []
+    monkeypatch.setattr(Slices, "written", lambda _, image_id: ids.append(image_id))
+    index = CassandraIndex(cast(Session, Recording("own")))
+    upload = records.uploaded()
+    await index.apply(command_writes(versioned(upload, 10), 4))
+    assert ids == [upload.image_id]
+    await index.apply(command_writes(versioned(records.deleted(upload.image_id), 20), 4))
+    assert ids == [upload.image_id]
+    await index.close()

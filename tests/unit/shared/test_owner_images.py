@@ -1,14 +1,16 @@
 """Paging through the images of an owner."""
 
+from datetime import datetime
 from uuid import UUID
 
 import pytest
 
 from shared.contract.keys import Owner, new_id
 from shared.contract.logged_command import versioned
-from shared.owner_images import owner_pages
+from shared.owner_images import owner_pages, owner_row_ids
 from shared.read_model.tables import command_writes
 from tests.support import records
+from tests.support.ghosts import images_below_ghosts
 from tests.support.memory.ports import MemoryIndex
 
 SHARDS = 4
@@ -52,3 +54,14 @@ async def test_images_that_arrive_later_are_not_read() -> None:
         seen += [row.image_id for row in page]
         await index.apply(command_writes(versioned(records.uploaded(new_id()), 1000), SHARDS))
     assert seen == ids[::-1]
+
+
+async def test_pages_pass_ghosts_and_ids_of_rows_include_them() -> None:
+    index = MemoryIndex()
+    images, ghosts = await images_below_ghosts(index, records.OWNER, SHARDS, datetime(2026, 5, 1))
+    assert [[row.image_id for row in page] async for page in owner_pages(index, records.OWNER, size=2)] == [
+        images[:2],
+        images[2:],
+    ]
+    ids = [image_id async for page in owner_row_ids(index, records.OWNER, size=100) for image_id in page]
+    assert ids == [*ghosts, *images]

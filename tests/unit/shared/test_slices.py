@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.cassandra.slices import PAGE, Slices, cut_at
+from shared.cassandra.slices import PAGE, PASSING, Slices, cut_at
 from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import TooManyDeletions
 from tests.support.records import id_at
@@ -89,8 +89,8 @@ async def test_gaps_are_skipped_for_a_while(partition: Partition, monkeypatch: p
     expected = sorted(live, reverse=True)
 
     async def newest(limit: int, **bounds: UUID) -> list[UUID]:
-        window = {"below": bounds.get("below"), "above": bounds.get("above")}
-        return await slices.newest(partition, table.read, lambda i: i, limit=limit, **window)
+        below, above = bounds.get("below"), bounds.get("above")
+        return await slices.newest(partition, table.read, lambda i: i, below=below, above=above, limit=limit)
 
     assert await newest(20) == expected
     table.passed = 0
@@ -177,6 +177,24 @@ async def test_more_rows_than_a_query_gives_are_read_in_several() -> None:
     table = Tombstones(live, [])
     found = await Slices().newest(USER, table.read, lambda i: i, below=None, above=None, limit=2 * PAGE + 5)
     assert found == live[::-1][: 2 * PAGE + 5]
+
+
+async def test_hundreds_of_ghosts_are_passed_in_a_few_queries() -> None:
+    images, ghosts = burst(NOON, 3), burst(NOON + timedelta(seconds=1), 250)
+    table, queries = Tombstones([*images, *ghosts], []), list[int]()
+
+    async def read(below: UUID, above: UUID, most: int) -> list[UUID]:
+        queries.append(most)
+        return await table.read(below, above, most)
+
+    async def newest(limit: int) -> list[UUID]:
+        return await Slices().newest(
+            USER, read, lambda i: i, below=None, above=None, limit=limit, counts=lambda i: i in images
+        )
+
+    assert await newest(2) == images[::-1][:2]
+    assert queries == [2, PASSING, PASSING, PASSING]
+    assert await newest(5) == images[::-1]
 
 
 def test_a_cut_lies_between_the_ids_of_two_milliseconds() -> None:

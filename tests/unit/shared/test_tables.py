@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.cassandra.schema import MIGRATIONS
-from shared.contract.events import Answer, Command, Event, RenderCommand, Superseded, SupersededBy
+from shared.contract.events import Answer, Command, Event, Superseded, SupersededBy
 from shared.contract.keys import shard_of
 from shared.contract.logged_command import LoggedRenderCommand, versioned
 from shared.read_model.tables import (
@@ -21,6 +21,7 @@ from shared.read_model.tables import (
     Delete,
     Insert,
     Outcome,
+    Update,
     Write,
     command_writes,
     event_writes,
@@ -38,18 +39,15 @@ KEYS: dict[str, dict[str, Any]] = {
 }
 
 
-def common(image_version: int) -> dict[str, Any]:
-    return {
-        "image_id": IMAGE,
-        "owner_type": "user",
-        "owner_id": "1",
-        "uploaded_at": MOMENT,
-        "image_version": image_version,
-    }
+def existence(image_version: int) -> dict[str, Any]:
+    return {"owner_type": "user", "owner_id": "1", "uploaded_at": MOMENT, "image_version": image_version}
 
 
-def expected_inserts(version: int, image_version: int, **columns: object) -> list[Write]:
-    return [Insert(table, {**common(image_version), **key, **columns}, version) for table, key in KEYS.items()]
+def expected_updates(version: int, **columns: object) -> list[Write]:
+    return [
+        Update(table, key, {name: value for name, value in columns.items() if name not in key}, version)
+        for table, key in KEYS.items()
+    ]
 
 
 def expected_deletes(version: int) -> list[Write]:
@@ -61,12 +59,34 @@ def day_at(version: int) -> Write:
 
 
 @pytest.mark.parametrize(
-    ("command", "image_version"),
-    [(records.uploaded(IMAGE, REVISION), 10), (records.replaced(IMAGE, 6, REVISION), 6)],
+    "writes",
+    [
+        command_writes(versioned(records.replaced(IMAGE, 6, REVISION), 10), SHARDS),
+        event_writes(records.ready(IMAGE, REVISION, 10, answers="image.replaced", image_version=6), SHARDS),
+        event_writes(records.failed(IMAGE, REVISION, 10, answers="image.replaced", image_version=6), SHARDS),
+        event_writes(
+            records.ready(IMAGE, REVISION, 10, answers="image.reprocess", image_version=6, revision_version=8), SHARDS
+        ),
+    ],
+    ids=["replaced", "ready", "failed", "reprocess is ready"],
 )
-def test_upload_and_replacement_write_the_request_everywhere(command: RenderCommand, image_version: int) -> None:
-    logged = LoggedRenderCommand(command, 10)
-    expected = expected_inserts(10, image_version, request=logged.request)
+def test_every_record_makes_the_image_exist_at_its_own_version(writes: list[Write]) -> None:
+    """Invariant 6: above it is every deletion, so a record behind a deletion cannot bring the image back."""
+    updates = [write for write in writes if isinstance(write, Update)]
+    for update in expected_updates(6, **existence(6)):
+        assert update in updates
+    assert all(not write.columns.keys() & existence(6).keys() for write in updates if write.version != 6)
+
+
+def test_upload_writes_existence_and_request_at_once() -> None:
+    logged = LoggedRenderCommand(records.uploaded(IMAGE, REVISION), 10)
+    expected = expected_updates(10, **existence(10), request=logged.request)
+    assert command_writes(logged, SHARDS) == [day_at(10), *expected]
+
+
+def test_replacement_writes_the_request_at_its_version() -> None:
+    logged = LoggedRenderCommand(records.replaced(IMAGE, 6, REVISION), 10)
+    expected = [*expected_updates(6, **existence(6)), *expected_updates(10, request=logged.request)]
     assert command_writes(logged, SHARDS) == [day_at(10), *expected]
 
 
@@ -90,8 +110,8 @@ def test_ready_writes_request_at_the_command_and_the_rest_after_it() -> None:
     event = records.ready(IMAGE, REVISION, 10)
     assert event_writes(event, SHARDS) == [
         day_at(11),
-        *expected_inserts(10, 10, request=event.request),
-        *expected_inserts(11, 10, current=event.current, outcome=Outcome(REVISION, "ready")),
+        *expected_updates(10, **existence(10), request=event.request),
+        *expected_updates(11, current=event.current, outcome=Outcome(REVISION, "ready")),
     ]
 
 
@@ -100,8 +120,9 @@ def test_failed_leaves_current_alone() -> None:
     outcome = Outcome(REVISION, "failed", "truncated", "The file ends before the picture does.")
     assert event_writes(event, SHARDS) == [
         day_at(11),
-        *expected_inserts(10, 6, request=event.request),
-        *expected_inserts(11, 6, outcome=outcome),
+        *expected_updates(6, **existence(6)),
+        *expected_updates(10, request=event.request),
+        *expected_updates(11, outcome=outcome),
     ]
 
 
@@ -113,14 +134,15 @@ def test_superseded_leaves_current_alone() -> None:
     event = superseded()
     assert event_writes(event, SHARDS) == [
         day_at(11),
-        *expected_inserts(10, 10, request=event.request),
-        *expected_inserts(11, 10, outcome=Outcome(REVISION, "superseded")),
+        *expected_updates(10, **existence(10), request=event.request),
+        *expected_updates(11, outcome=Outcome(REVISION, "superseded")),
     ]
 
 
 def test_reprocess_that_is_ready_writes_current_only() -> None:
     event = records.ready(IMAGE, REVISION, 10, answers="image.reprocess", image_version=2, revision_version=4)
-    assert event_writes(event, SHARDS) == expected_inserts(11, 2, current=event.current)
+    expected = [*expected_updates(2, **existence(2)), *expected_updates(11, current=event.current)]
+    assert event_writes(event, SHARDS) == expected
 
 
 @pytest.mark.parametrize("event", [records.failed(IMAGE, REVISION, 10), superseded()])
@@ -151,10 +173,10 @@ def test_removed_deletes_at_the_version_it_names() -> None:
 def test_every_write_has_its_whole_primary_key_and_no_null(writes: list[Write]) -> None:
     assert writes
     for write in writes:
-        columns = write.columns if isinstance(write, Insert) else write.key
-        assert set(PRIMARY_KEYS[write.table]) <= columns.keys()
+        key = write.columns if isinstance(write, Insert) else write.key
+        assert set(PRIMARY_KEYS[write.table]) <= key.keys()
         # A null would be a tombstone at this version.
-        assert None not in columns.values()
+        assert isinstance(write, Delete) or None not in write.columns.values()
 
 
 def test_rows_are_the_same_from_either_topic() -> None:
