@@ -10,7 +10,7 @@ from shared.contract.logged_command import LoggedRenderCommand
 
 @dataclass(frozen=True)
 class Remove:
-    """Delete the objects of the revision and answer `removed`. `tombstone` is the version of the deletion."""
+    """Delete the objects of the image and answer `removed`. `tombstone` is the version of the deletion."""
 
     tombstone: int
 

@@ -9,12 +9,12 @@ from typing import Protocol
 from opentelemetry.trace import SpanKind
 
 from processor.decision import Decision, GiveUp, Remove, Render, Repeat, Supersede, decide
+from processor.lookup import find_manifests
 from processor.rendering.render import Rendering
 from processor.results import (
     delete_image,
-    delete_revision,
+    mark_ready,
     put_tombstone,
-    read_manifests,
     read_tombstone,
     write_manifest,
     write_variants,
@@ -115,7 +115,8 @@ class Handler:
 
     async def _decide(self, logged: LoggedRenderCommand, *, original_lost: bool = False) -> Decision:
         with stage("look_up"):
-            manifests = await read_manifests(self._store, logged.command.image_id)
+            # If the original is missing, a render whose marker is missing may have superseded it.
+            manifests = await find_manifests(self._store, logged, trust_markers=not original_lost)
             tombstone = await read_tombstone(self._store, logged.command.image_id)
         return decide(logged, tombstone, manifests, original_lost=original_lost)
 
@@ -123,7 +124,7 @@ class Handler:
         match decision:
             case Remove(tombstone):
                 with stage("delete"):
-                    await delete_revision(self._store, logged.command.image_id, logged.command.revision)
+                    await delete_image(self._store, logged.command.image_id)
                 return logged.removed(tombstone)
             case Supersede(later):
                 return logged.superseded(later)
@@ -133,9 +134,11 @@ class Handler:
                 return logged.failed(Failure(type="original_lost", detail="The original is not in the bucket."))
 
     async def _keep(self, made: Manifest) -> Manifest:
-        """Write the manifest; returns the stored one: `made`, or the one that another worker wrote first."""
+        """Write the manifest and its marker; returns the stored one: `made`, or that of the worker that was first."""
         with stage("manifest"):
-            return await write_manifest(self._store, made)
+            stored = await write_manifest(self._store, made)
+            await mark_ready(self._store, stored)
+        return stored
 
     async def _make(self, logged: LoggedRenderCommand) -> Manifest | None:
         """Render and write the variants; returns the manifest, which is not written yet.

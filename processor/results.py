@@ -1,22 +1,20 @@
-"""Reads and writes the results in the bucket: variants and manifests, written once, and tombstones."""
+"""Reads and writes the results in the bucket: variants, manifests and markers, written once, and tombstones."""
 
 import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from processor.rendering.render import RenderedVariant
-from shared.concurrency import map_ordered
 from shared.contract.encoding import decode_manifest, encode
-from shared.contract.events import Manifest, Variant
+from shared.contract.events import Manifest, Ready, Variant
 from shared.contract.image_header import inspect
 from shared.contract.keys import (
     MAX_BIGINT,
     image_prefix,
-    is_manifest,
     manifest_key,
-    revision_prefix,
     tombstone_key,
     variant_key,
 )
@@ -28,9 +26,6 @@ from shared.read_model.documents import media_url
 
 WEBP = "image/webp"
 WEBP_MAX_SIDE = 16383
-MANIFESTS_AT_ONCE = 8
-"""Manifests of one image that are read concurrently. It is half of the default number of S3 threads, so that an image
-with thousands of revisions does not use all threads."""
 
 
 async def read_tombstone(store: ObjectStore, image_id: UUID) -> int | None:
@@ -66,34 +61,17 @@ async def put_tombstone(store: ObjectStore, image_id: UUID, version: int) -> int
 
 
 async def delete_image(store: ObjectStore, image_id: UUID) -> None:
-    """Delete all objects of the image except its tombstone."""
-    await _delete_prefix(store, image_prefix(image_id))
-
-
-async def delete_revision(store: ObjectStore, image_id: UUID, revision: UUID) -> None:
-    """Delete all objects of one revision."""
-    await _delete_prefix(store, revision_prefix(image_id, revision))
-
-
-async def _delete_prefix(store: ObjectStore, prefix: str) -> None:
+    """Delete all objects of the image except its tombstone, one page of the listing after the other."""
     # A worker that the group has removed may still write during the deletion, so repeat until the listing is empty.
-    while found := await store.list(prefix):
-        await store.delete([item.key for item in found])
+    while (page := await store.page(image_prefix(image_id)))[0]:
+        await store.delete([item.key for item in page[0]])
 
 
-async def read_manifests(store: ObjectStore, image_id: UUID) -> list[Manifest]:
-    """All manifests of the image, including those of failed renders. Raises PoisonRecord, Unavailable."""
-    listed = await store.list(image_prefix(image_id))
-    keys = [item.key for item in listed if is_manifest(item.key)]
-    found = await map_ordered(keys, lambda key: _read_manifest(store, key), MANIFESTS_AT_ONCE)
-    return [manifest for manifest in found if manifest is not None]
-
-
-async def _read_manifest(store: ObjectStore, key: str) -> Manifest | None:
+async def read_manifest(store: ObjectStore, key: str) -> Manifest | None:
+    """A manifest; None if there is none. Raises PoisonRecord, Unavailable."""
     try:
         return decode_manifest(await store.get(key))
     except NotFound:
-        # The manifest was deleted after the listing, by the sweep or with the image.
         return None
 
 
@@ -108,11 +86,26 @@ async def write_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
     try:
         await store.put(key, encode(manifest), "application/json", if_absent=True)
     except PreconditionFailed:
-        winner = await _read_manifest(store, key)
+        winner = await read_manifest(store, key)
         if winner is None:
             raise Unavailable("s3", f"{key} was deleted between a write and a read") from None
         return winner
     return manifest
+
+
+async def mark_ready(store: ObjectStore, manifest: Manifest) -> None:
+    """Write the marker of a ready render. A failed render has none. Repeating it changes nothing. Raises Unavailable.
+
+    Call it after the manifest is stored, and read the tombstone afterwards: a deletion may have missed the marker.
+    """
+    if isinstance(manifest.event, Ready):
+        await put_empty(store, manifest.marker.key)
+
+
+async def put_empty(store: ObjectStore, key: str) -> None:
+    """Write an empty object, unless there is one already. Raises Unavailable."""
+    with suppress(PreconditionFailed):
+        await store.put(key, b"", "application/octet-stream", if_absent=True)
 
 
 async def write_variants(

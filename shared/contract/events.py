@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from shared.contract.keys import MAX_BIGINT, MAX_INT, ORIGINAL_KEY, Owner, is_image_id
+from shared.contract.keys import MAX_BIGINT, MAX_INT, ORIGINAL_KEY, Marker, Owner, is_image_id
 from shared.contract.ladder import Ladder
 
 SCHEMA_VERSION: Final = 1
@@ -278,6 +278,11 @@ class Manifest(Model):
     def precedence(self) -> tuple[int, int]:
         """Order among the renders of an image: by revision version, then by command version. No clock, no id."""
         return (self.event.request.revision_version, self.event.version)
+
+    @property
+    def marker(self) -> Marker:
+        """The marker of this render, which only a ready render has in the bucket."""
+        return Marker(self.event.image_id, *self.precedence, self.event.request.revision, self.render)
 
 
 def event_key(event: Event) -> bytes:

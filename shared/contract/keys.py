@@ -36,6 +36,10 @@ TOMBSTONES_PREFIX = "tombstones/"
 INCOMING_PREFIX = "incoming/"
 MANIFEST_NAME = "manifest.json"
 """Name of the manifest within a render's folder."""
+MARKERS_FOLDER = "-ready"
+"""Name of the folder with an image's markers. `-` sorts before every id, so a listing of an image begins with it."""
+COMPLETE_NAME = "-complete"
+"""Name of the object that says that an image's markers are complete. It sorts before every marker."""
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _EXTENSION = "|".join(CONTENT_TYPES)
@@ -51,6 +55,10 @@ _MEDIA_PATH = re.compile(
 _OBJECT_KEY = re.compile(
     rf"{IMAGES_PREFIX}(?P<image_id>{_UUID})/(?P<revision>{_UUID})/"
     rf"(?:original\.(?:{_EXTENSION})|(?P<render>{_RENDER})/(?P<name>[a-z0-9_.]+))"
+)
+_MARKER_KEY = re.compile(
+    rf"{IMAGES_PREFIX}(?P<image_id>{_UUID})/{MARKERS_FOLDER}/(?P<revision_version>[0-7][0-9a-f]{{15}})-"
+    rf"(?P<version>[0-7][0-9a-f]{{15}})-(?P<revision>{_UUID})-(?P<render>{_RENDER})"
 )
 
 
@@ -206,6 +214,60 @@ def manifest_key(image_id: UUID, revision: UUID, render: str) -> str:
 def is_manifest(key: str) -> bool:
     """Whether this key is the key of a manifest."""
     return key.endswith(f"/{MANIFEST_NAME}")
+
+
+def reprocess_version(render: str) -> int | None:
+    """Version of the reprocess that made this render; None for a render of an upload or a replacement."""
+    version = render.partition("-")[2]
+    return int(version) if version else None
+
+
+def markers_prefix(image_id: UUID) -> str:
+    """Prefix of the image's markers."""
+    return f"{image_prefix(image_id)}{MARKERS_FOLDER}/"
+
+
+def markers_complete_key(image_id: UUID) -> str:
+    """Key of the object that says that the image's markers are complete."""
+    return f"{markers_prefix(image_id)}{COMPLETE_NAME}"
+
+
+class Marker(NamedTuple):
+    """The marker of a ready render: an empty object with these values in its key.
+
+    The key begins with the inverted versions, so a listing returns the marker of the latest render first.
+    """
+
+    image_id: UUID
+    revision_version: int
+    version: int
+    revision: UUID
+    render: str
+
+    @property
+    def key(self) -> str:
+        """Key of the marker."""
+        versions = f"{MAX_BIGINT - self.revision_version:016x}-{MAX_BIGINT - self.version:016x}"
+        return f"{markers_prefix(self.image_id)}{versions}-{self.revision}-{self.render}"
+
+    @property
+    def manifest_key(self) -> str:
+        """Key of the manifest of the marked render."""
+        return manifest_key(self.image_id, self.revision, self.render)
+
+    @property
+    def precedence(self) -> tuple[int, int]:
+        """Order of the marked render among the renders of the image. Compare it with `Manifest.precedence`."""
+        return (self.revision_version, self.version)
+
+
+def parse_marker(key: str) -> Marker | None:
+    """Parse the key of a marker; None for any other key."""
+    match = _MARKER_KEY.fullmatch(key)
+    if match is None:
+        return None
+    revision_version, version = (MAX_BIGINT - int(match[name], 16) for name in ("revision_version", "version"))
+    return Marker(UUID(match["image_id"]), revision_version, version, UUID(match["revision"]), match["render"])
 
 
 def tombstone_key(image_id: UUID) -> str:

@@ -1,6 +1,7 @@
 """The bucket: an adapter over boto3. Its blocking calls run in their own thread pool."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -99,9 +100,11 @@ def boto_config(settings: Settings) -> Config:
 class S3Store:
     """`ObjectStore` on AWS S3 or on an S3-compatible store.
 
-    A call that takes longer than `timeout`, including the wait for a thread, raises Unavailable. The store may still
-    execute it later, like a request whose response is lost. That is harmless, because the content of a key never
-    changes.
+    A call that takes longer than `timeout` raises Unavailable. The store may still execute it later, like a request
+    whose response is lost. That is harmless, because the content of a key never changes.
+
+    The time-out does not count the wait for a thread, because a long queue is no outage. A call that waits for a thread
+    raises Unavailable if the store has answered no call for `timeout`.
     """
 
     def __init__(self, client: "S3Client", bucket: str, threads: int, timeout: timedelta) -> None:
@@ -109,6 +112,9 @@ class S3Store:
         self._bucket = bucket
         self._timeout = timeout.total_seconds()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="s3")
+        self._idle = asyncio.Semaphore(threads)
+        self._answered = -math.inf
+        """Time of the loop at which the store last answered a call, also with an error code."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "S3Store":
@@ -224,15 +230,45 @@ class S3Store:
     async def _call(self, function: Callable[[], T], key: str) -> T:
         if len(key.encode()) > MAX_KEY or {".", ".."} & set(key.split("/")):
             raise RequestRefused(f"s3: no object can have this key: {key[:MAX_KEY]}")
+        loop = asyncio.get_running_loop()
+        await self._wait_for_thread(loop)
+        calling = loop.run_in_executor(self._threads, function)
+        # After a time-out the thread is still busy, so the call itself must release the thread.
+        calling.add_done_callback(lambda _: self._idle.release())
         try:
             # boto's time-outs apply to each attempt and each packet. A store that sends one byte at a time would block
             # the caller permanently without this time-out.
             async with asyncio.timeout(self._timeout):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+                answer = await asyncio.shield(calling)
         except TimeoutError as error:
-            raise Unavailable("s3", f"no answer within {self._timeout:g} s") from error
+            raise self._no_answer() from error
         except (ClientError, BotoCoreError, HTTPClientError, OSError) as error:
+            if isinstance(error, ClientError):
+                self._answered = loop.time()
             _translate(error, key)
+        self._answered = loop.time()
+        return answer
+
+    async def _wait_for_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for an idle thread. Raises Unavailable if the store has answered no call for the time-out."""
+        if not self._idle.locked():
+            await self._idle.acquire()
+            return
+        began = loop.time()
+        idle = asyncio.create_task(self._idle.acquire())
+        try:
+            while not idle.done():
+                left = max(began, self._answered) + self._timeout - loop.time()
+                if left <= 0:
+                    raise self._no_answer()
+                await asyncio.wait({idle}, timeout=left)
+        except BaseException:
+            if not idle.cancel():
+                self._idle.release()
+            raise
+
+    def _no_answer(self) -> Unavailable:
+        return Unavailable("s3", f"no answer within {self._timeout:g} s")
 
 
 def _info(item: Any) -> ObjectInfo:

@@ -11,7 +11,7 @@ from shared.contract.encoding import encode
 from shared.contract.events import Command, Event
 from shared.contract.keys import Owner, Partition
 from shared.errors import Unavailable, UnknownOutcome
-from shared.ports import Appended, ObjectInfo
+from shared.ports import LIST_PAGE, Appended, ObjectInfo
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import Write
 from shared.settings import Topic
@@ -58,11 +58,12 @@ class Stalls:
 
 
 class StalledStore(MemoryStore):
-    """The bucket."""
+    """The bucket. A page has at most `page_limit` objects, so that small images fill several pages."""
 
-    def __init__(self, stall: Stalls) -> None:
+    def __init__(self, stall: Stalls, page_limit: int) -> None:
         super().__init__()
         self._stall = stall
+        self._page_limit = page_limit
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
         await self._stall()
@@ -71,6 +72,12 @@ class StalledStore(MemoryStore):
     async def get(self, key: str) -> bytes:
         await self._stall()
         return await super().get(key)
+
+    async def page(
+        self, prefix: str, token: str | None = None, *, after: str = "", limit: int = LIST_PAGE
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        await self._stall()
+        return await super().page(prefix, token, after=after, limit=min(limit, self._page_limit))
 
     async def list(self, prefix: str) -> Sequence[ObjectInfo]:
         await self._stall()

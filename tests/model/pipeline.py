@@ -40,6 +40,7 @@ from shared.contract.keys import Ids, Owner, command_version, image_prefix, new_
 from shared.contract.ladder import Ladder
 from shared.contract.logged_command import LoggedCommand, LoggedDelete, LoggedFence, LoggedRenderCommand, versioned
 from shared.errors import Unavailable
+from shared.ports import LIST_PAGE
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import BY_OWNER, IMAGES, command_writes, event_writes
 from shared.settings import Topic
@@ -191,7 +192,7 @@ class Pipeline:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self._stall = Stalls(self.rng)
-        self.store = StalledStore(self._stall)
+        self.store = StalledStore(self._stall, self.rng.choice((2, 6, LIST_PAGE)))
         self.index = StalledIndex(self._stall)
         self.log = StalledLog(self._stall, self.rng)
         self.dead_letters = MemoryDeadLetters()

@@ -7,17 +7,22 @@ switches.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from processor import decision, handler, results
-from processor.decision import Decision, decide
+from processor import decision, handler, lookup, results
+from processor.decision import Decision, Remove, decide
+from processor.handler import Handler
 from shared.contract import logged_command
-from shared.contract.events import Manifest, Variant
-from shared.contract.logged_command import LoggedRenderCommand
+from shared.contract.encoding import decode_manifest
+from shared.contract.events import Event, Manifest, Removed, Variant
+from shared.contract.keys import MANIFEST_NAME, is_manifest
+from shared.contract.logged_command import LoggedDelete, LoggedRenderCommand
 from shared.errors import PreconditionFailed
+from shared.ports import ObjectInfo
 from shared.read_model import tables
 from tests.model.bugs import exist_at_the_records_own_version
 from tests.model.world import StallingStore, World, verdict
@@ -94,17 +99,14 @@ def look_at_the_tombstone_once(patch: pytest.MonkeyPatch) -> None:
 
 def bury_last(patch: pytest.MonkeyPatch) -> None:
     """Delete first, write the tombstone after."""
-    put, delete = results.put_tombstone, results.delete_image
 
-    async def late(store: Any, image_id: Any, version: int) -> int:
-        await delete(store, image_id)
-        return await put(store, image_id, version)
+    async def late(self: Handler, logged: LoggedDelete) -> Removed:
+        await results.delete_image(self._store, logged.command.image_id)
+        return logged.removed(
+            await results.put_tombstone(self._store, logged.command.image_id, logged.answer_version)
+        )
 
-    async def nothing(store: Any, image_id: Any) -> None:
-        return None
-
-    patch.setattr(handler, "put_tombstone", late)
-    patch.setattr(handler, "delete_image", nothing)
+    patch.setattr(Handler, "_delete", late)
 
 
 def let_failures_supersede(patch: pytest.MonkeyPatch) -> None:
@@ -125,10 +127,14 @@ def supersede_by_command_only(patch: pytest.MonkeyPatch) -> None:
 
 
 def keep_what_comes_after_a_delete(patch: pytest.MonkeyPatch) -> None:
-    async def nothing(store: Any, image_id: Any, revision: Any) -> None:
-        return None
+    carry_out = Handler._carry_out
 
-    patch.setattr(handler, "delete_revision", nothing)
+    async def careless(self: Handler, decision: Any, logged: LoggedRenderCommand) -> Event:
+        if isinstance(decision, Remove):
+            return logged.removed(decision.tombstone)
+        return await carry_out(self, decision, logged)
+
+    patch.setattr(Handler, "_carry_out", careless)
 
 
 def call_what_is_swept_lost(patch: pytest.MonkeyPatch) -> None:
@@ -146,6 +152,75 @@ def call_what_is_swept_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(handler, "decide", hasty)
 
 
+def outcome_in_the_key_of_the_manifest(patch: pytest.MonkeyPatch) -> None:
+    """`manifest.ready.json` and `manifest.failed.json`, so that one listing of keys would decide."""
+    put, get, page = StallingStore.put, StallingStore.get, StallingStore.page
+    listed, suffixes = StallingStore.list, (".ready.json", ".failed.json")
+
+    def plain(found: Sequence[ObjectInfo]) -> list[ObjectInfo]:
+        for suffix in suffixes:
+            found = [replace(info, key=info.key.replace(f"manifest{suffix}", MANIFEST_NAME)) for info in found]
+        return list({info.key: info for info in found}.values())
+
+    async def put_outcome(
+        self: StallingStore, key: str, data: bytes, content_type: str, *, if_absent: bool = False
+    ) -> str:
+        if is_manifest(key):
+            outcome = decode_manifest(data).event.type.removeprefix("image.")
+            key = key.replace(MANIFEST_NAME, f"manifest.{outcome}.json")
+        return await put(self, key, data, content_type, if_absent=if_absent)
+
+    async def get_either(self: StallingStore, key: str) -> bytes:
+        keys = [key.replace(MANIFEST_NAME, f"manifest{suffix}") for suffix in suffixes] if is_manifest(key) else [key]
+        return await get(self, next((each for each in keys if each in self.objects), key))
+
+    async def plain_page(self: StallingStore, prefix: str, token: str | None = None, **options: Any) -> Any:
+        found, following = await page(self, prefix, token, **options)
+        return plain(found), following
+
+    async def plain_list(self: StallingStore, prefix: str) -> list[ObjectInfo]:
+        return plain(await listed(self, prefix))
+
+    for name, method in {"put": put_outcome, "get": get_either, "page": plain_page, "list": plain_list}.items():
+        patch.setattr(StallingStore, name, method)
+
+
+def mark_only_what_this_attempt_has_rendered(patch: pytest.MonkeyPatch) -> None:
+    """A redelivered command finds its manifest and does not write the marker that a crash has left out."""
+
+    async def nothing(store: Any, manifest: Any) -> None:
+        return None
+
+    patch.setattr(lookup, "mark_ready", nothing)
+
+
+def mark_after_the_tombstone_was_read(patch: pytest.MonkeyPatch) -> None:
+    read, mark = results.read_tombstone, results.mark_ready
+    waiting: dict[int, Manifest] = {}
+
+    async def later(store: Any, manifest: Manifest) -> None:
+        waiting[id(asyncio.current_task())] = manifest
+
+    async def read_first(store: Any, image_id: UUID) -> int | None:
+        found = await read(store, image_id)
+        manifest = waiting.pop(id(asyncio.current_task()), None)
+        if manifest is not None and found is None:
+            await mark(store, manifest)
+        return found
+
+    patch.setattr(handler, "mark_ready", later)
+    patch.setattr(handler, "read_tombstone", read_first)
+
+
+def trust_markers_of_an_earlier_version(patch: pytest.MonkeyPatch) -> None:
+    """Take the markers for complete, although an earlier version has stored manifests without them."""
+
+    async def nothing(store: Any, image_id: Any) -> None:
+        return None
+
+    patch.setattr(lookup, "complete_markers", nothing)
+
+
 def answer_at_the_commands_own_version(patch: pytest.MonkeyPatch) -> None:
     for module in (logged_command, tables):
         patch.setattr(module, "answer_version", lambda version: version)
@@ -160,6 +235,10 @@ PATCHED: list[Callable[[pytest.MonkeyPatch], None]] = [
     supersede_by_command_only,
     keep_what_comes_after_a_delete,
     call_what_is_swept_lost,
+    outcome_in_the_key_of_the_manifest,
+    mark_only_what_this_attempt_has_rendered,
+    mark_after_the_tombstone_was_read,
+    trust_markers_of_an_earlier_version,
     answer_at_the_commands_own_version,
     exist_at_the_records_own_version,
 ]

@@ -1,7 +1,7 @@
 """One image's history at random: the real handler over a bucket in memory, with a stall before every effect.
 
-Live work is in log order. Beside it are workers that the group has removed and that continue late, redeliveries,
-replays of older commands, and the sweep. Index writes arrive shuffled and repeated. What must hold at the end is
+Live work is in log order, and may crash. Beside it are workers that the group has removed and that continue late,
+redeliveries, replays of older commands, and the sweep. Some histories begin with a version that wrote no markers. Index writes arrive shuffled and repeated. What must hold at the end is
 `verdict`.
 """
 
@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,11 +22,11 @@ from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.contract.encoding import decode_manifest
 from shared.contract.events import Command, Deleted, Event, Failed, Original, Ready, Replaced, Reprocess, Uploaded
-from shared.contract.keys import Owner, command_version, image_prefix, new_id, original_key
+from shared.contract.keys import Owner, command_version, image_prefix, markers_prefix, new_id, original_key
 from shared.contract.ladder import Ladder, Rung
 from shared.contract.logged_command import LoggedDelete, versioned
 from shared.errors import ImageRejected, Unavailable
-from shared.ports import ObjectInfo
+from shared.ports import LIST_PAGE, ObjectInfo
 from shared.read_model import documents
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import IMAGES, Delete, Update, Write, command_writes, event_writes
@@ -81,7 +82,14 @@ _worker: ContextVar[Worker] = ContextVar("worker")
 
 
 class StallingStore(MemoryStore):
-    """A bucket in memory whose every call waits for its worker to be released."""
+    """A bucket in memory whose every call waits for its worker to be released.
+
+    A page has at most `page_limit` objects, so that the few objects of an image are as many pages as thousands.
+    """
+
+    def __init__(self, page_limit: int) -> None:
+        super().__init__()
+        self._page_limit = page_limit
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
         await _worker.get().stall()
@@ -90,6 +98,12 @@ class StallingStore(MemoryStore):
     async def get(self, key: str) -> bytes:
         await _worker.get().stall()
         return await super().get(key)
+
+    async def page(
+        self, prefix: str, token: str | None = None, *, after: str = "", limit: int = LIST_PAGE
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        await _worker.get().stall()
+        return await super().page(prefix, token, after=after, limit=min(limit, self._page_limit))
 
     async def list(self, prefix: str) -> Sequence[ObjectInfo]:
         await _worker.get().stall()
@@ -194,7 +208,7 @@ class World:
         self.owner = Owner(type="user", id="1")
         commands = history(self.rng, self.image_id, self.owner, duplicates=duplicates)
         self.log = [versioned(command, version_at(position)) for position, command in enumerate(commands)]
-        self.store = StallingStore()
+        self.store = StallingStore(self.rng.choice((2, 6, LIST_PAGE)))
         self.events = StallingEvents()
         self.introduced = {
             logged.command.revision: logged.version
@@ -204,6 +218,8 @@ class World:
         self.unreadable = {revision for revision in self.introduced if self.rng.random() < 0.3}
         self.flaky = self.rng.random() < 0.5
         self.swept = False
+        self.upgraded = self.rng.random() < 2 / 3
+        """Whether the present version has handled all commands so far. Earlier ones wrote no markers."""
         self.handler = Handler(self.store, self._render, self.events, BASE)
 
     async def _render(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
@@ -227,6 +243,8 @@ class World:
         while position < len(self.log) or live or late:
             steps += 1
             choice = rng.random()
+            if not self.upgraded and live is None and not late and (choice < 0.3 or position == len(self.log) - 1):
+                self._upgrade()
             if live is None and position < len(self.log):
                 live = self._start(Worker(position))
             if live and choice < 0.04 and len(late) < LATE:
@@ -234,14 +252,30 @@ class World:
                 live.wakes = steps + rng.choice((0, 5, 20, 60))
                 late.append(live)
                 live = self._start(Worker(live.position))
-            elif choice < 0.06 and position > 0 and len(late) < LATE:
+            elif live and choice < 0.05:
+                live = await self._crash(live)
+            elif choice < 0.07 and position > 0 and len(late) < LATE:
                 late.append(self._start(Worker(rng.randrange(position), steps + rng.choice((0, 5, 20)))))
-            elif choice < 0.08:
+            elif choice < 0.09:
                 self._sweep()
             elif late and choice < 0.4:
                 await self._step_late(late, steps, finish=live is None and position == len(self.log))
             elif live and await live.step(rng):
                 position, live = self._after(live, position)
+
+    def _upgrade(self) -> None:
+        """All workers of the earlier version have ended; the next one is of the present version."""
+        self.upgraded = True
+        for key in [key for key in self.store.objects if key.startswith(markers_prefix(self.image_id))]:
+            del self.store.objects[key]
+
+    async def _crash(self, worker: Worker) -> Worker:
+        """The worker is killed between two effects. Its record is delivered again."""
+        assert worker.task is not None
+        worker.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await worker.task
+        return self._start(Worker(worker.position))
 
     def _after(self, worker: Worker, position: int) -> tuple[int, Worker | None]:
         """An answered command is followed by the next; one that met an outage is tried again."""

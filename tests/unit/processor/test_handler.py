@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -40,6 +41,7 @@ from shared.ports import ObjectInfo
 from tests.support import images, records
 from tests.support.memory.ports import MemoryEventLog, MemoryStore
 
+Page = tuple[Sequence[ObjectInfo], str | None]
 ORIGINAL = b"as uploaded"
 SHA256 = hashlib.sha256(ORIGINAL).hexdigest()
 OTHER_LADDER = Ladder(rungs=(Rung(name="tiny", width=10, fraction=0.1, quality=50),))
@@ -238,17 +240,17 @@ async def test_original_that_was_swept_after_another_workers_render_is_not_lost(
 async def test_a_deletion_between_two_looks_is_not_a_lost_original(bench: Bench, upload: Uploaded) -> None:
     """The sweep has taken the original, and the deletion takes the manifests while they are listed again."""
     await bench.store.delete([upload.original.path])
-    listed, count = bench.store.list, 0
+    listed, count = bench.store.page, 0
 
-    async def overtaken(prefix: str) -> Sequence[ObjectInfo]:
+    async def overtaken(prefix: str, token: str | None = None, **options: Any) -> Page:
         nonlocal count
         count += 1
-        found = await listed(prefix)
+        found = await listed(prefix, token, **options)
         if count == 2:
             await bench.handle(Deleted(image_id=upload.image_id, owner=upload.owner), 4)
         return found
 
-    bench.store.list = overtaken  # type: ignore[method-assign]
+    bench.store.page = overtaken  # type: ignore[method-assign]
     answer = await bench.handle(upload, 0)
     assert isinstance(answer, Removed)
     assert answer.removed_version == version(4) | 1
