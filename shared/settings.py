@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     s3_timeout: Duration = Field(
         timedelta(seconds=10),
         description="Time-out of one S3 call with its retry; each attempt gets half of it. A store that takes longer "
-        "counts as unavailable.",
+        "counts as unavailable. The time-out does not count the wait for a thread while the store answers other calls.",
     )
     tombstone_retention: Duration = Field(
         timedelta(days=70),

@@ -51,6 +51,13 @@ KEYS = [
         "as long as the image",
     ),
     (
+        "`images/{image_id}/-ready/{versions}-{revision}-{render}`",
+        "the marker of a ready render: empty; the inverted versions in its key let a listing find the latest render "
+        "first. `-complete` says that the markers of an image are complete ([ADR "
+        "15](adr/0015-markers-of-ready-renders.md))",
+        "as long as the image",
+    ),
+    (
         "`tombstones/{image_id}`",
         "the version at which the image was deleted",
         "70 days (`TOMBSTONE_RETENTION`)",

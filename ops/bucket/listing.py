@@ -7,12 +7,23 @@ from uuid import UUID
 
 from shared.contract.encoding import decode_manifest
 from shared.contract.events import Manifest
-from shared.contract.keys import IMAGES_PREFIX, MANIFEST_NAME, TOMBSTONES_PREFIX, is_image_id, parse_object_key
+from shared.contract.keys import (
+    IMAGES_PREFIX,
+    MANIFEST_NAME,
+    TOMBSTONES_PREFIX,
+    is_image_id,
+    markers_complete_key,
+    parse_marker,
+    parse_object_key,
+)
 from shared.errors import NotFound, PoisonRecord
 from shared.ports import LIST_PAGE, ObjectInfo, ObjectStore
 
 SHORT_PAGE = 50
-"""Objects in a page of a listing for one image. An image has six objects, and six more for each further revision."""
+"""Objects in a page of a listing for one image. An image has seven objects, and seven more for each further
+revision."""
+MANIFESTS_AT_ONCE = 8
+"""Manifests of one image that a command reads concurrently, because an image may have thousands of revisions."""
 
 
 @dataclass
@@ -38,10 +49,14 @@ class RevisionObjects:
 
 @dataclass
 class BucketImage:
-    """All objects under the prefix of an image. `misnamed` are objects with keys that imagepipe never writes."""
+    """All objects under the prefix of an image. `misnamed` are objects with keys that imagepipe never writes.
+
+    `markers` are the markers of ready renders, and the object that says that they are complete.
+    """
 
     image_id: UUID
     revisions: dict[UUID, RevisionObjects] = field(default_factory=dict)
+    markers: list[ObjectInfo] = field(default_factory=list)
     misnamed: list[ObjectInfo] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     """Maps each key to its size in bytes."""
@@ -54,7 +69,7 @@ class BucketImage:
     @property
     def objects(self) -> list[ObjectInfo]:
         """All objects of the image."""
-        found = [*self.misnamed]
+        found = [*self.misnamed, *self.markers]
         for revision in self.revisions.values():
             found += revision.originals
             for folder in revision.renders.values():
@@ -67,6 +82,9 @@ def sort_objects(image_id: UUID, objects: Iterable[ObjectInfo]) -> BucketImage:
     image = BucketImage(image_id)
     for info in objects:
         image.sizes[info.key] = info.size
+        if info.key == markers_complete_key(image_id) or parse_marker(info.key):
+            image.markers.append(info)
+            continue
         key = parse_object_key(info.key)
         if key is None:
             image.misnamed.append(info)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from ops.bucket.listing import BucketImage, read_manifest, walk_images
-from ops.bucket.superseded import FoundManifest, may_have_superseded, superseded
+from ops.bucket.listing import MANIFESTS_AT_ONCE, BucketImage, read_manifest, walk_images
+from ops.bucket.superseded import FoundManifest, deciding_manifests, may_have_superseded, superseded
 from ops.terminal.output import Output
+from shared.concurrency import for_each
 from shared.ports import ObjectInfo
 from shared.s3.store import S3Store
 from shared.settings import Settings
@@ -61,9 +62,12 @@ class Sweeper:
                 await self._store.delete([info.key for info in deletable])
 
     async def _manifests(self, image: BucketImage) -> dict[str, FoundManifest]:
-        found = {}
-        for info in image.manifests():
+        found: dict[str, FoundManifest] = {}
+
+        async def read(info: ObjectInfo) -> None:
             manifest = await read_manifest(self._store, info.key)
             if manifest is not None:
                 found[info.key] = FoundManifest(manifest, info.modified)
+
+        await for_each(deciding_manifests(image), read, MANIFESTS_AT_ONCE)
         return found

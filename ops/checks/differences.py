@@ -11,7 +11,15 @@ from ops.bucket.listing import BucketImage
 from ops.index.rows import StoredRow, key_in
 from ops.log.fold import Cell, ImageState, unpack
 from shared.contract.events import Current, Manifest, Original, OwnerCleared, Ready, Request
-from shared.contract.keys import TOMBSTONES_PREFIX, manifest_key, parse_media_path, uploaded_at
+from shared.contract.keys import (
+    TOMBSTONES_PREFIX,
+    manifest_key,
+    markers_complete_key,
+    markers_prefix,
+    parse_marker,
+    parse_media_path,
+    uploaded_at,
+)
 from shared.ports import ObjectInfo
 from shared.read_model.tables import IMAGE_TABLES
 
@@ -164,9 +172,11 @@ def check_objects(
             unknown = [info for render in folder.renders.values() for info in render.objects]
             yield from extra("the log has no record of this revision", [*folder.originals, *unknown])
     yield from extra("no record of the log names this object", unexpected_objects(state, image))
+    yield from extra("the bucket has no manifest of this render", _unfounded_markers(image))
     if has_tombstone:
         yield Difference(Kind.EXTRA, TOMBSTONES_PREFIX, image.image_id, "the log has no deletion of this image")
     yield from _missing_objects(state, image)
+    yield from _missing_marker(state, image)
 
 
 def unexpected_objects(state: ImageState, image: BucketImage) -> Iterator[ObjectInfo]:
@@ -187,6 +197,30 @@ def unexpected_objects(state: ImageState, image: BucketImage) -> Iterator[Object
                 yield from (info for info in render.variants if info.key not in named)
             elif render.manifest is None and (revision, name) not in state.renders:
                 yield from render.variants
+
+
+def _unfounded_markers(image: BucketImage) -> Iterator[ObjectInfo]:
+    """Markers without a manifest. They have no effect; a manifest is stored before its marker."""
+    manifests = {info.key for info in image.manifests()}
+    for info in image.markers:
+        marker = parse_marker(info.key)
+        if marker is not None and marker.manifest_key not in manifests:
+            yield info
+
+
+def _missing_marker(state: ImageState, image: BucketImage) -> Iterator[Difference]:
+    """The difference of an image whose markers count as complete, but lack the served render.
+
+    It happens if a version without markers has handled commands after a later version.
+    """
+    complete = markers_complete_key(image.image_id)
+    current: Current | None = state.value("current")
+    if current is None or all(info.key != complete for info in image.markers):
+        return
+    markers = [marker for info in image.markers if (marker := parse_marker(info.key))]
+    if all((marker.revision, marker.render) != (current.revision, current.render) for marker in markers):
+        detail = f"no marker of the served render {current.revision}/{current.render}"
+        yield Difference(Kind.MISSING, markers_prefix(image.image_id), image.image_id, detail)
 
 
 def _alternatives(state: ImageState) -> list[Current]:

@@ -12,7 +12,7 @@ from ops.log.reader import read_topic
 from ops.log.skipped import Skipped
 from ops.terminal.output import Output
 from shared.cassandra.index import CassandraIndex
-from shared.contract.keys import TOMBSTONES_PREFIX
+from shared.contract.keys import TOMBSTONES_PREFIX, parse_marker
 from shared.read_model.documents import ImageRow
 from shared.read_model.tables import IMAGES
 from shared.s3.store import S3Store
@@ -92,8 +92,9 @@ class Collector:
 
     async def _is_known(self, extra: Difference, image: BucketImage, row: ImageRow | None) -> bool:
         """Whether the row or a manifest of the image has the revision of the object."""
+        marker = parse_marker(extra.where)
         for revision, folder in image.revisions.items():
-            if f"/{revision}/" not in extra.where:
+            if f"/{revision}/" not in extra.where and (marker is None or marker.revision != revision):
                 continue
             if row and revision in {group.revision for group in (row.request, row.current) if group}:
                 return True

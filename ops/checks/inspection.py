@@ -10,7 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from ops.bucket.listing import BucketImage, image_in, read_manifest, sort_objects, tombstones, walk_images
+from ops.bucket.listing import (
+    MANIFESTS_AT_ONCE,
+    BucketImage,
+    image_in,
+    read_manifest,
+    sort_objects,
+    tombstones,
+    walk_images,
+)
 from ops.checks.differences import (
     Difference,
     Kind,
@@ -33,6 +41,7 @@ from shared.concurrency import for_each
 from shared.consuming.record import ConsumedRecord
 from shared.contract.keys import IMAGES_PREFIX, image_prefix, tombstone_key
 from shared.errors import NotFound, PoisonRecord
+from shared.ports import ObjectInfo
 from shared.read_model.tables import IMAGE_TABLES
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
@@ -193,10 +202,18 @@ class Inspection:
         if has_tombstone and self._with_checksums:
             found += await self._check_tombstone(image.image_id)
         if state is not None and not state.is_removed:
-            manifests = {info.key: await read_manifest(self.store, info.key) for info in image.manifests()}
-            found += check_manifests(state, manifests)
+            found += await self._check_manifests(state, image)
             if self._with_checksums:
                 found += await self._check_contents(state, image)
+        return found
+
+    async def _check_manifests(self, state: ImageState, image: BucketImage) -> list[Difference]:
+        found: list[Difference] = []
+
+        async def check(info: ObjectInfo) -> None:
+            found.extend(check_manifests(state, {info.key: await read_manifest(self.store, info.key)}))
+
+        await for_each(image.manifests(), check, MANIFESTS_AT_ONCE)
         return found
 
     async def _check_tombstone(self, image_id: UUID) -> list[Difference]:

@@ -9,8 +9,16 @@ from ops.checks.differences import DLQ, FENCE, LOG, Difference, Kind
 from ops.checks.inspection import Inspection
 from ops.index.rows import state_writes
 from ops.log.fold import ImageState
-from processor.results import delete_image, put_tombstone
-from shared.contract.keys import MANIFEST_NAME, TOMBSTONES_PREFIX, is_manifest, tombstone_key
+from processor.lookup import complete_markers
+from processor.results import delete_image, mark_ready, put_tombstone, read_tombstone
+from shared.contract.keys import (
+    MANIFEST_NAME,
+    TOMBSTONES_PREFIX,
+    is_manifest,
+    manifest_key,
+    markers_prefix,
+    tombstone_key,
+)
 from shared.ports import EventLog, Index
 from shared.read_model.tables import DAYS, IMAGE_TABLES, Write, day_insert, event_writes
 
@@ -42,6 +50,7 @@ async def repair(
         state = inspection.fold.images.get(image_id)
         if state is not None:
             await _repair_bucket(state, found, inspection)
+            await _repair_markers(state, found, inspection)
             await _repair_answers(found, inspection, index, events, shards)
             await index.apply(_row_writes(state, found, shards))
         elif image_id.int == 0:
@@ -60,6 +69,20 @@ async def _repair_bucket(state: ImageState, found: Sequence[Difference], inspect
             await inspection.store.delete([key])
         await put_tombstone(inspection.store, state.image_id, state.deleted)
         await delete_image(inspection.store, state.image_id)
+
+
+async def _repair_markers(state: ImageState, found: Sequence[Difference], inspection: Inspection) -> None:
+    """Write the missing markers from the manifests."""
+    store, current = inspection.store, state.value("current")
+    if current is None or all(each.where != markers_prefix(state.image_id) for each in found):
+        return
+    await complete_markers(store, state.image_id)
+    served = await read_manifest(store, manifest_key(state.image_id, current.revision, current.render))
+    if served is not None:
+        await mark_ready(store, served)
+    if await read_tombstone(store, state.image_id) is not None:
+        # A deletion may have missed the markers.
+        await delete_image(store, state.image_id)
 
 
 async def _repair_answers(
@@ -88,6 +111,8 @@ def advice(difference: Difference) -> str:
         text = ADVICE[LOG]
     elif where.startswith(TOMBSTONES_PREFIX):
         text = "if a client deleted the image: DELETE /images/{image} again; otherwise delete this object"
+    elif where == markers_prefix(difference.image_id):
+        text = "imagepipe verify --repair writes the missing markers"
     elif kind is Kind.EXTRA:
         text = "imagepipe gc lists unknown objects, and deletes them with --apply"
     elif kind is Kind.WRONG and is_manifest(where):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from ops.bucket.listing import BucketImage, read_manifest, tombstones, walk_images
+from ops.bucket.listing import MANIFESTS_AT_ONCE, BucketImage, read_manifest, tombstones, walk_images
 from ops.index.rows import Rows, StoredRow, state_writes
 from ops.log.fold import Fold, ImageState
 from ops.log.reader import Offsets, TopicReader, read_topic
@@ -19,6 +19,7 @@ from shared.contract.encoding import decode_event
 from shared.contract.events import OwnerCleared
 from shared.contract.logged_command import LoggedFence, read_command
 from shared.errors import PoisonRecord
+from shared.ports import ObjectInfo
 from shared.read_model.tables import IMAGE_TABLES, Write, command_writes, day_insert, event_writes, fence_insert
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
@@ -112,17 +113,21 @@ class Rebuild:
             await for_each(images(), write, AT_ONCE)
 
     async def _write_manifests(self, image: BucketImage) -> None:
-        writes: list[Write] = []
-        for info in image.manifests():
+        written = 0
+
+        async def write(info: ObjectInfo) -> None:
+            nonlocal written
             manifest = await read_manifest(self._store, info.key)
             if manifest is not None:
-                writes += event_writes(manifest.event, self._settings.day_shards)
-                self.done.records += 1
-        if not writes:
+                await self.target.apply(event_writes(manifest.event, self._settings.day_shards))
+                written += 1
+
+        await for_each(image.manifests(), write, MANIFESTS_AT_ONCE)
+        self.done.records += written
+        if written:
+            self.done.images += 1
+        else:
             self.done.originals_without_manifest += 1
-            return
-        await self.target.apply(writes)
-        self.done.images += 1
 
     async def follow(self, targets: Iterable[CassandraIndex]) -> int:
         """Apply the new records of the log to all targets; returns their number."""

@@ -102,9 +102,7 @@ def bury_last(patch: pytest.MonkeyPatch) -> None:
 
     async def late(self: Handler, logged: LoggedDelete) -> Removed:
         await results.delete_image(self._store, logged.command.image_id)
-        return logged.removed(
-            await results.put_tombstone(self._store, logged.command.image_id, logged.answer_version)
-        )
+        return logged.removed(await results.put_tombstone(self._store, logged.command.image_id, logged.answer_version))
 
     patch.setattr(Handler, "_delete", late)
 
@@ -155,7 +153,10 @@ def call_what_is_swept_lost(patch: pytest.MonkeyPatch) -> None:
 def outcome_in_the_key_of_the_manifest(patch: pytest.MonkeyPatch) -> None:
     """`manifest.ready.json` and `manifest.failed.json`, so that one listing of keys would decide."""
     put, get, page = StallingStore.put, StallingStore.get, StallingStore.page
-    listed, suffixes = StallingStore.list, (".ready.json", ".failed.json")
+    listed, delete, suffixes = StallingStore.list, StallingStore.delete, (".ready.json", ".failed.json")
+
+    def both(key: str) -> list[str]:
+        return [key.replace(MANIFEST_NAME, f"manifest{suffix}") for suffix in suffixes] if is_manifest(key) else [key]
 
     def plain(found: Sequence[ObjectInfo]) -> list[ObjectInfo]:
         for suffix in suffixes:
@@ -171,8 +172,7 @@ def outcome_in_the_key_of_the_manifest(patch: pytest.MonkeyPatch) -> None:
         return await put(self, key, data, content_type, if_absent=if_absent)
 
     async def get_either(self: StallingStore, key: str) -> bytes:
-        keys = [key.replace(MANIFEST_NAME, f"manifest{suffix}") for suffix in suffixes] if is_manifest(key) else [key]
-        return await get(self, next((each for each in keys if each in self.objects), key))
+        return await get(self, next((each for each in both(key) if each in self.objects), key))
 
     async def plain_page(self: StallingStore, prefix: str, token: str | None = None, **options: Any) -> Any:
         found, following = await page(self, prefix, token, **options)
@@ -181,8 +181,14 @@ def outcome_in_the_key_of_the_manifest(patch: pytest.MonkeyPatch) -> None:
     async def plain_list(self: StallingStore, prefix: str) -> list[ObjectInfo]:
         return plain(await listed(self, prefix))
 
-    for name, method in {"put": put_outcome, "get": get_either, "page": plain_page, "list": plain_list}.items():
-        patch.setattr(StallingStore, name, method)
+    async def delete_both(self: StallingStore, keys: Sequence[str]) -> None:
+        await delete(self, [each for key in keys for each in both(key)])
+
+    patch.setattr(StallingStore, "put", put_outcome)
+    patch.setattr(StallingStore, "get", get_either)
+    patch.setattr(StallingStore, "page", plain_page)
+    patch.setattr(StallingStore, "list", plain_list)
+    patch.setattr(StallingStore, "delete", delete_both)
 
 
 def mark_only_what_this_attempt_has_rendered(patch: pytest.MonkeyPatch) -> None:

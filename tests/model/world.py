@@ -1,8 +1,8 @@
 """One image's history at random: the real handler over a bucket in memory, with a stall before every effect.
 
 Live work is in log order, and may crash. Beside it are workers that the group has removed and that continue late,
-redeliveries, replays of older commands, and the sweep. Some histories begin with a version that wrote no markers. Index writes arrive shuffled and repeated. What must hold at the end is
-`verdict`.
+redeliveries, replays of older commands, and the sweep. Some histories begin with a version that wrote no markers.
+Index writes arrive shuffled and repeated. What must hold at the end is `verdict`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from ops.bucket.listing import sort_objects
-from ops.bucket.superseded import FoundManifest, best_ready, superseded
+from ops.bucket.superseded import FoundManifest, best_ready, deciding_manifests, superseded
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.contract.encoding import decode_manifest
@@ -252,11 +252,11 @@ class World:
                 live.wakes = steps + rng.choice((0, 5, 20, 60))
                 late.append(live)
                 live = self._start(Worker(live.position))
-            elif live and choice < 0.05:
+            elif live and choice < 0.08:
                 live = await self._crash(live)
-            elif choice < 0.07 and position > 0 and len(late) < LATE:
+            elif choice < 0.1 and position > 0 and len(late) < LATE:
                 late.append(self._start(Worker(rng.randrange(position), steps + rng.choice((0, 5, 20)))))
-            elif choice < 0.09:
+            elif choice < 0.12:
                 self._sweep()
             elif late and choice < 0.4:
                 await self._step_late(late, steps, finish=live is None and position == len(self.log))
@@ -314,7 +314,7 @@ class World:
         """What `imagepipe gc` would delete now, if renders were superseded without delay."""
         self.swept = True
         image = sort_objects(self.image_id, self.listed())
-        manifests = {info.key: self._found(info) for info in image.manifests()}
+        manifests = {info.key: self._found(info) for info in deciding_manifests(image)}
         doomed = superseded(image, manifests, now=AFTERWARDS, delay=timedelta())
         for info in doomed:
             del self.store.objects[info.key]

@@ -14,7 +14,17 @@ from ops.checks.repair import advice
 from ops.index.rows import StoredRow, key_in
 from ops.log.fold import Fold, ImageState
 from shared.contract.events import Manifest, OwnerCleared, Ready, Uploaded
-from shared.contract.keys import Owner, manifest_key, new_id, original_key, tombstone_key, uploaded_at, variant_key
+from shared.contract.keys import (
+    Owner,
+    manifest_key,
+    markers_complete_key,
+    markers_prefix,
+    new_id,
+    original_key,
+    tombstone_key,
+    uploaded_at,
+    variant_key,
+)
 from shared.contract.logged_command import versioned
 from shared.ports import ObjectInfo
 from shared.read_model.tables import BY_DAY, BY_OWNER, IMAGES
@@ -122,6 +132,27 @@ def test_objects_of_a_render_that_may_still_run_are_no_difference(world: World) 
     superseded = variant_key(world.image_id, world.command.revision, BOGUS, "small")
     its_manifest = manifest_key(world.image_id, world.command.revision, BOGUS)
     assert world.extra(asked, superseded, its_manifest) == set()
+
+
+def test_a_marker_without_a_manifest_is_extra(world: World) -> None:
+    marker = Manifest(render=world.event.current.render, event=world.event).marker
+    unfounded = marker._replace(render=BOGUS)
+    assert world.extra(marker.key, unfounded.key, markers_complete_key(world.image_id)) == {unfounded.key}
+
+
+def test_complete_markers_without_that_of_the_served_render_are_a_difference(world: World) -> None:
+    marker = Manifest(render=world.event.current.render, event=world.event).marker
+    other = marker._replace(version=marker.version + 2, render=BOGUS)
+    complete = markers_complete_key(world.image_id)
+
+    def missing(*keys: str) -> bool:
+        image = sort_objects(world.image_id, [ObjectInfo(key, 1, "", OLD) for key in {*world.keys, *keys}])
+        return (Kind.MISSING, markers_prefix(world.image_id)) in kinds(iter(world.objects(image)))
+
+    assert missing(complete)
+    assert missing(complete, other.key)
+    assert not missing(complete, other.key, marker.key)
+    assert not missing(), "an image that an earlier version has stored has no markers"
 
 
 def test_tombstone_is_missing_until_it_may_have_expired(world: World) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.bucket.listing import BucketImage, sort_objects
-from ops.bucket.superseded import FoundManifest, may_have_superseded, superseded
+from ops.bucket.superseded import FoundManifest, deciding_manifests, may_have_superseded, superseded
 from shared.contract.events import Manifest, Ready, Request
 from shared.contract.keys import manifest_key, new_id, original_key, variant_key
 from shared.ports import ObjectInfo
@@ -63,6 +63,24 @@ def test_replaced_revision_is_superseded_completely_and_the_current_one_stays() 
     bucket.original(2)
     bucket.render(2, 20)
     assert bucket.swept() == old
+
+
+def test_few_manifests_decide_about_an_image_with_thousands_of_swept_revisions() -> None:
+    bucket = Bucket()
+    for number in range(1, 2_001):
+        bucket.original(number)
+        bucket.render(number, 10 * number)
+    swept = bucket.swept()
+    assert len(deciding_manifests(bucket.image)) == 2_000
+    bucket.objects = [info for info in bucket.objects if info.key not in swept]
+    bucket.original(2_001)
+    bucket.render(2_001, 20_010)
+    decisive = {info.key for info in deciding_manifests(bucket.image)}
+    assert len(decisive) == 2
+    read = {key: found for key, found in bucket.manifests.items() if key in decisive}
+    found = {info.key for info in superseded(bucket.image, read, now=NOW, delay=HOUR)}
+    assert found == bucket.swept()
+    assert len(found) == 2
 
 
 def test_nothing_is_superseded_before_the_delay() -> None:

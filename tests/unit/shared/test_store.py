@@ -1,5 +1,6 @@
 """The S3 client: which refusals of a server are outages, and which times it can read."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 from shared.errors import RequestRefused, Unavailable
 from shared.s3.store import ATTEMPTS, S3Store, _just_before, read_time
 from tests.support.memory.gateway import memory_settings
+from tests.support.waiting import Stopwatch
 
 ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
 
@@ -167,4 +169,50 @@ class SlowClient:
 async def test_listing_has_a_time_out_for_each_page_and_none_for_the_whole() -> None:
     store = S3Store(cast(Any, SlowClient(pages=5)), "bucket", threads=1, timeout=timedelta(seconds=1.2))
     assert [info.key for info in await store.list("")] == ["0", "1", "2", "3", "4"]
+    await store.close()
+
+
+async def test_the_time_out_does_not_count_the_wait_for_a_thread() -> None:
+    store = S3Store(cast(Any, SlowClient(pages=1)), "bucket", threads=1, timeout=timedelta(seconds=1.2))
+    found = await asyncio.gather(*(store.list("") for _ in range(6)))
+    assert [len(page) for page in found] == [1] * 6
+    await store.close()
+
+
+class HangingClient:
+    """A boto3 client whose second call hangs for two seconds."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def list_objects_v2(self, **_request: Any) -> dict[str, Any]:
+        self._calls += 1
+        time.sleep(2 if self._calls == 2 else 0)
+        return {}
+
+    def close(self) -> None:
+        return None
+
+
+async def test_calls_that_wait_for_a_thread_fail_in_time_if_the_store_hangs() -> None:
+    store = S3Store(cast(Any, HangingClient()), "bucket", threads=1, timeout=timedelta(seconds=0.5))
+    await store.check()
+    watch = Stopwatch()
+    found = await asyncio.gather(*(store.check() for _ in range(5)), return_exceptions=True)
+    assert [type(error) for error in found] == [Unavailable] * 5
+    assert watch.seconds() < 1.5
+    # The thread is busy until its call ends, and is not lost.
+    await asyncio.sleep(2)
+    await store.check()
+    await store.close()
+
+
+async def test_a_cancelled_call_loses_no_thread() -> None:
+    store = S3Store(cast(Any, SlowClient(pages=1)), "bucket", threads=1, timeout=timedelta(seconds=5))
+    running, waiting, last = (asyncio.create_task(store.list("")) for _ in range(3))
+    await asyncio.sleep(0.1)
+    running.cancel()
+    waiting.cancel()
+    assert len(await last) == 1
+    assert len(await store.list("")) == 1
     await store.close()
