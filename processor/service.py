@@ -12,6 +12,7 @@ from processor.consuming.committer import Committer
 from processor.consuming.delivery import Delivery
 from processor.consuming.faust_app import CommandStream, make_app
 from processor.consuming.lanes import Bounds
+from processor.fairness import kept_pixels
 from processor.handler import Handler
 from processor.rendering.fair import FairRenderer
 from processor.rendering.pool import RenderPool
@@ -82,6 +83,7 @@ class Processor:
             bytes=settings.max_inflight_bytes,
             pixels=settings.max_inflight_pixels,
             waiting=WAITING_PER_IMAGE * settings.max_inflight_images,
+            kept_pixels=kept_pixels(settings.render_workers, settings.max_inflight_pixels),
         )
         return Agent(
             Delivery(handler, policy), bounds, epoch=settings.epoch, commit=self._stream.commit, on_failure=self.fail

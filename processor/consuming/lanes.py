@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from processor.fairness import Turns
+from processor.fairness import Admission, Budget, Started
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Maximum of the running commands together. `waiting` is the maximum of records that are read ahead."""
+    """Maximum of the running commands together. `waiting` is the maximum of records that are read ahead.
+
+    `kept_pixels` of the pixels are kept for small images (see `Admission`).
+    """
 
     images: int
     bytes: int
     pixels: int
     waiting: int
+    kept_pixels: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Lanes:
     - Work that waits in a lane behind other work uses nothing of the bounds.
     - Work that exceeds a bound runs alone. Other work does not overtake the work whose turn it is, because a large
       image could then wait permanently.
+    - Only small images are not held up by the pixels of others: a part of the pixels is kept for them.
     - If work raises an error, its record is not settled, and the lanes start no more work: a later command of the same
       image would run out of order. The lanes call `on_failure` once, and the process must stop (invariant 10).
     """
@@ -53,7 +58,8 @@ class Lanes:
         self._bounds = bounds
         self._on_failure = on_failure
         self._lanes: dict[str, deque[Work]] = {}
-        self._runnable: Turns[Work] = Turns()
+        common = Budget(bounds.images, bounds.pixels - bounds.kept_pixels)
+        self._runnable: Admission[Work] = Admission(common, Budget(bounds.images, bounds.kept_pixels))
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
         self._pixels = 0
@@ -86,7 +92,7 @@ class Lanes:
         lane.append(work)
         self._waiting += 1
         if len(lane) == 1:
-            self._runnable.push(work.owner, work)
+            self._push(work)
         self._dispatch()
         return True
 
@@ -109,26 +115,28 @@ class Lanes:
         async with self._room:
             self._room.notify_all()
 
+    def _push(self, work: Work) -> None:
+        self._runnable.push(work.owner, work, work.cost.pixels)
+
     def _dispatch(self) -> None:
-        while self._runnable and not self._closed and self._fits(self._runnable.peek().cost):
-            work = self._runnable.pop()
+        while not self._closed and (started := self._runnable.start(self._fits)):
+            cost = started.item.cost
             self._waiting -= 1
-            self._bytes += work.cost.bytes
-            self._pixels += work.cost.pixels
-            task = asyncio.create_task(self._run(work))
+            self._bytes += cost.bytes
+            self._pixels += cost.pixels
+            task = asyncio.create_task(self._run(started))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _fits(self, cost: Cost) -> bool:
+    def _fits(self, work: Work) -> bool:
+        """Whether the work fits into the bounds that all images share. `Admission` bounds the pixels."""
         return not self._tasks or (
-            len(self._tasks) < self._bounds.images
-            and self._bytes + cost.bytes <= self._bounds.bytes
-            and self._pixels + cost.pixels <= self._bounds.pixels
+            len(self._tasks) < self._bounds.images and self._bytes + work.cost.bytes <= self._bounds.bytes
         )
 
-    async def _run(self, work: Work) -> None:
+    async def _run(self, started: Started[Work]) -> None:
         try:
-            await work.run()
+            await started.item.run()
         except Exception as error:
             # After any error the record is not settled. The process stops, and the next one reads the record again.
             failed_first = not self._closed
@@ -136,11 +144,13 @@ class Lanes:
             if failed_first:
                 self._on_failure(error)
             return
-        self._ended(work)
+        self._ended(started)
         async with self._room:
             self._room.notify()
 
-    def _ended(self, work: Work) -> None:
+    def _ended(self, started: Started[Work]) -> None:
+        work = started.item
+        self._runnable.end(started)
         self._bytes -= work.cost.bytes
         self._pixels -= work.cost.pixels
         current = asyncio.current_task()
@@ -149,7 +159,7 @@ class Lanes:
         lane = self._lanes[work.lane]
         lane.popleft()
         if lane:
-            self._runnable.push(lane[0].owner, lane[0])
+            self._push(lane[0])
         else:
             del self._lanes[work.lane]
         self._dispatch()

@@ -13,7 +13,7 @@ from shared.settings import Settings
 
 
 class FairRenderer:
-    """Renders in the pool. Owners get the processes and the pixels in turn (invariants 4 and 11)."""
+    """Renders in the pool. Owners get the processes and the pixels in turn, small images a part of their own."""
 
     def __init__(self, pool: RenderPool, settings: Settings) -> None:
         self._pool = pool

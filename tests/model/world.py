@@ -22,7 +22,15 @@ from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
 from shared.contract.encoding import decode_manifest
 from shared.contract.events import Command, Deleted, Event, Failed, Original, Ready, Replaced, Reprocess, Uploaded
-from shared.contract.keys import Owner, command_version, image_prefix, markers_prefix, new_id, original_key
+from shared.contract.keys import (
+    MARKERS_FOLDER,
+    Owner,
+    command_version,
+    image_prefix,
+    markers_prefix,
+    new_id,
+    original_key,
+)
 from shared.contract.ladder import Ladder, Rung
 from shared.contract.logged_command import LoggedDelete, versioned
 from shared.errors import ImageRejected, Unavailable
@@ -58,6 +66,8 @@ class Worker:
         self.position = position
         self.wakes = wakes
         self.gates: list[asyncio.Future[None]] = []
+        self.puts_marker = False
+        """Whether its next effect is a marker."""
         self.task: asyncio.Task[None] | None = None
 
     async def stall(self) -> None:
@@ -92,7 +102,10 @@ class StallingStore(MemoryStore):
         self._page_limit = page_limit
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
-        await _worker.get().stall()
+        worker = _worker.get()
+        worker.puts_marker = f"/{MARKERS_FOLDER}/" in key
+        await worker.stall()
+        worker.puts_marker = False
         return await super().put(key, data, content_type, if_absent=if_absent)
 
     async def get(self, key: str) -> bytes:
@@ -218,8 +231,9 @@ class World:
         self.unreadable = {revision for revision in self.introduced if self.rng.random() < 0.3}
         self.flaky = self.rng.random() < 0.5
         self.swept = False
-        self.upgraded = self.rng.random() < 2 / 3
-        """Whether the present version has handled all commands so far. Earlier ones wrote no markers."""
+        self.upgrade_at = self.rng.randrange(len(self.log)) if self.rng.random() < 0.5 else 0
+        """Number of commands that an earlier version has handled, which wrote no markers."""
+        self.upgraded = self.upgrade_at == 0
         self.handler = Handler(self.store, self._render, self.events, BASE)
 
     async def _render(self, owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
@@ -243,23 +257,24 @@ class World:
         while position < len(self.log) or live or late:
             steps += 1
             choice = rng.random()
-            if not self.upgraded and live is None and not late and (choice < 0.3 or position == len(self.log) - 1):
+            ending = not self.upgraded and position == self.upgrade_at
+            if ending and not late:
                 self._upgrade()
-            if live is None and position < len(self.log):
+            elif live is None and position < len(self.log) and not ending:
                 live = self._start(Worker(position))
             if live and choice < 0.04 and len(late) < LATE:
                 # The group has removed it: its record is delivered again, and it continues some time later.
                 live.wakes = steps + rng.choice((0, 5, 20, 60))
                 late.append(live)
                 live = self._start(Worker(live.position))
-            elif live and choice < 0.08:
+            elif live and choice < (0.3 if live.puts_marker else 0.08):
                 live = await self._crash(live)
-            elif choice < 0.1 and position > 0 and len(late) < LATE:
+            elif choice < 0.1 and position > 0 and len(late) < LATE and not ending:
                 late.append(self._start(Worker(rng.randrange(position), steps + rng.choice((0, 5, 20)))))
             elif choice < 0.12:
                 self._sweep()
             elif late and choice < 0.4:
-                await self._step_late(late, steps, finish=live is None and position == len(self.log))
+                await self._step_late(late, steps, finish=ending or (live is None and position == len(self.log)))
             elif live and await live.step(rng):
                 position, live = self._after(live, position)
 

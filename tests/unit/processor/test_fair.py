@@ -38,7 +38,7 @@ def settings_of(pixels: int) -> Settings:
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])
-@pytest.mark.parametrize(("budget", "most"), [(10 * FRAME, 1), (20 * FRAME, 2), (FRAME, 1)])
+@pytest.mark.parametrize(("budget", "most"), [(10 * FRAME, 1), (20 * FRAME, 1), (30 * FRAME, 2), (FRAME, 1)])
 async def test_animations_are_decoded_together_as_far_as_all_their_frames_fit(
     kind: str, budget: int, most: int
 ) -> None:
@@ -47,6 +47,16 @@ async def test_animations_are_decoded_together_as_far_as_all_their_frames_fit(
     animation = images.animation(kind, frames=10)
     await asyncio.gather(*(renderer(OWNER, animation, Ladder()) for _ in range(4)))
     assert pool.most == most
+
+
+async def test_a_small_picture_is_rendered_beside_one_above_the_budget() -> None:
+    pool = CountingPool()
+    renderer = FairRenderer(pool, settings_of(8 * FRAME))
+    still = images.encode(images.photo(64, 48), "PNG")
+    await asyncio.gather(
+        renderer(OWNER, images.animation("WEBP", frames=10), Ladder()), renderer(OWNER, still, Ladder())
+    )
+    assert pool.most == 2
 
 
 async def test_stills_are_rendered_in_every_process() -> None:

@@ -1,8 +1,12 @@
 """Turns and slots: owners share the render processes in turn, within bounds on images and pixels."""
 
 import asyncio
+from random import Random
 
-from processor.fairness import Slots, Turns
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.fairness import SMALL_PIXELS, Admission, Budget, Slots, Started, Turns, kept_pixels
 
 
 async def settle() -> None:
@@ -24,7 +28,7 @@ def test_turns_rotate_between_owners() -> None:
 
 
 async def test_slots_go_to_owners_in_turn() -> None:
-    slots = Slots(1)
+    slots = Slots(1, 100)
     order: list[str] = []
 
     async def use(owner: str, name: str) -> None:
@@ -64,10 +68,20 @@ class Decoding:
 
 
 async def test_slots_bound_the_pixels_together_and_a_larger_picture_runs_alone() -> None:
-    decoding = Decoding(3, 100)
-    for name, pixels in (("first", 60), ("second", 50), ("third", 10), ("huge", 500), ("last", 1)):
+    """With one process nothing is kept for small pictures."""
+    decoding = Decoding(1, 100)
+    for name, pixels in (("huge", 500), ("last", 1)):
         await decoding.start(name, pixels)
-    assert decoding.running == ["first"], "a later picture does not overtake"
+    assert decoding.running == ["huge"], "a later picture does not overtake"
+    await decoding.end("huge")
+    assert decoding.running == ["last"]
+
+
+async def test_large_pictures_share_three_quarters_of_the_pixels() -> None:
+    decoding = Decoding(4, 100)
+    for name, pixels in (("first", 45), ("second", 40), ("third", 30), ("huge", 500), ("last", 30)):
+        await decoding.start(name, pixels)
+    assert decoding.running == ["first"], "of the common 75 pixels 30 are left, and nobody overtakes the second"
     await decoding.end("first")
     assert decoding.running == ["second", "third"]
     await decoding.end("second")
@@ -78,18 +92,40 @@ async def test_slots_bound_the_pixels_together_and_a_larger_picture_runs_alone()
     assert decoding.running == ["last"]
 
 
+async def test_a_small_picture_does_not_wait_for_large_ones() -> None:
+    decoding = Decoding(2, 100)
+    for number in range(3):
+        await decoding.start(f"huge{number}", 500, owner=f"owner{number}")
+    await decoding.start("small", 25, owner="hot")
+    await decoding.start("small too", 1, owner="hot")
+    assert decoding.running == ["huge0", "small"]
+    await decoding.end("small")
+    assert decoding.running == ["huge0", "small too"]
+
+
+async def test_small_pictures_use_every_slot_and_do_not_hold_up_a_large_one() -> None:
+    decoding = Decoding(2, 100)
+    for name, pixels in (("small0", 5), ("small1", 5), ("large", 60), ("small2", 5)):
+        await decoding.start(name, pixels, owner=name)
+    assert decoding.running == ["small0", "small1"]
+    await decoding.end("small0")
+    assert decoding.running == ["small1", "small2"], "it overtakes on the kept slot"
+    await decoding.end("small1")
+    assert decoding.running == ["small2", "large"]
+
+
 async def test_cancelled_waiter_for_many_pixels_blocks_no_other() -> None:
     decoding = Decoding(3, 100)
-    for name, pixels in (("first", 60), ("large", 90), ("small", 10)):
+    for name, pixels in (("first", 45), ("large", 90), ("medium", 30)):
         await decoding.start(name, pixels)
     assert decoding.running == ["first"]
     decoding.tasks["large"].cancel()
     await settle()
-    assert decoding.running == ["first", "small"]
+    assert decoding.running == ["first", "medium"]
 
 
 async def test_a_cancelled_waiter_loses_no_slot() -> None:
-    slots = Slots(1)
+    slots = Slots(1, 100)
     release = asyncio.Event()
 
     async def use() -> None:
@@ -106,3 +142,104 @@ async def test_a_cancelled_waiter_loses_no_slot() -> None:
     await asyncio.gather(waiting, handed_over, return_exceptions=True)
     async with asyncio.timeout(1), slots.hold("b"):
         pass
+
+
+PIXELS = 64_000_000
+LARGEST = 100_000_000
+ITEMS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.one_of(st.integers(0, SMALL_PIXELS), st.integers(0, LARGEST))), max_size=30
+)
+
+
+class Processes:
+    """Admission to a number of render processes. A history starts whatever may start, and ends images at random."""
+
+    def __init__(self, count: int, items: list[tuple[str, int]]) -> None:
+        self.count, self.kept = count, kept_pixels(count, PIXELS)
+        common = Budget(count - 1 if self.kept else count, PIXELS - self.kept)
+        self._admission: Admission[int] = Admission(common, Budget(1, self.kept))
+        self.items = items
+        self.running: dict[int, Started[int]] = {}
+        self.order: list[int] = []
+        self.waiting: set[int] = set()
+
+    def arrive(self, number: int) -> None:
+        owner, pixels = self.items[number]
+        self._admission.push(owner, number, pixels)
+        self.waiting.add(number)
+        self._start()
+
+    def end(self, number: int) -> None:
+        self._admission.end(self.running.pop(number))
+        self._start()
+
+    def _start(self) -> None:
+        while started := self._admission.start():
+            self.running[started.item] = started
+            self.order.append(started.item)
+            self.waiting.remove(started.item)
+
+    def small(self, numbers: set[int]) -> set[int]:
+        return {number for number in numbers if self.items[number][1] <= min(SMALL_PIXELS, self.kept)}
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4), ITEMS, st.randoms(use_true_random=False))
+def test_any_images_stay_within_the_budgets_and_none_waits_for_ever(
+    count: int, items: list[tuple[str, int]], random: Random
+) -> None:
+    processes, arrivals = Processes(count, items), list(range(len(items)))
+    while arrivals or processes.running:
+        if arrivals and (not processes.running or random.random() < 0.6):
+            processes.arrive(arrivals.pop(0))
+        else:
+            processes.end(random.choice(sorted(processes.running)))
+        check_running(processes)
+    assert sorted(processes.order) == list(range(len(items))), "all have run"
+
+
+def check_running(processes: Processes) -> None:
+    running = set(processes.running)
+    sizes = [processes.items[number][1] for number in running]
+    assert len(running) <= processes.count
+    kept = {number for number in running if processes.running[number].budget.pixels == processes.kept}
+    if processes.kept:
+        assert len(kept) <= 1
+        assert kept <= processes.small(running)
+        assert not processes.small(processes.waiting) or kept, "the kept process is idle although a small image waits"
+    common = [processes.items[number][1] for number in running - kept]
+    assert len(common) <= 1 or sum(common) <= PIXELS - processes.kept
+    assert sum(sizes) <= max([PIXELS, *(size + processes.kept for size in common)])
+    assert common or not processes.waiting, "nothing runs in the common part although an image waits"
+
+
+@settings(deadline=None)
+@given(st.integers(2, 4), ITEMS, st.integers(0, SMALL_PIXELS))
+def test_a_single_small_image_starts_at_once_beside_any_others(
+    count: int, items: list[tuple[str, int]], pixels: int
+) -> None:
+    large = [(owner, SMALL_PIXELS + 1 + size) for owner, size in items]
+    processes = Processes(count, [*large, ("other", pixels)])
+    for number in range(len(processes.items)):
+        processes.arrive(number)
+    assert len(items) in processes.running
+
+
+@settings(deadline=None)
+@given(st.integers(2, 4), ITEMS, st.randoms(use_true_random=False))
+def test_small_images_delay_no_large_one(count: int, items: list[tuple[str, int]], random: Random) -> None:
+    """A large image that is next starts when the images that run in the common part at that time have ended."""
+    processes = Processes(count, [*items, ("large", LARGEST), *(("hot", 1) for _ in range(20))])
+    large = len(items)
+    for number in range(large):
+        processes.arrive(number)
+        if processes.waiting:
+            processes.end(random.choice(sorted(processes.running)))
+    while processes.waiting:
+        processes.end(random.choice(sorted(processes.running)))
+    before = set(processes.running)
+    for number in range(large, len(processes.items)):
+        processes.arrive(number)
+    for number in before:
+        processes.end(number)
+    assert large in processes.running

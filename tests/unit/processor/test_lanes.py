@@ -110,6 +110,29 @@ async def test_work_above_a_bound_runs_alone_and_is_not_overtaken() -> None:
     assert set(bench.started) == {"small", "huge", "late", "later"}
 
 
+async def test_small_work_does_not_wait_for_pixels_that_large_work_holds() -> None:
+    bench = Bench(Bounds(images=9, bytes=1000, pixels=1000, waiting=100, kept_pixels=250))
+    await bench.submit("huge", cost=Cost(pixels=5000))
+    await bench.submit("huge too", cost=Cost(pixels=5000), owner="b")
+    for name in ("small0", "small1", "small2"):
+        await bench.submit(name, cost=Cost(pixels=100))
+    assert bench.started == ["huge", "small0", "small1"]
+    await bench.end("small0")
+    assert bench.started[-1] == "small2"
+    await bench.end("huge")
+    assert bench.started[-1] == "huge too"
+
+
+async def test_small_work_does_not_overtake_work_that_waits_for_bytes() -> None:
+    bench = Bench(Bounds(images=9, bytes=1000, pixels=1000, waiting=100, kept_pixels=250))
+    await bench.submit("first", cost=Cost(bytes=600))
+    await bench.submit("large", cost=Cost(bytes=600, pixels=900))
+    await bench.submit("small", cost=Cost(bytes=1, pixels=1), owner="b")
+    assert bench.started == ["first"]
+    await bench.end("first")
+    assert bench.started == ["first", "large", "small"]
+
+
 async def test_a_hot_owner_delays_another_owners_first_by_one() -> None:
     bench = Bench(Bounds(images=1, bytes=1000, pixels=1000, waiting=100))
     for number in range(50):
