@@ -310,7 +310,12 @@ class Settings(BaseSettings):
 
     # Processor
     processor_internal_port: int = Field(8011, ge=0, description="Port for health and metrics of the processor.")
-    render_workers: int = Field(2, ge=1, description="Processes that decode and encode images, for each processor.")
+    render_workers: int = Field(
+        2,
+        ge=1,
+        description="Processes that decode and encode images, for each processor. With two or more, one is kept for "
+        "images of up to 12 megapixels.",
+    )
     render_timeout: Duration = Field(timedelta(seconds=60), description="Time-out of one attempt to render one image.")
     max_inflight_images: int = Field(16, ge=1, description="Commands that one processor handles at the same time.")
     max_inflight_bytes: int = Field(
@@ -323,7 +328,9 @@ class Settings(BaseSettings):
         ge=1,
         description="Pixels that one processor handles at the same time. It limits two sums separately: of "
         "the images in progress, each with one frame, and of the images that are being decoded, each with all its "
-        "frames. An image above it runs alone. A decoded pixel takes 12 bytes, with an alpha channel up to 42.",
+        "frames. With two or more RENDER_WORKERS one of them and a quarter of the pixels are kept for images of up to 12 "
+        "megapixels (or up to that quarter, if it is smaller). The other images share the rest, and one that is larger "
+        "than the rest runs alone among them. A decoded pixel takes 12 bytes, with an alpha channel up to 42.",
     )
     max_frames: int = Field(
         120, ge=1, description="Maximum number of frames of an animation. A longer one is reduced to its first frame."

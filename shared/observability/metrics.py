@@ -292,7 +292,7 @@ HELD_BYTES = _gauge(
 HELD_PIXELS = _gauge(
     _PROCESSOR,
     "imagepipe_processor_held_pixels",
-    "Pixels of the commands in progress, at most MAX_INFLIGHT_PIXELS or one image.",
+    "Pixels of the commands in progress: at most MAX_INFLIGHT_PIXELS, or one image and a quarter of it.",
 )
 RENDER_WORKERS = _gauge(_PROCESSOR, "imagepipe_processor_render_workers", "Render processes that the pool may have.")
 RENDER_BUSY = _gauge(_PROCESSOR, "imagepipe_processor_render_busy", "Render processes that are working on an image.")

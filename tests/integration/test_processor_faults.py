@@ -1,26 +1,23 @@
 """The processor as a process on real engines: killed, ended and without an engine. Nothing is lost."""
 
-import hashlib
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from processor.consuming.faust_app import GROUP
-from shared.contract.events import Command, Original, Ready, Uploaded
-from shared.contract.keys import Owner, new_id, original_key
+from shared.contract.events import Command, Ready, Uploaded
+from shared.contract.keys import Owner
 from shared.observability.metrics import Service
-from shared.ports import ObjectStore
-from shared.read_model.documents import media_url
 from shared.s3.store import S3Store
 from shared.settings import Settings
 from tests.support import images
 from tests.support.isolation import isolated
 from tests.support.log import committed, publisher, read_answers
 from tests.support.processes.service import ServiceProcess
+from tests.support.stored_upload import put_upload
 from tests.support.waiting import wait_for_async
 
 UPLOADS = 30
@@ -44,25 +41,6 @@ def processor(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
     found = ServiceProcess(Service.PROCESSOR, settings, tmp_path / "processor.log")
     yield found
     found.end()
-
-
-async def put_upload(store: ObjectStore, owner: Owner, data: bytes, base_url: str, **fields: Any) -> Uploaded:
-    """Store an original; returns the command of its upload."""
-    image_id, revision = new_id(), new_id()
-    path = original_key(image_id, revision, "image/jpeg")
-    await store.put(path, data, "image/jpeg")
-    picture = images.decode(data)
-    original = Original(
-        file_name="photo.jpg",
-        content_type="image/jpeg",
-        size=len(data),
-        width=picture.width,
-        height=picture.height,
-        sha256=hashlib.sha256(data).hexdigest(),
-        path=path,
-        url=media_url(base_url, path),
-    )
-    return Uploaded(image_id=image_id, owner=owner, revision=revision, original=original, **fields)
 
 
 async def make_uploads(store: S3Store, settings: Settings, count: int = UPLOADS) -> list[Uploaded]:

@@ -152,7 +152,7 @@ ITEMS = st.lists(
 
 
 class Processes:
-    """Admission to a number of render processes. A history starts whatever may start, and ends images at random."""
+    """Admission to a number of render processes. It starts each image that may start."""
 
     def __init__(self, count: int, items: list[tuple[str, int]]) -> None:
         self.count, self.kept = count, kept_pixels(count, PIXELS)
