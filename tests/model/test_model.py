@@ -21,7 +21,7 @@ from shared.contract.encoding import decode_manifest
 from shared.contract.events import Event, Manifest, Removed, Variant
 from shared.contract.keys import MANIFEST_NAME, is_manifest
 from shared.contract.logged_command import LoggedDelete, LoggedRenderCommand
-from shared.errors import PreconditionFailed
+from shared.errors import PreconditionFailed, Unavailable
 from shared.ports import ObjectInfo
 from shared.read_model import tables
 from tests.model.bugs import exist_at_the_records_own_version
@@ -46,6 +46,20 @@ async def first_broken(seeds: range, *, duplicates: bool, bugs: frozenset[str] =
 @pytest.mark.parametrize("duplicates", [False, True], ids=["each once", "some sent twice"])
 def test_random_histories_keep_every_rule(duplicates: bool) -> None:
     assert asyncio.run(first_broken(range(HISTORIES), duplicates=duplicates)) is None
+
+
+def crash_before_each_marker(patch: pytest.MonkeyPatch) -> None:
+    """Every worker ends between the manifest and its marker. The command is tried again."""
+
+    async def crash(store: Any, manifest: Any) -> None:
+        raise Unavailable("s3", "away")
+
+    patch.setattr(handler, "mark_ready", crash)
+
+
+def test_rules_hold_if_each_worker_crashes_before_the_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    crash_before_each_marker(monkeypatch)
+    assert asyncio.run(first_broken(range(HISTORIES // 2), duplicates=False)) is None
 
 
 def overwrite_manifests(patch: pytest.MonkeyPatch) -> None:
@@ -191,8 +205,9 @@ def outcome_in_the_key_of_the_manifest(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StallingStore, "delete", delete_both)
 
 
-def mark_only_what_this_attempt_has_rendered(patch: pytest.MonkeyPatch) -> None:
-    """A redelivered command finds its manifest and does not write the marker that a crash has left out."""
+def leave_out_the_marker_after_a_crash(patch: pytest.MonkeyPatch) -> None:
+    """A redelivered command finds its manifest, and does not write the marker before which the worker crashed."""
+    crash_before_each_marker(patch)
 
     async def nothing(store: Any, manifest: Any) -> None:
         return None
@@ -242,7 +257,7 @@ PATCHED: list[Callable[[pytest.MonkeyPatch], None]] = [
     keep_what_comes_after_a_delete,
     call_what_is_swept_lost,
     outcome_in_the_key_of_the_manifest,
-    mark_only_what_this_attempt_has_rendered,
+    leave_out_the_marker_after_a_crash,
     mark_after_the_tombstone_was_read,
     trust_markers_of_an_earlier_version,
     answer_at_the_commands_own_version,
