@@ -328,9 +328,9 @@ class Settings(BaseSettings):
         ge=1,
         description="Pixels that one processor handles at the same time. It limits two sums separately: of "
         "the images in progress, each with one frame, and of the images that are being decoded, each with all its "
-        "frames. With two or more RENDER_WORKERS one of them and a quarter of the pixels are kept for images of up to 12 "
-        "megapixels (or up to that quarter, if it is smaller). The other images share the rest, and one that is larger "
-        "than the rest runs alone among them. A decoded pixel takes 12 bytes, with an alpha channel up to 42.",
+        "frames. With two or more RENDER_WORKERS one of them and a quarter of the pixels are kept for images of up to "
+        "12 megapixels (or up to that quarter, if it is smaller). The other images share the rest, and one that is "
+        "larger than the rest runs alone among them. A decoded pixel takes 12 bytes, with an alpha channel up to 42.",
     )
     max_frames: int = Field(
         120, ge=1, description="Maximum number of frames of an animation. A longer one is reduced to its first frame."
