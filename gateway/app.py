@@ -8,7 +8,7 @@ from gateway.container import Services
 from gateway.http import errors, openapi
 from gateway.http.access_log import AccessLog
 from gateway.http.target import TargetCheck
-from gateway.routes import contract, credentials, deletions, docs, media, problems, reads, replacements, uploads
+from gateway.routes import contract, credentials, deletions, docs, events, media, problems, reads, replacements, uploads
 
 ROUTERS = (
     uploads.router,
@@ -19,6 +19,7 @@ ROUTERS = (
     credentials.router,
     problems.router,
     contract.router,
+    events.router,
     docs.router,
 )
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from gateway.events.listeners import Listeners
 from gateway.http.asyncapi import asyncapi
 from gateway.reading.image_rows import ImageRows
 from gateway.reading.lists import Lists
@@ -46,6 +47,11 @@ class Services:
     def asyncapi(self) -> dict[str, Any]:
         """The AsyncAPI document of this deployment."""
         return asyncapi(self.settings)
+
+    @cached_property
+    def listeners(self) -> Listeners:
+        """Those who follow live events."""
+        return Listeners(self.settings.max_event_listeners)
 
     @cached_property
     def admission(self) -> Admission:

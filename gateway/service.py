@@ -8,6 +8,7 @@ import structlog
 
 from gateway.app import create_app
 from gateway.container import Services
+from gateway.events.reader import Reader
 from gateway.http.server import connections_for, make_server, raise_descriptor_limit
 from gateway.reading.lists import GAP_MEMORY
 from gateway.services.claims import CassandraClaimTable, Claims
@@ -77,6 +78,7 @@ class Gateway:
         )
         await internal.start()
         connecting = asyncio.gather(connect_index(self._index, self._settings), self._connect_log())
+        reading = asyncio.create_task(Reader(self._settings, self._services.listeners).run())
         stopping = asyncio.create_task(stop.wait())
         try:
             first: list[asyncio.Future[Any]] = [connecting, stopping]
@@ -84,15 +86,18 @@ class Gateway:
             if not stop.is_set():
                 await self._serve(stopping)
         finally:
-            connecting.cancel()
-            stopping.cancel()
-            await asyncio.gather(connecting, stopping, return_exceptions=True)
+            tasks: list[asyncio.Future[Any]] = [connecting, reading, stopping]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await internal.stop()
             await self._close()
 
     async def _serve(self, stopping: asyncio.Task[Any]) -> None:
         server = make_server(create_app(self._services), self._settings, connections_for(raise_descriptor_limit()))
         stopping.add_done_callback(server.end)
+        # A stream has no end of its own, so the server would wait for it.
+        stopping.add_done_callback(lambda _stopping: self._services.listeners.close())
         await server.serve()
 
     def _checks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:

@@ -300,6 +300,21 @@ class Settings(BaseSettings):
         "arn:aws:iam::000000000000:role/imagepipe-upload",
         description="Role that temporary keys assume. Stores without roles ignore it.",
     )
+    max_event_listeners: int = Field(
+        1_000,
+        ge=1,
+        description="Streams of live events that one gateway serves at the same time. More are refused with 429.",
+    )
+    events_buffer_time: Duration = Field(
+        timedelta(minutes=10),
+        description="How far back a client can resume a stream of live events.",
+    )
+    events_buffer_memory: int = Field(
+        64 * MIB,
+        ge=1,
+        description="Memory of one gateway for the live events of EVENTS_BUFFER_TIME. If they need more, the oldest "
+        "are dropped.",
+    )
     list_cache_ttl: Duration = Field(
         timedelta(seconds=1), description="How long the gateway may serve a cached list or row."
     )

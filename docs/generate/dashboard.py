@@ -73,6 +73,7 @@ ROWS: dict[str, list[Panel]] = {
             "requests": "sum(imagepipe_gateway_requests_in_flight)",
             "uploads": "sum(imagepipe_gateway_uploads_in_flight)",
             "waiting because of Prefer: wait": "sum(imagepipe_gateway_waiting_requests)",
+            "listeners of live events": "sum(imagepipe_gateway_event_listeners)",
         }),
         Panel("Bytes of uploads in memory", "bytes", {"{{instance}}": "imagepipe_gateway_upload_bytes"}),
         Panel("Ack of a command", "s", _quantiles("imagepipe_gateway_append_seconds")),

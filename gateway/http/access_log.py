@@ -29,9 +29,10 @@ def request_id_of(header: str | None) -> str:
 
 @dataclass
 class _Exchange:
-    """The status of a response, and the bytes of the two bodies."""
+    """The status of a response, and the bytes of the two bodies. A stream of events ends when its client leaves."""
 
     status: int = CLIENT_CLOSED
+    is_event_stream: bool = False
     received: int = 0
     sent: int = 0
 
@@ -61,6 +62,7 @@ class AccessLog:
                 exchange.status = message["status"]
                 response_headers = MutableHeaders(scope=message)
                 response_headers[REQUEST_ID] = request_id
+                exchange.is_event_stream = response_headers.get("Content-Type", "").startswith("text/event-stream")
                 response_headers.setdefault("X-Content-Type-Options", "nosniff")
             exchange.sent += len(message.get("body", b""))
             await send(message)
@@ -86,7 +88,8 @@ class AccessLog:
 
 def _count(method: str, route: str, exchange: _Exchange, seconds: float) -> None:
     metrics.REQUESTS.labels(method, route, str(exchange.status)).inc()
-    metrics.REQUEST_SECONDS.labels(method, route).observe(seconds)
+    if not exchange.is_event_stream:
+        metrics.REQUEST_SECONDS.labels(method, route).observe(seconds)
     metrics.RECEIVED_BYTES.labels(route).inc(exchange.received)
     metrics.SENT_BYTES.labels(route).inc(exchange.sent)
 

@@ -5,6 +5,7 @@ uvicorn's class does the reading, the writing, the backpressure and the graceful
 - A connection that sends no complete request head in time is closed (invariant 11), and the longest idle connection is
   closed first if there are too many.
 - A request head has a size limit. Trailers are dropped: uvicorn would add them to the headers of a running request.
+- A client that reads nothing of its response for STALL_SECONDS is disconnected.
 - What llhttp accepts although it is ambiguous is refused: no Host or two, and a transfer coding other than `chunked`.
 - An invalid request gets a problem document with a request id and a log line, as every other request.
 """
@@ -25,6 +26,9 @@ from gateway.http.problems import Problem
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a request line with its headers. Proxies send at most 8 to 32 KiB."""
+STALL_SECONDS = 60.0
+"""How long a client may take no byte of a response, as in nginx (`send_timeout`). The kernel accepts the next
+bytes when a third of its buffer is free, so a slow client can need most of this time for them."""
 LINGER_SECONDS = 1.0
 """How long the gateway drops what still arrives after an invalid request. If it closed the connection with unread
 bytes, the kernel would send a reset, which can reach the client before the response."""
@@ -93,6 +97,7 @@ class Connection(HttpToolsProtocol):
         self._refused = False
         self._broken_body: tuple[RequestResponseCycle, Problem] | None = None
         self._unsent = 0
+        self._reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
@@ -102,6 +107,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         super().connection_lost(exc)
+        self._stop_watching()
         self._open_connections.closed(self)
 
     def time_out(self) -> bool:
@@ -117,6 +123,31 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
         return False
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: the client reads more slowly than the response is written."""
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol: the client has read enough."""
+        super().resume_writing()
+        self._stop_watching()
+
+    def _watch_reading(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self._reading = asyncio.get_running_loop().call_later(STALL_SECONDS, self._check_reading, unsent)
+
+    def _check_reading(self, unsent: int) -> None:
+        if self.transport.get_write_buffer_size() < unsent:
+            self._watch_reading()
+        else:
+            self.transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     # Parsing
 

@@ -1,4 +1,4 @@
-"""The owner selector of a request: `owner_type` with `owner_id`, or the shorthand `<type>_id=<id>`."""
+"""The owner selectors of a request: `owner_type` with `owner_id`, or the shorthand `<type>_id=<id>`."""
 
 from collections.abc import Iterable
 
@@ -39,6 +39,22 @@ def owner_from_pairs(pairs: Iterable[tuple[str, str]]) -> Owner | None:
 
     Raises Problem `invalid_owner` for two selectors, half a selector, or an invalid type or id.
     """
+    selected = _selected(pairs)
+    if len(selected) > 1:
+        raise Problem("invalid_owner", "the request selects more than one owner: send one selector")
+    return _owner(*selected[0]) if selected else None
+
+
+def owners_from_pairs(pairs: Iterable[tuple[str, str]]) -> frozenset[Owner]:
+    """All owners that query parameters select; empty without a selector.
+
+    Raises Problem `invalid_owner` for half a selector, or an invalid type or id.
+    """
+    return frozenset(_owner(*each) for each in _selected(pairs))
+
+
+def _selected(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Type and id of each selector."""
     types: list[str] = []
     ids: list[str] = []
     shorthands: list[tuple[str, str]] = []
@@ -52,10 +68,7 @@ def owner_from_pairs(pairs: Iterable[tuple[str, str]]) -> Owner | None:
             shorthands.append((name[: -len(SUFFIX)], value))
     if len(types) != len(ids):
         raise Problem("invalid_owner", "owner_type and owner_id belong together: send each of them once")
-    selected = [*zip(types, ids, strict=True), *shorthands]
-    if len(selected) > 1:
-        raise Problem("invalid_owner", "the request selects more than one owner: send one selector")
-    return _owner(*selected[0]) if selected else None
+    return [*zip(types, ids, strict=True), *shorthands]
 
 
 def _owner(owner_type: str, owner_id: str) -> Owner:

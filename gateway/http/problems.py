@@ -213,6 +213,12 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "other addresses. Repeat the request after `Retry-After`. If `detail` names your address, have fewer uploads "
         "at the same time.",
     ),
+    "too_many_listeners": ProblemType(
+        429,
+        "Too many listeners",
+        "The gateway serves as many streams of live events as it may (MAX_EVENT_LISTENERS). Connect again after "
+        "`Retry-After`.",
+    ),
     "internal": ProblemType(
         500,
         "Internal error",

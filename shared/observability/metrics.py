@@ -161,6 +161,12 @@ REFUSED = _counter(
 WAITING_REQUESTS = _gauge(
     _GATEWAY, "imagepipe_gateway_waiting_requests", "Requests that wait for variants because of `Prefer: wait`."
 )
+EVENT_LISTENERS = _gauge(_GATEWAY, "imagepipe_gateway_event_listeners", "Open streams of live events.")
+EVENT_LISTENERS_DROPPED = _counter(
+    _GATEWAY,
+    "imagepipe_gateway_event_listeners_dropped_total",
+    "Streams of live events that ended because the client read too slowly.",
+)
 COMMANDS_APPENDED = _counter(
     _GATEWAY,
     "imagepipe_gateway_commands_total",

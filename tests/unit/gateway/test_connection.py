@@ -74,6 +74,11 @@ class Client:
             body = await self._reader.readexactly(int(headers.get("content-length", 0)))
         return Response(int(status.split()[1]), headers, body)
 
+    async def some(self, size: int) -> bytes:
+        """At most so many of the next bytes; empty at the end."""
+        async with within(LIMIT):
+            return await self._reader.read(size)
+
     async def rest(self) -> bytes:
         """Everything until the server closes the connection."""
         async with within(LIMIT):
@@ -227,6 +232,50 @@ async def test_connections_with_a_request_in_progress_are_not_closed_for_room() 
             await found.connect()
         finish.set()
         assert (await busy.response()).status == 204
+
+
+async def endless(ended: asyncio.Event, receive: Receive, send: Send) -> None:
+    """An app that sends until its client is gone."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while (gone := asyncio.ensure_future(receive())) and not ended.is_set():
+        await send({"type": "http.response.body", "body": bytes(64 * 1024), "more_body": True})
+        await asyncio.sleep(0)
+        if gone.done() and gone.result()["type"] == "http.disconnect":
+            ended.set()
+        gone.cancel()
+
+
+async def test_a_client_that_reads_nothing_of_its_response_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "STALL_SECONDS", IDLE)
+    ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await endless(ended, receive, send)
+
+    async with running(app) as found:
+        client = await found.connect()
+        await client.send(GET)
+        async with within(LIMIT):
+            await ended.wait()
+
+
+async def test_a_client_that_reads_slowly_stays_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    stall = 2.0
+    monkeypatch.setattr(connection, "STALL_SECONDS", stall)
+    ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await endless(ended, receive, send)
+
+    async with running(app) as found:
+        client = await found.connect()
+        await client.send(GET)
+        watch = Stopwatch()
+        while watch.seconds() < stall * 2:
+            # Some megabytes in a second; the server would write many more.
+            assert await client.some(256 * 1024)
+            await asyncio.sleep(0.02)
+        assert not ended.is_set()
 
 
 def test_the_limit_of_connections_leaves_descriptors_for_the_engines() -> None:

@@ -1,5 +1,6 @@
 """The examples in the description of the API are requests that the gateway accepts."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
+from gateway.events.ring import Ring
 from gateway.http.schemas import EXAMPLE
 from shared.contract.events import Original, Uploaded
 from shared.contract.keys import Ids, Owner, incoming_prefix, parse_media_path
@@ -22,6 +24,7 @@ OPERATIONS = [(method, path) for path, operations in SCHEMA["paths"].items() for
 async def world() -> MemoryGateway:
     """A gateway with what the examples name: an image of the user 1, and an incoming object."""
     gateway = MemoryGateway(keys=MemoryKeyIssuer())
+    gateway.services.listeners.open(Ring(1, [0], max_bytes=1, max_age=1))
     owner = Owner(type="user", id="1")
     await gateway.store.put(f"{incoming_prefix(owner)}dune.jpg", PNG, "image/png")
     original = Original.model_validate({name: EXAMPLE["original"][name] for name in Original.model_fields})
@@ -72,6 +75,8 @@ def body_of(media_type: str, content: dict[str, Any]) -> dict[str, Any]:
 async def test_the_examples_of_an_operation_are_accepted(method: str, path: str) -> None:
     for arguments in request_of(method, path):
         gateway = await world()
+        # A stream of live events has no other end.
+        asyncio.get_running_loop().call_later(0.2, gateway.services.listeners.close)
         async with gateway.client() as client:
             answer: httpx.Response = await client.request(**arguments)
         assert answer.is_success, (arguments, answer.text)
