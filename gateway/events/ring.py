@@ -21,7 +21,7 @@ OVERHEAD = 600
 class RecentEvent:
     """An event with the value that it has in Kafka. `sequence` counts the events of this ring from 0.
 
-    `end` is the number of bytes of all events up to this one: differences tell how far a listener is behind.
+    `end` is the number of bytes of all events up to this one: differences are how far a listener is behind.
     """
 
     sequence: int

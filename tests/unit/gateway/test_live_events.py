@@ -140,7 +140,7 @@ async def test_a_listener_from_a_gateway_that_had_read_further_waits_for_this_on
     async with aclosing(world.stream(ahead)) as stream:  # type: ignore[type-var]
         await next_frames(stream)
         other = world.publish(1)
-        # Partition 0 is as far as the client has been told, not as far as this gateway has read.
+        # Partition 0 is as far as the client knows, not as far as this gateway has read.
         assert offsets_of(await next_frames(stream)) == [str(Position(1, (102, 201)))]
         assert other == str(Position(1, (100, 201)))
         world.publish(0)
