@@ -69,7 +69,7 @@ async def test_erased_owner_stays_erased_after_replay_and_rebuild(world: Deploym
         done = await asyncio.to_thread(imagepipe_json, world.settings, "erase", "--owner", OWNER.key, "--yes")
     assert done["complete"]
     assert set(done["images"]) == {str(each.image_id) for each in images}
-    assert done["removed"]["objects"] == 18
+    assert done["removed"]["objects"] == 21  # of each: original, four variants, manifest, marker
     assert done["removed"]["event_keys_nulled"] == 6  # one `ready` and one `removed` each
     assert set(done["gone_by"]) >= {world.settings.topic(topic) for topic in Topic}
 

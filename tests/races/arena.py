@@ -70,8 +70,8 @@ class Arena:
         return findings
 
     async def _batch(self, races: Sequence[Race], situation: _Situation) -> list[Finding]:
-        await asyncio.gather(*(race.prepare(self._rng.choice(self._fronts)) for race in races))
         slots = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._prepare(race, slots) for race in races))
         with ExitStack() as halt:
             if situation.stopped:
                 await asyncio.to_thread(halt.enter_context, stopped(self._stack.pid(situation.stopped)))
@@ -87,6 +87,11 @@ class Arena:
             if killing:
                 await killing
         return findings
+
+    async def _prepare(self, race: Race, slots: asyncio.Semaphore) -> None:
+        # A gateway gives one client address only a part of its slots for uploads.
+        async with slots:
+            await race.prepare(self._rng.choice(self._fronts))
 
     async def _race(self, race: Race, slots: asyncio.Semaphore) -> View:
         offset = self._rng.uniform(0, OFFSET_SECONDS)
