@@ -12,7 +12,7 @@ RACES ?= 240
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench-lists bench-memory bench-hot-owner bench-pipeline clean
+.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench bench-lists bench-memory bench-hot-owner clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,11 +48,12 @@ lint: setup ## Check style, types and which folder imports which
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-logo
 
-docs: setup ## Write the generated pages: settings, metrics and alerts, dashboard, events
+docs: setup ## Write the generated pages: settings, metrics and alerts, dashboard, events, figures
 	$(VENV)/python -m docs.generate.configuration
 	$(VENV)/python -m docs.generate.observability
 	$(VENV)/python -m docs.generate.dashboard
 	$(VENV)/python -m docs.generate.events
+	$(VENV)/python -m docs.generate.performance
 
 format: setup ## Format the code and fix the style errors that ruff can fix
 	$(VENV)/ruff format .
@@ -84,7 +85,11 @@ model: setup ## Explore the models of tests/model at length: HISTORIES=100000
 fuzz: setup ## Fuzz the parsers, all at the same time: SECONDS=600
 	$(VENV)/python -m tests.fuzz.campaign $(SECONDS)
 
-# The benchmarks measure the stack that `make up` started in this directory.
+bench: setup ## Measure all figures with their floors, in about 13 minutes: SUITE=gateway|pipeline|index|growth PHOTOS=directory
+	$(VENV)/python -m bench suite $(if $(SUITE),--suite $(SUITE)) $(if $(PHOTOS),--photos "$(PHOTOS)") $(ARGS)
+	$(VENV)/python -m docs.generate.performance
+
+# These benchmarks measure the stack that `make up` started in this directory.
 bench-lists: setup ## Measure lists: ARGS="--images 200000"
 	set -a; . .imagepipe/env; set +a; $(VENV)/python -m bench.lists $(ARGS)
 
@@ -93,9 +98,6 @@ bench-memory: setup ## Measure the memory of processor and gateway under heavy l
 
 bench-hot-owner: setup ## Measure how one owner with nine tenths of the uploads delays the others: ARGS="--rate 3"
 	$(VENV)/python -m bench.hot_owner $(ARGS)
-
-bench-pipeline: setup ## Measure the time from upload to ready, compared with Pillow alone: PHOTOS=directory
-	$(VENV)/python -m bench.pipeline "$(PHOTOS)" $(ARGS)
 
 clean: ## Stop the stack of this directory (its data stays), and remove environments and caches
 	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi

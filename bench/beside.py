@@ -18,8 +18,9 @@ from typing import Any
 import httpx
 import typer
 
-from bench.pipeline import one_megapixel, post, ready
+from bench.photos import one_megapixel
 from bench.stack import run, running_stack
+from bench.uploading import post, ready
 from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 from shared.concurrency import for_each

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import httpx
 
-from bench.pipeline import one_megapixel, post, ready
+from bench.photos import one_megapixel
 from bench.stack import run, running_stack
+from bench.uploading import post, ready
 from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 

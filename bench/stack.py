@@ -1,5 +1,6 @@
 """What a benchmark runs on: a local stack that is up, or engines that answer. Without them it ends in one sentence."""
 
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -15,8 +16,12 @@ CONNECT_SECONDS = 3.0
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a benchmark. An error that is raised on purpose becomes one sentence on stderr and exit code 1."""
+    """Run a benchmark. An error that is raised on purpose becomes one sentence on stderr and exit code 1.
+
+    SIGTERM ends it like Ctrl-C, so that what it has started is ended too.
+    """
     quieten_clients()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         main()
     except ImagepipeError as error:

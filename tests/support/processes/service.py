@@ -38,6 +38,11 @@ class ServiceProcess:
             argv = [sys.executable, "-m", str(self.service)]
             self._process = subprocess.Popen(argv, env=variables, stdout=output, stderr=subprocess.STDOUT)
 
+    @property
+    def pid(self) -> int:
+        """Process id, once it was started."""
+        return self._running().pid
+
     def signal(self, number: signal.Signals) -> None:
         """Signal the process."""
         self._running().send_signal(number)

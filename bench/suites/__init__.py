@@ -1,0 +1,1 @@
+"""The parts of the suite. Each measures its figures with their floors."""

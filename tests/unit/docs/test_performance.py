@@ -1,0 +1,42 @@
+"""docs/performance.md shows the figures of the last run that is committed."""
+
+from typing import Any
+
+from docs.generate.performance import PAGE, figures, latest, page
+
+REPORT: dict[str, Any] = {
+    "measured_at": "2026-11-26T20:00:00+00:00", "commit": "0123abc", "rounds": 3,
+    "objections": ["the host took 12% of the CPU time, more than 10%"],
+    "machine": {"cores": 2, "processor": "A CPU", "steal": 0.12, "load": 0.3},
+    "figures": [
+        {
+            "name": "list of 50, cached", "unit": "requests/s", "value": 720.0, "spread": 0.1,
+            "floor_name": "bare FastAPI", "floor": 4420.0, "floor_spread": 0.04, "ratio": 0.163,
+            "aim": {"of": "ratio", "kind": "at least", "bound": 0.5}, "is_met": False, "parts": {},
+        },
+        {
+            "name": "CPU of a POST", "unit": "ms", "value": 14.0, "spread": 0.1,
+            "floor_name": "bare writes", "floor": 8.0, "floor_spread": 0.04, "ratio": 1.75,
+            "aim": {"of": "value", "kind": "at most", "bound": 16}, "is_met": True,
+            "parts": {"kafka": 3.6, "gateway": 10.4},
+        },
+    ],
+}  # fmt: skip
+
+
+def test_the_page_has_the_figures_of_the_last_run() -> None:
+    text = PAGE.read_text()
+    assert page(text, latest()) == text, "run `python -m docs.generate.performance`"
+
+
+def test_a_missed_aim_and_a_disturbed_run_are_shown_as_such() -> None:
+    text = figures({"gateway": REPORT})
+    assert "| list of 50, cached | 720 requests/s ±5% | 4,420 ±2%, bare FastAPI | 0.16 | ≥ 0.5 | **no** |" in text
+    assert "| CPU of a POST | 14 ms ±5% | 8 ±2%, bare writes | 1.75 | ≤ 16 ms | yes |" in text
+    assert "CPU of a POST, in ms: gateway 10.4, kafka 3.6." in text
+    assert "**Not a result:** the host took 12% of the CPU time, more than 10%." in text
+
+
+def test_new_figures_replace_the_old_ones() -> None:
+    text = PAGE.read_text()
+    assert page(page(text, {"gateway": REPORT}), latest()) == text
