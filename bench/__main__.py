@@ -19,6 +19,7 @@ from bench.plots import draw
 from bench.report import LATEST, Report, load, print_table, save
 from bench.stack import run
 from bench.suites import gateway, growth, index, pipeline
+from ops.terminal.output import result_console
 from shared.errors import ConfigurationError
 from tests.support.engines.stack import Stack
 
@@ -66,7 +67,7 @@ def suite(
             reports.append(measured(name, measures[name], stack, rounds, seconds, console))
             # After each part, so that an error in a later one does not cost the figures of this one.
             save(reports[-1])
-    print_table(reports, console)
+    print_table(reports, result_console())
     for file in (LATEST, *draw(load())):
         console.print(f"Written: {file}")
 
@@ -95,7 +96,7 @@ def compare(
 
     with engines() as stack:
         report = measured("peers", measure, stack, rounds, 0, console)
-    print_table([report], console)
+    print_table([report], result_console())
 
 
 def measured(name: str, measure: Measure, stack: Stack, rounds: int, seconds: float, console: Console) -> Report:

@@ -119,16 +119,14 @@ class Answers:
             for record in (record for records in batches.values() for record in records):
                 event = decode_event(record.value)
                 if event.type != "image.ready":
-                    raise RuntimeError(f"the answer to {event.image_id} is {event.type}")
+                    raise RuntimeError(f"the answer to {event.image_id} is {event}")
                 self.times[str(event.image_id)] = record.timestamp / 1000
 
 
 @asynccontextmanager
 async def answers(settings: Settings) -> AsyncIterator[Answers]:
     """Follows the answers from now on, until the block ends."""
-    consumer = AIOKafkaConsumer(
-        **client_options(settings), group_id=None, enable_auto_commit=False, fetch_max_wait_ms=10
-    )
+    consumer = AIOKafkaConsumer(**client_options(settings), group_id=None, enable_auto_commit=False)
     await consumer.start()
     try:
         topic = settings.topic(Topic.EVENTS)

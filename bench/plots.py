@@ -54,7 +54,7 @@ def reached(figure: Mapping[str, Any]) -> float:
 
 def _draw_cpu(figures: Sequence[Mapping[str, Any]]) -> Path:
     """One bar for each figure with parts, divided by process."""
-    canvas = Canvas(figsize=(9, HEAD + 2 * HEIGHT * len(figures)), layout="constrained")
+    canvas = Canvas(figsize=(9, 1.5 * HEAD + 2 * HEIGHT * len(figures)), layout="constrained")
     axes = canvas.subplots()
     names = [figure["name"] for figure in figures]
     left = [0.0] * len(figures)
@@ -65,6 +65,6 @@ def _draw_cpu(figures: Sequence[Mapping[str, Any]]) -> Path:
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds of CPU time")
     axes.set_title("CPU time by process")
-    axes.legend(ncols=4, fontsize=8)
+    canvas.legend(loc="outside lower center", ncols=7, fontsize=8)
     canvas.savefig(CPU, dpi=110)
     return CPU

@@ -3,6 +3,7 @@
 The floor of each figure is the same measure with little data, so a ratio of 1 means that nothing depends on the size.
 """
 
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from statistics import median
@@ -121,8 +122,8 @@ async def measure_backlog(running: Deployment, rounds: Rounds) -> None:
 
 async def drain_rate(running: Deployment, store: S3Store, found: Answers, count: int) -> float:
     """Answers per second between the first and the last one, after so many commands were appended at once."""
-    commands = [tiny_upload(running, number) for number in range(count)]
     data = tiny(0)
+    commands = [tiny_upload(running, number, data) for number in range(count)]
     await for_each(commands, lambda each: store.put(each.original.path, data, "image/jpeg"), AT_ONCE)
     async with producing(running.settings) as producer:
         log = KafkaCommandLog(producer, running.settings, SOURCE)
@@ -133,8 +134,8 @@ async def drain_rate(running: Deployment, store: S3Store, found: Answers, count:
     return (count - 1) / (max(times) - min(times))
 
 
-def tiny_upload(running: Deployment, number: int) -> Uploaded:
-    """The command of a tiny image."""
+def tiny_upload(running: Deployment, number: int, data: bytes) -> Uploaded:
+    """The command of an upload of these bytes."""
     command = upload(number, running.settings)
-    size = {"size": len(tiny(0)), "width": 32, "height": 24}
-    return command.model_copy(update={"original": command.original.model_copy(update=size)})
+    file = {"size": len(data), "width": 32, "height": 24, "sha256": hashlib.sha256(data).hexdigest()}
+    return command.model_copy(update={"original": command.original.model_copy(update=file)})
