@@ -11,8 +11,10 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 
+from shared.errors import ImagepipeError
 from tests.faults.checker import UNFINISHED, Violation, check, served
 from tests.faults.history import Operation, Result
 from tests.faults.nemesis import Nemesis
@@ -27,6 +29,7 @@ DURATION = float(os.environ.get("DURATION", "60"))
 DAMAGED = "difference that verify reports"
 NOT_SERVED = "no upload served while one node was unavailable"
 IDLE = "workload that hardly ran"
+UNCHECKED = "check that ended with an error"
 
 
 @pytest.mark.timeout(2 * DURATION + 900)
@@ -72,6 +75,8 @@ async def faulted_run(stack: ProxiedStack) -> Run:
         violations = await violated(stack, history, nemesis, before)
     except NotInTimeError as error:
         violations = [Violation(UNFINISHED, str(error))]
+    except (httpx.HTTPError, ImagepipeError) as error:
+        violations = [Violation(UNCHECKED, repr(error))]
     return Run(SEED, tested, cluster, DURATION, nemesis.faults, history, violations, settled)
 
 
