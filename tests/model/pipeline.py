@@ -215,6 +215,8 @@ class Pipeline:
         self._since: dict[Owner, set[UUID]] = {}
         """The images that the index had of an owner at any time after the latest of these answers."""
         self._sets_only = self.rng.random() < SETS
+        # Of its own, so that the histories of the other requests do not depend on it.
+        self._also_replaces = random.Random(seed)
         self._make: dict[str, Callable[[], Process]] = {
             "processor": partial(ProcessorProcess, self),
             "indexer": partial(IndexerProcess, self),
@@ -303,7 +305,7 @@ class Pipeline:
                         await self._replace_image(rng.choice(mine))
                     case "delete":
                         image_id = mine.pop(rng.randrange(len(mine)))
-                        await (self._delete_and_replace(image_id) if rng.random() < 0.5 else self._delete(image_id))
+                        await (self._delete_and_replace(image_id) if self._also_replaces.random() < 0.5 else self._delete(image_id))
                     case "clear":
                         # The owner of the last upload, so that the fence meets commands that are being handled.
                         await self._clear(owner)
