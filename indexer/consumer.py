@@ -13,6 +13,7 @@ from indexer.partition import Deliver, Partition
 from shared.consuming.record import ConsumedRecord
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import POLL_INTERVAL, client_options
+from shared.kafka.record_batches import accept_any_header_name
 from shared.observability import metrics
 from shared.observability.health import Progress
 from shared.settings import Settings, Topic
@@ -48,6 +49,7 @@ def group_id(settings: Settings) -> str:
 
 def kafka_consumer(settings: Settings) -> AIOKafkaConsumer:
     """A member of the group without automatic commits. Call this function in a running event loop."""
+    accept_any_header_name()
     return AIOKafkaConsumer(
         **client_options(settings),
         group_id=group_id(settings),

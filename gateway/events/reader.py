@@ -13,6 +13,7 @@ from gateway.events.ring import Ring
 from shared.contract.encoding import decode_event
 from shared.errors import PoisonRecord, Unavailable
 from shared.kafka.producer import client_options
+from shared.kafka.record_batches import accept_any_header_name
 from shared.retry import Backoff
 from shared.settings import Settings, Topic
 
@@ -55,6 +56,7 @@ class Reader:
             await asyncio.sleep(backoff.next_pause())
 
     async def _read(self) -> None:
+        accept_any_header_name()
         consumer = AIOKafkaConsumer(
             **client_options(self._settings), group_id=None, enable_auto_commit=False, auto_offset_reset="none"
         )

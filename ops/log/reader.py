@@ -13,6 +13,7 @@ from ops.terminal.output import Output
 from shared.consuming.record import ConsumedRecord
 from shared.errors import ConfigurationError, Unavailable
 from shared.kafka.producer import client_options
+from shared.kafka.record_batches import accept_any_header_name
 from shared.security import explain_kafka
 from shared.settings import Settings, Topic
 
@@ -35,6 +36,7 @@ class TopicReader:
         self.topic = settings.topic(topic)
         self._logical = topic
         self._settings = settings
+        accept_any_header_name()
         self._consumer = AIOKafkaConsumer(
             **client_options(settings), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
             max_partition_fetch_bytes=4 * 1024 * 1024, fetch_max_wait_ms=FETCH_WAIT_MS,

@@ -16,6 +16,7 @@ from processor.consuming.agent import Agent
 from shared.consuming.record import ConsumedRecord
 from shared.errors import Unavailable
 from shared.kafka.producer import METADATA_MAX_AGE_MS, POLL_INTERVAL
+from shared.kafka.record_batches import accept_any_header_name
 from shared.observability import metrics
 from shared.security import kafka_security
 from shared.settings import Settings, Topic
@@ -33,6 +34,7 @@ def make_app(settings: Settings) -> faust.App:
     """A Faust app without topic creation, tables and web server. Call this function in the running event loop."""
     for noisy in ("faust", "mode"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    accept_any_header_name()
     session_timeout = settings.kafka_session_timeout.total_seconds()
     return faust.App(
         settings.topic_prefix + GROUP,

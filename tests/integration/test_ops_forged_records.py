@@ -17,6 +17,7 @@ from shared.kafka.writers import KafkaDeadLetters
 from shared.settings import Settings, Topic
 from tests.support.arbitrary import FORGED_ID
 from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.raw_header_names import RawName, writing_raw_names
 from tests.support.records import ready, uploaded
 from tests.support.synthetic import Deployment
 
@@ -43,6 +44,7 @@ COMMANDS: list[tuple[bytes | None, bytes | None, ReceivedHeaders]] = [
     (None, b"junk", []),
     (None, b"junk", [("ce_type", None), (VERSION_HEADER, None), ("dlq-settles", b"5"), ("dlq-version", b"x")]),
     (b"dlq-settled:0:0", None, []),
+    (None, b"junk", [(RawName(b"\xff"), b"x")]),
 ]
 _image = uploaded(owner=POISONER)
 READY = encode(ready(_image.image_id, _image.revision, 2, owner=POISONER))
@@ -58,23 +60,27 @@ async def forged(world: Deployment) -> AsyncIterator[Settings]:
     producer = Producer(settings)
     await raw.start()
     await producer.start()
-    dead_letters = KafkaDeadLetters(producer, settings)
     try:
-        commands = settings.topic(Topic.COMMANDS)
-        for key, value, headers in COMMANDS:
-            sent = await raw.send_and_wait(commands, value, key=key, headers=list(headers))
-            added = dead_letter_headers(
-                headers, topic=commands, partition=sent.partition, offset=sent.offset, version=2,
-                error=ValueError("poison"), attempts=1,
-            )  # fmt: skip
-            await dead_letters.send(key, value, added)
-        await dead_letters.send(None, None, [])
-        for value in EVENTS:
-            await raw.send_and_wait(settings.topic(Topic.EVENTS), value, key=b"k")
+        with writing_raw_names():
+            await _append_forged(settings, raw, KafkaDeadLetters(producer, settings))
         yield settings
     finally:
         await raw.stop()
         await producer.close()
+
+
+async def _append_forged(settings: Settings, raw: AIOKafkaProducer, dead_letters: KafkaDeadLetters) -> None:
+    commands = settings.topic(Topic.COMMANDS)
+    for key, value, headers in COMMANDS:
+        sent = await raw.send_and_wait(commands, value, key=key, headers=list(headers))
+        added = dead_letter_headers(
+            headers, topic=commands, partition=sent.partition, offset=sent.offset, version=2,
+            error=ValueError("poison"), attempts=1,
+        )  # fmt: skip
+        await dead_letters.send(key, value, added)
+    await dead_letters.send(None, None, [])
+    for value in EVENTS:
+        await raw.send_and_wait(settings.topic(Topic.EVENTS), value, key=b"k")
 
 
 async def test_every_command_finishes_and_reports_what_it_skipped(forged: Settings) -> None:
