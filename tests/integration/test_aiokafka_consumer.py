@@ -98,7 +98,7 @@ async def test_an_error_in_the_listener_is_only_logged(settings: Settings, topic
 
         async def on_partitions_assigned(self, assigned: object) -> None:
             called.set()
-            raise RuntimeError("nobody will hear of it")
+            raise RuntimeError("the client only logs this")
 
     consumer = AIOKafkaConsumer(
         **client_options(settings), group_id=str(new_id()), enable_auto_commit=False, auto_offset_reset="earliest"

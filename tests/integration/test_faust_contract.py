@@ -111,7 +111,7 @@ async def test_faust_acks_the_event_of_an_exception_that_leaves_the_agent(settin
     async def consume(stream: StreamT[Any]) -> None:
         async for value in stream:
             if value == b"5":
-                raise RuntimeError("surprise")
+                raise RuntimeError("unexpected")
             handled.append(value)
 
     async with running(settings, consume):
@@ -128,7 +128,7 @@ async def test_faust_acks_the_event_of_an_exception_under_a_crashing_supervisor(
         async for _ in stream:
             assert stream.current_event is not None
             messages.append(stream.current_event.message)
-            raise RuntimeError("surprise")
+            raise RuntimeError("unexpected")
 
     async with running(settings, consume, CrashingSupervisor) as app:
         await wait_for_async(lambda: bool(app.crashed), SECONDS, "the crash")
@@ -341,7 +341,7 @@ async def test_agent_dead_letters_invalid_and_failing_records_and_only_then_comm
 
     async def handle(number: int) -> None:
         if number == 1:
-            raise RuntimeError("surprise")
+            raise RuntimeError("unexpected")
 
     async with Ours(settings, handle) as ours:
         await wait_for_async(

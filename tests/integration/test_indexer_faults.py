@@ -184,9 +184,9 @@ async def test_invalid_records_are_dead_lettered_or_skipped_and_stop_no_other(
     indexer.start()
     await wait_committed(settings, group_id(settings), 14)
     await check_all_ready(index, owner, uploads)
-    buried = await read_records(settings, Topic.DLQ, 3)
-    assert max(len(dead.value) for dead in buried) > 1_000_000, "the record is unchanged, even a large one"
-    [dead] = [dead for dead in buried if dead.key == b"key"]
+    dead_letters = await read_records(settings, Topic.DLQ, 3)
+    assert max(len(dead.value) for dead in dead_letters) > 1_000_000, "the record is unchanged, even a large one"
+    [dead] = [dead for dead in dead_letters if dead.key == b"key"]
     headers = {name: value.decode() for name, value in dead.headers}
     assert (dead.key, dead.value) == (b"key", b"\xffnot json")
     assert headers["ce_type"] == "image.ready"

@@ -81,14 +81,14 @@ def test_image_id_is_in_the_logs_of_all_services(stack: Stack, traced: Mapping[s
     wait_for(lambda: len(found()["indexer"]) >= 2, 10, "the indexer has logged the command and its answer")
     lines = found()
 
-    events = {service: [(line["event"], line.get("type")) for line in told] for service, told in lines.items()}
+    events = {service: [(line["event"], line.get("type")) for line in found] for service, found in lines.items()}
     assert ("command_appended", "image.uploaded") in events["gateway"]
     assert events["processor"] == [("command_done", "image.uploaded")]
     assert sorted(events["indexer"]) == [("record_done", "image.ready"), ("record_done", "image.uploaded")]
-    told = [line for service in lines.values() for line in service if "type" in line]
+    typed = [line for service in lines.values() for line in service if "type" in line]
     for key in ("owner", "trace_id"):
-        assert {line[key] for line in told} == {traced[key]}
-    assert len({line["version"] for line in told}) == 1
+        assert {line[key] for line in typed} == {traced[key]}
+    assert len({line["version"] for line in typed}) == 1
     assert {(line["service"], service) for service, lines in lines.items() for line in lines} == {
         (name, name) for name in Service
     }

@@ -54,8 +54,8 @@ async def test_sweep_deletes_superseded_objects_only(world: Deployment) -> None:
 
 
 async def test_gc_reports_objects_that_no_row_or_manifest_names(world: Deployment) -> None:
-    nobody, revision = new_id(), new_id()
-    orphan = original_key(nobody, revision, "image/png")
+    unknown, revision = new_id(), new_id()
+    orphan = original_key(unknown, revision, "image/png")
     await world.store.put(orphan, b"never acknowledged", "image/png")
     waiting = (await world.upload(OWNER)).command
     without_objects = (await world.upload(OWNER)).command

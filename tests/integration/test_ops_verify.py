@@ -267,10 +267,10 @@ async def test_a_command_in_the_dlq_counts_until_it_is_answered_or_dropped(world
 
 
 async def test_old_objects_of_unknown_images_are_extra(world: Deployment) -> None:
-    nobody = await _command(world)
-    assert await of_image(world, nobody) == {("extra", nobody.original.path)}
+    unknown = await _command(world)
+    assert await of_image(world, unknown) == {("extra", unknown.original.path)}
     document = await asyncio.to_thread(imagepipe_json, world.settings, "verify", "--pause", "0", code=1)
-    assert not [each for each in document["differences"] if each["image_id"] == str(nobody.image_id)]
+    assert not [each for each in document["differences"] if each["image_id"] == str(unknown.image_id)]
 
 
 async def test_an_unanswered_command_and_a_manifest_without_answer_are_found(world: Deployment) -> None:

@@ -97,9 +97,9 @@ async def test_refused_kafka_connection_names_the_setting(secured: Secured) -> N
 
     assert "a client certificate" in await refusal(mutual(secured))
 
-    nobody = await refusal(secured.settings(kafka_bootstrap_servers=f"127.0.0.1:{free_port()}"))
-    assert "no broker answers" in nobody
-    assert "KAFKA_BOOTSTRAP_SERVERS" in nobody
+    unreachable = await refusal(secured.settings(kafka_bootstrap_servers=f"127.0.0.1:{free_port()}"))
+    assert "no broker answers" in unreachable
+    assert "KAFKA_BOOTSTRAP_SERVERS" in unreachable
 
 
 async def test_topics_command_names_the_setting_of_a_refused_connection(secured: Secured) -> None:

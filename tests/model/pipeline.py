@@ -435,8 +435,8 @@ async def verdict(world: Pipeline) -> str | None:
         return "a dead letter without cause"
     if world.seen_again:
         return "a deleted image is seen again"
-    told = {(event.image_id, event.version) for event in events}
-    if not _asked(logged) <= told:
+    answered = {(event.image_id, event.version) for event in events}
+    if not _asked(logged) <= answered:
         return "a command without an answer"
     if not _in_order(events):
         return "answers of one image out of order"
@@ -514,7 +514,7 @@ def _deletions_verdict(logged: list[LoggedCommand], asked: set[UUID]) -> str | N
         if isinstance(each, LoggedDelete) and each.command.image_id not in asked:
             upload = uploads[each.command.image_id]
             if not any(fence.version < each.version and _takes(fence, upload) for fence in fences):
-                return "an image is gone that no fence takes and nobody deleted"
+                return "an image is gone that no fence takes and no client deleted"
     return None
 
 

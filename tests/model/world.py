@@ -385,7 +385,7 @@ async def verdict(world: World) -> str | None:
     answered = {event.version for event in world.events.events}
     if answered != {logged.version for logged in world.log}:
         return "a command without an answer"
-    if not world.swept and _told_differently(world.events.events):
+    if not world.swept and _answered_differently(world.events.events):
         return "one command, two results"
     if any(isinstance(event, Failed) and event.error.type == "original_lost" for event in world.events.events):
         return "an original that was only swept is called lost"
@@ -418,7 +418,7 @@ async def _is_seen_after_its_deletion(world: World) -> bool:
     return False
 
 
-def _told_differently(events: Sequence[Event]) -> bool:
+def _answered_differently(events: Sequence[Event]) -> bool:
     """Whether a command was answered with two results. Without a sweep no manifest changes after it is written."""
     results: dict[int, Event] = {}
     for event in events:

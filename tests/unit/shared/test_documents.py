@@ -59,35 +59,35 @@ SUPERSEDED_OLD, SUPERSEDED_NEW = (Outcome(revision, "superseded") for revision i
     ],
 )
 def test_status_and_what_is_served(found: ImageRow, expected: str, served: object, pending: str | None) -> None:
-    told = document(found, BASE)
-    assert status(found) == told["status"] == expected
+    result = document(found, BASE)
+    assert status(found) == result["status"] == expected
     original = served_original(found)
     assert (original.path.split("/")[2] if original else None) == (str(served) if served else None)
-    assert (told["pending"] or {}).get("status") == pending
-    assert (told["error"] is not None) == (expected == "failed")
-    assert bool(told["variants"]) == (found.current is not None)
+    assert (result["pending"] or {}).get("status") == pending
+    assert (result["error"] is not None) == (expected == "failed")
+    assert bool(result["variants"]) == (found.current is not None)
 
 
 def test_document_of_a_ready_image() -> None:
-    told = document(row(REQUEST_OLD, READY_OLD, CURRENT_OLD), "https://cdn.example.com")
-    assert told["image_id"] == str(IMAGE)
-    assert (told["owner_type"], told["owner_id"]) == ("user", "1")
-    assert told["uploaded_at"] == "2026-05-04T10:30:00.120Z"
-    assert (told["file_name"], told["size"]) == ("cat.jpg", 48_231)
-    assert [variant["name"] for variant in told["variants"]] == ["full", "large", "medium", "small"]
+    result = document(row(REQUEST_OLD, READY_OLD, CURRENT_OLD), "https://cdn.example.com")
+    assert result["image_id"] == str(IMAGE)
+    assert (result["owner_type"], result["owner_id"]) == ("user", "1")
+    assert result["uploaded_at"] == "2026-05-04T10:30:00.120Z"
+    assert (result["file_name"], result["size"]) == ("cat.jpg", 48_231)
+    assert [variant["name"] for variant in result["variants"]] == ["full", "large", "medium", "small"]
     # Built on the current base URL, not on that of the time when the row was written.
-    for part in (told["original"], *told["variants"]):
+    for part in (result["original"], *result["variants"]):
         assert part["url"] == f"https://cdn.example.com/media/{part['path']}"
-    assert told["dominant_color"] == "#7f6f5f"
-    assert told["pending"] is None
+    assert result["dominant_color"] == "#7f6f5f"
+    assert result["pending"] is None
 
 
 def test_failed_replacement_reports_its_error_and_serves_the_previous_revision() -> None:
-    told: dict[str, Any] = document(row(REQUEST_NEW, FAILED_NEW, CURRENT_OLD), BASE)
+    result: dict[str, Any] = document(row(REQUEST_NEW, FAILED_NEW, CURRENT_OLD), BASE)
     error = {"type": "truncated", "detail": "It ends early."}
-    assert told["pending"] == {"revision": str(NEW), "file_name": "dog.jpg", "status": "failed", "error": error}
-    assert told["error"] == error
-    assert told["file_name"] == "cat.jpg"
+    assert result["pending"] == {"revision": str(NEW), "file_name": "dog.jpg", "status": "failed", "error": error}
+    assert result["error"] == error
+    assert result["file_name"] == "cat.jpg"
 
 
 def test_original_of_the_request_is_served_while_nothing_is_ready() -> None:

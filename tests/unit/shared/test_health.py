@@ -73,9 +73,9 @@ async def test_readyz_names_a_check_that_hangs(
 ) -> None:
     monkeypatch.setattr(health, "CHECK_TIMEOUT_SECONDS", 0.05)
     service.hangs = True
-    status, told = await get(client, "/readyz")
+    status, answer = await get(client, "/readyz")
     assert status == 503
-    assert told["checks"] == {"kafka": "no answer within 0.05 s", "s3": "ok"}
+    assert answer["checks"] == {"kafka": "no answer within 0.05 s", "s3": "ok"}
 
 
 async def test_healthz_is_200_unless_there_is_a_reason(client: httpx.AsyncClient, service: Service) -> None:

@@ -91,8 +91,8 @@ async def test_failed_preparation_fails_every_waiting_query_and_is_not_cached() 
     index = index_on(session)
     tasks = await asking(index, session)
     session.answer.set()
-    told = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(each) for each in told] == [Unavailable] * TOGETHER
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [Unavailable] * TOGETHER
     assert await index.execute(CQL, []) == []
     assert session.prepared == [CQL, CQL]
 
@@ -113,7 +113,7 @@ async def test_failed_preparation_without_waiting_queries_logs_nothing() -> None
 
 SETTINGS = Settings(_env_file=None, cassandra_timeout=timedelta(milliseconds=1))
 SOON = 0.001
-SURPRISE = RuntimeError("nobody foresaw it")
+UNEXPECTED = RuntimeError("unexpected")
 
 
 def session(keyspace: str) -> Session:
@@ -150,7 +150,7 @@ async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pyt
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
     monkeypatch.setattr(cassandra, "live_keyspace", lambda *_: "new")
     monkeypatch.setattr(cassandra, "switching_keyspaces", lambda *_: frozenset())
-    index = CassandraIndex(connect=connecting(session("old"), SURPRISE, session("new")))
+    index = CassandraIndex(connect=connecting(session("old"), UNEXPECTED, session("new")))
     await index.connect(SETTINGS)
     await wait_for_async(lambda: index.keyspace == "new", 10, "the switch", pause=SOON)
     await index.close()

@@ -76,10 +76,10 @@ async def sending(producer: Producer) -> list[asyncio.Task[Appended]]:
 async def test_every_write_fails_in_time_without_a_connection(client: type[Client]) -> None:
     producer = Producer(SETTINGS)
     watch = Stopwatch()
-    told = await asyncio.gather(*(send(producer) for _ in range(TOGETHER)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(send(producer) for _ in range(TOGETHER)), return_exceptions=True)
     assert watch.seconds() < SEND_TIMEOUT + 1
     # Nothing was sent.
-    assert [type(each) for each in told] == [Unavailable] * TOGETHER
+    assert [type(each) for each in outcomes] == [Unavailable] * TOGETHER
 
 
 async def test_concurrent_writes_share_one_connection(client: type[Client]) -> None:
@@ -107,8 +107,8 @@ async def test_failed_connection_fails_every_waiting_write_and_is_not_cached(cli
     client.failures.append(OSError("refused"))
     tasks = await sending(producer)
     client.there.set()
-    told = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [str(each) for each in told] == ["kafka: cannot connect: OSError('refused'); no reason"] * TOGETHER
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(each) for each in outcomes] == ["kafka: cannot connect: OSError('refused'); no reason"] * TOGETHER
     assert await send(producer) == Appended(0, 7)
     assert [made.stopped for made in client.made] == [True, False]
 
@@ -149,8 +149,8 @@ async def test_close_leaves_no_connection(client: type[Client], connected: bool)
     if connected:
         client.there.set()
     await producer.close()
-    told = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [str(each) for each in told] == ["kafka: closed while connecting"] * TOGETHER
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(each) for each in outcomes] == ["kafka: closed while connecting"] * TOGETHER
     assert [made.stopped for made in client.made] == [True]
 
 
