@@ -3,7 +3,8 @@
 An input has lines `name: value` (headers; a line without a colon is a header without a value), an empty line, and the
 value. The first byte of the input selects the topic and whether the record has a key and a value.
 
-1. Only PoisonRecord leaves the decoders, and its text, which goes to logs and headers, is one short line.
+1. Only PoisonRecord leaves the decoders. Its text, which goes to logs and headers, is one line of at most MAX_ERROR
+   characters.
 2. What a decoder accepts is the same after it is encoded and decoded again.
 3. What the contract accepts, Cassandra can store (invariant 10).
 4. Every record becomes a dead letter, and every dead letter is listed and sent again. The headers that the record had
@@ -85,6 +86,7 @@ def _check_decoders(record: ConsumedRecord) -> Exception:
         _check_manifest(decode_manifest(record.value or b""))
     parse(record, EPOCH)
     assert len(str(error)) <= MAX_ERROR, len(str(error))
+    assert str(error).isprintable(), error
     return error
 
 
