@@ -49,7 +49,7 @@ async def test_sweep_deletes_superseded_objects_only(world: Deployment) -> None:
     assert set(swept.keys) == doomed
     assert await _keys(world.store, "images/") == before - doomed
     assert {under_way.command.original.path, never_rendered.command.original.path} <= before - doomed
-    assert len(await _keys(world.store, image_prefix(alone.command.image_id))) == 6
+    assert len(await _keys(world.store, image_prefix(alone.command.image_id))) == 7
     assert (await Sweeper(world.settings, world.store, Output(True)).run(apply=True)).objects == 0
 
 
