@@ -305,7 +305,8 @@ class Pipeline:
                         await self._replace_image(rng.choice(mine))
                     case "delete":
                         image_id = mine.pop(rng.randrange(len(mine)))
-                        await (self._delete_and_replace(image_id) if self._also_replaces.random() < 0.5 else self._delete(image_id))
+                        delete = self._delete_and_replace if self._also_replaces.random() < 0.5 else self._delete
+                        await delete(image_id)
                     case "clear":
                         # The owner of the last upload, so that the fence meets commands that are being handled.
                         await self._clear(owner)
