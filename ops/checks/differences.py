@@ -172,7 +172,6 @@ def check_objects(
             unknown = [info for render in folder.renders.values() for info in render.objects]
             yield from extra("the log has no record of this revision", [*folder.originals, *unknown])
     yield from extra("no record of the log names this object", unexpected_objects(state, image))
-    yield from extra("the bucket has no manifest of this render", _unfounded_markers(image))
     if has_tombstone:
         yield Difference(Kind.EXTRA, TOMBSTONES_PREFIX, image.image_id, "the log has no deletion of this image")
     yield from _missing_objects(state, image)
@@ -197,15 +196,6 @@ def unexpected_objects(state: ImageState, image: BucketImage) -> Iterator[Object
                 yield from (info for info in render.variants if info.key not in named)
             elif render.manifest is None and (revision, name) not in state.renders:
                 yield from render.variants
-
-
-def _unfounded_markers(image: BucketImage) -> Iterator[ObjectInfo]:
-    """Markers without a manifest. They have no effect; a manifest is stored before its marker."""
-    manifests = {info.key for info in image.manifests()}
-    for info in image.markers:
-        marker = parse_marker(info.key)
-        if marker is not None and marker.manifest_key not in manifests:
-            yield info
 
 
 def _missing_marker(state: ImageState, image: BucketImage) -> Iterator[Difference]:

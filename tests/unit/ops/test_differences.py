@@ -134,10 +134,11 @@ def test_objects_of_a_render_that_may_still_run_are_no_difference(world: World) 
     assert world.extra(asked, superseded, its_manifest) == set()
 
 
-def test_a_marker_without_a_manifest_is_extra(world: World) -> None:
+def test_a_marker_without_a_manifest_is_no_difference(world: World) -> None:
+    """It has no effect, and stays where an operator has deleted a damaged render."""
     marker = Manifest(render=world.event.current.render, event=world.event).marker
     unfounded = marker._replace(render=BOGUS)
-    assert world.extra(marker.key, unfounded.key, markers_complete_key(world.image_id)) == {unfounded.key}
+    assert world.extra(marker.key, unfounded.key, markers_complete_key(world.image_id)) == set()
 
 
 def test_complete_markers_without_that_of_the_served_render_are_a_difference(world: World) -> None:
