@@ -85,7 +85,7 @@ model: setup ## Explore the models of tests/model at length: HISTORIES=100000
 fuzz: setup ## Fuzz the parsers, all at the same time: SECONDS=600
 	$(VENV)/python -m tests.fuzz.campaign $(SECONDS)
 
-bench: setup ## Measure all figures with their floors, in about 13 minutes: SUITE=gateway|pipeline|index|growth PHOTOS=directory
+bench: setup ## Measure all figures with their floors: SUITE=gateway|pipeline|index|growth PHOTOS=directory
 	$(VENV)/python -m bench suite $(if $(SUITE),--suite $(SUITE)) $(if $(PHOTOS),--photos "$(PHOTOS)") $(ARGS)
 	$(VENV)/python -m docs.generate.performance
 
