@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.sse import EventSourceResponse
@@ -84,7 +83,7 @@ async def events(request: Request, services: ServicesDep, types: Types = []) -> 
 @router.head("/images/{image_id}/events", include_in_schema=False)
 async def image_events(image_id: ImageId, request: Request, services: ServicesDep) -> Response:
     """The events of one image, from now on or after `Last-Event-ID`."""
-    return _respond(request, services, Selection(image_id=UUID(str(image_id))))
+    return _respond(request, services, Selection(image_id=image_id))
 
 
 def _respond(request: Request, services: Services, selection: Selection) -> Response:

@@ -34,13 +34,13 @@ ONE_REQUEST_EACH = httpx.Limits(max_keepalive_connections=0)
 Document = dict[str, Any]
 
 
-async def settle(base_url: str, settings: Settings, owners: Iterable[str], patience: float = 180) -> float:
+async def settle(base_url: str, settings: Settings, owners: Iterable[str], limit: float = 180) -> float:
     """Wait until both groups have no lag and no image is processing; returns the seconds that this took."""
     began, watch = time.monotonic(), Stopwatch()
     owners = list(owners)
     why = "nothing was checked"
     async with httpx.AsyncClient(base_url=base_url, timeout=20) as http:
-        while watch.seconds() < patience:
+        while watch.seconds() < limit:
             try:
                 why = await _unsettled(http, settings, owners)
             except (httpx.HTTPError, TimeoutError) as error:
@@ -48,7 +48,7 @@ async def settle(base_url: str, settings: Settings, owners: Iterable[str], patie
             if not why:
                 return time.monotonic() - began
             await asyncio.sleep(0.5)
-    raise NotInTimeError(f"not settled after {patience:.0f} s: {why}")
+    raise NotInTimeError(f"not settled after {limit:.0f} s: {why}")
 
 
 async def _unsettled(http: httpx.AsyncClient, settings: Settings, owners: list[str]) -> str:

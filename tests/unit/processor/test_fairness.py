@@ -81,7 +81,7 @@ async def test_large_pictures_share_three_quarters_of_the_pixels() -> None:
     decoding = Decoding(4, 100)
     for name, pixels in (("first", 45), ("second", 40), ("third", 30), ("huge", 500), ("last", 30)):
         await decoding.start(name, pixels)
-    assert decoding.running == ["first"], "of the common 75 pixels 30 are left, and nobody overtakes the second"
+    assert decoding.running == ["first"], "of the common 75 pixels 30 are left, and no other image overtakes the second"
     await decoding.end("first")
     assert decoding.running == ["second", "third"]
     await decoding.end("second")
