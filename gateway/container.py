@@ -107,8 +107,11 @@ class Services:
         )
 
 
-def services(request: Request) -> Services:
-    """FastAPI dependency: the services of the app."""
+async def services(request: Request) -> Services:
+    """FastAPI dependency: the services of the app.
+
+    It is a coroutine function although it awaits nothing, because FastAPI runs a plain function in a thread.
+    """
     found: Services = request.app.state.services
     return found
 
