@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from gateway.container import Services
 from gateway.http import errors, openapi
 from gateway.http.access_log import AccessLog
+from gateway.http.direct_route import DirectRoute
 from gateway.http.target import TargetCheck
 from gateway.routes import contract, credentials, deletions, docs, events, media, problems, reads, replacements, uploads
 
@@ -15,6 +16,7 @@ ROUTERS = (
     replacements.router,
     deletions.router,
     reads.router,
+    reads.bytes_router,
     media.router,
     credentials.router,
     problems.router,
@@ -36,10 +38,12 @@ def create_app(services: Services) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
-    for router in ROUTERS:
-        app.include_router(router)
-    errors.install(app, [route for router in ROUTERS for route in router.routes], services.base_url)
-    openapi.install(app)
+    routes = [route for router in ROUTERS for route in router.routes]
+    # `include_router` would keep the routers, and match each request in every router and then again in the one found.
+    # The shortest calls come first, because routes are tried in this order.
+    app.router.routes.extend(sorted(routes, key=lambda route: not isinstance(route, DirectRoute)))
+    errors.install(app, routes, services.base_url)
+    openapi.install(app, routes)
     app.add_middleware(TargetCheck, base_url=services.base_url)
     # Middleware that is added last is the outermost.
     app.add_middleware(AccessLog)

@@ -1,11 +1,13 @@
 """The parts of the OpenAPI document that FastAPI does not derive: forms, headers, problems and examples."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import FastAPI, Path
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from gateway.http.problems import PROBLEM_JSON, PROBLEM_TYPES
 from gateway.http.schemas import EXAMPLE, ProblemDocument
@@ -153,13 +155,13 @@ def _problem_response(codes: list[str]) -> dict[str, Any]:
     return {"description": "; ".join(PROBLEM_TYPES[code].title for code in codes), "content": content}
 
 
-def install(app: FastAPI) -> None:
-    """Make the app serve FastAPI's OpenAPI document with the corrections of this module."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make the app serve FastAPI's OpenAPI document of these routes, with the corrections of this module."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _corrected(
-                get_openapi(title="imagepipe", version=app.version, description=DESCRIPTION, routes=app.routes)
+                get_openapi(title="imagepipe", version=app.version, description=DESCRIPTION, routes=routes)
             )
         return app.openapi_schema
 

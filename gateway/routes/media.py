@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.container import ServicesDep
 from gateway.http.cache_control import cacheable, wants_fresh
+from gateway.http.direct_route import DirectRoute
 from gateway.http.openapi import BYTES_PROBLEMS, BYTES_RESPONSES, MediaPathText, problem_responses
 from gateway.http.problems import Problem
 from gateway.reading.media import respond
@@ -11,7 +12,7 @@ from gateway.reading.served import served_media
 from shared.contract.keys import parse_media_path
 from shared.errors import NotFound
 
-router = APIRouter(tags=["media"])
+router = APIRouter(tags=["media"], route_class=DirectRoute)
 
 
 @router.get(

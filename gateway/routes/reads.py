@@ -7,6 +7,7 @@ from werkzeug.sansio.http import is_resource_modified
 
 from gateway.container import ServicesDep
 from gateway.http.cache_control import REVALIDATE, wants_fresh
+from gateway.http.direct_route import DirectRoute
 from gateway.http.openapi import (
     BYTES_PROBLEMS,
     BYTES_RESPONSES,
@@ -24,7 +25,9 @@ from gateway.reading.media import respond
 from gateway.reading.served import served_image
 from shared.errors import NotFound
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=DirectRoute)
+bytes_router = APIRouter(tags=["images"])
+"""The route whose handler has a query parameter."""
 
 
 class ImageListDocument(RootModel[list[ImageDocument]]):
@@ -100,14 +103,14 @@ async def image_metadata(image_id: ImageIdText, request: Request, services: Serv
     return json_response(request, found.body, found.etag, {})
 
 
-@router.get(
+@bytes_router.get(
     "/images/{image_id}",
     summary="Bytes of an image",
     response_class=Response,
     responses=BYTES_RESPONSES
     | problem_responses("not_found", "no_such_variant", "variant_not_ready", "render_failed", *BYTES_PROBLEMS),
 )
-@router.head("/images/{image_id}", include_in_schema=False)
+@bytes_router.head("/images/{image_id}", include_in_schema=False)
 async def image_bytes(
     image_id: ImageIdText, request: Request, services: ServicesDep, variant: str | None = None
 ) -> Response:
