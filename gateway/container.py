@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from gateway.events.indexed import IndexedPosition
 from gateway.events.listeners import Listeners
 from gateway.http.asyncapi import asyncapi
 from gateway.reading.image_rows import ImageRows
@@ -54,6 +55,11 @@ class Services:
         return Listeners(self.settings.max_event_listeners)
 
     @cached_property
+    def indexed(self) -> IndexedPosition:
+        """The position of the events that the index has."""
+        return IndexedPosition(self.settings, self.listeners)
+
+    @cached_property
     def admission(self) -> Admission:
         """Bounds of concurrent uploads."""
         return Admission(
@@ -93,7 +99,7 @@ class Services:
     @cached_property
     def image_rows(self) -> ImageRows:
         """Cached rows of single images."""
-        return ImageRows(self.index, self.changes, self.settings.list_cache_ttl)
+        return ImageRows(self.index, self.changes, self.settings.list_cache_ttl, self.indexed)
 
     @cached_property
     def lists(self) -> Lists:
@@ -104,6 +110,7 @@ class Services:
             shards=self.settings.day_shards,
             ttl=self.settings.list_cache_ttl,
             base_url=self.base_url,
+            indexed=self.indexed,
         )
 
 

@@ -20,7 +20,6 @@ from shared.settings import Settings, Topic
 
 log = structlog.get_logger()
 
-GROUP = "imagepipe-indexer"
 TOPICS = (Topic.COMMANDS, Topic.EVENTS)
 BATCH = 200
 """Maximum number of records that one request takes from a partition."""
@@ -42,17 +41,12 @@ CLOSE_SECONDS = 5.0
 """Time-out to leave the group and close the connections."""
 
 
-def group_id(settings: Settings) -> str:
-    """Name of the consumer group of this deployment."""
-    return f"{settings.topic_prefix}{GROUP}"
-
-
 def kafka_consumer(settings: Settings) -> AIOKafkaConsumer:
     """A member of the group without automatic commits. Call this function in a running event loop."""
     accept_any_header_name()
     return AIOKafkaConsumer(
         **client_options(settings),
-        group_id=group_id(settings),
+        group_id=settings.indexer_group,
         enable_auto_commit=False,
         # Without a valid committed position the consumer reads the partition from its beginning. A new group has no
         # position, and a group that was stopped for longer than Kafka keeps the log has an invalid one. Reading from

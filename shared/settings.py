@@ -435,6 +435,11 @@ class Settings(BaseSettings):
         """Name of a topic in Kafka."""
         return f"{self.topic_prefix}{topic.value}"
 
+    @property
+    def indexer_group(self) -> str:
+        """Name of the indexer's consumer group in Kafka. Its committed positions say what the index has."""
+        return f"{self.topic_prefix}imagepipe-indexer"
+
 
 def read_settings(make: Callable[[], Settings] = Settings) -> Settings:
     """Read the settings from the environment, or with `make`. Raises ConfigurationError if a value is invalid.

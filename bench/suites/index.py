@@ -14,7 +14,6 @@ from bench.deployment import deployment, settled_records
 from bench.figures import Aim, Figure, Rounds
 from bench.floors.driver import BareDriver
 from bench.records import answer, fill_log, logged, upload
-from indexer.consumer import group_id
 from ops.index.rebuild import Rebuild
 from ops.log.reader import TopicReader
 from ops.replaying.finished import unfinished
@@ -124,7 +123,7 @@ async def indexer_rate(settings: Settings) -> float:
 
 async def forget_positions(settings: Settings) -> None:
     """Set the positions of the indexer's group to the beginning of the log. No indexer may run."""
-    consumer = AIOKafkaConsumer(**client_options(settings), group_id=group_id(settings), enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**client_options(settings), group_id=settings.indexer_group, enable_auto_commit=False)
     await consumer.start()
     try:
         partitions = partitions_of(settings, Topic.COMMANDS, Topic.EVENTS)

@@ -5,7 +5,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -64,18 +64,29 @@ class ListQuery:
 
     def url_after(self, last: UUID, base_url: str) -> str:
         """URL of the page that follows the image `last`."""
-        owner = [("owner_type", self.owner.type), ("owner_id", self.owner.id)] if self.owner else []
-        parameters = [*owner, ("limit", str(self.limit)), ("cursor", encode_cursor(last, self.owner))]
+        parameters = [*self._selector, ("limit", str(self.limit)), ("cursor", encode_cursor(last, self.owner))]
         return f"{base_url}/images?{urlencode(parameters)}"
+
+    def monitor_url(self, position: str, base_url: str) -> str:
+        """URL of the events of the list's images after this position."""
+        return f"{base_url}/events?{urlencode([*self._selector, ('last_event_id', position)])}"
+
+    @property
+    def _selector(self) -> list[tuple[str, str]]:
+        return [("owner_type", self.owner.type), ("owner_id", self.owner.id)] if self.owner else []
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page as the client gets it. `etag` has no quotes. `next_url` is None on the last page."""
+    """A page as the client gets it. `etag` has no quotes. `next_url` is None on the last page.
+
+    `monitor_url` is the stream of all events that the page may lack. It is None until the gateway can read Kafka.
+    """
 
     body: bytes
     etag: str
     next_url: str | None
+    monitor_url: str | None
 
 
 def encode_cursor(last: UUID, owner: Owner | None) -> str:
@@ -124,8 +135,19 @@ class Lists:
     A write of this process invalidates the pages that it changes, so that a client reads its own writes.
     """
 
-    def __init__(self, index: Index, changes: Changes, *, shards: int, ttl: timedelta, base_url: str) -> None:
+    def __init__(
+        self,
+        index: Index,
+        changes: Changes,
+        *,
+        shards: int,
+        ttl: timedelta,
+        base_url: str,
+        indexed: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`indexed` returns a position of the events that the index has; see `gateway.events.indexed`."""
         self._index = index
+        self._indexed = indexed
         self._ttl = ttl
         self._base_url = base_url
         self._pages: ReadCache[ListQuery, Page] = ReadCache("lists", ttl, CACHED_IMAGES)
@@ -142,6 +164,8 @@ class Lists:
         return await self._pages.get(query, lambda: self._load(query, fresh), fresh=fresh, weight=query.limit)
 
     async def _load(self, query: ListQuery, fresh: bool) -> Page:
+        # The position is taken before the page is read: an event in between is in the stream, and may be in the page.
+        position = self._indexed()
         timeline = self._timeline(query.owner)
         below, skip = query.after, query.offset
         if skip >= STEP:
@@ -152,7 +176,8 @@ class Lists:
         rows = await timeline.rows(page) if page else []
         body = json.dumps([document(row, self._base_url) for row in rows], separators=(",", ":")).encode()
         next_url = query.url_after(page[-1], self._base_url) if len(ids) > query.limit else None
-        return Page(body, hashlib.sha256(body).hexdigest()[:32], next_url)
+        monitor_url = query.monitor_url(position, self._base_url) if position else None
+        return Page(body, hashlib.sha256(body).hexdigest()[:32], next_url, monitor_url)
 
     def _timeline(self, owner: Owner | None) -> Timeline:
         return OwnerTimeline(self._index, owner) if owner else self._all_images

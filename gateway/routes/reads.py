@@ -75,15 +75,22 @@ LIST_PARAMETERS = [
 )
 @router.head("/images", include_in_schema=False)
 async def list_images(request: Request, services: ServicesDep) -> Response:
-    """A JSON list of status documents. The header `Link` has the URL of the next page.
+    """A JSON list of status documents. The header `Link` has the URL of the next page (`rel="next"`).
+
+    `rel="monitor"` is a stream of live events that continues the list: it has every event that the page may lack.
 
     The gateway caches pages for about a second. Changes through the same gateway are visible immediately. With
     `Cache-Control: no-cache` the gateway reads the page again. With `If-None-Match` an unchanged page is 304.
     """
     query = ListQuery.parse(request.query_params.multi_items())
     page = await services.lists.page(query, fresh=wants_fresh(request))
-    link = {"Link": f'<{page.next_url}>; rel="next"'} if page.next_url else {}
-    return json_response(request, page.body, page.etag, link)
+    return json_response(request, page.body, page.etag, _links(next=page.next_url, monitor=page.monitor_url))
+
+
+def _links(**urls: str | None) -> dict[str, str]:
+    """The header `Link` with these relations, if there is any."""
+    links = [f'<{url}>; rel="{relation}"' for relation, url in urls.items() if url is not None]
+    return {"Link": ", ".join(links)} if links else {}
 
 
 @router.get(
@@ -97,10 +104,14 @@ async def list_images(request: Request, services: ServicesDep) -> Response:
 )
 @router.head("/images/{image_id}/metadata", include_in_schema=False)
 async def image_metadata(image_id: ImageIdText, request: Request, services: ServicesDep) -> Response:
-    """The owner and the status of an image, and its original and variants with their URLs and sizes."""
-    row = await services.image_rows.get(image_id, fresh=wants_fresh(request))
+    """The owner and the status of an image, and its original and variants with their URLs and sizes.
+
+    The header `Link` (`rel="monitor"`) has the URL of a stream with all later events of the image.
+    """
+    row, position = await services.image_rows.get_with_position(image_id, fresh=wants_fresh(request))
     found = status_document(row, services.base_url)
-    return json_response(request, found.body, found.etag, {})
+    monitor_url = f"{services.base_url}/images/{row.image_id}/events?last_event_id={position}" if position else None
+    return json_response(request, found.body, found.etag, _links(monitor=monitor_url))
 
 
 @bytes_router.get(

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 
-from indexer.consumer import group_id
 from shared.cassandra.index import CassandraIndex
 from shared.contract.encoding import decode_command, encode
 from shared.contract.events import Deleted
@@ -127,11 +126,11 @@ async def test_indexer_killed_with_a_backlog_loses_nothing(
     await wait_for_async(lambda: applied(indexer) > 50, 30, "50 records applied", pause=0.02)
     indexer.signal(signal.SIGKILL)
     indexer.wait_ended()
-    assert sum((await committed(settings, group_id(settings))).values()) < 1200, (
+    assert sum((await committed(settings, settings.indexer_group)).values()) < 1200, (
         "everything was committed already, so the test proves nothing"
     )
     indexer.start()
-    await wait_committed(settings, group_id(settings), 1200)
+    await wait_committed(settings, settings.indexer_group, 1200)
     await check_all_ready(index, owner, uploads)
 
 
@@ -144,7 +143,7 @@ async def test_sigterm_ends_the_indexer_in_seconds_and_commits_settled_records(
     await wait_for_async(lambda: applied(indexer) == 20, 30, "every record applied")
     indexer.signal(signal.SIGTERM)
     assert indexer.wait_ended(15) == 0
-    assert sum((await committed(settings, group_id(settings))).values()) == 20
+    assert sum((await committed(settings, settings.indexer_group)).values()) == 20
 
 
 async def test_second_worker_takes_over_and_nothing_is_lost(
@@ -161,7 +160,7 @@ async def test_second_worker_takes_over_and_nothing_is_lost(
         await second.wait_ready_async()
         indexer.signal(signal.SIGTERM)
         assert indexer.wait_ended() == 0
-        await wait_committed(settings, group_id(settings), 400)
+        await wait_committed(settings, settings.indexer_group, 400)
         await check_all_ready(index, owner, uploads)
     finally:
         second.end()
@@ -182,7 +181,7 @@ async def test_invalid_records_are_dead_lettered_or_skipped_and_stop_no_other(
     uploads = await publish_uploads(log, owner, 3)
     await publish_answers(log, uploads)
     indexer.start()
-    await wait_committed(settings, group_id(settings), 14)
+    await wait_committed(settings, settings.indexer_group, 14)
     await check_all_ready(index, owner, uploads)
     dead_letters = await read_records(settings, Topic.DLQ, 3)
     assert max(len(dead.value) for dead in dead_letters) > 1_000_000, "the record is unchanged, even a large one"
@@ -210,7 +209,7 @@ async def test_too_many_dead_letters_stop_the_indexer(settings: Settings, log: P
         assert limited.wait_ended() == 1
         assert "3 records were written to the DLQ within a minute" in limited.logged("service_failed")[0]["error"]
         # Nothing is committed, so every one of them is delivered again.
-        assert await committed(settings, group_id(settings)) == {}
+        assert await committed(settings, settings.indexer_group) == {}
     finally:
         limited.end()
 
@@ -247,7 +246,7 @@ class TestFence:
         """Images with a delete in the log. A fence that was retried has published some of them twice."""
         count = sum(
             at
-            for (topic, _), at in (await committed(settings, group_id(settings))).items()
+            for (topic, _), at in (await committed(settings, settings.indexer_group)).items()
             if topic.endswith(Topic.COMMANDS)
         )
         commands = [decode_command(record.value) for record in await read_records(settings, Topic.COMMANDS, count)]
@@ -266,7 +265,7 @@ class TestFence:
         after = await publish_uploads(log, owner, 2)
         indexer.start()
         # The commands, and at least one delete for each deleted image.
-        await wait_committed(settings, group_id(settings), 139 + 130)
+        await wait_committed(settings, settings.indexer_group, 139 + 130)
         left = {row.image_id for row in await index.of_owner(owner, limit=1000)}
         assert left == {each.command.image_id for each in (*kept, *new, *after)}
         assert len(await index.of_owner(other)) == len(others)
@@ -281,7 +280,7 @@ class TestFence:
         await publish_answers(log, uploads)
         await log.commands([records.cleared(owner=owner)])
         indexer.start()
-        await wait_committed(settings, group_id(settings), 5 + 5 + 1 + 5)
+        await wait_committed(settings, settings.indexer_group, 5 + 5 + 1 + 5)
         # Answers are in the other topic, and may be read after the fence: deletions shadow them.
         assert list(await index.of_owner(owner)) == []
 

@@ -107,6 +107,37 @@ def test_two_gateways_send_the_same_events(api: Api, stack: Stack, owner: dict[s
     )
 
 
+def test_a_stream_continues_a_list_without_a_gap(api: Api, stack: Stack, owner: dict[str, str]) -> None:
+    """Lists are read while images are uploaded. An image that a list does not show as ready is in the list's stream."""
+    uploaded: list[str] = []
+
+    def upload() -> None:
+        with Api(stack.base_url) as client:
+            uploaded.extend(client.upload(JPEG, **owner)["image_id"] for _ in range(25))
+
+    uploading = threading.Thread(target=upload)
+    uploading.start()
+    shown: list[set[str]] = []
+    urls: list[str] = []
+    while uploading.is_alive():
+        answer = api.get("/images", params=owner)
+        shown.append({image["image_id"] for image in answer.json() if image["status"] == "ready"})
+        urls.append(answer.links["monitor"]["url"])
+        time.sleep(0.3)
+    with following(*urls) as listeners:
+        for ready, listener in zip(shown, listeners, strict=True):
+            listener.wait_for(lambda heard, ready=ready: set(uploaded) <= ready | set(heard.ready()))  # type: ignore[misc]
+    assert all("resync" not in listener.names for listener in listeners)
+    assert {len(ready) < len(uploaded) for ready in shown} == {True}
+
+
+def test_a_stream_continues_a_document(api: Api, owner: dict[str, str]) -> None:
+    image_id = api.upload(JPEG, **owner)["image_id"]
+    answer = api.get(f"/images/{image_id}/metadata")
+    with following(answer.links["monitor"]["url"]) as (listener,):
+        listener.wait_for(lambda heard: answer.json()["status"] == "ready" or heard.ready() == [image_id])
+
+
 def test_the_events_of_one_image_and_of_some_types(api: Api, stack: Stack, owner: dict[str, str]) -> None:
     image_id = api.settled(api.upload(JPEG, **owner)["image_id"])["image_id"]
     urls = (f"/images/{image_id}/events", f"/events?type=image.removed&user_id={owner['user_id']}&user_id=other")

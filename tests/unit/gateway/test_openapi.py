@@ -13,8 +13,11 @@ from gateway.http.schemas import EXAMPLE
 from shared.contract.events import Original, Uploaded
 from shared.contract.keys import Ids, Owner, incoming_prefix, parse_media_path
 from shared.contract.ladder import Ladder
+from shared.observability.metrics import Service
 from tests.support.images import encode, photo
 from tests.support.memory.gateway import MemoryGateway, MemoryKeyIssuer
+from tests.support.metric_samples import sample
+from tests.support.waiting import wait_for_async
 
 PNG = encode(photo(40, 30), "PNG")
 SCHEMA = create_app(MemoryGateway().services).openapi()
@@ -71,14 +74,24 @@ def body_of(media_type: str, content: dict[str, Any]) -> dict[str, Any]:
     return {"data": filled, "files": {"image": ("dune.png", PNG)}}
 
 
+async def end_streams(gateway: MemoryGateway) -> None:
+    """End a stream of live events once it has begun. It has no other end."""
+
+    async def begun() -> bool:
+        return sample(Service.GATEWAY, "imagepipe_gateway_event_listeners") > 0
+
+    await wait_for_async(begun, 30, "the stream begins")
+    gateway.services.listeners.close()
+
+
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 async def test_the_examples_of_an_operation_are_accepted(method: str, path: str) -> None:
     for arguments in request_of(method, path):
         gateway = await world()
-        # A stream of live events has no other end.
-        asyncio.get_running_loop().call_later(0.2, gateway.services.listeners.close)
+        ending = asyncio.create_task(end_streams(gateway))
         async with gateway.client() as client:
             answer: httpx.Response = await client.request(**arguments)
+        ending.cancel()
         assert answer.is_success, (arguments, answer.text)
 
 

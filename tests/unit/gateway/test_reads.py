@@ -165,6 +165,40 @@ async def test_links_lead_through_the_whole_list() -> None:
         assert ids(await s.get("/images?offset=999")) == []
 
 
+async def test_a_list_names_the_stream_that_continues_it() -> None:
+    async with scene() as s:
+        positions = iter(["before", "later", "never"])
+        vars(s.gateway.services)["indexed"] = lambda: next(positions)
+        await s.upload(user_id="1")
+        for _ in range(2):
+            # The position is cached with the page: a later one would leave out events that the page does not show.
+            answer = await s.get("/images?user_id=1")
+            assert (
+                answer.links["monitor"]["url"] == f"{BASE_URL}/events?owner_type=user&owner_id=1&last_event_id=before"
+            )
+        every = await s.get("/images?limit=500")
+        assert every.links["monitor"]["url"] == f"{BASE_URL}/events?last_event_id=later"
+        assert "next" not in every.links
+
+
+async def test_a_document_names_the_stream_that_continues_it() -> None:
+    async with scene() as s:
+        positions = iter(["before", "later"])
+        vars(s.gateway.services)["indexed"] = lambda: next(positions)
+        url = f"/images/{(await s.upload())['image_id']}"
+        for position, headers in (("before", {}), ("before", {}), ("later", {"Cache_Control": "no-cache"})):
+            answer = await s.get(f"{url}/metadata", **headers)
+            assert answer.links["monitor"]["url"] == f"{BASE_URL}{url}/events?last_event_id={position}"
+
+
+async def test_without_kafka_there_are_lists_without_streams() -> None:
+    async with scene() as s:
+        await s.upload()
+        answer = await s.get("/images")
+        assert ids(answer)
+        assert "link" not in answer.headers
+
+
 async def test_a_cursor_of_another_list_is_refused() -> None:
     async with scene() as s:
         for _ in range(2):
