@@ -15,6 +15,7 @@ from gateway.receiving.body import Pace
 from gateway.receiving.checking import FileLimits
 from gateway.receiving.form import UploadForms
 from gateway.services.admission import Admission
+from gateway.services.answers import Answers
 from gateway.services.changes import Changes
 from gateway.services.claims import Claims
 from gateway.services.credentials import KeyIssuer
@@ -92,9 +93,14 @@ class Services:
         return Uploads(self.store, self.journal, self.settings.ladder, self.base_url)
 
     @cached_property
+    def answers(self) -> Answers:
+        """The answers of the processor that arrive."""
+        return Answers(self.index, self.changes)
+
+    @cached_property
     def waiting(self) -> Waiting:
         """Requests that wait for their variants."""
-        return Waiting(self.index, self.changes, self.base_url, self.settings.max_wait)
+        return Waiting(self.index, self.changes, self.answers, self.base_url, self.settings.max_wait)
 
     @cached_property
     def image_rows(self) -> ImageRows:

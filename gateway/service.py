@@ -78,7 +78,8 @@ class Gateway:
         )
         await internal.start()
         connecting = asyncio.gather(connect_index(self._index, self._settings), self._connect_log())
-        reading = asyncio.gather(Reader(self._settings, self._services.listeners).run(), self._services.indexed.run())
+        reader = Reader(self._settings, self._services.listeners, self._services.answers.arrived)
+        reading = asyncio.gather(reader.run(), self._services.indexed.run())
         stopping = asyncio.create_task(stop.wait())
         try:
             first: list[asyncio.Future[Any]] = [connecting, stopping]

@@ -1,7 +1,8 @@
-"""Reads the topic of events, without a consumer group, and passes each event to the listeners of this gateway."""
+"""Reads the topic of events, without a consumer group, for the listeners, waiting requests and caches of a gateway."""
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -11,6 +12,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from gateway.events.listeners import Listeners
 from gateway.events.ring import Ring
 from shared.contract.encoding import decode_event
+from shared.contract.events import Event
 from shared.errors import PoisonRecord, Unavailable
 from shared.kafka.producer import client_options
 from shared.kafka.record_batches import accept_any_header_name
@@ -32,7 +34,9 @@ class Reader:
     After an outage of Kafka it goes on where it was, so that listeners miss nothing.
     """
 
-    def __init__(self, settings: Settings, listeners: Listeners) -> None:
+    def __init__(self, settings: Settings, listeners: Listeners, arrived: Callable[[Event], None]) -> None:
+        """`arrived` is called for each event. It must neither block nor raise."""
+        self._arrived = arrived
         self._settings = settings
         self._topic = settings.topic(Topic.EVENTS)
         self._listeners = listeners
@@ -114,3 +118,4 @@ class Reader:
                     ring.skip(place.partition, record.offset)
                 else:
                     self._listeners.published(ring.append(place.partition, record.offset, event, record.value))
+                    self._arrived(event)

@@ -39,7 +39,7 @@ class ImageRows:
         self._index = index
         self._indexed = indexed
         self._rows: ReadCache[UUID, _Read] = ReadCache("rows", ttl, CACHED_ROWS)
-        changes.listen(self._invalidate)
+        changes.listen(self._invalidate, lambda image_id, _owner: image_id in self._rows)
 
     def _invalidate(self, image_id: UUID | None, owner: Owner) -> None:
         if image_id is None:

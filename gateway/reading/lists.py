@@ -155,7 +155,7 @@ class Lists:
         self._anchors: LRUCache[Owner | None, Anchors] = LRUCache(REMEMBERED_TIMELINES)
         slots = asyncio.Semaphore(QUERIES_AT_ONCE)
         self._all_images = GlobalTimeline(index, shards, lambda: self._days.get(None, index.days), slots)
-        changes.listen(self._invalidate)
+        changes.listen(self._invalidate, self._shows)
 
     async def page(self, query: ListQuery, *, fresh: bool = False) -> Page:
         """The page. `fresh` reads it without any cache. Raises Unavailable."""
@@ -185,9 +185,12 @@ class Lists:
     def _anchors_of(self, owner: Owner | None, timeline: Timeline) -> Anchors:
         return self._anchors.setdefault(owner, Anchors(timeline, self._ttl))
 
+    def _shows(self, _image_id: UUID, owner: Owner) -> bool:
+        return self._pages.holds(lambda query: query.owner in (None, owner))
+
     def _invalidate(self, image_id: UUID | None, owner: Owner) -> None:
         self._days.invalidate(None)
-        self._pages.invalidate_where(lambda query: query.owner is None or query.owner == owner)
+        self._pages.invalidate_where(lambda query: query.owner in (None, owner))
         if image_id is None:
             # In the list of all images, only the deleted images that this process knows change a count at once.
             self._anchors.pop(owner, None)

@@ -63,6 +63,14 @@ class ReadCache(Generic[K, V]):
         if failed and kept is not None and kept.task is task:
             del self._loads[key]
 
+    def __contains__(self, key: K) -> bool:
+        """Whether there is a value of the key, or a load in progress."""
+        return key in self._loads
+
+    def holds(self, matches: Callable[[K], bool]) -> bool:
+        """Whether there is a value, or a load in progress, of a key that matches."""
+        return any(map(matches, list(self._loads)))
+
     def invalidate(self, key: K) -> None:
         """Drop the value; the next `get` loads it again."""
         self._loads.pop(key, None)

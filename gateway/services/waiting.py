@@ -1,13 +1,19 @@
-"""`Prefer: wait=N` (RFC 7240): holds a response back until the variants are ready or N seconds have passed."""
+"""`Prefer: wait=N` (RFC 7240): holds a response back until the variants are ready or N seconds have passed.
+
+A request wakes when the answer to it arrives from Kafka. It also looks at the row by itself from time to time, because
+the answer may have come before the request waits, and because Kafka may be unavailable to this process.
+"""
 
 import asyncio
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from gateway.services.answers import Answers
 from gateway.services.changes import Changes
 from shared.contract.keys import parse_media_path
 from shared.errors import Unavailable
@@ -19,8 +25,8 @@ from shared.retry import Backoff
 MAX_WAITING = 500
 """Requests of one process that wait at the same time. Any further request gets its response without a wait."""
 FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 0.4
-"""Seconds between two reads of the row. A read takes about a millisecond."""
+LONGEST_PAUSE = 1.0
+"""Seconds between two reads of the row without an answer. A read takes about a millisecond."""
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d+)\"?\s*(?=$|[,;])", re.IGNORECASE)
 
@@ -39,10 +45,11 @@ def wait_of(headers: Iterable[str], longest: timedelta) -> float:
 class Waiting:
     """The requests of one process that wait, none longer than `longest`. Use it from one event loop only."""
 
-    def __init__(self, index: Index, changes: Changes, base_url: str, longest: timedelta) -> None:
+    def __init__(self, index: Index, changes: Changes, answers: Answers, base_url: str, longest: timedelta) -> None:
         self.longest = longest
         self._index = index
         self._changes = changes
+        self._answers = answers
         self._base_url = base_url
         self._waiting = 0
 
@@ -54,14 +61,21 @@ class Waiting:
         try:
             deadline = time.monotonic() + seconds
             with WAITING_REQUESTS.track_inprogress():
-                return [await self._poll(found, deadline) for found in documents]
+                return await asyncio.gather(*(self._settled(found, deadline) for found in documents))
         finally:
             self._waiting -= 1
 
-    async def _poll(self, found: dict[str, Any], deadline: float) -> dict[str, Any]:
+    async def _settled(self, found: dict[str, Any], deadline: float) -> dict[str, Any]:
+        with self._answers.awaited(UUID(found["image_id"])) as answered:
+            return await self._poll(found, deadline, answered)
+
+    async def _poll(self, found: dict[str, Any], deadline: float, answered: asyncio.Event) -> dict[str, Any]:
         awaited, backoff = _revision(found), Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5)
         while found["status"] == "processing" and (left := deadline - time.monotonic()) > 0:
-            await asyncio.sleep(min(backoff.next_pause(), left))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(backoff.next_pause(), left)):
+                    await answered.wait()
+            answered.clear()
             try:
                 row = await self._index.image(UUID(found["image_id"]))
             except Unavailable:

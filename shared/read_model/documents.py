@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from shared.contract.events import Current, Original, Request, Variant
-from shared.contract.keys import Owner
+from shared.contract.events import Current, Event, Original, Ready, Removed, Request, Variant
+from shared.contract.keys import Owner, reprocess_version
 from shared.read_model.tables import Outcome
 
 Status = Literal["processing", "ready", "failed"]
@@ -23,6 +23,27 @@ class ImageRow:
     request: Request | None
     outcome: Outcome | None
     current: Current | None
+
+
+def shows(row: ImageRow | None, event: Event) -> bool:
+    """Whether the row has the effect of this answer, or of a later command. None is the row of an image that is gone.
+
+    An answer that changes no row is always shown.
+    """
+    if isinstance(event, Removed) or row is None:
+        return isinstance(event, Removed) and row is None
+    if isinstance(event, Ready):
+        return row.current is not None and _precedence(row.current) >= _precedence(event.current)
+    if event.answers == "image.reprocess":
+        return True
+    return (row.outcome is not None and row.outcome.revision == event.request.revision) or (
+        row.request is not None and row.request.revision_version > event.request.revision_version
+    )
+
+
+def _precedence(current: Current) -> tuple[int, int]:
+    """Order among the renders of an image, as `Manifest.precedence`."""
+    return current.revision_version, reprocess_version(current.render) or 0
 
 
 def _outcome_status(row: ImageRow, outcome: Outcome) -> Status:
