@@ -24,10 +24,10 @@ LONGEST_PAUSE = 5.0
 class IndexedPosition:
     """The position that the indexer's group has committed in the topic of events.
 
-    The indexer commits a position when Cassandra has acknowledged the rows of all events below it. So whatever is read
-    from the index afterwards shows these events, and a stream from this position on has all others. The position is
-    read in the background, because lists must not wait for Kafka. While Kafka is unavailable the last one stays: a
-    stream from an older position repeats events, and misses none.
+    The indexer commits a position when Cassandra has acknowledged the rows of all events below it. So a later read of
+    the index shows these events, and a stream from this position on has all others. The position is read in the
+    background, because lists must not wait for Kafka. While Kafka is unavailable the last one stays: a stream from an
+    older position repeats events, and misses none.
     """
 
     def __init__(self, settings: Settings, listeners: Listeners) -> None:

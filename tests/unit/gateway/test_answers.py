@@ -114,7 +114,7 @@ async def test_an_error_of_the_index_changes_nothing(error: Exception, monkeypat
 
 
 async def test_a_waiting_request_ends_when_its_answer_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when it looks at the row by itself, which would take minutes here."""
+    """Not when it reads the row by itself, which would take minutes here."""
     monkeypatch.setattr("gateway.services.waiting.FIRST_PAUSE", 300.0)
     gateway = MemoryGateway()
     async with gateway.client() as client:
