@@ -3,7 +3,7 @@
 The event of an answer comes before its rows: the indexer reads the event at the same time as this process. So the row
 is read until it shows the answer. Only then the waiting requests go on, and the caches forget the image: a page that
 was loaded before may lack the answer. An event shortens a wait and the age of a cached value, and nothing depends on
-it: requests also look at the row by themselves, and cached values expire.
+it: requests also read the row by themselves, and cached values expire.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """`Prefer: wait=N` (RFC 7240): holds a response back until the variants are ready or N seconds have passed.
 
-A request wakes when the answer to it arrives from Kafka. It also looks at the row by itself from time to time, because
+A request wakes when the answer to it arrives from Kafka. It also reads the row by itself from time to time, because
 the answer may have come before the request waits, and because Kafka may be unavailable to this process.
 """
 
