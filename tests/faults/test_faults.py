@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,8 @@ SEED = int(os.environ.get("SEED", "1"))
 DURATION = float(os.environ.get("DURATION", "60"))
 DAMAGED = "difference that verify reports"
 NOT_SERVED = "no upload served while one node was unavailable"
+CHECK_TIMEOUT = timedelta(minutes=1)
+"""How long the check waits for the store. A service that gives up tries again later; the check is made only once."""
 IDLE = "workload that hardly ran"
 UNCHECKED = "check that ended with an error"
 
@@ -84,11 +87,12 @@ async def violated(
     stack: ProxiedStack, history: Sequence[Operation], nemesis: Nemesis, before: Collection[str]
 ) -> list[Violation]:
     owners = sorted({operation.owner for operation in history})
-    state = (await final_state(stack.base_url, stack.settings, owners)).without(before)
+    settings = stack.settings.model_copy(update={"s3_timeout": CHECK_TIMEOUT})
+    state = (await final_state(stack.base_url, settings, owners)).without(before)
     acknowledged = sum(operation.result is Result.OK for operation in history)
     return [
         *check(history, state),
-        *(Violation(DAMAGED, found) for found in await damage(stack.settings, before)),
+        *(Violation(DAMAGED, found) for found in await damage(settings, before)),
         *(
             Violation(NOT_SERVED, str(fault))
             for fault in nemesis.absences
