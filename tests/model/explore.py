@@ -18,7 +18,7 @@ from functools import partial
 import pytest
 import structlog
 
-from tests.model import test_model, test_pipeline
+from tests.model import test_model, test_owner_races, test_pipeline
 
 CHUNK = 50
 """Histories of one task."""
@@ -50,6 +50,7 @@ class Bug:
 MODELS = (
     Model("one image, each command once", 12, partial(test_model.first_broken, duplicates=False)),
     Model("one image, some commands twice", 12, partial(test_model.first_broken, duplicates=True)),
+    Model("races of one owner", 12, test_owner_races.first_broken),
     Model("whole pipeline", 1, test_pipeline.first_broken),
 )
 OUT_OF = sum(model.share for model in MODELS)
@@ -63,6 +64,7 @@ def bugs() -> list[Bug]:
     return [
         *(Bug(plant.__name__, once, plant) for plant in test_model.PATCHED),
         *around,
+        *(Bug(plant.__name__, test_owner_races.first_broken, plant) for plant in test_owner_races.BUGS),
         *(Bug(plant.__name__, test_pipeline.first_broken, plant) for plant in test_pipeline.BUGS),
     ]
 
