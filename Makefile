@@ -101,5 +101,5 @@ bench-hot-owner: setup ## Measure how one owner with nine tenths of the uploads 
 
 clean: ## Stop the stack of this directory (its data stays), and remove environments and caches
 	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi
-	rm -rf .venv .uv .fuzz .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .uv .fuzz .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist client/python/dist client/typescript/node_modules *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
