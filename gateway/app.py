@@ -9,7 +9,20 @@ from gateway.http import errors, openapi
 from gateway.http.access_log import AccessLog
 from gateway.http.direct_route import DirectRoute
 from gateway.http.target import TargetCheck
-from gateway.routes import contract, credentials, deletions, docs, events, media, problems, reads, replacements, uploads
+from gateway.routes import (
+    contract,
+    credentials,
+    deletions,
+    docs,
+    events,
+    media,
+    page,
+    problems,
+    reads,
+    replacements,
+    status,
+    uploads,
+)
 
 ROUTERS = (
     uploads.router,
@@ -22,6 +35,7 @@ ROUTERS = (
     problems.router,
     contract.router,
     events.router,
+    status.router,
     docs.router,
 )
 
@@ -38,7 +52,8 @@ def create_app(services: Services) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
-    routes = [route for router in ROUTERS for route in router.routes]
+    routers = (*ROUTERS, page.router) if services.settings.page_enabled else ROUTERS
+    routes = [route for router in routers for route in router.routes]
     # `include_router` would keep the routers, and match each request in every router and then again in the one found.
     # The shortest calls come first, because routes are tried in this order.
     app.router.routes.extend(sorted(routes, key=lambda route: not isinstance(route, DirectRoute)))

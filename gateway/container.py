@@ -23,8 +23,11 @@ from gateway.services.set_leases import SetLeases
 from gateway.services.waiting import Waiting
 from gateway.writing.journal import Journal
 from gateway.writing.uploads import Uploads
+from shared.observability.availability import Availability
 from shared.ports import CommandLog, Index, ObjectStore
 from shared.settings import Settings
+
+ENGINES = ("kafka", "s3", "cassandra")
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Services:
     set_leases: SetLeases
     keys: KeyIssuer | None = None
     changes: Changes = field(default_factory=Changes)
+    availability: Availability = field(default_factory=lambda: Availability(ENGINES))
 
     @property
     def base_url(self) -> str:

@@ -75,6 +75,7 @@ class Gateway:
             self._checks(),
             lambda: None,
             host=self._settings.internal_host,
+            checked=self._services.availability.note,
         )
         await internal.start()
         connecting = asyncio.gather(connect_index(self._index, self._settings), self._connect_log())

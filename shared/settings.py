@@ -217,6 +217,7 @@ class Settings(BaseSettings):
     gateway_internal_port: int = Field(
         8001, ge=0, description="Port for health and metrics. Never expose it to clients."
     )
+    page_enabled: bool = Field(True, description="Whether `GET /` is the page where people upload and see images.")
     public_base_url: str = Field(
         "http://127.0.0.1:8000",
         description="Start of every URL that clients get: the address of the CDN, or of the gateway.",

@@ -89,6 +89,47 @@ class ImagesDocument(BaseModel):
     images: list[ImageDocument | ProblemDocument]
 
 
+class EngineDocument(BaseModel):
+    """Whether an engine is available, as the last check of this gateway found. It checks every 10 seconds."""
+
+    available: bool
+    since: str = Field(description="UTC, ISO 8601: since when it is so, as this gateway saw it.")
+
+
+class EnginesDocument(BaseModel):
+    """The engines behind the gateway."""
+
+    kafka: EngineDocument
+    s3: EngineDocument
+    cassandra: EngineDocument
+
+
+class UploadSlotsDocument(BaseModel):
+    """Uploads that this gateway handles at present."""
+
+    in_progress: int
+    free: int = Field(description="Further uploads that it accepts. One client address gets a part of them only.")
+
+
+class LimitsDocument(BaseModel):
+    """What the gateway accepts."""
+
+    content_types: list[str]
+    file_bytes: int
+    pixels: int
+    side: int = Field(description="Pixels of the longer side.")
+    files_per_request: int
+
+
+class SystemStatusDocument(BaseModel):
+    """The state of the system, for people and for clients that upload."""
+
+    engines: EnginesDocument
+    uploads: UploadSlotsDocument
+    limits: LimitsDocument
+    variants: list[str] = Field(description="Names of the variants that a new image gets, largest first.")
+
+
 class UploadedDocument(BaseModel):
     """The response of POST /upload."""
 

@@ -37,6 +37,16 @@ class Admission:
         self._used: Counter[str | None] = Counter()
         self._held = 0
 
+    @property
+    def in_progress(self) -> int:
+        """Uploads that have a slot."""
+        return self._used.total()
+
+    @property
+    def free(self) -> int:
+        """Slots that no upload has. One client gets a part of them only."""
+        return self._slots - self.in_progress
+
     @contextmanager
     def admit(self, address: str | None) -> Iterator["Reservation"]:
         """Take a slot for a request from this address. The end of the context frees it and its bytes.
@@ -63,7 +73,7 @@ class Admission:
         return None if trusted else _name(found)
 
     def _check_slots(self, client: str | None) -> None:
-        free = self._slots - self._used.total()
+        free = self.free
         if free <= 0:
             raise _saturated("slots", f"{self._slots} uploads are in progress")
         used = self._used[client]

@@ -40,10 +40,11 @@ class InternalServer:
     - /healthz: 503 if `alive` returns a reason to restart the process, otherwise 200.
     - /metrics: the metrics of `service`, in Prometheus' text format.
 
-    Every WATCH_SECONDS the server runs the checks, sets the metric `imagepipe_dependency_up`, and logs each change. If
-    `alive` has returned a reason at every check for DEAD_SECONDS, the server calls `end`. That needs a running event
-    loop. If the event loop hangs for HUNG_SECONDS, the interpreter ends the process. Otherwise a hanging processor
-    would keep its partitions, because Faust sends heartbeats from another thread.
+    Every WATCH_SECONDS the server runs the checks, sets the metric `imagepipe_dependency_up`, and logs each change.
+    Each check calls `checked` with the name of the dependency and whether it is available. If `alive` has returned a
+    reason at every check for DEAD_SECONDS, the server calls `end`. That needs a running event loop. If the event loop
+    hangs for HUNG_SECONDS, the interpreter ends the process. Otherwise a hanging processor would keep its partitions,
+    because Faust sends heartbeats from another thread.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class InternalServer:
         *,
         host: str = "127.0.0.1",
         end: Callable[[], None] = end_process,
+        checked: Callable[[str, bool], None] = lambda _name, _available: None,
     ) -> None:
         self._service = service
         self._host = host
@@ -65,6 +67,7 @@ class InternalServer:
         self._watching: asyncio.Task[None] | None = None
         self._errors: dict[str, str | None] = {}
         self._end = end
+        self._checked = checked
         self._dead_since: float | None = None
 
     @property
@@ -131,6 +134,7 @@ class InternalServer:
         found = await asyncio.gather(*(_check(self._readiness[name]) for name in names))
         for name, error in zip(names, found, strict=True):
             DEPENDENCY_UP.labels(name).set(error is None)
+            self._checked(name, error is None)
             # The first check runs while the service still connects, so its failure is not logged.
             if name in self._errors and (error is None) != (self._errors[name] is None):
                 if error is None:

@@ -1,6 +1,7 @@
 """The internal port: readiness, liveness and metrics of a service."""
 
 import asyncio
+import itertools
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -153,7 +154,14 @@ async def test_dependencies_are_checked_without_requests(service: Service, monke
             lambda: sample(metrics.Service.GATEWAY, series) == value, 5, f"{series} {value}", pause=0.01
         )
 
-    server = InternalServer(metrics.Service.GATEWAY, 0, {"kafka": service.check}, service.alive)
+    noted: list[tuple[str, bool]] = []
+    server = InternalServer(
+        metrics.Service.GATEWAY,
+        0,
+        {"kafka": service.check},
+        service.alive,
+        checked=lambda name, available: noted.append((name, available)),
+    )
     with structlog.testing.capture_logs() as lines:
         await server.start()
         await until(1)
@@ -165,6 +173,7 @@ async def test_dependencies_are_checked_without_requests(service: Service, monke
 
     logged = [(line["event"], line["dependency"]) for line in lines if "dependency" in line]
     assert logged == [("dependency_unavailable", "kafka"), ("dependency_available", "kafka")]
+    assert [each for each, _ in itertools.groupby(noted)] == [("kafka", True), ("kafka", False), ("kafka", True)]
 
 
 async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,371 @@
+// Shows the images of the list in rows by day. Only what is near the screen has elements, so that any number scrolls.
+import { announce } from './announce.js';
+import { button, h } from './element.js';
+import { dayKey, dayName } from './format.js';
+import { firstBelow, place } from './layout.js';
+import { reason } from './reasons.js';
+import { addressOf, ownerKey } from './route.js';
+import { position, sendingTile, tileOf } from './tile.js';
+import { t } from './words.js';
+
+/** Pixels above and below the screen that have elements. */
+const MARGIN = 600;
+/** The next page of the list is read when its end is so many pixels below the screen. */
+const READ_AHEAD = 2400;
+/** A tile may begin so many pixels above an edge and still reach over it: the highest box on the widest phone. */
+const TALLEST = 700;
+const UNKNOWN_ASPECT = 1.5;
+
+/** Events: `open`, `replace` and `remove` with the item or the items in `detail`, `selection`. */
+export class Gallery extends EventTarget {
+  #images;
+  #queue;
+  #canvas = h('div', { class: 'canvas' });
+  #foot = h('div', { class: 'foot' });
+  #note = h('span', { class: 'muted' });
+  #tiles = new Map();
+  #sections = new Map();
+  #items = [];
+  #byKey = new Map();
+  #place = { tiles: [], headings: [], height: 0 };
+  #frame = null;
+  #currentKey = null;
+  #anchor = null;
+  #selected = new Set();
+
+  constructor(images, queue) {
+    super();
+    this.#images = images;
+    this.#queue = queue;
+    this.element = h('section', { class: 'gallery', 'aria-label': t('gallery'), id: 'gallery', tabindex: -1 },
+      h('p', { id: 'gallery-keys', hidden: true }, t('keys')), this.#canvas, this.#foot);
+    images.addEventListener('change', () => this.#update());
+    queue.addEventListener('change', ({ detail }) => this.#entryChanged(detail));
+    addEventListener('scroll', () => this.#schedule(), { passive: true });
+    new ResizeObserver(() => this.#update()).observe(this.element);
+    this.element.addEventListener('keydown', (event) => this.#key(event));
+    this.element.addEventListener('focusin', (event) => this.#focused(event));
+  }
+
+  /** The ids that are selected and still shown. */
+  get selected() {
+    return this.#images.all.filter((item) => this.#selected.has(item.id));
+  }
+
+  clearSelection() {
+    this.#selected.clear();
+    this.#selectionChanged();
+  }
+
+  /** Say after the newest day's heading whether the list is live. */
+  setNote(text) {
+    this.#note.textContent = ` · ${text}`;
+  }
+
+  /** Move the focus to an image, and scroll to it. */
+  focus(id) {
+    if (this.#byKey.has(id)) this.#moveTo(id);
+    else this.element.focus({ preventScroll: true });
+  }
+
+  #entryChanged(entry) {
+    const tile = entry && this.#tiles.get(`entry ${entry.id}`);
+    if (tile && entry.state === 'sending') tile.refresh();
+    else this.#update();
+  }
+
+  /** Compute the places again at the next frame. */
+  #update() {
+    this.#items = null;
+    this.#schedule();
+  }
+
+  #schedule() {
+    this.#frame ??= requestAnimationFrame(() => {
+      this.#frame = null;
+      // Beside the viewer the gallery has no width, and so no places. It is drawn again when it is seen.
+      if (this.element.clientWidth > 0) this.#render();
+    });
+  }
+
+  #render() {
+    if (!this.#items) this.#arrange();
+    const top = -this.#canvas.getBoundingClientRect().top;
+    const from = firstBelow(this.#place.tiles, top - MARGIN - TALLEST);
+    const until = firstBelow(this.#place.tiles, top + innerHeight + MARGIN);
+    this.#show(from, until);
+    if (top + innerHeight + READ_AHEAD > this.#place.height && !this.#images.problem) this.#images.more();
+  }
+
+  #arrange() {
+    const width = this.element.clientWidth;
+    const before = this.#scrollAnchor();
+    this.#items = [...this.#sending(), ...this.#images.all.map((item) => ({
+      key: item.id, aspect: aspectOf(item.document), day: dayKey(item.date), item,
+    }))];
+    this.#byKey = new Map(this.#items.map((each, index) => [each.key, index]));
+    this.#place = place(this.#items, width);
+    this.#canvas.style.height = `${this.#place.height}px`;
+    this.#restoreScroll(before);
+    this.#showFoot();
+  }
+
+  /** Files that are being sent, before the images: they become images in the same place. */
+  #sending() {
+    const today = dayKey(new Date());
+    const entries = this.#queue.entries.filter((entry) =>
+      ['sending', 'waiting'].includes(entry.state) && !entry.target && entry.file && (!this.#images.owner || ownerKey(entry.owner) === ownerKey(this.#images.owner)));
+    // Those that wait their turn are in the queue only: a thousand of them would push the images away.
+    return entries.filter((entry) => entry.transfer || entry.attempts > 0).filter((entry) => this.#measured(entry))
+      .map((entry) => ({ key: `entry ${entry.id}`, aspect: entry.aspect, day: today, entry }));
+  }
+
+  #measured(entry) {
+    if (entry.aspect === undefined) {
+      entry.aspect = null;
+      entry.preview ??= URL.createObjectURL(entry.file);
+      const image = new Image();
+      image.onload = () => {
+        entry.aspect = image.naturalWidth / image.naturalHeight;
+        this.#update();
+      };
+      image.src = entry.preview;
+    }
+    return entry.aspect !== null;
+  }
+
+  /** What is at the upper edge of the screen stays there when images come above it. */
+  #scrollAnchor() {
+    const top = -this.#canvas.getBoundingClientRect().top;
+    if (top < 80) return null;
+    const tile = this.#place.tiles[firstBelow(this.#place.tiles, top)];
+    return tile ? { key: tile.key, offset: tile.y - top } : null;
+  }
+
+  #restoreScroll(anchor) {
+    const index = anchor ? this.#byKey.get(anchor.key) : undefined;
+    if (index === undefined) return;
+    const top = -this.#canvas.getBoundingClientRect().top;
+    const moved = this.#place.tiles[index].y - anchor.offset - top;
+    if (Math.abs(moved) >= 1) scrollBy({ top: moved, behavior: 'instant' });
+  }
+
+  #show(from, until) {
+    const wanted = new Set(this.#place.tiles.slice(from, until).map(({ key }) => key));
+    const focused = this.#currentKey;
+    for (const [key, tile] of this.#tiles) {
+      const isGone = !this.#byKey.has(key);
+      // A tile that has the focus stays: without it the next key would go to the page.
+      if (isGone || (!wanted.has(key) && !(key === focused && tile.contains(document.activeElement)))) {
+        if (isGone && tile.contains(document.activeElement)) this.element.focus({ preventScroll: true });
+        tile.remove();
+        this.#tiles.delete(key);
+      }
+    }
+    this.#showSections(from, until);
+    for (let index = from; index < until; index++) this.#showTile(index);
+    this.#setTabStop(from, until);
+  }
+
+  #showSections(from, until) {
+    const days = new Set(this.#items.slice(from, until).map((each) => each.day));
+    for (const [day, section] of this.#sections) {
+      if (!days.has(day) && section.list.childElementCount === 0) {
+        section.element.remove();
+        this.#sections.delete(day);
+      }
+    }
+    const newest = this.#place.headings[0]?.day;
+    for (const { day, y } of this.#place.headings) {
+      if (!days.has(day)) continue;
+      const section = this.#sections.get(day) ?? this.#addSection(day);
+      section.heading.style.transform = `translateY(${y}px)`;
+      if (day === newest && this.#note.parentElement !== section.heading) section.heading.append(this.#note);
+    }
+  }
+
+  #addSection(day) {
+    const heading = h('h2', { id: `day-${day}` }, dayName(day));
+    const list = h('div', { role: 'list', 'aria-labelledby': heading.id });
+    const section = { element: h('div', { class: 'day' }, heading, list), heading, list, day };
+    const after = [...this.#sections.values()].find((each) => each.day < day);
+    this.#canvas.insertBefore(section.element, after?.element ?? null);
+    this.#sections.set(day, section);
+    return section;
+  }
+
+  #showTile(index) {
+    const { key, item, entry, day } = this.#items[index];
+    let tile = this.#tiles.get(key);
+    const look = item ? `${item.state} ${item.document.variants[0]?.url} ${item.document.error?.type}` : 'sending';
+    if (!tile || tile.look !== look) {
+      const made = item ? this.#make(item) : sendingTile(entry);
+      made.look = look;
+      const hadFocus = tile?.contains(document.activeElement);
+      tile?.replaceWith(made);
+      this.#tiles.set(key, made);
+      tile = made;
+      if (hadFocus) tile.querySelector('a')?.focus({ preventScroll: true });
+    }
+    const { list } = this.#sections.get(day);
+    const previous = index > 0 && this.#items[index - 1].day === day ? this.#tiles.get(this.#items[index - 1].key) : null;
+    if (tile.parentElement !== list || (previous && tile.previousElementSibling !== previous)) {
+      list.insertBefore(tile, previous?.parentElement === list ? previous.nextSibling : list.firstChild);
+    }
+    position(tile, this.#place.tiles[index]);
+  }
+
+  #make(item) {
+    const address = addressOf({ owner: this.#images.owner, image: item.id });
+    return tileOf(item, address, this.#selected.has(item.id), {
+      open: (opened, event) => this.#clicked(opened, event),
+      select: (chosen, event) => this.#select(chosen, event.shiftKey),
+      replace: (failed) => this.#dispatch('replace', failed),
+      remove: (failed) => this.#dispatch('remove', [failed]),
+    });
+  }
+
+  #showFoot() {
+    const { problem, isLoading, isLoaded } = this.#images;
+    const content = problem
+      ? [h('p', { role: 'alert' }, `${t('load_failed')} ${reason(problem)}`), button(t('try_again'), () => this.#retry())]
+      : isLoading && isLoaded ? [h('p', { class: 'muted' }, t('loading'))] : [];
+    this.#foot.replaceChildren(...content);
+  }
+
+  #retry() {
+    this.#images.problem = null;
+    if (this.#images.isLoaded) this.#images.more();
+    else this.#images.reload();
+  }
+
+  // Keyboard, pointer and selection
+
+  #focused(event) {
+    const key = this.#keyOf(event.target);
+    if (key) this.#currentKey = key;
+  }
+
+  #keyOf(element) {
+    const tile = element.closest('.tile');
+    return [...this.#tiles].find(([, each]) => each === tile)?.[0] ?? null;
+  }
+
+  /** One tile is reached by Tab: the current one, or the first on the screen. Arrow keys reach the others. */
+  #setTabStop(from, until) {
+    const isThere = this.#tiles.has(this.#currentKey) && this.#byKey.has(this.#currentKey);
+    const first = this.#items.slice(from, until).find((each) => each.item)?.key;
+    const stop = isThere ? this.#currentKey : first;
+    for (const [key, tile] of this.#tiles) {
+      for (const target of tile.querySelectorAll('a, input, button')) target.tabIndex = key === stop && target.type !== 'checkbox' ? 0 : -1;
+    }
+  }
+
+  #key(event) {
+    if (!this.#items) this.#arrange();
+    const index = this.#byKey.get(this.#keyOf(event.target));
+    const item = this.#items[index]?.item;
+    if (!item || event.altKey || event.metaKey) return;
+    if (event.ctrlKey) {
+      if (event.key === 'a') this.#selectAll(event);
+      return;
+    }
+    const next = this.#neighbour(index, event.key);
+    if (next !== null) this.#moveTo(this.#items[next].key);
+    else if (event.key === ' ' && event.target.matches('a')) this.#select(item, event.shiftKey);
+    else if (event.key === 'Delete') this.#dispatch('remove', this.selected.length ? this.selected : [item]);
+    else if (event.key === 'Escape' && this.#selected.size) this.clearSelection();
+    else return;
+    event.preventDefault();
+  }
+
+  #neighbour(index, key) {
+    const last = this.#items.length - 1;
+    const rtl = getComputedStyle(this.element).direction === 'rtl' ? -1 : 1;
+    const within = (number) => Math.min(Math.max(number, 0), last);
+    switch (key) {
+      case 'ArrowLeft': return within(index - rtl);
+      case 'ArrowRight': return within(index + rtl);
+      case 'ArrowUp': return this.#vertical(index, -1);
+      case 'ArrowDown': return this.#vertical(index, 1);
+      case 'Home': return 0;
+      case 'End': return last;
+      default: return null;
+    }
+  }
+
+  /** The tile whose middle is nearest in the next row, or next in the column. */
+  #vertical(index, direction) {
+    const { tiles } = this.#place;
+    const here = tiles[index];
+    const middle = here.x + here.width / 2;
+    let best = index;
+    let row = null;
+    for (let other = index + direction; tiles[other]; other += direction) {
+      const tile = tiles[other];
+      if (Math.abs(tile.y - here.y) < 1) continue;
+      row ??= tile.y;
+      if (Math.abs(tile.y - row) > here.height) break;
+      const distance = Math.abs(tile.x + tile.width / 2 - middle);
+      const bestDistance = best === index ? Infinity : Math.abs(tiles[best].x + tiles[best].width / 2 - middle);
+      if (distance < bestDistance) best = other;
+    }
+    return best;
+  }
+
+  #moveTo(key) {
+    this.#currentKey = key;
+    if (!this.#items) this.#arrange();
+    const tile = this.#place.tiles[this.#byKey.get(key)];
+    const top = tile.y + this.#canvas.getBoundingClientRect().top;
+    const header = 80;
+    if (top < header) scrollBy({ top: top - header, behavior: 'instant' });
+    else if (top + tile.height > innerHeight - 24) scrollBy({ top: top + tile.height - innerHeight + 24, behavior: 'instant' });
+    this.#render();
+    this.#tiles.get(key)?.querySelector('a')?.focus({ preventScroll: true });
+  }
+
+  #clicked(item, event) {
+    if (event.metaKey || event.ctrlKey || event.button !== 0) return;
+    event.preventDefault();
+    if (event.shiftKey || this.#selected.size) this.#select(item, event.shiftKey);
+    else this.#dispatch('open', item);
+  }
+
+  #select(item, asRange) {
+    const ids = this.#images.all.map(({ id }) => id);
+    const from = asRange && this.#anchor ? ids.indexOf(this.#anchor) : -1;
+    if (from >= 0) {
+      const to = ids.indexOf(item.id);
+      for (const id of ids.slice(Math.min(from, to), Math.max(from, to) + 1)) this.#selected.add(id);
+    } else if (!this.#selected.delete(item.id)) this.#selected.add(item.id);
+    this.#anchor = item.id;
+    this.#selectionChanged();
+  }
+
+  #selectAll(event) {
+    event.preventDefault();
+    for (const item of this.#images.all) this.#selected.add(item.id);
+    this.#selectionChanged();
+  }
+
+  #selectionChanged() {
+    for (const [key, tile] of this.#tiles) {
+      const box = tile.querySelector('.select input');
+      if (box) box.checked = this.#selected.has(key);
+      tile.classList.toggle('selected', this.#selected.has(key));
+    }
+    this.element.classList.toggle('selecting', this.#selected.size > 0);
+    if (this.#selected.size) announce(t('selected', { count: this.#selected.size }));
+    this.dispatchEvent(new Event('selection'));
+  }
+
+  #dispatch(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+function aspectOf({ original, variants }) {
+  const file = variants[0] ?? original;
+  return file && file.height ? file.width / file.height : UNKNOWN_ASPECT;
+}

@@ -1,0 +1,84 @@
+// Keeps the upload queue in IndexedDB, with its files, so that it survives a reload.
+
+const DATABASE = 'imagepipe';
+const ENTRIES = 'entries';
+const FILES = 'files';
+/** Milliseconds between two looks for entries of pages that were opened later. */
+const PAUSE = 10_000;
+
+let opened = null;
+
+function open() {
+  opened ??= new Promise((resolve, reject) => {
+    const request = indexedDB.open(DATABASE, 1);
+    request.onupgradeneeded = () => {
+      request.result.createObjectStore(ENTRIES, { keyPath: 'id' });
+      request.result.createObjectStore(FILES);
+    };
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+  return opened;
+}
+
+/** Run `work` in a transaction; returns the result of its request, null if the browser refuses. */
+async function run(mode, work) {
+  try {
+    const transaction = (await open()).transaction([ENTRIES, FILES], mode);
+    const request = work(transaction.objectStore(ENTRIES), transaction.objectStore(FILES));
+    return await new Promise((resolve, reject) => {
+      transaction.oncomplete = () => resolve(request.result);
+      transaction.onerror = transaction.onabort = () => reject(transaction.error);
+    });
+  } catch {
+    // Without storage, as in some private windows, or without room for a file, the queue lasts as long as the page.
+    return null;
+  }
+}
+
+/** Keep an entry, without its file. */
+export const keep = (record) => run('readwrite', (entries) => entries.put(record));
+
+/** Keep the file of an entry. */
+export const keepFile = (id, file) => run('readwrite', (_, files) => files.put(file, id));
+
+/** Forget an entry and its file. */
+export const forget = (id) => run('readwrite', (entries, files) => {
+  files.delete(id);
+  return entries.delete(id);
+});
+
+/** Forget the file of an entry. */
+export const forgetFile = (id) => run('readwrite', (_, files) => files.delete(id));
+
+const kept = async () => (await run('readonly', (entries) => entries.getAll())) ?? [];
+
+async function keptOf(isWanted) {
+  const records = (await kept()).filter(isWanted);
+  return Promise.all(records.map(async (record) => ({ ...record, file: await run('readonly', (_, files) => files.get(record.id)) })));
+}
+
+/**
+ * Take over the entries of pages that are no longer open, now and when a page is closed. `adopt` gets those of one
+ * page, with their files. Each open page holds a Web Lock with the name of its queue; without locks all entries are
+ * taken over at once.
+ */
+export async function takeOver(queueId, adopt) {
+  const lockOf = (id) => `imagepipe.queue ${id}`;
+  if (!navigator.locks) {
+    adopt(await keptOf(() => true));
+    return;
+  }
+  navigator.locks.request(lockOf(queueId), () => new Promise(() => {}));
+  const known = new Set([queueId]);
+  const look = async () => {
+    for (const { queue } of await kept()) {
+      if (known.has(queue)) continue;
+      known.add(queue);
+      // The lock is granted when that page is closed. Its entries may have changed until then.
+      navigator.locks.request(lockOf(queue), async () => adopt(await keptOf((record) => record.queue === queue)));
+    }
+  };
+  await look();
+  setInterval(look, PAUSE);
+}

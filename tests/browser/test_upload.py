@@ -1,0 +1,260 @@
+"""Uploads in the page: every way to add files, progress, refusals in words, waiting, and the reload in the middle."""
+
+import base64
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from shared.errors import Unavailable
+from tests.browser.conftest import Tabs
+from tests.support.images import broken_png, encode, photo
+from tests.support.memory.live import LivePipeline
+from tests.support.waiting import wait_for
+
+JPEG = encode(photo(320, 200), "JPEG")
+PNG = encode(photo(240, 180), "PNG")
+File = dict[str, Any]
+
+DATA_TRANSFER = """files => {
+  const transfer = new DataTransfer();
+  for (const { name, mimeType, data } of files) {
+    const bytes = Uint8Array.from(atob(data), character => character.charCodeAt(0));
+    transfer.items.add(new File([bytes], name, { type: mimeType }));
+  }
+  return transfer;
+}"""
+
+
+def file(name: str, data: bytes = JPEG, kind: str = "image/jpeg") -> File:
+    return {"name": name, "mimeType": kind, "buffer": data}
+
+
+def choose(page: Page, *files: File, button: str = "Upload") -> None:
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name=button, exact=True).click()
+    chooser.value.set_files(list(files))  # type: ignore[arg-type]
+
+
+def transfer(page: Page, *files: File) -> Any:
+    encoded = [{**each, "data": base64.b64encode(each["buffer"]).decode(), "buffer": None} for each in files]
+    return page.evaluate_handle(DATA_TRANSFER, encoded)
+
+
+def row(page: Page, name: str) -> Any:
+    return page.locator(".row").filter(has=page.get_by_text(name, exact=True))
+
+
+def test_a_chosen_file_becomes_an_image_in_the_gallery_without_a_reload(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    expect(page.get_by_role("heading", name="Drop a photo. It comes back in four sizes.")).to_be_visible()
+    choose(page, file("dune.jpg"), button="Choose photos")
+    expect(row(page, "dune.jpg").locator(".text")).to_have_text(re.compile(r"^Ready · .* became .*"))
+    expect(page.get_by_role("link", name=re.compile("dune.jpg, ready"))).to_be_visible()
+    expect(page.locator(".count")).to_have_text("1 image")
+    assert [command.owner.key for command in pipeline.log.commands] == ["user:1"]
+
+
+def test_files_are_dropped_and_pasted(tabs: Tabs) -> None:
+    page = tabs.open()
+    dropped = transfer(page, file("one.jpg"), file("two.png", PNG, "image/png"))
+    page.dispatch_event("body", "dragenter", {"dataTransfer": dropped})
+    expect(page.locator(".drop")).to_have_text(re.compile("^Drop to upload for .user:1.$"))
+    page.dispatch_event("body", "drop", {"dataTransfer": dropped})
+    expect(page.locator(".drop")).to_be_hidden()
+    pasted = transfer(page, file("image.png", PNG, "image/png"))
+    page.evaluate(
+        "files => dispatchEvent(new ClipboardEvent('paste', { clipboardData: files, bubbles: true }))", pasted
+    )
+    expect(page.locator(".tile.ready")).to_have_count(3)
+    expect(page.get_by_role("link", name=re.compile(r"pasted-\d{4}-.*\.png, ready"))).to_be_visible()
+    expect(page.locator(".fold")).to_contain_text("All 3 are ready")
+
+
+def test_what_cannot_become_an_image_is_reported_before_it_is_sent(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    choose(
+        page,
+        file("notes.png", b"Milk, bread, butter\n", "image/png"),
+        file("moving.gif", b"GIF89a" + bytes(20), "image/gif"),
+        file("nothing.jpg", b""),
+    )
+    expect(row(page, "notes.png").locator(".text")).to_have_text(
+        "The name ends with .png, but the content is text. Accepted are JPEG, PNG or WebP."
+    )
+    expect(row(page, "moving.gif").locator(".text")).to_have_text("This is GIF. Accepted are JPEG, PNG or WebP.")
+    expect(row(page, "nothing.jpg").locator(".text")).to_have_text("The file is empty.")
+    assert pipeline.log.commands == []
+
+
+def test_a_file_that_cannot_be_decoded_fails_with_its_reason_and_can_be_replaced(tabs: Tabs) -> None:
+    page = tabs.open()
+    choose(page, file("scan.png", broken_png(), "image/png"))
+    expect(row(page, "scan.png").locator(".text")).to_have_text("The picture cannot be decoded.")
+    tile = page.locator(".tile.failed")
+    expect(tile).to_contain_text("The picture cannot be decoded.")
+    with page.expect_file_chooser() as chooser:
+        tile.get_by_role("button", name="Replace").click()
+    chooser.value.set_files(file("good.jpg"))  # type: ignore[arg-type]
+    expect(page.get_by_role("link", name=re.compile("good.jpg, ready"))).to_be_visible()
+    expect(page.locator(".tile.failed")).to_have_count(0)
+
+
+def test_a_large_photo_is_shrunk_below_the_limit(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    limit = pipeline.settings.max_upload_bytes
+    page.evaluate(LARGE_PHOTO, 6 * 1024 * 1024)
+    expect(row(page, "large.jpg").locator(".text")).to_have_text(
+        re.compile(r"^[6-9]\.?\d* MB is above the limit of 5 MB\. It can be shrunk here\.$")
+    )
+    page.get_by_role("button", name="Shrink large.jpg").click()
+    expect(row(page, "large.jpg").locator(".text")).to_have_text(
+        re.compile(r"^Ready · shrunk from [\d.]+ MB to [\d.]+ (MB|KB), which became [\d.]+ (MB|KB)$")
+    )
+    [command] = pipeline.log.commands
+    assert 0 < command.original.size <= limit  # type: ignore[union-attr]
+
+
+LARGE_PHOTO = """async size => {
+  const canvas = document.createElement('canvas');
+  canvas.width = 1200; canvas.height = 900;
+  const context = canvas.getContext('2d');
+  const noise = context.createImageData(1200, 900);
+  for (let i = 0; i < noise.data.length; i += 65536) crypto.getRandomValues(noise.data.subarray(i, i + 65536));
+  for (let i = 3; i < noise.data.length; i += 4) noise.data[i] = 255;
+  context.putImageData(noise, 0, 0);
+  const blob = await new Promise(resolve => canvas.toBlob(resolve, 'image/jpeg', 0.98));
+  const parts = [blob];
+  if (blob.size < size) parts.push(new Uint8Array(size - blob.size));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File(parts, 'large.jpg', { type: 'image/jpeg' }));
+  document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_uploads_wait_while_kafka_is_unavailable(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    pipeline.set_kafka(False)
+    choose(page, *(file(f"{number}.jpg", JPEG + bytes(number)) for number in range(4)))
+    waiting = "Kafka is unavailable. Your files wait here and are sent when it is back."
+    expect(page.get_by_text(waiting)).not_to_have_count(0)
+    expect(page.locator(".system")).to_contain_text("Kafka unavailable")
+    page.locator(".system").click()
+    expect(page.locator(".popover")).to_contain_text("Add files as usual")
+    pipeline.set_kafka(True)
+    expect(page.locator(".tile.ready")).to_have_count(4)
+    expect(page.locator(".system")).to_contain_text("all systems ready")
+    assert len(pipeline.log.commands) == 4
+
+
+def test_a_busy_gateway_is_waited_out_as_it_says(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    refusals = iter(range(2))
+
+    def refuse(route: Any) -> None:
+        if route.request.method == "POST" and next(refusals, None) is not None:
+            body = '{"code": "saturated", "detail": "busy"}'
+            route.fulfill(status=429, headers={"Retry-After": "1", "Content-Type": "application/json"}, body=body)
+        else:
+            route.continue_()
+
+    page.route("**/images*", refuse)
+    started = time.monotonic()
+    choose(page, file("busy.jpg"))
+    expect(row(page, "busy.jpg").locator(".text")).to_have_text("The gateway is busy. The file is sent in a moment.")
+    expect(row(page, "busy.jpg").locator(".text")).to_have_text(re.compile("Ready"))
+    assert time.monotonic() - started >= 2
+
+
+def test_the_queue_goes_on_after_a_reload_and_stores_each_file_once(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    # Accepted by the log, but the answer is lost: the repetition after the reload must find the first one.
+    pipeline.log.lost.append(Unavailable("kafka", "no ack"))
+    pipeline.set_kafka(False)
+    choose(page, *(file(f"{number}.jpg", JPEG + bytes(number)) for number in range(5)))
+    expect(page.get_by_text("Kafka is unavailable.").first).to_be_visible()
+    expect(page.get_by_text("Reading the file.")).to_have_count(0)
+    page.reload()
+    expect(page.locator(".row")).to_have_count(5)
+    pipeline.set_kafka(True)
+    expect(page.locator(".tile.ready")).to_have_count(5)
+    assert len({command.image_id for command in pipeline.log.commands}) == 5  # type: ignore[union-attr]
+
+
+def test_a_file_that_the_browser_no_longer_holds_is_named(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    pipeline.set_kafka(False)
+    choose(page, file("kept.jpg"))
+    expect(page.get_by_text("Kafka is unavailable.").first).to_be_visible()
+    page.evaluate(FORGET_FILES)
+    page.reload()
+    expect(row(page, "kept.jpg").locator(".text")).to_contain_text("the browser no longer holds this file")
+    pipeline.set_kafka(True)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose kept.jpg again").click()
+    chooser.value.set_files(file("kept.jpg"))  # type: ignore[arg-type]
+    expect(row(page, "kept.jpg").locator(".text")).to_have_text(re.compile("Ready"))
+    assert len(pipeline.log.commands) == 1
+
+
+FORGET_FILES = """() => new Promise((resolve) => {
+  const request = indexedDB.open('imagepipe');
+  request.onsuccess = () => {
+    const transaction = request.result.transaction('files', 'readwrite');
+    transaction.objectStore('files').clear();
+    transaction.oncomplete = resolve;
+  };
+})"""
+
+
+def test_progress_is_shown_in_bytes_and_an_upload_can_be_cancelled(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 300_000}
+    session.send("Network.emulateNetworkConditions", slow)
+    large = encode(Image.effect_noise((1500, 1200), 90), "PNG")
+    choose(page, file("slow.png", large, "image/png"), file("slower.png", large + b"x", "image/png"))
+    expect(row(page, "slow.png").locator(".text")).to_have_text(re.compile(r"^[\d.]+ (KB|MB|B) of [\d.]+ MB$"))
+    wait_for(lambda: page.locator(".tile .chip", has_text="uploading").count(), 20, "the tile of what is sent")
+    page.get_by_role("button", name="Cancel slower.png").click()
+    expect(row(page, "slower.png")).to_have_count(0)
+    session.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+    expect(row(page, "slow.png").locator(".text")).to_have_text(re.compile("Ready"))
+    assert len(pipeline.log.commands) == 1
+
+
+def test_folders_are_read_and_other_files_are_left_out(tabs: Tabs, tmp_path: Path) -> None:
+    folder = tmp_path / "holiday"
+    (folder / "day two").mkdir(parents=True)
+    (folder / "one.jpg").write_bytes(JPEG)
+    (folder / "day two" / "two.png").write_bytes(PNG)
+    (folder / "readme.txt").write_text("photos")
+    page = tabs.open()
+    choose(page, file("first.jpg"))
+    expect(page.locator(".tile.ready")).to_have_count(1)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="a folder").click()
+    chooser.value.set_files(folder)
+    expect(page.get_by_text("1 file of the folder is no picture and was left out.").first).to_be_visible()
+    expect(page.locator(".tile.ready")).to_have_count(3)
+
+
+@pytest.mark.parametrize("owner", ["", "product:café 7"])
+def test_the_owner_is_used_and_remembered(tabs: Tabs, pipeline: LivePipeline, owner: str) -> None:
+    page = tabs.open()
+    kind, _, number = owner.partition(":")
+    if kind:
+        page.get_by_label("Owner type").fill(kind)
+    page.get_by_label("Owner id").fill(number)
+    page.get_by_label("Owner id").press("Enter")
+    choose(page, file("mine.jpg"), button="Choose photos")
+    expect(page.locator(".tile.ready")).to_have_count(1)
+    [command] = pipeline.log.commands
+    assert command.owner.type == (kind or "image")
+    again = tabs.open("")
+    expect(again.get_by_label("Owner id")).to_have_value(number)
