@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import structlog
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from tests.support.memory.live import LivePipeline, live_pipeline
 
 CHROMIUM = "chromium"
 SECONDS = 20
-VIEWPORT = {"width": 1280, "height": 800}
+VIEWPORT = ViewportSize(width=1280, height=800)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The gallery and the viewer: live updates in two tabs, selecting, deleting with undo, replacing, links, the keyboard."""
+"""The gallery and the viewer: live updates, selecting, deleting with undo, replacing, links, and the keyboard."""
 
 import re
 
@@ -9,8 +9,8 @@ from tests.browser.conftest import Tabs
 from tests.browser.test_upload import JPEG, choose, file
 from tests.support.api import Api
 from tests.support.images import broken_png, encode, photo
-from tests.support.metric_samples import sample
 from tests.support.memory.live import LivePipeline
+from tests.support.metric_samples import sample
 from tests.support.waiting import wait_for
 
 OTHER = encode(photo(200, 300), "JPEG")
@@ -173,7 +173,9 @@ def test_the_keyboard_alone_is_enough(tabs: Tabs, pipeline: LivePipeline) -> Non
     seen: list[str] = []
     while not seen or not seen[-1].startswith("2.jpg"):
         page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"))
+        seen.append(
+            page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText")
+        )
         assert len(seen) < 15, seen
     assert seen[0] == "Skip to the images"
     assert "Upload" in seen

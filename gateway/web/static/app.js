@@ -21,7 +21,7 @@ import { isolated, language, t } from './words.js';
 
 /** Used until the gateway answers for the first time; these are its defaults. */
 const UNKNOWN = {
-  engines: {}, uploads: { in_progress: 0, free: 0 }, variants: ['full', 'large', 'medium', 'small'],
+  variants: ['full', 'large', 'medium', 'small'],
   limits: { content_types: ['image/jpeg', 'image/png', 'image/webp'], file_bytes: 5 * 1024 * 1024, pixels: 64_000_000, side: 16_383 },
 };
 /** Events of one moment beyond which the list is read again, instead of each image. */
@@ -47,8 +47,6 @@ const deletions = new Deletions(images);
 const intake = new Intake(() => place.owner ? t('drop_for', { owner: isolated(ownerKey(place.owner)) }) : t('drop_here'));
 const queueView = new QueueView(queue, system, (use) => intake.chooseOne(use));
 const header = new Header({ status, onowner: openOwner, onupload: () => intake.choose() });
-
-// The parts of the page
 
 const dropLine = h('div', { class: 'drop-line' }, h('div', {},
   h('p', {}, `${t('drop_line')} `, button(t('choose_files'), () => intake.choose(), { class: 'link' }),
@@ -88,8 +86,6 @@ function drawSelection() {
     button(t('delete'), () => remove(selected), { class: 'danger' }),
     button(t('clear_selection'), () => { gallery.clearSelection(); gallery.focus(null); }));
 }
-
-// Places
 
 async function openOwner(owner) {
   if (ownerKey(owner) === ownerKey(place.owner)) return;
@@ -157,8 +153,6 @@ function remove(items) {
   gallery.clearSelection();
 }
 
-// Live events
-
 const wanted = new Map();
 let reading = 0;
 
@@ -210,8 +204,6 @@ function show(document_) {
   viewer.take(document_);
   queue.settle(document_);
 }
-
-// What one part means for the others
 
 images.addEventListener('change', () => {
   header.setCount(images.all.length, images.hasMore, images.isLoaded);

@@ -239,8 +239,6 @@ export class Gallery extends EventTarget {
     else this.#images.reload();
   }
 
-  // Keyboard, pointer and selection
-
   #focused(event) {
     const key = this.#keyOf(event.target);
     if (key) this.#currentKey = key;
@@ -281,11 +279,10 @@ export class Gallery extends EventTarget {
 
   #neighbour(index, key) {
     const last = this.#items.length - 1;
-    const rtl = getComputedStyle(this.element).direction === 'rtl' ? -1 : 1;
     const within = (number) => Math.min(Math.max(number, 0), last);
     switch (key) {
-      case 'ArrowLeft': return within(index - rtl);
-      case 'ArrowRight': return within(index + rtl);
+      case 'ArrowLeft': return within(index - 1);
+      case 'ArrowRight': return within(index + 1);
       case 'ArrowUp': return this.#vertical(index, -1);
       case 'ArrowDown': return this.#vertical(index, 1);
       case 'Home': return 0;

@@ -5,11 +5,9 @@ import { isOwner } from './route.js';
 import { themeButton } from './theme.js';
 import { t } from './words.js';
 
-const TYPES = ['user', 'product', 'album', 'team'];
-
 /** The header. `onowner` gets another owner, null for all images. */
 export class Header {
-  #type = h('input', { id: 'owner-type', value: 'user', list: 'owner-types', maxlength: 32, size: 6, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none' });
+  #type = h('input', { id: 'owner-type', value: 'user', maxlength: 32, size: 6, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none' });
   #id = h('input', { id: 'owner-id', placeholder: t('all'), maxlength: 128, size: 6, autocomplete: 'off', spellcheck: 'false', dir: 'auto' });
   #count = h('span', { class: 'muted count' });
   #onowner;
@@ -18,8 +16,8 @@ export class Header {
     this.#onowner = onowner;
     const owner = h('div', { class: 'owner', role: 'group', 'aria-label': t('owner') },
       h('label', { for: 'owner-type', class: 'for-screen-readers' }, t('owner_type')), this.#type,
-      h('label', { for: 'owner-id', class: 'for-screen-readers' }, t('owner_id')), this.#id,
-      h('datalist', { id: 'owner-types' }, TYPES.map((type) => h('option', { value: type }))));
+      h('label', { for: 'owner-id', class: 'for-screen-readers' }, t('owner_id')), this.#id);
+
     for (const input of [this.#type, this.#id]) input.addEventListener('change', () => this.#commit());
     this.element = h('header', { class: 'head' },
       h('a', { class: 'brand', href: './' }, 'image', h('span', {}, 'pipe')), owner, this.#count, h('span', { class: 'grow' }),

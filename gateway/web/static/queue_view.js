@@ -101,11 +101,11 @@ export class QueueView {
   }
 
   #row(entry) {
-    const bar = h('progress', { max: entry.size, 'aria-label': t('progress_of', { name: entry.name }) });
+    const bar = h('progress', { max: entry.size, 'aria-label': entry.name });
     const isSending = entry.state === 'sending';
     const text = h('span', { class: 'text' });
     const side = h('span', { class: 'percent' });
-    const element = h('li', { class: `row ${entry.state}${entry.problem ? ' with-problem' : ''}` },
+    const element = h('li', { class: `row ${entry.state}` },
       this.#thumbnail(entry),
       h('span', { class: 'name', title: entry.name }, name(entry.name)),
       isSending ? bar : null, text,
@@ -139,7 +139,7 @@ export class QueueView {
       case 'sending':
         return sent < size ? t('entry_sending', { sent: bytes(sent), size: bytes(size) }) : t('entry_sent');
       case 'waiting':
-        return before ? t('entry_shrunk', { before: bytes(before), after: bytes(size) }) : this.#waiting(entry);
+        return this.#waiting(entry);
       case 'processing':
         return t('entry_processing', { sizes: this.#system.sizes });
       case 'ready': {
@@ -157,24 +157,23 @@ export class QueueView {
   }
 
   #buttons(entry) {
-    const parameters = { name: entry.name };
-    const make = (word, label, onclick) => button(t(word), onclick, { class: 'link', 'aria-label': t(label, parameters) });
+    const make = (word, onclick) => button(t(word), onclick, { class: 'link', 'aria-label': `${t(word)} ${entry.name}` });
     const remove = () => this.#queue.cancel(entry);
     switch (entry.state) {
       case 'large':
-        return [make('shrink', 'shrink_of', () => this.#queue.shrink(entry)), make('dismiss', 'remove_of', remove)];
+        return [make('shrink', () => this.#queue.shrink(entry)), make('dismiss', remove)];
       case 'failed':
-        return [entry.file && make('retry', 'retry_of', () => this.#queue.retry(entry)), make('dismiss', 'remove_of', remove)];
+        return [entry.file && make('retry', () => this.#queue.retry(entry)), make('dismiss', remove)];
       case 'lost':
-        return [make('choose_again', 'choose_of', () => this.#chooseAgain(entry)), make('dismiss', 'remove_of', remove)];
+        return [make('choose_again', () => this.#chooseAgain(entry)), make('dismiss', remove)];
       case 'ready':
-        return [make('copy', 'copy_link_of', () => copy(urlOf(entry.document)))];
+        return [make('copy', () => copy(urlOf(entry.document)))];
       case 'refused': case 'removed':
-        return [make('dismiss', 'remove_of', remove)];
+        return [make('dismiss', remove)];
       case 'processing': case 'shrinking':
         return [];
       default:
-        return [make('cancel', 'cancel_of', remove)];
+        return [make('cancel', remove)];
     }
   }
 

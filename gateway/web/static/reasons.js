@@ -12,7 +12,7 @@ export const typesInWords = (limits) => alternatives(limits.content_types.map(ty
 
 /** The reason of a Problem, or of the `error` of a status document (`type`, `detail`). */
 export function reason(problem) {
-  const code = problem.code ?? problem.type;
+  const code = (problem.code ?? problem.type).replace('body_too_large', 'file_too_large');
   const [engine] = problem.detail.split(' ');
   const parameters = { engine: ENGINES[engine] ?? t('an_engine'), detail: problem.detail };
   return maybe(`error_${code}`, parameters) ?? t('error_other', parameters);

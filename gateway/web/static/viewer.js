@@ -154,7 +154,7 @@ export class Viewer extends EventTarget {
     const row = (label, file, saved, isShown) => h('tr', { class: isShown ? 'shown' : '' },
       h('th', { scope: 'row' }, label), h('td', {}, dimensions(file)), h('td', {}, bytes(file.size)), h('td', { class: 'saved' }, saved));
     const choose = (variant) => button(variant.name, () => this.#choose(variant.name), {
-      class: 'size', 'aria-pressed': String(variant === shown), title: t('show_variant', { name: variant.name }), 'data-key': `size-${variant.name}` });
+      class: 'size', 'aria-pressed': String(variant === shown), 'data-key': `size-${variant.name}` });
     return h('table', {},
       h('thead', {}, h('tr', {}, ...['size', 'pixels', 'bytes', 'saved'].map((key) => h('th', { scope: 'col' }, t(key))))),
       h('tbody', {}, original ? row(t('original'), original, '', false) : '',

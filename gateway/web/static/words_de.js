@@ -5,7 +5,6 @@ const NUMBERS = ['keine', 'eine', 'zwei', 'drei', 'vier', 'fünf', 'sechs', 'sie
 const spelled = (count) => NUMBERS[count] ?? String(count);
 
 export default {
-  // Header
   skip: 'Zu den Bildern',
   owner_type: 'Art des Besitzers',
   owner_id: 'Nummer des Besitzers',
@@ -14,7 +13,6 @@ export default {
   count: ({ count, more }) => `${count}${more ? '+' : ''} ${plural(count, 'Bild', 'Bilder')}`,
   theme: 'Zwischen hell und dunkel wechseln',
   upload: 'Hochladen',
-  // Drop line
   drop_line: 'Fotos irgendwo ablegen, einfügen oder',
   choose_files: 'Dateien wählen',
   choose_folder: 'einen Ordner',
@@ -22,11 +20,9 @@ export default {
   limits: ({ types, size }) => `${types}, je bis ${size}. Größere Fotos lassen sich hier vor dem Senden verkleinern.`,
   drop_here: 'Loslassen zum Hochladen',
   drop_for: ({ owner }) => `Loslassen zum Hochladen für ${owner}`,
-  // Empty
   empty_title: ({ sizes }) => `Ein Foto ablegen. Es kommt in ${spelled(sizes)} ${plural(sizes, 'Größe', 'Größen')} zurück.`,
   empty_text: ({ types, size }) => `${types}, je bis ${size}. Jede Datei ist zu sehen, bis sie fertig ist, oder der Grund, warum nicht.`,
   empty_button: 'Fotos wählen',
-  // Gallery
   gallery: 'Bilder',
   newest_first: 'neueste zuerst',
   live: 'live',
@@ -50,7 +46,6 @@ export default {
   uploading: ({ percent }) => `${percent} % gesendet`,
   waiting: 'wartet',
   no_picture: 'Kein Bild',
-  // Queue
   uploads: 'Hochladen',
   queue_ready: ({ done, all }) => `${done} von ${all} fertig`,
   queue_failed: ({ count }) => `${count} fehlgeschlagen`,
@@ -73,25 +68,16 @@ export default {
   entry_replaced: ({ before, after }) => `Ersetzt · aus ${before} wurden ${after}`,
   entry_removed: 'Das Bild wurde gelöscht.',
   entry_shrinking: 'Das Foto wird verkleinert.',
-  entry_shrunk: ({ before, after }) => `Von ${before} auf ${after} verkleinert.`,
   entry_lost: 'Die Seite wurde neu geladen, und der Browser hat diese Datei nicht mehr. Bitte noch einmal wählen.',
   entry_for: ({ owner }) => `für ${owner}`,
   cancel: 'Abbrechen',
   retry: 'Noch einmal',
   shrink: 'Verkleinern',
   copy: 'Kopieren',
-  copy_link_of: ({ name }) => `Link von ${name} kopieren`,
-  cancel_of: ({ name }) => `${name} abbrechen`,
-  retry_of: ({ name }) => `${name} noch einmal versuchen`,
-  shrink_of: ({ name }) => `${name} verkleinern`,
-  choose_of: ({ name }) => `${name} noch einmal wählen`,
-  remove_of: ({ name }) => `${name} aus der Liste nehmen`,
-  progress_of: ({ name }) => `Fortschritt von ${name}`,
   choose_again: 'Wählen',
   dismiss: 'Entfernen',
   left_out: ({ count }) => plural(count, 'Eine Datei des Ordners ist kein Bild und bleibt weg.', `${count} Dateien des Ordners sind keine Bilder und bleiben weg.`),
   shrunk_announce: ({ name, before, after }) => `${name}: aus ${before} wurden ${after}.`,
-  // Reasons
   too_large: ({ size, limit }) => `${size} sind mehr als die erlaubten ${limit}. Das Foto lässt sich hier verkleinern.`,
   shrink_failed: 'Der Browser kann dieses Foto nicht lesen und darum nicht verkleinern.',
   wrong_type: ({ types }) => `Das ist kein Bild, das angenommen wird. Möglich sind ${types}.`,
@@ -102,7 +88,6 @@ export default {
   error_empty: 'Die Datei ist leer.',
   error_unreadable: 'Der Browser kann die Datei nicht lesen. Vielleicht wurde sie verschoben oder geändert.',
   error_file_too_large: 'Die Datei ist größer, als angenommen wird.',
-  error_body_too_large: 'Die Datei ist größer, als angenommen wird.',
   error_unsupported_format: 'Der Inhalt ist weder PNG noch JPEG noch WebP.',
   error_truncated: 'Die Datei endet, bevor das Bild zu Ende ist.',
   error_corrupt: 'Die Datei ist beschädigt.',
@@ -126,7 +111,6 @@ export default {
   error_unreachable: 'Das Gateway antwortet nicht. Die Dateien warten hier und werden dann gesendet.',
   error_other: ({ detail }) => `Es ist fehlgeschlagen: ${detail}`,
   an_engine: 'Ein Dienst',
-  // Viewer
   viewer: 'Bild',
   back: 'Alle Bilder',
   previous: 'Voriges',
@@ -139,7 +123,6 @@ export default {
   original: 'Original',
   compare: 'Grenze zwischen Original und Variante',
   compare_value: ({ percent, variant }) => `${percent} % Original, der Rest ${variant}`,
-  show_variant: ({ name }) => `Mit ${name} vergleichen`,
   no_original: 'Das Original ist hier nicht öffentlich.',
   copy_url: 'URL kopieren',
   copied: 'Kopiert.',
@@ -151,7 +134,6 @@ export default {
   details: 'Einzelheiten',
   owner: 'Besitzer',
   no_owner: 'kein Besitzer',
-  file: 'Datei',
   notes: 'Hinweise',
   image_id: 'id',
   note_animation_flattened: 'Von der Animation blieb nur das erste Bild.',
@@ -162,12 +144,10 @@ export default {
   replacing: ({ name }) => `${name} ist in Arbeit. Das alte Bild bleibt, bis das neue fertig ist.`,
   replacing_sending: ({ name, percent }) => `${name} wird gesendet: ${percent} %. Das alte Bild bleibt, bis das neue fertig ist.`,
   replace_failed: ({ name, reason }) => `${name} konnte dieses Bild nicht ersetzen: ${reason} Das alte bleibt.`,
-  // Deletions
   deleted: ({ count, name }) => (count === 1 ? `${name} gelöscht.` : `${count} Bilder gelöscht.`),
   undo: 'Zurückholen',
   restored: ({ count }) => plural(count, 'Das Bild ist wieder da.', `${count} Bilder sind wieder da.`),
   delete_failed: ({ count, reason }) => `${count} ${plural(count, 'Bild ließ', 'Bilder ließen')} sich nicht löschen: ${reason}`,
-  // Status
   system: 'Zustand des Systems',
   all_ready: 'alles bereit',
   some_unavailable: ({ engines }) => `${engines} nicht verfügbar`,

@@ -5,7 +5,6 @@ const NUMBERS = ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'e
 const spelled = (count) => NUMBERS[count] ?? String(count);
 
 export default {
-  // Header
   skip: 'Skip to the images',
   owner_type: 'Owner type',
   owner_id: 'Owner id',
@@ -14,7 +13,6 @@ export default {
   count: ({ count, more }) => `${count}${more ? '+' : ''} ${plural(count, 'image', 'images')}`,
   theme: 'Switch between light and dark',
   upload: 'Upload',
-  // Drop line
   drop_line: 'Drop photos anywhere, paste, or',
   choose_files: 'choose files',
   choose_folder: 'a folder',
@@ -22,11 +20,9 @@ export default {
   limits: ({ types, size }) => `${types}, up to ${size} each. Larger photos can be shrunk here before they are sent.`,
   drop_here: 'Drop to upload',
   drop_for: ({ owner }) => `Drop to upload for ${owner}`,
-  // Empty
   empty_title: ({ sizes }) => `Drop a photo. It comes back in ${spelled(sizes)} ${plural(sizes, 'size', 'sizes')}.`,
   empty_text: ({ types, size }) => `${types}, up to ${size} each. You see every file until it is ready, or the reason why not.`,
   empty_button: 'Choose photos',
-  // Gallery
   gallery: 'Images',
   newest_first: 'newest first',
   live: 'live',
@@ -50,7 +46,6 @@ export default {
   uploading: ({ percent }) => `uploading ${percent} %`,
   waiting: 'waiting',
   no_picture: 'No picture',
-  // Queue
   uploads: 'Uploads',
   queue_ready: ({ done, all }) => `${done} of ${all} ready`,
   queue_failed: ({ count }) => `${count} failed`,
@@ -73,25 +68,16 @@ export default {
   entry_replaced: ({ before, after }) => `Replaced · ${before} became ${after}`,
   entry_removed: 'The image was deleted.',
   entry_shrinking: 'Shrinking the photo.',
-  entry_shrunk: ({ before, after }) => `Shrunk from ${before} to ${after}.`,
   entry_lost: 'The page was loaded again, and the browser no longer holds this file. Choose it again to go on.',
   entry_for: ({ owner }) => `for ${owner}`,
   cancel: 'Cancel',
   retry: 'Retry',
   shrink: 'Shrink',
   copy: 'Copy',
-  copy_link_of: ({ name }) => `Copy the link of ${name}`,
-  cancel_of: ({ name }) => `Cancel ${name}`,
-  retry_of: ({ name }) => `Retry ${name}`,
-  shrink_of: ({ name }) => `Shrink ${name}`,
-  choose_of: ({ name }) => `Choose ${name} again`,
-  remove_of: ({ name }) => `Remove ${name} from the queue`,
-  progress_of: ({ name }) => `Progress of ${name}`,
   choose_again: 'Choose',
   dismiss: 'Remove',
   left_out: ({ count }) => `${count} ${plural(count, 'file', 'files')} of the folder ${plural(count, 'is', 'are')} no picture and ${plural(count, 'was', 'were')} left out.`,
   shrunk_announce: ({ name, before, after }) => `${name}: ${before} became ${after}.`,
-  // Reasons
   too_large: ({ size, limit }) => `${size} is above the limit of ${limit}. It can be shrunk here.`,
   shrink_failed: 'The browser cannot read this photo, so it cannot shrink it.',
   wrong_type: ({ types }) => `This is no picture that is accepted: ${types} are.`,
@@ -102,7 +88,6 @@ export default {
   error_empty: 'The file is empty.',
   error_unreadable: 'The browser cannot read the file. It may have been moved or changed.',
   error_file_too_large: 'The file is larger than the gateway accepts.',
-  error_body_too_large: 'The file is larger than the gateway accepts.',
   error_unsupported_format: 'The content is not PNG, JPEG or WebP.',
   error_truncated: 'The file ends before the picture does.',
   error_corrupt: 'The file is damaged.',
@@ -126,7 +111,6 @@ export default {
   error_unreachable: 'The gateway does not answer. Your files wait here and are sent when it does.',
   error_other: ({ detail }) => `It failed: ${detail}`,
   an_engine: 'An engine',
-  // Viewer
   viewer: 'Image',
   back: 'All images',
   previous: 'Previous',
@@ -139,7 +123,6 @@ export default {
   original: 'original',
   compare: 'Position between original and variant',
   compare_value: ({ percent, variant }) => `${percent} % original, the rest ${variant}`,
-  show_variant: ({ name }) => `Compare with ${name}`,
   no_original: 'The original is not public here.',
   copy_url: 'Copy URL',
   copied: 'Copied.',
@@ -151,7 +134,6 @@ export default {
   details: 'Details',
   owner: 'owner',
   no_owner: 'no owner',
-  file: 'file',
   notes: 'notes',
   image_id: 'id',
   note_animation_flattened: 'Only the first frame of the animation was kept.',
@@ -162,12 +144,10 @@ export default {
   replacing: ({ name }) => `${name} is being processed. The old picture stays until the new one is ready.`,
   replacing_sending: ({ name, percent }) => `${name} is being sent: ${percent} %. The old picture stays until the new one is ready.`,
   replace_failed: ({ name, reason }) => `${name} could not replace this picture: ${reason} The old one stays.`,
-  // Deletions
   deleted: ({ count, name }) => (count === 1 ? `${name} deleted.` : `${count} images deleted.`),
   undo: 'Undo',
   restored: ({ count }) => `${count} ${plural(count, 'image is', 'images are')} back.`,
   delete_failed: ({ count, reason }) => `${count} ${plural(count, 'image', 'images')} could not be deleted: ${reason}`,
-  // Status
   system: 'State of the system',
   all_ready: 'all systems ready',
   some_unavailable: ({ engines }) => `${engines} unavailable`,
