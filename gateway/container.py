@@ -20,6 +20,7 @@ from gateway.services.changes import Changes
 from gateway.services.claims import Claims
 from gateway.services.credentials import KeyIssuer
 from gateway.services.set_leases import SetLeases
+from gateway.services.succession import Successions
 from gateway.services.waiting import Waiting
 from gateway.writing.journal import Journal
 from gateway.writing.uploads import Uploads
@@ -39,6 +40,7 @@ class Services:
     index: Index
     log: CommandLog
     claims: Claims
+    successions: Successions
     set_leases: SetLeases
     keys: KeyIssuer | None = None
     changes: Changes = field(default_factory=Changes)

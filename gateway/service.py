@@ -14,6 +14,7 @@ from gateway.reading.lists import GAP_MEMORY
 from gateway.services.claims import CassandraClaimTable, Claims
 from gateway.services.credentials import StsKeyIssuer
 from gateway.services.set_leases import CassandraLeaseTable, SetLeases
+from gateway.services.succession import Successions
 from shared.cassandra.index import CassandraIndex
 from shared.kafka.producer import Producer
 from shared.kafka.writers import KafkaCommandLog
@@ -57,12 +58,14 @@ class Gateway:
         self._store = S3Store.from_settings(settings)
         self._index = CassandraIndex(gap_memory=GAP_MEMORY)
         self._keys = StsKeyIssuer.from_settings(settings) if settings.credentials_enabled else None
+        claim_table = CassandraClaimTable(self._index)
         self._services = Services(
             settings,
             self._store,
             self._index,
             KafkaCommandLog(self._producer, settings, SOURCE),
-            Claims(CassandraClaimTable(self._index), settings.idempotency_lease),
+            Claims(claim_table, settings.idempotency_lease),
+            Successions(claim_table, settings.idempotency_lease),
             SetLeases(CassandraLeaseTable(self._index, settings.cassandra_keyspace), settings.set_lease),
             self._keys,
         )

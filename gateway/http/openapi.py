@@ -85,6 +85,12 @@ PREFER_HEADER = _header(
     "`wait=N`: the response comes when the variants are ready, or after N seconds. Other preferences are ignored.",
     {"type": "string"},
 )
+IF_MATCH_HEADER = _header(
+    "If-Match",
+    "The `version` of the image, in quotes, or the ETag of its status document. For one image only. If the image has "
+    "another version, the request is refused with 412.",
+    {"type": "string"},
+)
 OWNER_PARAMETERS = [
     query_parameter("owner_type", "Type of the owner. Needs `owner_id`.", _OWNER_TYPE),
     query_parameter("owner_id", "Id of the owner, any text. Needs `owner_type`.", _OWNER_ID),

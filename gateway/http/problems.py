@@ -164,7 +164,10 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "The incoming object was overwritten or deleted while the gateway read it. Repeat the request.",
     ),
     "precondition_failed": ProblemType(
-        412, "Precondition failed", "The ETag of the file is not in `If-Match`: the file has changed."
+        412,
+        "Precondition failed",
+        "The request has `If-Match`. Either it is for a file whose ETag is not in it. Or it would replace or delete an "
+        "image whose version is not in it, because another request has replaced it: read the status document again.",
     ),
     "file_too_large": ProblemType(
         413, "File too large", "The file has more bytes than the limit in `detail`. The file was not stored."

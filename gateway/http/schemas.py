@@ -57,6 +57,10 @@ class ImageDocument(BaseModel):
     """
 
     image_id: UUID
+    version: str = Field(
+        description="Opaque. It changes with each upload or replacement of the image, and with nothing else. Send it "
+        "as `If-Match`, so that an update does not overwrite one that you have not seen."
+    )
     owner_type: str
     owner_id: str
     status: Literal["processing", "ready", "failed"]
@@ -158,6 +162,7 @@ class CredentialsDocument(BaseModel):
 
 EXAMPLE: dict[str, Any] = {
     "image_id": "0199c0de-0000-7000-8000-000000000001",
+    "version": "4503599627370496",
     "owner_type": "user",
     "owner_id": "1",
     "status": "processing",

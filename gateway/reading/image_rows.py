@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from gateway.http.preconditions import etag_of
 from gateway.http.problems import Problem
 from gateway.services.caching import ReadCache
 from gateway.services.changes import Changes
 from shared.contract.keys import Owner
 from shared.ports import Index
-from shared.read_model.documents import ImageRow, document
+from shared.read_model.documents import ImageRow, document, version
 
 CACHED_ROWS = 4096
 """A row has about 4 kB, so the cache has at most 16 MB."""
@@ -82,4 +83,4 @@ class StatusDocument:
 def status_document(row: ImageRow, base_url: str) -> StatusDocument:
     """The status document of a row."""
     body = json.dumps(document(row, base_url), separators=(",", ":")).encode()
-    return StatusDocument(body, hashlib.sha256(body).hexdigest()[:32])
+    return StatusDocument(body, etag_of(version(row), hashlib.sha256(body).hexdigest()[:32]))

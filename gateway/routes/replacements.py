@@ -11,6 +11,7 @@ from gateway.http.openapi import (
     FILE_FORM_WITHOUT_OWNER,
     FILE_PROBLEMS,
     FILES_FORM,
+    IF_MATCH_HEADER,
     KEY_HEADER,
     OWNER_PARAMETERS,
     PREFER_HEADER,
@@ -18,12 +19,12 @@ from gateway.http.openapi import (
     described,
 )
 from gateway.http.owner_query import owner_from_pairs, pairs_of, writable_owner
+from gateway.http.preconditions import refuse_condition, required_versions
 from gateway.http.problems import Problem
 from gateway.http.schemas import ImageDocument, ImagesDocument
 from gateway.services.claims import Reply
 from gateway.writing.idempotency import once
-from gateway.writing.removal import replaceable_image
-from gateway.writing.replacing import replace_set
+from gateway.writing.replacing import replace_image, replace_set
 from gateway.writing.replies import many_reply, respond, single_reply
 from shared.contract.keys import Ids
 
@@ -35,17 +36,21 @@ router = APIRouter(tags=["replace"])
     **described(
         (202, "Accepted. The gateway serves the previous variants until the new ones are ready.", ImageDocument),
         (200, "After `Prefer: wait`: the new variants are ready, or the image failed.", ImageDocument),
-        problems=(*FILE_PROBLEMS, "not_found"),
+        problems=(*FILE_PROBLEMS, "not_found", "precondition_failed"),
         body=FILE_FORM_WITHOUT_OWNER,
-        parameters=[KEY_HEADER, PREFER_HEADER],
+        parameters=[IF_MATCH_HEADER, KEY_HEADER, PREFER_HEADER],
     ),
 )
 async def put_image(image_id: ImageId, request: Request, services: ServicesDep) -> JSONResponse:
-    """Replace the bytes of an image. Its id and its owner stay, its URLs change. If this fails, the old bytes stay."""
+    """Replace the bytes of an image. Its id and its owner stay, its URLs change. If this fails, the old bytes stay.
+
+    With `If-Match` the image is replaced only if it has this version: not if another request has replaced it since.
+    """
     return await respond(request, await _replace_image(image_id, request, services), services.waiting)
 
 
 async def _replace_image(image_id: UUID, request: Request, services: Services) -> Reply:
+    versions = required_versions(request.headers.getlist("if-match"))
     async with services.forms.receive(request, files=1) as form:
         pairs = pairs_of(request, form.fields)
         if owner_from_pairs(pairs) is not None:
@@ -53,8 +58,10 @@ async def _replace_image(image_id: UUID, request: Request, services: Services) -
         file = await services.forms.check_only(form)
 
         async def work(ids: Sequence[Ids]) -> Reply:
-            row = await replaceable_image(services.index, image_id)
-            return single_reply(await services.uploads.replace(file, ids[0].revision, row), services.base_url)
+            accepted = await replace_image(
+                services.index, services.uploads, services.successions, image_id, file, ids[0].revision, versions
+            )
+            return single_reply(accepted, services.base_url)
 
         return await once(request, services.claims, None, pairs, [file], work)
 
@@ -78,6 +85,7 @@ async def put_owner(request: Request, services: ServicesDep) -> JSONResponse:
 
 
 async def _replace_set(request: Request, services: Services) -> Reply:
+    refuse_condition(request.headers.getlist("if-match"))
     async with services.forms.receive(request, files=services.settings.max_files_per_request) as form:
         pairs = pairs_of(request, form.fields)
         owner = writable_owner(pairs)

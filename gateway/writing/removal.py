@@ -1,21 +1,25 @@
 """Deletes one image, or all images of an owner behind a fence (invariant 9)."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 import structlog
 
 from gateway.http.problems import Problem
+from gateway.services.succession import Successions
 from gateway.writing.journal import Journal
 from shared.concurrency import for_each
 from shared.contract.events import Deleted, OwnerCleared
 from shared.contract.keys import Owner
 from shared.owner_images import owner_pages
 from shared.ports import Index
-from shared.read_model.documents import ImageRow
+from shared.read_model.documents import ImageRow, version
 
 MAX_DELETES = 1000
 """Images of an owner that the gateway deletes before it responds, newest first. The indexer deletes the others."""
 CONCURRENT_DELETES = 8
+DELETION = "delete"
+"""Names a deletion in the claim of a version. Deletions of one version are the same update."""
 
 
 async def existing_image(index: Index, image_id: UUID) -> ImageRow:
@@ -43,11 +47,37 @@ async def is_cleared(index: Index, row: ImageRow) -> bool:
     return row.image_version < await index.cleared_before(row.owner)
 
 
+def check_version(row: ImageRow, versions: Collection[str]) -> None:
+    """Raise Problem `precondition_failed` unless the image has one of these versions."""
+    if version(row) not in versions:
+        detail = f"the image has the version {version(row)}; `If-Match` must have the version that you have read"
+        raise Problem("precondition_failed", detail, version=version(row))
+
+
 async def delete_image(index: Index, journal: Journal, image_id: UUID) -> None:
     """Delete one image. It is in no list any more when this returns. Raises Problem `not_found`, and Unavailable."""
+    await _delete(journal, await existing_image(index, image_id))
+
+
+async def delete_version(
+    index: Index, journal: Journal, successions: Successions, image_id: UUID, versions: Collection[str]
+) -> None:
+    """Delete one image as `delete_image` does, if it has one of these versions.
+
+    Raises Problem `not_found`, `precondition_failed` and `in_flight`, and Unavailable.
+    """
     row = await existing_image(index, image_id)
-    structlog.contextvars.bind_contextvars(owner=row.owner.key, image_id=str(image_id))
-    await journal.append_and_apply(Deleted(image_id=image_id, owner=row.owner))
+    check_version(row, versions)
+    async with successions.claim(image_id, version(row), DELETION):
+        # Read again: a request without a condition makes no claim.
+        row = await existing_image(index, image_id)
+        check_version(row, versions)
+        await _delete(journal, row)
+
+
+async def _delete(journal: Journal, row: ImageRow) -> None:
+    structlog.contextvars.bind_contextvars(owner=row.owner.key, image_id=str(row.image_id))
+    await journal.append_and_apply(Deleted(image_id=row.image_id, owner=row.owner))
 
 
 async def clear_owner(index: Index, journal: Journal, owner: Owner, *, before: int | None = None) -> None:

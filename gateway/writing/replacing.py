@@ -1,16 +1,45 @@
-"""Replaces all images of an owner by exactly the files of one request."""
+"""Replaces the bytes of one image, or all images of an owner by exactly the files of one request."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from uuid import UUID
 
 from gateway.http.problems import Problem
 from gateway.receiving.checking import CheckedFile
 from gateway.services.set_leases import SetLease
-from gateway.writing.removal import clear_owner, is_cleared
+from gateway.services.succession import Successions
+from gateway.writing.removal import check_version, clear_owner, is_cleared, replaceable_image
 from gateway.writing.uploads import Accepted, Uploads
 from shared.contract.keys import Ids, Owner
 from shared.errors import Unavailable
 from shared.ports import Index
-from shared.read_model.documents import ImageRow
+from shared.read_model.documents import ImageRow, version
+
+
+async def replace_image(
+    index: Index,
+    uploads: Uploads,
+    successions: Successions,
+    image_id: UUID,
+    file: CheckedFile,
+    revision: UUID,
+    versions: Collection[str] | None,
+) -> Accepted:
+    """Make a new revision of an image. With `versions` the image must have one of them.
+
+    Raises Problem `not_found`, `precondition_failed` and `in_flight`, and Unavailable.
+    """
+    row = await replaceable_image(index, image_id)
+    # An earlier try of this request has replaced the image, and no other request has since: this is its repetition.
+    repeated = row.request is not None and row.request.revision == revision
+    if versions is None or repeated:
+        return await uploads.replace(file, revision, row)
+    check_version(row, versions)
+    await uploads.store_original(file, Ids(image_id, revision))
+    async with successions.claim(image_id, version(row), str(revision)):
+        # Read again: a request without a condition makes no claim.
+        row = await replaceable_image(index, image_id)
+        check_version(row, versions)
+        return await uploads.append_replacement(file, revision, row)
 
 
 async def replace_set(

@@ -44,13 +44,17 @@ class Uploads:
 
     async def upload(self, file: CheckedFile, ids: Ids, owner: Owner | None) -> Accepted:
         """Make a new image from the file. Without an owner the image owns itself."""
-        await self._store_original(file, ids)
+        await self.store_original(file, ids)
         return await self.append_upload(file, ids, owner)
 
     async def replace(self, file: CheckedFile, revision: UUID, row: ImageRow) -> Accepted:
         """Make a new revision of the row's image. The gateway serves the previous revision until this one is ready."""
+        await self.store_original(file, Ids(row.image_id, revision))
+        return await self.append_replacement(file, revision, row)
+
+    async def append_replacement(self, file: CheckedFile, revision: UUID, row: ImageRow) -> Accepted:
+        """Append the command of a new revision whose original is already stored."""
         ids = Ids(row.image_id, revision)
-        await self._store_original(file, ids)
         command = Replaced(
             image_id=row.image_id,
             owner=row.owner,
@@ -122,7 +126,7 @@ class Uploads:
                 return file
             if not outages:
                 try:
-                    await self._store_original(file, file_ids)
+                    await self.store_original(file, file_ids)
                     return file
                 except Unavailable as error:
                     outages.append(error)
@@ -130,7 +134,8 @@ class Uploads:
 
         return await map_ordered(zip(files, ids, strict=True), store, CONCURRENT_PUTS)
 
-    async def _store_original(self, file: CheckedFile, ids: Ids) -> None:
+    async def store_original(self, file: CheckedFile, ids: Ids) -> None:
+        """Store the original of a file, unless an earlier try of the same request has stored it."""
         content_type = file.info.content_type
         # An object under this key is from an earlier try of the same request and has the same bytes.
         with contextlib.suppress(PreconditionFailed):

@@ -84,7 +84,7 @@ class Request(Original):
     revision: UUID
     """Id of the upload or replacement."""
     revision_version: Version
-    """Version of the command that brought this revision."""
+    """Version of the command that brought this revision. The status document has it as `version`."""
 
 
 class Variant(Model):

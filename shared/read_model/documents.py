@@ -25,6 +25,15 @@ class ImageRow:
     current: Current | None
 
 
+def version(row: ImageRow) -> str:
+    """The version of the image's latest upload or replacement. Only another one changes it, no result and no reprocess.
+
+    It is `request.revision_version` in events. For clients it is opaque.
+    """
+    latest = row.request or row.current
+    return str(latest.revision_version if latest else row.image_version)
+
+
 def shows(row: ImageRow | None, event: Event) -> bool:
     """Whether the row has the effect of this answer, or of a later command. None is the row of an image that is gone.
 
@@ -97,6 +106,7 @@ def document(row: ImageRow, base_url: str) -> dict[str, Any]:
     current = row.current
     return {
         "image_id": str(row.image_id),
+        "version": version(row),
         "owner_type": row.owner.type,
         "owner_id": row.owner.id,
         "status": status(row),

@@ -3,6 +3,7 @@
 They stop neither the services nor a reader (invariant 10). `test_ops_forged_records` has the operators' commands.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,6 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords
 
+from gateway.events.listeners import Listeners
+from gateway.events.reader import Reader
 from shared.cassandra.index import CassandraIndex
 from shared.contract.encoding import encode
 from shared.contract.keys import Owner, command_version, new_id
@@ -141,3 +144,28 @@ async def test_the_indexer_applies_records_with_such_a_name(settings: Settings, 
     finally:
         indexer.end()
         await index.close()
+
+
+async def test_live_events_go_on_after_records_with_such_a_name(settings: Settings) -> None:
+    listeners = Listeners(1)
+    reading_events = asyncio.create_task(Reader(settings, listeners, lambda _event: None).run())
+    sent = [records.ready(new_id(), new_id(), version) for version in (2, 4, 6)]
+    try:
+        await wait_for_async(lambda: listeners.ring is not None, 60, "the reader stands at the end of the topic")
+        async with other_client(settings) as producer:
+            topic = settings.topic(Topic.EVENTS)
+            for value, headers in (
+                (encode(sent[0]), []), (b"junk", HEADERS), (encode(sent[1]), HEADERS), (encode(sent[2]), []),
+            ):  # fmt: skip
+                await producer.send_and_wait(topic, value, key=b"k", headers=headers, partition=0)
+
+        def arrived() -> bool:
+            ring = listeners.ring
+            assert ring is not None
+            held = [event.image_id for event in ring.since(ring.oldest_sequence) or ()]
+            return held[-3:] == [event.image_id for event in sent]
+
+        await wait_for_async(arrived, 60, "the events arrive")
+    finally:
+        reading_events.cancel()
+        await asyncio.gather(reading_events, return_exceptions=True)

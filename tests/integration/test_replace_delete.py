@@ -1,7 +1,10 @@
 """Replacing and deleting on the running stack: by id, by URL, by owner, also while a command is being handled."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import httpx
 import pytest
 
 from shared.s3.store import s3_client
@@ -173,3 +176,33 @@ def test_of_sets_at_the_same_time_exactly_one_is_left(api: Api, owner: dict[str,
     status, repeated = put(refused)
     assert (status, sorted(api.ids_of(**owner))) == (202, sorted(repeated))
     assert put(refused) == (status, repeated)
+
+
+@pytest.mark.parametrize("methods", [("PUT", "PUT"), ("PUT", "DELETE")])
+def test_of_two_conditional_updates_of_one_version_one_succeeds(
+    api: Api, stack: Stack, owner: dict[str, str], methods: tuple[str, str]
+) -> None:
+    """Each round races two requests for the version that both have read. The loser reads again, and then succeeds."""
+    for _ in range(5):
+        document = api.upload(JPEG, **owner)
+        address, condition = f"/images/{document['image_id']}", {"If-Match": f'"{document["version"]}"'}
+
+        def update(method: str, address: str = address, headers: dict[str, str] = condition) -> httpx.Response:
+            files: dict[str, Any] = {"files": form(("new.png", PNG))} if method == "PUT" else {}
+            with Api(stack.base_url) as client:
+                while (answer := client.request(method, address, headers=headers, **files)).status_code == 409:
+                    time.sleep(float(answer.headers["Retry-After"]))
+                return answer
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(update, methods))
+        won, lost = sorted(answers, key=lambda answer: answer.status_code)
+        assert won.status_code in (202, 204), won.text
+        assert lost.status_code in (404, 412), lost.text
+        found = api.document(document["image_id"])
+        if won.request.method == "DELETE":
+            assert found is None
+            continue
+        assert found is not None
+        assert found["version"] == won.json()["version"]
+        assert update("PUT", headers={"If-Match": f'"{found["version"]}"'}).status_code == 202

@@ -21,6 +21,7 @@ from gateway.reading.lists import ListQuery
 from gateway.receiving.checking import CheckedFile
 from gateway.services.claims import Claims
 from gateway.services.set_leases import SetLeases
+from gateway.services.succession import Successions
 from gateway.writing.removal import clear_owner, delete_image, replaceable_image
 from gateway.writing.replacing import replace_set
 from gateway.writing.uploads import Accepted
@@ -223,14 +224,15 @@ class Pipeline:
         }
         self.processes: dict[str, Process] = {}
         self._zombies: list[Process] = []
-        claims = Claims(MemoryClaimTable(), timedelta(seconds=60))
+        table, lease = MemoryClaimTable(), timedelta(seconds=60)
         self._services = Services(
             # Only the gateway's own changes invalidate its caches.
             memory_settings(ladder=LADDER, list_cache_ttl=timedelta(hours=1)),
             self.store,
             GatewayIndex(self._stall, self.rng, self.index),
             self.log,
-            claims,
+            Claims(table, lease),
+            Successions(table, lease),
             SetLeases(EndingLeases(self.rng), LEASE),
         )
 

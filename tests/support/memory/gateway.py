@@ -16,6 +16,7 @@ from gateway.container import Services
 from gateway.services.claims import ClaimRow, Claims
 from gateway.services.credentials import TemporaryKeys
 from gateway.services.set_leases import LeaseRow, SetLeases
+from gateway.services.succession import Successions
 from shared.contract.events import Command
 from shared.contract.keys import Owner
 from shared.errors import Unavailable
@@ -182,7 +183,8 @@ class MemoryGateway:
     def services(self) -> Services:
         claims = Claims(self.table, self.settings.idempotency_lease)
         leases = SetLeases(self.leases, self.settings.set_lease)
-        return Services(self.settings, self.store, self.index, self.log, claims, leases, self.keys)
+        successions = Successions(self.table, self.settings.idempotency_lease)
+        return Services(self.settings, self.store, self.index, self.log, claims, successions, leases, self.keys)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
