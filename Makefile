@@ -12,7 +12,7 @@ RACES ?= 240
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench bench-lists bench-memory bench-hot-owner clean
+.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench bench-lists bench-memory bench-hot-owner bench-page page-pictures clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,12 @@ fuzz: setup ## Fuzz the parsers, all at the same time: SECONDS=600
 bench: setup ## Measure all figures with their floors: SUITE=gateway|pipeline|index|growth PHOTOS=directory
 	$(VENV)/python -m bench suite $(if $(SUITE),--suite $(SUITE)) $(if $(PHOTOS),--photos "$(PHOTOS)") $(ARGS)
 	$(VENV)/python -m docs.generate.performance
+
+bench-page: setup ## Measure the page on a gallery of 10,000 images (needs Chromium): ARGS="--images 2000"
+	$(VENV)/python -m bench.page $(ARGS)
+
+page-pictures: setup ## Take the pictures of the page for README and docs (needs Chromium and the font Inter)
+	$(VENV)/python -m docs.generate.page_pictures $(ARGS)
 
 # These benchmarks measure the stack that `make up` started in this directory.
 bench-lists: setup ## Measure lists: ARGS="--images 200000"

@@ -38,7 +38,7 @@ def started(root: Path) -> Iterator[str]:
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as start:
         for line in start.stdout or ():
             lines.append(line)
-            if line.startswith("  Stop"):
+            if line.startswith("  Open"):
                 yield "".join(lines)
                 start.terminate()
                 break

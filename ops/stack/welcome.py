@@ -20,13 +20,14 @@ PHOTO = Path("client") / "sample.jpg"
 
 
 def welcome(reporter: Reporter, root: Root, state: State, sample: bool, stop: str) -> None:
-    """Print what runs and where, and how to stop it; with `sample`, upload the photo and show what comes back."""
+    """Print what runs and where, how to stop it, and last the page; with `sample`, the photo and its sizes."""
     document = upload_sample(reporter, state.gateway_url) if sample and state.gateway_url else None
     if document is not None:
         reporter.console.print()
         reporter.console.print(Padding(sizes(document), (0, 0, 0, 2), expand=False))
     reporter.say("")
-    for name, text in (*addresses(root, state, document), ("Stop", stop)):
+    page = [("Open", f"{state.gateway_url}/")] if state.gateway_url else []
+    for name, text in (*addresses(root, state, document), ("Stop", stop), *page):
         reporter.say(f"  {name:<10}  {text}")
 
 
@@ -62,7 +63,7 @@ def addresses(root: Root, state: State, document: Mapping[str, Any] | None) -> l
     """What to open, and where settings and logs are."""
     lines = []
     if state.gateway_url:
-        lines.append(("Open", f"{state.gateway_url}/docs"))
+        lines.append(("API", f"{state.gateway_url}/docs"))
         if document is not None:
             lines.append(("Photo", f"{state.gateway_url}/images/{document['image_id']}"))
     lines.append(("Settings", f"{_short(root.env_file)}   (set -a; . {_short(root.env_file)})"))

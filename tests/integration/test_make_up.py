@@ -47,7 +47,7 @@ def test_make_up_serves_a_sample_photo_and_ctrl_c_ends_every_process(tmp_path: P
         def printed() -> str | None:
             assert made.poll() is None, output.read_text()
             said = output.read_text()
-            return said if "Stop        Ctrl-C" in said else None
+            return said if "Open        http" in said else None
 
         said = wait_for(printed, READY_SECONDS, "make up has printed where everything is")
         for variant in ("full", "large", "medium", "small"):
@@ -56,7 +56,7 @@ def test_make_up_serves_a_sample_photo_and_ctrl_c_ends_every_process(tmp_path: P
         state = root.load()
         assert state is not None
         assert state.gateway_url is not None
-        assert f"Open        {state.gateway_url}/docs" in said
+        assert f"API         {state.gateway_url}/docs" in said
         [image] = httpx.get(f"{state.gateway_url}/images", trust_env=False).json()
         assert image["status"] == "ready"
         assert image["image_id"] in said

@@ -54,7 +54,8 @@ const dropLine = h('div', { class: 'drop-line' }, h('div', {},
   h('p', { class: 'muted limits' }, t('limits', limitsInWords()))));
 const empty = h('section', { class: 'empty', hidden: true });
 const selection = h('div', { class: 'selection', role: 'toolbar', 'aria-label': t('gallery'), hidden: true });
-const main = h('main', {}, h('div', { class: 'list' }, dropLine, selection, empty, gallery.element), viewer.element);
+const heading = h('h1', { class: 'for-screen-readers' }, t('gallery'));
+const main = h('main', {}, h('div', { class: 'list' }, heading, dropLine, selection, empty, gallery.element), viewer.element);
 document.body.append(h('a', { class: 'skip', href: '#gallery' }, t('skip')), header.element, main, queueView.element, toasts, liveRegion, intake.element);
 
 function limitsInWords() {
@@ -65,7 +66,7 @@ function drawEmpty() {
   const isEmpty = images.isLoaded && images.all.length === 0 && !images.hasMore && queue.entries.length === 0;
   if (empty.hidden !== isEmpty) return;
   empty.hidden = !isEmpty;
-  dropLine.hidden = isEmpty;
+  dropLine.hidden = heading.hidden = isEmpty;
   if (!isEmpty) return;
   const query = place.owner ? `?${new URLSearchParams({ [`${place.owner.type}_id`]: place.owner.id })}` : '';
   const address = new URL(`images${query}`, document.baseURI).href;
@@ -73,7 +74,7 @@ function drawEmpty() {
     h('div', { class: 'sketch', 'aria-hidden': 'true' }, h('span', {}), h('span', {}), h('span', {})),
     h('h1', {}, t('empty_title', { sizes: system.sizes })), h('p', { class: 'muted' }, t('empty_text', limitsInWords())),
     button(t('empty_button'), () => intake.choose(), { class: 'primary' }),
-    h('code', { dir: 'ltr' }, `curl -F image=@cat.jpg '${address}'`));
+    h('code', { dir: 'ltr', tabindex: 0 }, `curl -F image=@cat.jpg '${address}'`));
 }
 
 function drawSelection() {

@@ -27,6 +27,9 @@ export class Gallery extends EventTarget {
   #sections = new Map();
   #items = [];
   #byKey = new Map();
+  /** Counts the arrangements, so that a frame of scrolling touches new tiles only. */
+  #arrangement = 0;
+  #stop = null;
   #place = { tiles: [], headings: [], height: 0 };
   #frame = null;
   #currentKey = null;
@@ -99,9 +102,10 @@ export class Gallery extends EventTarget {
 
   #arrange() {
     const width = this.element.clientWidth;
+    this.#arrangement++;
     const before = this.#scrollAnchor();
     this.#items = [...this.#sending(), ...this.#images.all.map((item) => ({
-      key: item.id, aspect: aspectOf(item.document), day: dayKey(item.date), item,
+      key: item.id, aspect: aspectOf(item.document), day: item.day, item,
     }))];
     this.#byKey = new Map(this.#items.map((each, index) => [each.key, index]));
     this.#place = place(this.#items, width);
@@ -197,6 +201,7 @@ export class Gallery extends EventTarget {
   #showTile(index) {
     const { key, item, entry, day } = this.#items[index];
     let tile = this.#tiles.get(key);
+    if (tile?.arrangement === this.#arrangement) return;
     const look = item ? `${item.state} ${item.document.variants[0]?.url} ${item.document.error?.type}` : 'sending';
     if (!tile || tile.look !== look) {
       const made = item ? this.#make(item) : sendingTile(entry);
@@ -213,6 +218,7 @@ export class Gallery extends EventTarget {
       list.insertBefore(tile, previous?.parentElement === list ? previous.nextSibling : list.firstChild);
     }
     position(tile, this.#place.tiles[index]);
+    tile.arrangement = this.#arrangement;
   }
 
   #make(item) {
@@ -252,11 +258,13 @@ export class Gallery extends EventTarget {
   /** One tile is reached by Tab: the current one, or the first on the screen. Arrow keys reach the others. */
   #setTabStop(from, until) {
     const isThere = this.#tiles.has(this.#currentKey) && this.#byKey.has(this.#currentKey);
-    const first = this.#items.slice(from, until).find((each) => each.item)?.key;
-    const stop = isThere ? this.#currentKey : first;
-    for (const [key, tile] of this.#tiles) {
-      for (const target of tile.querySelectorAll('a, input, button')) target.tabIndex = key === stop && target.type !== 'checkbox' ? 0 : -1;
+    const key = isThere ? this.#currentKey : this.#items.slice(from, until).find((each) => each.item)?.key;
+    const tile = this.#tiles.get(key);
+    if (tile === this.#stop) return;
+    for (const [each, index] of [[this.#stop, -1], [tile, 0]]) {
+      each?.querySelectorAll('a, button').forEach((target) => { target.tabIndex = index; });
     }
+    this.#stop = tile;
   }
 
   #key(event) {

@@ -1,15 +1,26 @@
 // Holds the images of the present list, newest first, and reads further pages of it.
 import { listImages, ownerQuery } from './api.js';
+import { dayKey } from './format.js';
 import { ownerKey } from './route.js';
 
-const PAGE = 200;
+/** Images of the first page, which is waited for, and of each further one. */
+const FIRST_PAGE = 100;
+const PAGE = 300;
 
 /** An image of the list: its status document, and the picture that this browser sent, until there are variants. */
 class Item {
+  #day = null;
+
   constructor(document) {
     this.id = document.image_id;
     this.preview = null;
     this.document = document;
+  }
+
+  /** The local day of the upload, computed once: each arrangement of the gallery asks for all of them. */
+  get day() {
+    this.#day ??= dayKey(this.date);
+    return this.#day;
   }
 
   get date() {
@@ -88,7 +99,7 @@ export class Images extends EventTarget {
       if (isFirst) this.#replaceBy(images);
       for (const document of images) this.#put(document);
       Object.assign(this, { problem: null, isLoaded: true });
-      this.#next = next;
+      this.#next = next?.replace(`limit=${FIRST_PAGE}`, `limit=${PAGE}`) ?? null;
     } catch (problem) {
       if (generation !== this.#generation) return;
       this.problem = problem;
@@ -146,7 +157,7 @@ export class Images extends EventTarget {
 
   #query() {
     const owner = this.owner ? `${ownerQuery(this.owner)}&` : '';
-    return `${owner}limit=${PAGE}`;
+    return `${owner}limit=${FIRST_PAGE}`;
   }
 
   #changed() {

@@ -1,9 +1,8 @@
 // Shows the upload queue: a panel at the lower right with a row for each file, which folds into a pill.
 import { announce } from './announce.js';
-import { button, h, name, outline, setAttribute } from './element.js';
+import { button, h, name, outline } from './element.js';
 import { bytes, percent } from './format.js';
 import { entryReason } from './reasons.js';
-import { ownerKey } from './route.js';
 import { urlOf } from './snippets.js';
 import { copy } from './toast.js';
 import { isolated, t } from './words.js';
@@ -139,7 +138,7 @@ export class QueueView {
       case 'sending':
         return sent < size ? t('entry_sending', { sent: bytes(sent), size: bytes(size) }) : t('entry_sent');
       case 'waiting':
-        return this.#waiting(entry);
+        return t('entry_waiting');
       case 'processing':
         return t('entry_processing', { sizes: this.#system.sizes });
       case 'ready': {
@@ -150,10 +149,6 @@ export class QueueView {
       default:
         return t(`entry_${state}`);
     }
-  }
-
-  #waiting({ owner }) {
-    return owner ? `${t('entry_waiting')} (${t('entry_for', { owner: isolated(ownerKey(owner)) })})` : t('entry_waiting');
   }
 
   #buttons(entry) {
@@ -203,7 +198,6 @@ export class QueueView {
     const sentence = [title, counts.failed && t('queue_failed', { count: counts.failed })].filter(Boolean).join(', ');
     if (entries.length && sentence !== this.#announced) announce(sentence);
     this.#announced = sentence;
-    setAttribute(this.fold, 'aria-label', `${t('uploads')}: ${title}${summary ? `, ${summary}` : ''}`);
   }
 
   #showActions(large, isOver) {

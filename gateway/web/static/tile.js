@@ -26,7 +26,7 @@ export function tileOf(item, address, isSelected, actions) {
 
 function picture(item) {
   const { variants, srcset, dominant_color: color } = item.document;
-  if (variants.length === 0) return item.preview ? [preview(item.preview)] : [];
+  if (variants.length === 0) return item.preview && item.state !== 'failed' ? [preview(item.preview)] : [];
   const blurred = placeholder(item.document);
   const image = h('img', { alt: '', decoding: 'async', draggable: 'false', class: 'loading' });
   // The link is filled by the colour until the canvas is drawn, and where the picture does not reach.
@@ -63,7 +63,7 @@ export function sendingTile(entry) {
   tile.refresh = () => {
     const percent = Math.floor((entry.sent / entry.size) * 100);
     chip.textContent = entry.state === 'sending' ? t('uploading', { percent }) : t('waiting');
-    bar.firstChild.style.width = `${percent}%`;
+    bar.firstChild.style.width = entry.state === 'sending' ? `${percent}%` : 0;
   };
   tile.refresh();
   return tile;

@@ -5,7 +5,7 @@ import { t } from './words.js';
 
 const SECONDS = 4;
 
-const place = h('div', { class: 'toasts' });
+const place = h('section', { class: 'toasts', 'aria-label': t('messages') });
 
 /** The place of the messages, to be put into the page once. */
 export const toasts = place;

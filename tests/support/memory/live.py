@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from gateway.app import create_app
 from gateway.container import ENGINES
@@ -21,6 +22,7 @@ from shared.contract.ladder import Ladder
 from shared.contract.logged_command import versioned
 from shared.errors import Unavailable
 from shared.ports import Appended
+from shared.read_model.documents import ImageRow
 from shared.read_model.tables import event_writes
 from tests.support.memory.gateway import MemoryGateway, memory_settings
 from tests.support.memory.ports import MemoryEventLog
@@ -40,6 +42,7 @@ class LivePipeline(MemoryGateway):
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self._ring = Ring(self.settings.epoch, [0], max_bytes=1 << 26, max_age=600)
         self._threads = ThreadPoolExecutor(1)
         self._handler = Handler(self.store, self._render, MemoryEventLog(), self.settings.public_base_url)
@@ -52,6 +55,10 @@ class LivePipeline(MemoryGateway):
     def base_url(self) -> str:
         """URL of the gateway."""
         return self.settings.public_base_url
+
+    def row(self, image_id: UUID) -> ImageRow | None:
+        """The row of an image, from any thread."""
+        return asyncio.run_coroutine_threadsafe(self.index.image(image_id), self.loop).result(SECONDS)
 
     def set_kafka(self, available: bool) -> None:
         """Make Kafka unavailable or available again, as the gateway sees it."""
@@ -91,18 +98,18 @@ def live_pipeline(**changes: Any) -> Iterator[LivePipeline]:
     port = free_port()
     base_url = f"http://127.0.0.1:{port}"
     settings = memory_settings(public_base_url=base_url, gateway_port=port, **changes)
-    made: list[tuple[LivePipeline, Server, asyncio.AbstractEventLoop]] = []
+    made: list[tuple[LivePipeline, Server]] = []
 
     async def serve() -> None:
         pipeline = LivePipeline(settings)
         server = make_server(create_app(pipeline.services), settings, 256)
-        made.append((pipeline, server, asyncio.get_running_loop()))
+        made.append((pipeline, server))
         await server.serve()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     wait_for(lambda: made and made[0][1].started, SECONDS, "the pipeline serves")
-    pipeline, server, loop = made[0]
+    pipeline, server = made[0]
     try:
         yield pipeline
     finally:
@@ -111,6 +118,5 @@ def live_pipeline(**changes: Any) -> Iterator[LivePipeline]:
             pipeline.services.listeners.close()
             server.end()
 
-        call: Callable[[], None] = end
-        loop.call_soon_threadsafe(call)
+        pipeline.loop.call_soon_threadsafe(end)
         thread.join(SECONDS)

@@ -41,7 +41,7 @@ def test_addresses_fit_80_columns_and_are_relative_to_this_directory(monkeypatch
     root = Root(Path.cwd() / ".imagepipe")
     lines = addresses(root, State(gateway_url=URL), EXAMPLE)
     assert dict(lines) == {
-        "Open": f"{URL}/docs",
+        "API": f"{URL}/docs",
         "Photo": f"{URL}/images/{EXAMPLE['image_id']}",
         "Settings": ".imagepipe/env   (set -a; . .imagepipe/env)",
         "Logs": ".imagepipe/logs",
@@ -59,5 +59,5 @@ def test_failed_sample_is_a_warning_and_the_addresses_follow(monkeypatch: pytest
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "error: connection refused" in text
     assert "exit code 1" in text
-    assert f"Open        {URL}/docs" in text
-    assert "Stop        Ctrl-C\n" in text
+    assert f"API         {URL}/docs" in text
+    assert text.endswith(f"Stop        Ctrl-C\n  Open        {URL}/\n")
