@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 ON_A_STACK = ("beside", "hot_owner", "memory")
 ON_ENGINES = ("lists",)
+IN_A_BROWSER = ("page",)
 STARTS_ITS_OWN = {"__main__"}
 
 
@@ -26,7 +27,7 @@ def benchmark(name: str, *arguments: str, **environment: str) -> str:
 
 def test_every_benchmark_is_tested() -> None:
     programs = {path.stem for path in (ROOT / "bench").glob("*.py") if '__name__ == "__main__"' in path.read_text()}
-    assert programs == {*ON_A_STACK, *ON_ENGINES} | STARTS_ITS_OWN
+    assert programs == {*ON_A_STACK, *ON_ENGINES, *IN_A_BROWSER} | STARTS_ITS_OWN
 
 
 @pytest.mark.parametrize("name", ON_A_STACK)
@@ -39,3 +40,8 @@ def test_without_a_stack(name: str, tmp_path: Path) -> None:
 def test_without_engines(name: str) -> None:
     said = benchmark(name, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", CASSANDRA_PORT="1")
     assert "nothing listens at 127.0.0.1:1:" in said
+
+
+@pytest.mark.parametrize("name", IN_A_BROWSER)
+def test_without_a_browser(name: str, tmp_path: Path) -> None:
+    assert "There is no Chromium on this machine" in benchmark(name, PATH=str(tmp_path))
