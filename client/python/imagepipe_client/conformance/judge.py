@@ -1,0 +1,22 @@
+"""Compares the final table of a consumer with what the cases serve."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from imagepipe_client.conformance.cases import Case
+
+
+def differences(cases: Iterable[Case], table: Mapping[str, Any]) -> list[str]:
+    """A sentence for each case that the table has wrong, and for each image that no case knows."""
+    known = {case.image.id: case for case in cases}
+    found = [
+        f"{case.name} ({image_id}): {case.rule} The table has {_shown(table.get(image_id))}, "
+        f"and must have {_shown(case.served)}."
+        for image_id, case in known.items()
+        if table.get(image_id) != case.served
+    ]
+    return found + [f"unknown image ({each}): no event named it." for each in table if each not in known]
+
+
+def _shown(served: Any) -> str:
+    return "no entry" if served is None else str(served)
