@@ -14,7 +14,7 @@ from shared.errors import ImagepipeError
 
 COMMANDS = (
     "up", "down", "status", "logs", "init",
-    "lag", "tail", "verify",
+    "lag", "tail", "events", "verify",
     "topics", "schema", "dlq",
     "gc", "reindex", "replay", "reprocess", "erase",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """A consumer with Faust: keeps the table in a Faust table, which survives a restart.
 
-`python -m client.consumers.faust_table worker --without-web -l warning`.
+`python -m client.consumers.faust_table worker --without-web -l warn`.
 """
 
 import json

@@ -20,7 +20,7 @@ TSX = CLIENT / "node_modules" / ".bin" / "tsx"
 PYTHON = [sys.executable, "-m"]
 CONSUMERS = {
     "aiokafka": [*PYTHON, "client.consumers.aiokafka_table"],
-    "faust": [*PYTHON, "client.consumers.faust_table", "worker", "--without-web", "-l", "warning"],
+    "faust": [*PYTHON, "client.consumers.faust_table", "worker", "--without-web", "-l", "warn"],
     "node": [str(TSX), str(CLIENT / "consumers" / "served_table.ts")],
 }
 LAST_RECORD_WINS = """
