@@ -15,7 +15,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from imagepipe_client import AsyncClient, Client, Event, FileRefused, Image, InvalidRequest, NotFound, Resync, Retry
+from imagepipe_client import (
+    AsyncClient,
+    Client,
+    Event,
+    FileRefused,
+    Image,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    Resync,
+    Retry,
+)
 from tests.support.api import JPEG, PNG
 from tests.support.engines.stack import Stack
 from tests.support.images import decode
@@ -47,7 +58,9 @@ def test_an_image_from_upload_to_deletion(client: Client, owner: tuple[str, str]
     assert decode(client.content(image.id, "small")).size[0] == image.variants["small"].width
     assert client.content(image.id) == JPEG
 
-    replaced = client.wait(client.replace(image.id, PNG, name="new.png"), SECONDS)
+    replaced = client.wait(client.replace(image.id, PNG, name="new.png", if_match=image.version), SECONDS)
+    with pytest.raises(PreconditionFailed):
+        client.delete(image.id, if_match=image.version)
     assert (replaced.id, replaced.original and replaced.original.file_name) == (image.id, "new.png")
     assert replaced.original is not None
     client.delete_by_url(replaced.original.url)

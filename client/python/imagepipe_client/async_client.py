@@ -166,12 +166,13 @@ class AsyncClient:
         file: Source | File,
         *,
         name: str | None = None,
+        if_match: str | None = None,
         idempotency_key: str | None = None,
         progress: Progress | None = None,
     ) -> Image:
         """As `Client.replace`."""
         found = await asyncio.to_thread(read_file, file, name)
-        return await self._result(calls.replace(image_id, found, idempotency_key, progress, self._retry))
+        return await self._result(calls.replace(image_id, found, if_match, idempotency_key, progress, self._retry))
 
     async def replace_all(
         self,
@@ -185,9 +186,9 @@ class AsyncClient:
         found = await asyncio.to_thread(read_files, files)
         return await self._result(calls.replace_all(found, owner, idempotency_key, progress, self._retry))
 
-    async def delete(self, image_id: str) -> None:
+    async def delete(self, image_id: str, *, if_match: str | None = None) -> None:
         """As `Client.delete`."""
-        await self._result(calls.delete(image_id, self._retry))
+        await self._result(calls.delete(image_id, if_match, self._retry))
 
     async def delete_by_url(self, url: str) -> None:
         """As `Client.delete_by_url`."""

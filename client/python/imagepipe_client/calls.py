@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace as with_fields
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -46,6 +47,11 @@ def _send_files(
 ) -> Request:
     headers, body = form(files, progress)
     return Request(method, target, _owner_params(owner), {**headers, **_key_header(key)}, body)
+
+
+def _if_match(request: Request, version: str | None) -> Request:
+    """The request on condition that the image has this version."""
+    return with_fields(request, headers={**request.headers, "If-Match": f'"{version}"'}) if version else request
 
 
 def upload(
@@ -139,9 +145,12 @@ def snapshot(owner: OwnerPair | None, page_size: int, retry: Retry) -> Steps[Sna
     return Snapshot(found, position)
 
 
-def replace(image_id: str, file: File, key: str | None, progress: Progress | None, retry: Retry) -> Steps[Image]:
+def replace(
+    image_id: str, file: File, if_match: str | None, key: str | None, progress: Progress | None, retry: Retry
+) -> Steps[Image]:
     """Give an image new bytes."""
-    response = yield from call(_send_files("PUT", f"/images/{image_id}", [file], None, key, progress), retry)
+    request = _send_files("PUT", f"/images/{image_id}", [file], None, key, progress)
+    response = yield from call(_if_match(request, if_match), retry)
     return Image.from_json(response.json())
 
 
@@ -153,9 +162,10 @@ def replace_all(
     return [Image.from_json(document) for document in response.json()["images"]]
 
 
-def delete(image_id: str, retry: Retry) -> Steps[None]:
+def delete(image_id: str, if_match: str | None, retry: Retry) -> Steps[None]:
     """Delete an image."""
-    yield from call(Request("DELETE", f"/images/{image_id}"), retry, repeated_404_is_done=True)
+    request = _if_match(Request("DELETE", f"/images/{image_id}"), if_match)
+    yield from call(request, retry, repeated_404_is_done=True)
 
 
 def delete_by_url(url: str, retry: Retry) -> Steps[None]:

@@ -83,10 +83,12 @@ class Pending:
 class Image:
     """The status document of an image. `status` is that of the latest upload or replacement.
 
-    `original` and `variants` (by name, largest first) are what the gateway serves.
+    `version` is opaque and changes with each of them (`if_match`). `original` and `variants` (by name, largest first)
+    are what the gateway serves.
     """
 
     id: str
+    version: str
     owner: Owner
     status: Status
     error: Failure | None
@@ -107,6 +109,7 @@ class Image:
         original = document["original"]
         return cls(
             id=document["image_id"],
+            version=document["version"],
             owner=Owner(document["owner_type"], document["owner_id"]),
             status=document["status"],
             error=Failure.from_json(document["error"]),

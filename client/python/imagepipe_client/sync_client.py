@@ -173,11 +173,16 @@ class Client:
         file: Source | File,
         *,
         name: str | None = None,
+        if_match: str | None = None,
         idempotency_key: str | None = None,
         progress: Progress | None = None,
     ) -> Image:
-        """Give an image new bytes. Its old variants are served until the new ones are ready."""
-        return self._result(calls.replace(image_id, read_file(file, name), idempotency_key, progress, self._retry))
+        """Give an image new bytes. Its old variants are served until the new ones are ready.
+
+        With `if_match`, the `version` of the image that you have read, raises PreconditionFailed if it has another one.
+        """
+        found = read_file(file, name)
+        return self._result(calls.replace(image_id, found, if_match, idempotency_key, progress, self._retry))
 
     def replace_all(
         self,
@@ -191,9 +196,12 @@ class Client:
         steps = calls.replace_all(read_files(files), owner, idempotency_key, progress, self._retry)
         return self._result(steps)
 
-    def delete(self, image_id: str) -> None:
-        """Delete an image. This is final. Raises NotFound if there was none at the first attempt."""
-        self._result(calls.delete(image_id, self._retry))
+    def delete(self, image_id: str, *, if_match: str | None = None) -> None:
+        """Delete an image. This is final. Raises NotFound if there was none at the first attempt.
+
+        With `if_match`, a `version`, raises PreconditionFailed if the image has another one.
+        """
+        self._result(calls.delete(image_id, if_match, self._retry))
 
     def delete_by_url(self, url: str) -> None:
         """Delete the image whose original has this URL. Raises NotFound as `delete` does."""

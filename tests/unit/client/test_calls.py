@@ -164,6 +164,15 @@ def test_a_delete_whose_answer_was_lost_is_done() -> None:
         Gateway(problem(404, "not_found")).client().delete(IMAGE_ID)
 
 
+def test_a_condition_is_sent_as_a_quoted_version() -> None:
+    gateway = Gateway(httpx.Response(202, json=EXAMPLE))
+    gateway.client().replace(IMAGE_ID, b"bytes", if_match=EXAMPLE["version"])
+    gateway.client().delete(IMAGE_ID, if_match="7")
+    gateway.client().delete(IMAGE_ID)
+    sent = [request.headers.get("If-Match") for request in gateway.requests]
+    assert sent == [f'"{EXAMPLE["version"]}"', '"7"', None]
+
+
 def test_a_list_follows_its_cursors_as_it_is_read() -> None:
     def page(request: httpx.Request) -> httpx.Response:
         link = {} if "cursor" in request.url.params else {"Link": f'<{BASE}/images?cursor=c&limit=2>; rel="next"'}
