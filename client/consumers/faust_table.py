@@ -15,6 +15,8 @@ app = faust.App(
     broker="aiokafka://" + os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
     store="memory://",
     consumer_auto_offset_reset="earliest",
+    # By default a worker logs what is printed.
+    worker_redirect_stdouts=False,
 )
 # Raw bytes: Faust drops a record that it cannot decode before the agent sees it.
 events = app.topic(f"{PREFIX}images.events", key_serializer="raw", value_serializer="raw")

@@ -17,6 +17,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "init": [[]],
     "lag": [[]],
     "tail": [[]],
+    "events": [["listen", "--forward-to", "http://127.0.0.1:3000/hook"]],
     "verify": [[]],
     "topics": [["plan"], ["apply"], ["describe"], ["copy", "--from-prefix", "a", "--from-epoch", "1"]],
     "schema": [["plan"], ["apply"]],
