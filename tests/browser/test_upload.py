@@ -215,7 +215,7 @@ def test_progress_is_shown_in_bytes_and_an_upload_can_be_cancelled(tabs: Tabs, p
     page = tabs.open()
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
-    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 300_000}
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 500_000}
     session.send("Network.emulateNetworkConditions", slow)
     large = encode(Image.effect_noise((1500, 1200), 90), "PNG")
     choose(page, file("slow.png", large, "image/png"), file("slower.png", large + b"x", "image/png"))
@@ -258,3 +258,19 @@ def test_the_owner_is_used_and_remembered(tabs: Tabs, pipeline: LivePipeline, ow
     assert command.owner.type == (kind or "image")
     again = tabs.open("")
     expect(again.get_by_label("Owner id")).to_have_value(number)
+
+
+def test_a_gateway_that_does_not_answer_leaves_no_blank_page(tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.context.new_page()
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    page.route("**/status", hold)
+    page.goto(f"{pipeline.base_url}/?owner=user:1")
+    expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
+    expect(page.locator(".system")).to_contain_text("checking")
+    for route in held:
+        route.continue_()
+    expect(page.locator(".system")).to_contain_text("all systems ready")

@@ -32,13 +32,17 @@ const BEHIND = { attempts: 5, pause: 400 };
 /** Milliseconds for which the list waits for the stream, so that no event is lost between them. */
 const STREAM_FIRST = 400;
 
+/** Milliseconds for which the page waits for the limits of an upload. A gateway that hangs must not leave it blank. */
+const STATUS_FIRST = 1500;
+
 document.documentElement.lang = language;
 
 let place = currentPlace();
 let scrollTop = 0;
 const images = new Images();
 const live = new LiveEvents();
-const status = new Status(live, await getStatus().catch(() => null));
+const first = getStatus().catch(() => null);
+const status = new Status(live, await Promise.race([first, new Promise((resolve) => { setTimeout(resolve, STATUS_FIRST); })]));
 const system = { get limits() { return status.limits ?? UNKNOWN.limits; }, get sizes() { return status.sizes ?? UNKNOWN.variants.length; } };
 const queue = new Queue(() => system.limits);
 const gallery = new Gallery(images, queue);
@@ -224,6 +228,7 @@ intake.addEventListener('files', ({ detail }) => {
 });
 live.addEventListener('state', () => gallery.setNote(`${t('newest_first')}, ${live.isConnected ? t('live') : t('not_live')}`));
 status.addEventListener('change', () => {
+  dropLine.querySelector('.limits').textContent = t('limits', limitsInWords());
   if (images.problem && status.unavailable.length === 0) images.isLoaded ? images.more() : images.reload();
 });
 for (const source of [gallery, viewer]) {

@@ -22,7 +22,7 @@ export class Status extends EventTarget {
   #word = h('span', { class: 'word' }, t('checking'));
   #details = h('div', { popover: 'auto', id: 'system', class: 'popover', 'aria-label': t('system'), role: 'dialog' });
 
-  /** `first` is the document that the page has read to begin with. */
+  /** `first` is the document to begin with: null without an answer, undefined if there is none yet. */
   constructor(live, first) {
     super();
     this.#live = live;
@@ -31,7 +31,8 @@ export class Status extends EventTarget {
     this.element = h('div', { class: 'corner' }, this.button, this.#details);
     live.addEventListener('state', () => this.#show());
     addEventListener('visibilitychange', () => document.hidden || this.read());
-    this.#take(first);
+    if (first === undefined) this.read();
+    else this.#take(first);
   }
 
   /** The limits of an upload, as the gateway publishes them. */
@@ -69,13 +70,14 @@ export class Status extends EventTarget {
 
   #show() {
     const gone = this.unavailable;
+    if (!this.#document && !this.#fails) return;
     const summary = this.#fails ? t('no_answer')
       : gone.length ? t('some_unavailable', { engines: gone.map(engineName).join(', ') }) : t('all_ready');
     this.button.className = `system ${this.#fails || gone.length ? 'bad' : 'good'}`;
     this.#word.textContent = summary;
     this.#details.replaceChildren(...this.#lines(gone));
-    if (this.#summary !== null && this.#summary !== summary) {
-      announce(summary);
+    if (this.#summary !== summary) {
+      if (this.#summary !== null) announce(summary);
       this.dispatchEvent(new Event('change'));
     }
     this.#summary = summary;
