@@ -8,9 +8,9 @@ from contextlib import suppress
 from uuid import UUID
 
 from processor.rendering.render import RenderedVariant
+from processor.rendering.variant_file import size_of
 from shared.contract.encoding import decode_manifest, encode
 from shared.contract.events import Manifest, Ready, Variant
-from shared.contract.image_header import inspect
 from shared.contract.keys import (
     MAX_BIGINT,
     image_prefix,
@@ -18,14 +18,12 @@ from shared.contract.keys import (
     tombstone_key,
     variant_key,
 )
+from shared.contract.ladder import MAX_SIDE
 from shared.contract.logged_command import LoggedRenderCommand
 from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected, NotFound, PoisonRecord, PreconditionFailed, Unavailable
 from shared.ports import ObjectStore
 from shared.read_model.documents import media_url
-
-WEBP = "image/webp"
-WEBP_MAX_SIDE = 16383
 
 
 async def read_tombstone(store: ObjectStore, image_id: UUID) -> int | None:
@@ -118,7 +116,9 @@ async def write_variants(
     """
 
     async def write(variant: RenderedVariant) -> Variant:
-        path = variant_key(logged.command.image_id, logged.command.revision, logged.render, variant.name)
+        path = variant_key(
+            logged.command.image_id, logged.command.revision, logged.render, variant.name, variant.content_type
+        )
         return await _write_variant(store, variant, path, media_url(base_url, path))
 
     written = await asyncio.gather(*map(write, rendered), return_exceptions=True)
@@ -131,17 +131,17 @@ async def write_variants(
 async def _write_variant(store: ObjectStore, variant: RenderedVariant, path: str, url: str) -> Variant:
     data, width, height, sha256 = variant.data, variant.width, variant.height, variant.sha256
     try:
-        await store.put(path, data, WEBP, if_absent=True)
+        await store.put(path, data, variant.content_type, if_absent=True)
     except PreconditionFailed:
         data = await _read_stored(store, path)
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 != variant.sha256:
-            width, height = _dimensions(data, path)
+            width, height = _dimensions(data, variant.content_type, path)
     return Variant(
         name=variant.name,
         path=path,
         url=url,
-        content_type=WEBP,
+        content_type=variant.content_type,
         width=width,
         height=height,
         size=len(data),
@@ -156,10 +156,9 @@ async def _read_stored(store: ObjectStore, path: str) -> bytes:
         raise Unavailable("s3", f"{path} was deleted between a write and a read") from None
 
 
-def _dimensions(data: bytes, path: str) -> tuple[int, int]:
+def _dimensions(data: bytes, content_type: str, path: str) -> tuple[int, int]:
     """Size in pixels of a stored variant. An earlier attempt with other library versions wrote it."""
     try:
-        info = inspect(data, max_pixels=WEBP_MAX_SIDE**2, max_side=WEBP_MAX_SIDE)
+        return size_of(data, content_type, max_pixels=MAX_SIDE**2, max_side=MAX_SIDE)
     except ImageRejected as error:
         raise PoisonRecord(f"the stored variant {path} is not an image: {error}") from error
-    return info.width, info.height

@@ -374,7 +374,11 @@ class Settings(BaseSettings):
         description="Maximum number of records that one process writes to the DLQ in a minute. If there would be "
         "more, the process stops: so many failures do not come from the records themselves.",
     )
-    ladder: Ladder = Field(default_factory=Ladder, description="Sizes and qualities of the variants, as JSON.")
+    ladder: Ladder = Field(
+        default_factory=Ladder,
+        description='Sizes, formats and qualities of the variants, as JSON. `{"share_quality": 85}` adds a JPEG for '
+        'previews of links, `{"avif_quality": 60}` an AVIF file beside each smaller WebP one.',
+    )
 
     # Indexer
     indexer_internal_port: int = Field(8021, ge=0, description="Port for health and metrics of the indexer.")

@@ -50,8 +50,34 @@ class PendingDocument(BaseModel):
     error: ErrorDocument | None
 
 
-class ImageDocument(BaseModel):
-    """The status document of an image. `status` is that of the latest upload or replacement.
+class SourceDocument(BaseModel):
+    """The files of one type, by ascending width. `srcset` is the value of the HTML attribute."""
+
+    type: str
+    widths: list[int]
+    srcset: str
+
+
+class FallbackDocument(BaseModel):
+    """The file for browsers that know none of the sources, and what to show before it is loaded."""
+
+    src: str
+    width: int
+    height: int
+    thumbhash: str
+    dominant_color: str
+
+
+class PictureDocument(BaseModel):
+    """The HTML element `picture` in parts, best type first, and as HTML. Add the text in `alt`, and `sizes`."""
+
+    sources: list[SourceDocument]
+    img: FallbackDocument
+    html: str
+
+
+class ListedImageDocument(BaseModel):
+    """The status document of an image in a list. `status` is that of the latest upload or replacement.
 
     `original` and `variants` are what the gateway serves.
     """
@@ -75,6 +101,12 @@ class ImageDocument(BaseModel):
     srcset: str | None
     notes: list[str]
     pending: PendingDocument | None
+
+
+class ImageDocument(ListedImageDocument):
+    """The status document of an image."""
+
+    picture: PictureDocument | None
 
 
 class ProblemDocument(BaseModel):
@@ -186,4 +218,5 @@ EXAMPLE: dict[str, Any] = {
     "srcset": None,
     "notes": [],
     "pending": None,
+    "picture": None,
 }

@@ -22,7 +22,7 @@ from gateway.services.caching import ReadCache
 from gateway.services.changes import Changes
 from shared.contract.keys import Owner, is_image_id
 from shared.ports import Index
-from shared.read_model.documents import document
+from shared.read_model.documents import listed_document
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -174,7 +174,7 @@ class Lists:
         ids = (await timeline.ids(below=below, limit=skip + query.limit + 1))[skip:]
         page = ids[: query.limit]
         rows = await timeline.rows(page) if page else []
-        body = json.dumps([document(row, self._base_url) for row in rows], separators=(",", ":")).encode()
+        body = json.dumps([listed_document(row, self._base_url) for row in rows], separators=(",", ":")).encode()
         next_url = query.url_after(page[-1], self._base_url) if len(ids) > query.limit else None
         monitor_url = query.monitor_url(position, self._base_url) if position else None
         return Page(body, hashlib.sha256(body).hexdigest()[:32], next_url, monitor_url)

@@ -15,7 +15,7 @@ from werkzeug.sansio.http import is_resource_modified
 
 from gateway.http.problems import Problem
 from gateway.reading.served import Served
-from shared.contract.keys import EXTENSIONS
+from shared.contract.keys import EXTENSIONS, VARIANT_EXTENSIONS
 from shared.ports import ObjectInfo, ObjectStore
 
 SAFETY_HEADERS = {
@@ -145,7 +145,7 @@ def content_disposition(file_name: str, content_type: str) -> str:
     The name is untrusted. It becomes one path segment without control characters and direction marks. Its extension
     becomes that of the content type, so that no browser saves an image named `page.html` as a page.
     """
-    name = _safe_name(file_name, EXTENSIONS[content_type])
+    name = _safe_name(file_name, (EXTENSIONS | VARIANT_EXTENSIONS)[content_type])
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9 ._()+-]", "_", plain)
     return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -76,4 +76,4 @@ def _original(original: Original) -> Served:
 
 def _rendered(original: Original, variant: Variant) -> Served:
     stem = original.file_name.rpartition(".")[0] or original.file_name
-    return Served(variant.path, variant.content_type, f"{stem}-{variant.name}.webp")
+    return Served(variant.path, variant.content_type, f"{stem}-{variant.name}")

@@ -17,7 +17,7 @@ from gateway.http.openapi import (
     query_parameter,
 )
 from gateway.http.problems import Problem
-from gateway.http.schemas import ImageDocument
+from gateway.http.schemas import ImageDocument, ListedImageDocument
 from gateway.reading.anchors import MAX_OFFSET
 from gateway.reading.image_rows import status_document
 from gateway.reading.lists import DEFAULT_LIMIT, MAX_LIMIT, ListQuery
@@ -30,7 +30,7 @@ bytes_router = APIRouter(tags=["images"])
 """The route whose handler has a query parameter."""
 
 
-class ImageListDocument(RootModel[list[ImageDocument]]):
+class ImageListDocument(RootModel[list[ListedImageDocument]]):
     """A page of a list."""
 
 
@@ -125,7 +125,7 @@ async def image_metadata(image_id: ImageIdText, request: Request, services: Serv
 async def image_bytes(
     image_id: ImageIdText, request: Request, services: ServicesDep, variant: str | None = None
 ) -> Response:
-    """The original, or one variant: `full`, `large`, `medium` or `small`. Supports ranges and conditional requests.
+    """The original, or one variant, such as `full` or `small`. Supports ranges and conditional requests.
 
     During a replacement this is the previous revision, until the new one is ready.
     """

@@ -16,9 +16,9 @@ from processor.rendering.color import ICC_IGNORED
 from processor.rendering.decode import FLATTENED
 from processor.rendering.render import RenderedVariant, Rendering, RenderLimits
 from processor.rendering.sandbox import ALL, Protection
+from processor.rendering.variant_file import size_of
 from shared.contract.events import FAILURE_REASONS
-from shared.contract.image_header import inspect
-from shared.contract.ladder import FULL, Ladder
+from shared.contract.ladder import Ladder, Rung
 from shared.contract.untrusted_json import read_json
 from shared.errors import ImageRejected
 
@@ -136,14 +136,13 @@ def _parse_rendering(fields: dict[str, Any], body: bytes, ladder: Ladder, limits
     width, height = _size(fields, limits)
     variants = []
     position = 0
-    for name, variant in zip(ladder.names, fields["variants"], strict=True):
+    for rung, variant in zip(ladder.variants, fields["variants"], strict=True):
         end = position + _whole(variant["size"], len(body) - position)
-        variants.append(_parse_variant(name, variant, body[position:end], limits))
+        variants.append(_parse_variant(rung, variant, body[position:end], limits))
         position = end
     if position != len(body):
         raise ValueError("the variants are shorter than the answer")
-    widths = {FULL: width, **{rung.name: rung.width_for(width) for rung in ladder.rungs}}
-    if any(variant.width != widths[variant.name] for variant in variants):
+    if any(variant.width != rung.width_for(width) for rung, variant in zip(ladder.variants, variants, strict=True)):
         raise ValueError("a variant's width is not that of the ladder")
     return Rendering(
         width=width,
@@ -155,15 +154,14 @@ def _parse_rendering(fields: dict[str, Any], body: bytes, ladder: Ladder, limits
     )
 
 
-def _parse_variant(name: str, fields: dict[str, Any], data: bytes, limits: RenderLimits) -> RenderedVariant:
-    """Parse a variant. Its bytes must be a WebP file that has the size in pixels that the worker states."""
-    if fields["name"] != name:
-        raise ValueError(f"a variant {str(fields['name'])[:100]!r} where the ladder has {name!r}")
-    width, height = _size(fields, limits)
-    found = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
-    if (found.content_type, found.width, found.height) != ("image/webp", width, height):
-        raise ValueError(f"the variant {name} is not a WebP file of {width} x {height}")
-    return RenderedVariant(name, data, width, height, hashlib.sha256(data).hexdigest())
+def _parse_variant(rung: Rung, fields: dict[str, Any], data: bytes, limits: RenderLimits) -> RenderedVariant:
+    """Parse a variant. Its bytes must be a file of the rung's type that has the size that the worker states."""
+    if fields["name"] != rung.name:
+        raise ValueError(f"a variant {str(fields['name'])[:100]!r} where the ladder has {rung.name!r}")
+    size = _size(fields, limits)
+    if size_of(data, rung.content_type, max_pixels=limits.max_pixels, max_side=limits.max_side) != size:
+        raise ValueError(f"the variant {rung.name} is not of {size[0]} x {size[1]} pixels")
+    return RenderedVariant(rung.name, data, *size, hashlib.sha256(data).hexdigest(), rung.content_type)
 
 
 def _size(fields: dict[str, Any], limits: RenderLimits) -> tuple[int, int]:

@@ -73,6 +73,8 @@ def _lower_priority() -> None:
 def _warm_up() -> None:
     """Render a small image of each format: Pillow imports its plugins at the first use, which the sandbox denies."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Each format that a ladder can name is written.
+    ladder = Ladder(method=0, avif_quality=50, share_quality=50)
     still, frame = Image.new("RGB", (16, 16), "red"), Image.new("RGBA", (16, 16))
     for image_format, options in (
         ("JPEG", {"icc_profile": profile}),
@@ -82,7 +84,7 @@ def _warm_up() -> None:
     ):
         file = BytesIO()
         still.save(file, image_format, **options)
-        request = request_header(Ladder(method=0), _WARM_UP_LIMITS, file.tell())[PREFIX.size :]
+        request = request_header(ladder, _WARM_UP_LIMITS, file.tell())[PREFIX.size :]
         _answer(request, file.getvalue())
     # An invalid request formats a stack trace, which also imports modules.
     _answer(b"", b"")

@@ -23,7 +23,7 @@ FAILURE_REASONS = {
     "too_many_pixels": "The picture has more pixels than are decoded here.",
     "too_wide": "A side exceeds what WebP can hold.",
     "undecodable": "The decoder could not read the picture.",
-    "encoder_failed": "The picture could not be written as WebP.",
+    "encoder_failed": "A variant of the picture could not be written.",
     "crashed_decoder": "The decoder crashed on this picture, twice.",
     "timeout": "Rendering took longer than allowed, twice.",
     "original_lost": "The original is no longer in the bucket.",

@@ -13,7 +13,11 @@ import uuid_utils.compat
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+"""Of originals: what is accepted."""
+VARIANT_EXTENSIONS = {"image/webp": "webp", "image/jpeg": "jpg", "image/avif": "avif"}
+"""Of variants: what a ladder can name."""
 CONTENT_TYPES = {extension: content_type for content_type, extension in EXTENSIONS.items()}
+_VARIANT_TYPES = {extension: content_type for content_type, extension in VARIANT_EXTENSIONS.items()}
 RESERVED_OWNER_TYPE = "image"
 MAX_OWNER_ID = 128
 """Maximum length of an owner's id in characters, not bytes."""
@@ -50,7 +54,8 @@ ORIGINAL_KEY = rf"^{_ORIGINAL}$"
 _ORIGINAL_PATH = re.compile(rf"(?:^|/){_ORIGINAL}$")
 _MEDIA_PATH = re.compile(
     rf"{IMAGES_PREFIX}(?P<image_id>{_UUID})/(?P<revision>{_UUID})/"
-    rf"(?:original\.(?P<extension>{_EXTENSION})|(?P<render>{_RENDER})/(?P<variant>[a-z][a-z0-9_]{{0,31}})\.webp)"
+    rf"(?:original\.(?P<extension>{_EXTENSION})|(?P<render>{_RENDER})/(?P<variant>[a-z][a-z0-9_]{{0,31}})"
+    rf"\.(?P<variant_extension>{'|'.join(VARIANT_EXTENSIONS.values())}))"
 )
 _OBJECT_KEY = re.compile(
     rf"{IMAGES_PREFIX}(?P<image_id>{_UUID})/(?P<revision>{_UUID})/"
@@ -201,9 +206,9 @@ def render_prefix(image_id: UUID, revision: UUID, render: str) -> str:
     return f"{revision_prefix(image_id, revision)}{render}/"
 
 
-def variant_key(image_id: UUID, revision: UUID, render: str, name: str) -> str:
-    """Key of one variant."""
-    return f"{render_prefix(image_id, revision, render)}{name}.webp"
+def variant_key(image_id: UUID, revision: UUID, render: str, name: str, content_type: str = "image/webp") -> str:
+    """Key of one variant. Raises KeyError for a content type that no ladder can name."""
+    return f"{render_prefix(image_id, revision, render)}{name}.{VARIANT_EXTENSIONS[content_type]}"
 
 
 def manifest_key(image_id: UUID, revision: UUID, render: str) -> str:
@@ -281,7 +286,7 @@ def incoming_prefix(owner: Owner) -> str:
 
 
 class MediaPath(NamedTuple):
-    """The parsed key of an original (`render` and `variant` are None) or a variant (`content_type` is image/webp)."""
+    """The parsed key of an original (`render` and `variant` are None) or a variant."""
 
     path: str
     image_id: UUID
@@ -296,10 +301,10 @@ def parse_media_path(path: str) -> MediaPath | None:
     match = _MEDIA_PATH.fullmatch(path)
     if match is None:
         return None
-    extension = match["extension"]
+    original, variant = match["extension"], match["variant_extension"]
     return MediaPath(
         path, UUID(match["image_id"]), UUID(match["revision"]), match["render"], match["variant"],
-        CONTENT_TYPES[extension] if extension else "image/webp",
+        CONTENT_TYPES[original] if original else _VARIANT_TYPES[variant],
     )  # fmt: skip
 
 

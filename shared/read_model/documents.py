@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.contract.events import Current, Event, Original, Ready, Removed, Request, Variant
 from shared.contract.keys import Owner, reprocess_version
+from shared.read_model.picture import of_type, picture, source_set
 from shared.read_model.tables import Outcome
 
 Status = Literal["processing", "ready", "failed"]
@@ -102,6 +103,12 @@ def _pending(row: ImageRow) -> dict[str, Any] | None:
 
 def document(row: ImageRow, base_url: str) -> dict[str, Any]:
     """The status document, of JSON types. Its URLs start with `base_url`, and not with the URL stored in the row."""
+    shown = picture(row.current, media_url(base_url, "")) if row.current else None
+    return listed_document(row, base_url) | {"picture": shown}
+
+
+def listed_document(row: ImageRow, base_url: str) -> dict[str, Any]:
+    """The status document in a list. It has no `picture`, which would nearly double the bytes of a list."""
     original = served_original(row)
     current = row.current
     return {
@@ -130,9 +137,8 @@ def media_url(base_url: str, path: str) -> str:
 
 
 def srcset(current: Current, base_url: str) -> str:
-    """Value of the HTML attribute `srcset`: the variants by ascending width, each width once."""
-    by_width = {variant.width: variant for variant in reversed(current.variants)}
-    return ", ".join(f"{media_url(base_url, by_width[width].path)} {width}w" for width in sorted(by_width))
+    """Value of the HTML attribute `srcset`: the WebP variants by ascending width, each width once."""
+    return source_set(of_type(current.variants, "image/webp"), media_url(base_url, ""))
 
 
 def _original(original: Original, base_url: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import pytest
 
 from processor.handler import Handler
 from processor.rendering.render import RenderedVariant, Rendering
-from processor.results import WEBP
 from shared.contract.events import (
     Deleted,
     Event,
@@ -126,7 +125,7 @@ async def test_an_upload_is_rendered_stored_and_answered(bench: Bench, upload: U
     assert [variant.name for variant in current.variants] == ["full", "large", "medium", "small"]
     for variant in current.variants:
         stored = bench.store.objects[variant.path]
-        assert (stored.data, stored.content_type) == (variant.name.encode(), WEBP)
+        assert (stored.data, stored.content_type) == (variant.name.encode(), "image/webp")
         assert variant.sha256 == hashlib.sha256(stored.data).hexdigest()
         assert variant.size == len(stored.data)
         assert variant.url == f"{records.BASE}/media/{variant.path}"
@@ -340,7 +339,7 @@ async def test_worker_that_loses_the_manifest_race_returns_the_winners_answer(be
 async def test_manifest_records_the_stored_bytes_if_another_encoding_was_first(bench: Bench, upload: Uploaded) -> None:
     stored = images.encode(images.solid((1, 2, 3), size=(21, 13)), "WEBP")
     path = variant_key(upload.image_id, upload.revision, upload.ladder.digest, "small")
-    await bench.store.put(path, stored, WEBP)
+    await bench.store.put(path, stored, "image/webp")
     answer = await bench.handle(upload, 0)
     assert isinstance(answer, Ready)
     small = answer.current.variants[-1]
