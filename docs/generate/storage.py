@@ -41,7 +41,7 @@ KEYS = [
         "until the image is deleted, or an hour (`SWEEP_DELAY`) after a newer revision is ready",
     ),
     (
-        "`images/{image_id}/{revision}/{render}/{name}.webp`",
+        "`images/{image_id}/{revision}/{render}/{name}.{ext}`",
         "one variant; `render` is the digest of the ladder, and for a reprocess also the command's version",
         "the same",
     ),

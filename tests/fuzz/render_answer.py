@@ -3,8 +3,8 @@
 An input is a message as a worker writes it: a prefix with two lengths, a JSON header, and the variants.
 
 1. Only ImageRejected with a reason of the contract, RuntimeError and BadAnswerError leave the parser.
-2. An accepted answer has exactly the variants of the ladder, within the limits of the request, each of them a WebP file
-   of the size that it states, with the hash of its bytes.
+2. An accepted answer has exactly the variants of the ladder, within the limits of the request, each of them a file
+   of the rung's format and of the size that it states, with the hash of its bytes.
 3. An accepted answer, written again, is accepted again as the same answer.
 """
 
@@ -15,6 +15,7 @@ from contextlib import suppress
 from random import Random
 
 from processor.rendering.render import Rendering, RenderLimits, render
+from processor.rendering.variant_file import size_of
 from processor.rendering.wire import (
     MAX_DETAIL,
     MAX_HEADER,
@@ -30,13 +31,14 @@ from processor.rendering.wire import (
     request_header,
 )
 from shared.contract.events import FAILURE_REASONS
-from shared.contract.image_header import inspect
-from shared.contract.ladder import FULL, Ladder, Rung
+from shared.contract.ladder import Ladder, Rung
 from shared.errors import ImageRejected
 from tests.fuzz.json_mutation import mutated_json
 from tests.support import images
 
-LADDER = Ladder(method=0, rungs=(Rung(name="small", width=4, fraction=0.5, quality=50),))
+LADDER = Ladder(
+    method=0, rungs=(Rung(name="small", width=4, fraction=0.5, quality=50),), avif_quality=50, share_quality=50
+)
 LIMITS = RenderLimits(max_pixels=4096, max_side=256, max_frames=2, max_animation_pixels=8192)
 
 
@@ -73,12 +75,11 @@ def _check_rendering(rendering: Rendering) -> None:
     assert tuple(variant.name for variant in rendering.variants) == LADDER.names
     assert 1 <= rendering.width <= LIMITS.max_side
     assert 1 <= rendering.height <= LIMITS.max_side
-    widths = {FULL: rendering.width, "small": LADDER.rungs[0].width_for(rendering.width)}
-    for variant in rendering.variants:
-        assert variant.width == widths[variant.name]
+    for rung, variant in zip(LADDER.variants, rendering.variants, strict=True):
+        assert variant.width == rung.width_for(rendering.width)
         assert variant.sha256 == hashlib.sha256(variant.data).hexdigest()
-        info = inspect(variant.data, max_pixels=LIMITS.max_pixels, max_side=LIMITS.max_side)
-        assert (info.content_type, info.width, info.height) == ("image/webp", variant.width, variant.height)
+        size = size_of(variant.data, rung.content_type, max_pixels=LIMITS.max_pixels, max_side=LIMITS.max_side)
+        assert (size, variant.content_type) == ((variant.width, variant.height), rung.content_type)
 
 
 def mutate(data: bytes, chance: Random) -> bytes:

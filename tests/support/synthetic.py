@@ -39,12 +39,10 @@ AT_ONCE = 32
 async def render(owner: Owner, data: bytes, ladder: Ladder) -> Rendering:
     """Variants of no picture in particular, different for each original and ladder."""
     variants = []
-    for number, name in enumerate(ladder.names):
-        content = f"{name} {ladder.digest} ".encode() + data
+    for number, rung in enumerate(ladder.variants):
+        content = f"{rung.name} {ladder.digest} ".encode() + data
         digest = hashlib.sha256(content).hexdigest()
-        variants.append(
-            RenderedVariant(name=name, data=content, width=1600 >> number, height=1200 >> number, sha256=digest)
-        )
+        variants.append(RenderedVariant(rung.name, content, 1600 >> number, 1200 >> number, digest, rung.content_type))
     return Rendering(
         width=1600, height=1200, variants=tuple(variants), thumbhash="1QcSHQRnh493V4dIh4eXh1h4kJUI",
         dominant_color="#7f6f5f", notes=(),
