@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -61,5 +62,6 @@ async def test_verify_and_the_sweep_know_each_format(world: Deployment) -> None:
     before = {info.key for info in await world.store.list(image_prefix(image.command.image_id))}
     superseded = {key for key in before if LADDER.digest in key and key.endswith((".webp", ".avif", ".jpg"))}
     assert len(superseded) == len(LADDER.names)
-    swept = await Sweeper(world.settings, world.store, Output(True)).run(apply=True)
+    at_once = world.settings.model_copy(update={"sweep_delay": timedelta(0)})
+    swept = await Sweeper(at_once, world.store, Output(True)).run(apply=True)
     assert set(swept.keys) == superseded
