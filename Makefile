@@ -12,7 +12,7 @@ RACES ?= 240
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench bench-lists bench-memory bench-hot-owner bench-page page-pictures first-event clean
+.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench bench-lists bench-memory bench-hot-owner bench-page page-pictures first-event release clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ bench-hot-owner: setup ## Measure how one owner with nine tenths of the uploads 
 
 first-event: setup ## Run the code blocks of docs/events.md, from `make up` to a first event, in a new copy of the last commit
 	$(VENV)/python -m docs.first_event
+
+release: setup ## Release the version in pyproject.toml: contract, changelog, wheels, SBOM and checksums in dist/
+	$(VENV)/python -m docs.generate.release
 
 clean: ## Stop the stack of this directory (its data stays), and remove environments and caches
 	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi

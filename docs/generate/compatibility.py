@@ -1,6 +1,7 @@
 """What in a new schema of a record breaks its readers within one schema version."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 Schema = dict[str, Any]
@@ -15,6 +16,23 @@ class Field(NamedTuple):
     values: frozenset[str]
     pattern: str | None
     required: bool
+
+
+def breaking_changes(released: Mapping[str, bytes], now: Mapping[str, bytes]) -> list[str]:
+    """A sentence for each change that breaks a reader of the released schemas. Both map names of files to contents.
+
+    Files that are no schema of a record, such as the AsyncAPI document, are left out.
+    """
+    schemas = {name: json.loads(content) for name, content in released.items()}
+    found = []
+    for name, schema in schemas.items():
+        if "$id" not in schema:
+            continue
+        if name not in now:
+            found.append(f"{name} was removed. Keep it as long as Kafka has its records.")
+        else:
+            found += [f"{name}: {sentence}" for sentence in breaks(schema, json.loads(now[name]))]
+    return found
 
 
 def breaks(old: Schema, new: Schema) -> list[str]:
