@@ -50,6 +50,8 @@ class Selection:
 class _Listener:
     selection: Selection
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    unsent: int = 0
+    """Bytes of the events that it wants and has not been sent."""
 
 
 class Listeners:
@@ -71,6 +73,7 @@ class Listeners:
         """Wake the listeners that want this event."""
         for listener in self._listeners:
             if listener.selection.wants(event):
+                listener.unsent += len(event.value)
                 listener.news.set()
 
     def close(self) -> None:
@@ -114,8 +117,10 @@ class Listeners:
             yield cursor.greeting()
             while not self._closed and self.ring is ring:
                 listener.news.clear()
-                frames = cursor.frames()
-                if frames is None:
+                is_slow = listener.unsent > MAX_BEHIND and not cursor.resumes
+                frames, sent = cursor.frames()
+                listener.unsent = max(0, listener.unsent - sent)
+                if is_slow or frames is None:
                     EVENT_LISTENERS_DROPPED.inc()
                     return
                 if frames:
@@ -135,13 +140,11 @@ class _Cursor:
         self._ring = ring
         self._selection = selection
         self._sequence = ring.next_sequence
-        self._end = ring.end
         self._seen: list[int] | None = None
         self._needs_resync = False
         position = Position.parse(last_id) if last_id is not None else None
         if position is not None and ring.covers(position):
-            oldest = ring.oldest_sequence
-            self._sequence, self._end = oldest, ring.end - ring.size
+            self._sequence = ring.oldest_sequence
             self._seen = list(position.offsets)
         elif last_id is not None:
             self._needs_resync = True
@@ -160,25 +163,32 @@ class _Cursor:
         """The position without an event: a listener of a quiet owner can resume as long as any other."""
         return format_sse_event(id=self._id(self._ring.position), comment="")
 
-    def frames(self) -> bytes | None:
-        """The next events on the wire, at most a batch; empty if there are none, None if the listener is too slow."""
-        if self._seen is None and self._ring.end - self._end > MAX_BEHIND:
-            return None
+    @property
+    def resumes(self) -> bool:
+        """Whether the listener still gets events from before it connected."""
+        return self._seen is not None
+
+    def frames(self) -> tuple[bytes | None, int]:
+        """The next events on the wire, at most a batch, and the bytes of their values.
+
+        Empty if there are none, and None if the ring no longer has the next one.
+        """
         events = self._ring.since(self._sequence)
         if events is None:
-            return None
+            return None, 0
         parts: list[bytes] = []
-        size = 0
+        size = sent = 0
         for event in events:
-            self._sequence, self._end = event.sequence + 1, event.end
+            self._sequence = event.sequence + 1
             if self._is_new(event) and self._selection.wants(event):
                 parts.append(event.frame(self._id(event.position)))
                 size += len(parts[-1])
+                sent += len(event.value)
                 if size >= BATCH_BYTES:
                     break
         else:
             self._caught_up()
-        return b"".join(parts)
+        return b"".join(parts), sent
 
     def _caught_up(self) -> None:
         """Once the ring has everything that this listener has seen, its position is the ring's."""

@@ -15,7 +15,7 @@ from tests.unit.processor.test_pool import pool_of
 
 LIMITS = RenderLimits(max_pixels=64_000_000, max_side=16_383, max_frames=120, max_animation_pixels=64_000_000)
 LADDER = Ladder(method=0, avif_quality=60, share_quality=85)
-PHOTO = images.encode(images.photo(1600, 1000), "JPEG")
+PHOTO = images.encode(images.photo(160, 100).resize((1600, 1000)), "JPEG")
 NO_LIMITS = {"max_pixels": 10**9, "max_side": 16_383}
 
 
