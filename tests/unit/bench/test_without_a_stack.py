@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 ON_A_STACK = ("beside", "hot_owner", "memory")
 ON_ENGINES = ("lists",)
 IN_A_BROWSER = ("page",)
-STARTS_ITS_OWN = {"__main__"}
+STARTS_ITS_OWN = {"__main__", "live_events"}
 
 
 def benchmark(name: str, *arguments: str, **environment: str) -> str:
