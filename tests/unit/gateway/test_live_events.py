@@ -204,6 +204,18 @@ async def test_a_listener_that_does_not_read_is_dropped(monkeypatch: pytest.Monk
     assert [frames async for frames in stream] == []
 
 
+async def test_a_listener_is_not_dropped_for_events_that_it_does_not_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BEHIND", 10_000)
+    world, mine = World(), Owner(type="user", id="mine")
+    async with aclosing(world.stream(selection=Selection(owners=frozenset({mine})))) as stream:  # type: ignore[type-var]
+        await next_frames(stream)
+        for _ in range(3):
+            for _ in range(50):
+                world.publish(0)
+            position = world.publish(1, owner=mine)
+            assert offsets_of(await next_frames(stream)) == [position]
+
+
 async def test_a_listener_behind_the_ring_is_dropped() -> None:
     world = World(max_bytes=10_000)
     position = world.publish(0)
