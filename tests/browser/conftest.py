@@ -16,9 +16,13 @@ SECONDS = 20
 VIEWPORT = ViewportSize(width=1280, height=800)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium: Playwright's own is not a package of a registry."""
+    """Debian's Chromium: Playwright's own is not a package of a registry.
+
+    While Playwright is open its event loop runs in the thread of the tests, where no asynchronous test can run then.
+    So it is closed after each module.
+    """
     path = shutil.which(CHROMIUM)
     if path is None:
         pytest.skip("there is no Chromium on this machine: apt-get install chromium")
