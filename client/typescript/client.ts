@@ -4,6 +4,8 @@ import createClient, { type Client } from 'openapi-fetch'
 import type { components, paths } from './schema.js'
 
 export type Image = components['schemas']['ImageDocument']
+/** An image in a list, which leaves `picture` out. */
+export type ListedImage = components['schemas']['ListedImageDocument']
 export type Problem = components['schemas']['ProblemDocument']
 
 /** What the gateway refuses. `problem.code` is stable. */
@@ -44,7 +46,7 @@ export class Imagepipe {
   }
 
   /** Every image of a user, newest first: follows the cursors. */
-  async *images(userId: string, limit = 100): AsyncGenerator<Image> {
+  async *images(userId: string, limit = 100): AsyncGenerator<ListedImage> {
     for (let cursor: string | undefined; ; ) {
       const { data, error, response } = await this.api.GET('/images', {
         params: { query: { user_id: userId, limit, cursor } },
