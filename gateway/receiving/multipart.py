@@ -116,6 +116,7 @@ class FormReader:
         self._reservation = reservation
         self._parser = _Parser(boundary, max_segment_count=MAX_FIELDS + limits.files)
         self._preamble = _Preamble(boundary)
+        self._boundary = f"--{boundary}".encode()
         self._part: _Part | None = None
         self._file_parts = 0
         self.form = Form()
@@ -186,6 +187,9 @@ class FormReader:
         if part is None:
             return
         data = None if part.too_large else b"".join(part.chunks)
+        if data is not None and data.startswith(self._boundary):
+            # The line end of the empty line can also belong to the boundary: the part may have no content, or this one.
+            raise Problem("malformed_form", "a part begins with the boundary")
         if part.is_file:
             # A browser sends an empty part with an empty name for a file input in which the user chose no file.
             if part.file_name == "" and data == b"":

@@ -109,6 +109,8 @@ def test_files_that_hold_too_much_memory_are_refused_while_they_come() -> None:
         (file_part(b"x")[:40], "malformed_form"),
         (b"", "malformed_form"),
         (b"--other\r\n", "malformed_form"),
+        (file_part(END), "malformed_form"),
+        (file_part(END) + END, "malformed_form"),
         (b'{"incoming": "x"}', "malformed_form"),
         (f"--{BOUNDARY}\r\n\r\nx\r\n".encode() + END, "malformed_form"),
         (file_part(b"x") + file_part(b"y") + END, "too_many_files"),
