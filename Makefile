@@ -113,5 +113,5 @@ release: setup ## Release the version in pyproject.toml: contract, changelog, wh
 
 clean: ## Stop the stack of this directory (its data stays), and remove environments and caches
 	@if [ -x $(VENV)/imagepipe ] && [ -f .imagepipe/state.json ]; then $(VENV)/imagepipe down; fi
-	rm -rf .venv .uv .fuzz .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist client/python/dist client/typescript/node_modules *.egg-info
+	rm -rf .venv .uv .fuzz .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist client/python/dist client/node_modules client/typescript/schema.d.ts tests/support/node/node_modules *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

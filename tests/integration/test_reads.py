@@ -30,6 +30,7 @@ def test_list_has_the_documented_fields(api: Api, owner: dict[str, str]) -> None
     assert (item["image_id"], item["file_name"], item["size"]) == (image_id, "dune.jpg", len(JPEG))
     assert item["uploaded_at"].endswith("Z")
     document = api.document(image_id)
+    assert document is not None
     assert document.pop("picture")["sources"], "a list leaves the picture out"
     assert item == document
     assert len(item["variants"]) == 4
