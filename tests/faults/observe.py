@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from aiokafka.errors import KafkaError
 
 from ops.checks.differences import Difference, Kind
 from ops.checks.inspection import Inspection
@@ -54,7 +55,7 @@ async def settle(base_url: str, settings: Settings, owners: Iterable[str]) -> fl
                 if lag < least:
                     progress, least = Stopwatch(), lag
                 why = f"lag {behind}" if behind else await _processing(http, owners)
-            except (httpx.HTTPError, TimeoutError) as error:
+            except (httpx.HTTPError, KafkaError, TimeoutError) as error:
                 why = repr(error)
             if not why:
                 return time.monotonic() - began
