@@ -20,8 +20,8 @@ def owner(text: str) -> Owner:
 def fetch(client: Client, image_id: str, directory: Path) -> Iterable[Path]:
     """Save each variant as a file in the directory; gives their paths."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name in client.get(image_id).variants:
-        target = directory / f"{image_id}-{name}.webp"
+    for name, variant in client.get(image_id).variants.items():
+        target = directory / f"{image_id}-{Path(variant.path).name}"
         target.write_bytes(client.content(image_id, name))
         yield target
 
