@@ -41,6 +41,15 @@ async def spawn(
     )  # fmt: skip
 
 
+def close_pipes(child: Process) -> None:
+    """Close this process's ends of the pipes to a child, whose output is no longer read.
+
+    A process that the child has started in a session of its own may hold the other ends. Then asyncio would print a
+    traceback when its loop has ended. asyncio has no public call for this.
+    """
+    child._transport.close()  # type: ignore[attr-defined]
+
+
 def reference(pid: int) -> ProcessRef | None:
     """Pid and start time of a process, or None if it is gone."""
     try:

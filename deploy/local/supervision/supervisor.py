@@ -144,15 +144,22 @@ class Supervisor:
         pumping = asyncio.create_task(pump(child.stdout, write))
         probing = asyncio.create_task(self._watch_until_ready(part, child))
         try:
-            code = await child.wait()
+            code = await self._wait_for(part, child, probing)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pumping, timeout=2)
+        finally:
+            process.close_pipes(child)
+        return _ending(code)
+
+    async def _wait_for(self, part: Part, child: Process, probing: asyncio.Task[None]) -> int:
+        """The exit code of the child, once it has ended. If this is cancelled the child is killed."""
+        try:
+            return await child.wait()
         finally:
             probing.cancel()
             # End the processes that the part has started as well: they would hold ports and files of the next start.
             process.signal_group(child.pid, signal.SIGKILL)
             self.state.parts[part.name].process = None
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pumping, timeout=2)
-        return _ending(code)
 
     async def _watch_until_ready(self, part: Part, child: Process) -> None:
         if part.release is not None and child.stdin is not None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from deploy.local.supervision import supervisor as supervisor_module
 from deploy.local.supervision.parts import Part
 from deploy.local.supervision.supervisor import Supervisor
 from tests.support.waiting import wait_for_async
+
+ROOT = Path(__file__).parents[3]
 
 
 class FullDisk(Root):
@@ -95,3 +98,36 @@ async def test_pauses_grow_and_start_over_after_a_good_run(
         await starting
     await supervisor.stop_parts(["engine"])
     assert [line.rpartition(" in ")[2] for line in found[:3]] == [f"{pause} s" for pause in pauses]
+
+
+STARTS_AND_STOPS = """
+import asyncio, gc, os, sys
+from pathlib import Path
+from deploy.local.state import Root, State
+from deploy.local.supervision.parts import Part
+from deploy.local.supervision.supervisor import Supervisor
+
+HOLDS_ITS_OUTPUT = "import subprocess, time; subprocess.Popen(['sleep', '6'], start_new_session=True); time.sleep(60)"
+
+async def nothing():
+    pass
+
+async def main():
+    root = Root(Path(sys.argv[1]))
+    root.create()
+    supervisor = Supervisor(root, State(), lambda *_: None)
+    argv = (sys.executable, "-c", HOLDS_ITS_OUTPUT)
+    await supervisor.start(Part("engine", "Engine", argv, dict(os.environ), nothing, "", stop_grace=1))
+    await asyncio.sleep(1)
+    await supervisor.stop_parts(["engine"])
+
+asyncio.run(main())
+gc.collect()
+"""
+
+
+def test_a_process_that_holds_the_output_of_a_part_leaves_no_traceback(tmp_path: Path) -> None:
+    """asyncio would print one when its loop has ended, below the last line of `make up`."""
+    argv = [sys.executable, "-c", STARTS_AND_STOPS, str(tmp_path / "root")]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
