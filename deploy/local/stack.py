@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -189,14 +189,15 @@ async def run(
     reporter: Reporter,
     sink: Sink,
     when_ready: Callable[[State], None],
+    signals: Collection[int] = (),
 ) -> None:
     """Start everything, call `when_ready`, keep it running until a signal comes, end it in order.
 
-    Raises StackError when a part cannot be started, and Interrupted at a signal before all is ready; the parts that
-    were started are ended first.
+    `signals` are those that came before this could handle them. Raises StackError when a part cannot be started, and
+    Interrupted at a signal before all is ready; the parts that were started are ended first.
     """
     supervisor = Supervisor(options.root, state, sink)
-    supervisor.handle_signals()
+    supervisor.handle_signals(signals)
     engines = engine_parts(options, state, found)
     try:
         await _start(supervisor, options, engines, found.get(s3.NAME), reporter)

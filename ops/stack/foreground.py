@@ -14,6 +14,7 @@ from deploy.local.reporting import Reporter
 from deploy.local.state import Root, State
 from deploy.local.supervision import process
 from deploy.local.supervision.logs import Sink
+from deploy.local.supervision.supervisor import STOP_SIGNALS
 
 
 def locked(root: Root) -> IO[str]:
@@ -51,5 +52,12 @@ def serve(
     Raises StackError.
     """
     found = fetch(options, lock, reporter)
-    state = stack.prepare(options, reporter)
-    asyncio.run(stack.run(options, state, found, reporter, sink, when_ready))
+    # Python's own handlers would end the program with a traceback in the middle of making the event loop.
+    signals: list[int] = []
+    usual = {number: signal.signal(number, lambda number, _frame: signals.append(number)) for number in STOP_SIGNALS}
+    try:
+        state = stack.prepare(options, reporter)
+        asyncio.run(stack.run(options, state, found, reporter, sink, when_ready, signals))
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

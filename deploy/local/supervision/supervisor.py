@@ -5,7 +5,7 @@ import contextlib
 import signal
 import time
 from asyncio.subprocess import Process
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from deploy.local.errors import Interrupted, StackError
 from deploy.local.state import PartPhase, PartState, Phase, Root, State
@@ -14,6 +14,7 @@ from deploy.local.supervision.logs import LogFile, Sink, pump, tail
 from deploy.local.supervision.parts import Part
 from shared.retry import Backoff
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROBE_INTERVAL = 0.15
 PROBE_TIMEOUT = 10.0
 FIRST_RESTART_PAUSE = 0.5
@@ -41,11 +42,13 @@ class Supervisor:
         self._hopeless: dict[str, StackError] = {}
         self._leaving: set[str] = set()
 
-    def handle_signals(self) -> None:
-        """Ctrl-C, SIGTERM and a closed terminal end the stack in order."""
+    def handle_signals(self, earlier: Collection[int] = ()) -> None:
+        """Ctrl-C, SIGTERM and a closed terminal end the stack in order, also if there were `earlier` ones."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self.stop.set)
+        if earlier:
+            self.stop.set()
 
     def set_phase(self, phase: Phase, message: str = "") -> None:
         """Record the phase of the stack."""
