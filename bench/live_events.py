@@ -3,25 +3,24 @@
     python -m bench.live_events [--listeners 1000] [--rate 50] [--seconds 20] [--waits 40]
 
 Events are published as the processor publishes them, at fixed times. The delay of one is from the start of its publish
-to its arrival at a listener. Three loads: one listener of everything; so many listeners of one owner each; one listener
-of everything beside so many idle ones. Then small images are posted with `Prefer: wait` to a whole pipeline: what is
-measured is the time from the event, as a listener gets it, to the response of the POST.
+to its arrival at a listener, for each listener that gets it. Four loads: one listener of everything; so many listeners
+of one owner each; one listener of everything beside so many idle ones; so many listeners of everything. Then small
+images are posted with `Prefer: wait` to a whole pipeline: what is measured is the time from the event, as a listener
+gets it, to the response of the POST.
 """
 
 import argparse
 import asyncio
 import os
-import re
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from collections.abc import Sequence
 
 import httpx
 import psutil
 
 from bench.deployment import Deployment, deployment, engines
+from bench.listening import listening
 from bench.photos import jpeg_of_size
 from bench.records import SOURCE, answer, logged, producing, upload
 from bench.stack import run
@@ -29,61 +28,8 @@ from shared.contract.keys import Owner
 from shared.kafka.writers import KafkaEventLog
 from shared.observability.metrics import Service
 
-IMAGE_ID = re.compile(rb'data: \{"schema_version":1,"image_id":"([0-9a-f-]{36})"')
-CONNECTED_AT_ONCE = 50
 SETTLE_SECONDS = 5.0
-READ_BYTES = 256 * 1024
 PHOTO_BYTES = 20_000
-
-
-class Arrivals:
-    """When each event arrived: at the last of the listeners that got it."""
-
-    def __init__(self) -> None:
-        self.times: dict[str, float] = {}
-        self.frames = 0
-
-    def note(self, data: bytes) -> None:
-        """Note the events in what a listener has received."""
-        now = time.perf_counter()
-        for image_id in IMAGE_ID.findall(data):
-            self.times[image_id.decode()] = now
-            self.frames += 1
-
-
-async def listen(base_url: str, path: str, arrivals: Arrivals) -> asyncio.Task[None]:
-    """A listener, once its stream has begun. An event that is split between two reads counts when it is complete."""
-    url = urlsplit(base_url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=READ_BYTES)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
-    await reader.readuntil(b"retry:")
-
-    async def follow() -> None:
-        held = b""
-        try:
-            while data := await reader.read(READ_BYTES):
-                complete, found, rest = (held + data).rpartition(b"\n\n")
-                arrivals.note(complete)
-                held = rest if found else held + data
-        finally:
-            writer.close()
-
-    return asyncio.create_task(follow())
-
-
-@asynccontextmanager
-async def listening(running: Deployment, paths: Sequence[str]) -> AsyncIterator[Arrivals]:
-    """Listeners of these paths, during the block."""
-    arrivals, tasks = Arrivals(), list[asyncio.Task[None]]()
-    for start in range(0, len(paths), CONNECTED_AT_ONCE):
-        batch = paths[start : start + CONNECTED_AT_ONCE]
-        tasks += await asyncio.gather(*(listen(running.base_url, path, arrivals) for path in batch))
-    try:
-        yield arrivals
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def publish(running: Deployment, rate: float, seconds: float, owners: int) -> dict[str, float]:
@@ -108,33 +54,34 @@ async def delays(running: Deployment, name: str, paths: Sequence[str], rate: flo
     """Print the delays of one load, and the memory of the gateway with its listeners."""
     gateway = psutil.Process(running.services[Service.GATEWAY].pid)
     before = gateway.memory_info().rss
-    async with listening(running, paths) as arrivals:
+    with listening(running.base_url, paths) as listeners:
         idle, cpu = gateway.memory_info().rss, sum(gateway.cpu_times()[:2])
         began = await publish(running, rate, seconds, len(paths))
         cpu, after = sum(gateway.cpu_times()[:2]) - cpu, gateway.memory_info().rss
-    taken = [arrivals.times[image_id] - start for image_id, start in began.items() if image_id in arrivals.times]
+        received = listeners.received()
+    taken = [at - began[image_id] for image_id, times in received.times.items() for at in times]
     print(
-        f"{name}: {len(taken)} of {len(began)} events arrived, {arrivals.frames} frames; {summary(taken)}; "
+        f"{name}: {len(received.times)} of {len(began)} events arrived, {received.frames} frames, "
+        f"{received.ended} streams ended; {summary(taken)}; "
         f"gateway {before / 1e6:.0f} MB before, {idle / 1e6:.0f} MB with the listeners, {after / 1e6:.0f} MB after, "
-        f"{cpu:.1f} s of CPU time",
+        f"{cpu:.1f} s of CPU time, {cpu / received.frames * 1e6:.0f} µs a frame; listeners {received.cpu:.1f} s",
         flush=True,
     )
 
 
 async def waits(running: Deployment, count: int) -> None:
     """Print how long after its event a POST with `Prefer: wait` is answered."""
-    photo, taken, totals = jpeg_of_size(PHOTO_BYTES), list[float](), list[float]()
-    async with (
-        listening(running, ["/events"]) as arrivals,
-        httpx.AsyncClient(base_url=running.base_url, timeout=60, trust_env=False) as http,
-    ):
-        for _ in range(count):
-            started = time.perf_counter()
-            found = await http.post("/images", files={"image": photo}, headers={"Prefer": "wait=30"})
-            ended = time.perf_counter()
-            image_id = found.raise_for_status().json()["image_id"]
-            totals.append(ended - started)
-            taken.append(ended - arrivals.times.get(image_id, ended))
+    photo, ended, totals = jpeg_of_size(PHOTO_BYTES), dict[str, float](), list[float]()
+    with listening(running.base_url, ["/events"]) as listener:
+        async with httpx.AsyncClient(base_url=running.base_url, timeout=60, trust_env=False) as http:
+            for _ in range(count):
+                started = time.perf_counter()
+                found = await http.post("/images", files={"image": photo}, headers={"Prefer": "wait=30"})
+                now = time.perf_counter()
+                ended[found.raise_for_status().json()["image_id"]] = now
+                totals.append(now - started)
+        arrived = listener.received().times
+    taken = [ended[image_id] - times[0] for image_id, times in arrived.items()]
     print(f"POST with Prefer: wait, {count} in turn: from the event to the response {summary(taken)}")
     print(f"POST with Prefer: wait, {count} in turn: in all {summary(totals)}")
 
@@ -152,6 +99,7 @@ async def measure(running: Deployment, listeners: int, rate: float, seconds: flo
     await delays(running, f"{listeners} listeners of one owner each", owners, rate, seconds)
     idle = [f"/events?owner_type=idle&owner_id={number}" for number in range(listeners - 1)]
     await delays(running, f"1 listener beside {listeners - 1} idle ones", ["/events", *idle], rate, seconds)
+    await delays(running, f"{listeners} listeners of everything", ["/events"] * listeners, rate, seconds)
     await waits(running, count)
 
 

@@ -12,6 +12,7 @@ from fastapi.sse import format_sse_event
 
 from gateway.events.position import Position
 from gateway.events.ring import RecentEvent, Ring
+from gateway.events.rounds import Rounds
 from shared.contract.keys import Owner
 from shared.errors import Unavailable
 from shared.observability.metrics import EVENT_LISTENERS, EVENT_LISTENERS_DROPPED
@@ -52,6 +53,32 @@ class _Listener:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     unsent: int = 0
     """Bytes of the events that it wants and has not been sent."""
+    is_quiet: bool = False
+    """Whether it has been sent nothing for KEEP_ALIVE_SECONDS."""
+    _sent_at: float = 0.0
+    _timer: asyncio.TimerHandle | None = None
+
+    def sent(self) -> None:
+        """Begin the quiet time anew."""
+        self.is_quiet = False
+        self._sent_at = asyncio.get_running_loop().time()
+        if self._timer is None:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Wake the listener at the end of its quiet time. One timer in all that time costs less than one an event."""
+        loop = asyncio.get_running_loop()
+        left = self._sent_at + KEEP_ALIVE_SECONDS - loop.time()
+        if left <= 0:
+            self.is_quiet = True
+            self.news.set()
+            left = KEEP_ALIVE_SECONDS
+        self._timer = loop.call_later(left, self._watch)
+
+    def end(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Listeners:
@@ -62,6 +89,7 @@ class Listeners:
         self._limit = limit
         self._clock = clock
         self._listeners: set[_Listener] = set()
+        self._rounds = Rounds()
         self._closed = False
 
     def open(self, ring: Ring) -> None:
@@ -73,8 +101,8 @@ class Listeners:
         """Wake the listeners that want this event."""
         for listener in self._listeners:
             if listener.selection.wants(event):
-                listener.unsent += len(event.value)
-                listener.news.set()
+                listener.unsent += len(event.frame)
+                self._rounds.add(listener.news)
 
     def close(self) -> None:
         """End all streams."""
@@ -93,6 +121,7 @@ class Listeners:
         try:
             yield listener
         finally:
+            listener.end()
             self._listeners.discard(listener)
             EVENT_LISTENERS.set(len(self._listeners))
 
@@ -114,6 +143,7 @@ class Listeners:
         ring = self.check()
         with self._joined(selection) as listener:
             cursor = _Cursor(ring, selection, last_id)
+            listener.sent()
             yield cursor.greeting()
             while not self._closed and self.ring is ring:
                 listener.news.clear()
@@ -123,14 +153,13 @@ class Listeners:
                 if is_slow or frames is None:
                     EVENT_LISTENERS_DROPPED.inc()
                     return
+                if not frames and listener.is_quiet:
+                    frames = cursor.keep_alive()
                 if frames:
+                    listener.sent()
                     yield frames
-                    continue
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        await listener.news.wait()
-                except TimeoutError:
-                    yield cursor.keep_alive()
+                else:
+                    await listener.news.wait()
 
 
 class _Cursor:
@@ -169,7 +198,7 @@ class _Cursor:
         return self._seen is not None
 
     def frames(self) -> tuple[bytes | None, int]:
-        """The next events on the wire, at most a batch, and the bytes of their values.
+        """The next events on the wire, at most a batch, and the bytes by which the listener is less behind.
 
         Empty if there are none, and None if the ring no longer has the next one.
         """
@@ -177,18 +206,18 @@ class _Cursor:
         if events is None:
             return None, 0
         parts: list[bytes] = []
-        size = sent = 0
+        sent = 0
         for event in events:
             self._sequence = event.sequence + 1
             if self._is_new(event) and self._selection.wants(event):
-                parts.append(event.frame(self._id(event.position)))
-                size += len(parts[-1])
-                sent += len(event.value)
-                if size >= BATCH_BYTES:
+                parts.append(event.frame if self._seen is None else event.frame_at(self._id(event.position)))
+                sent += len(event.frame)
+                if sent >= BATCH_BYTES:
                     break
         else:
             self._caught_up()
-        return b"".join(parts), sent
+        # One event is passed on as it is: a copy for each listener would cost more than the rest of its wake-up.
+        return parts[0] if len(parts) == 1 else b"".join(parts), sent
 
     def _caught_up(self) -> None:
         """Once the ring has everything that this listener has seen, its position is the ring's."""

@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from uuid import UUID
 
 from fastapi.sse import format_sse_event
@@ -14,14 +13,15 @@ from shared.contract.events import Event
 from shared.contract.keys import Owner
 
 OVERHEAD = 600
-"""Bytes that an event takes beside its value: the objects and the position."""
+"""Bytes that an event takes beside its frame: the objects and the position."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecentEvent:
-    """An event with the value that it has in Kafka. `sequence` counts the events of this ring from 0.
+    """An event as it is sent. `sequence` counts the events of this ring from 0.
 
-    `end` is the number of bytes of all events up to this one: differences are how far a listener is behind.
+    `end` is the number of bytes of all events up to this one. `frame` is the event on the wire, encoded once for all
+    listeners: its data is the value in Kafka, its id is `position`.
     """
 
     sequence: int
@@ -32,12 +32,12 @@ class RecentEvent:
     type: str
     image_id: UUID
     owner: Owner
-    value: bytes
+    frame: bytes
     position: str
 
-    def frame(self, position: str) -> bytes:
-        """The event on the wire, with this position as its id."""
-        return format_sse_event(data_str=self.value.decode(), event=self.type, id=position)
+    def frame_at(self, position: str) -> bytes:
+        """The event on the wire with another position as its id."""
+        return self.frame.removesuffix(format_sse_event(id=self.position)) + format_sse_event(id=position)
 
 
 class Ring:
@@ -88,7 +88,7 @@ class Ring:
     def size(self) -> int:
         """Bytes of the events that it holds now."""
         oldest = self._events[0] if self._events else None
-        return self._end - oldest.end + _cost(oldest.value) if oldest else 0
+        return self._end - oldest.end + _cost(oldest.frame) if oldest else 0
 
     def skip(self, partition: int, offset: int) -> None:
         """A record that is no event, such as one without a value, advances the position only."""
@@ -98,9 +98,10 @@ class Ring:
     def append(self, partition: int, offset: int, event: Event, value: bytes) -> RecentEvent:
         """Add the next event of a partition."""
         self.skip(partition, offset)
-        self._end += _cost(value)
+        frame = format_sse_event(data_str=value.decode(), event=event.type, id=self.position)
+        self._end += _cost(frame)
         added = RecentEvent(
-            self._sequence, self._end, self._clock(), partition, offset, event.type, event.image_id, event.owner, value,
+            self._sequence, self._end, self._clock(), partition, offset, event.type, event.image_id, event.owner, frame,
             self.position,
         )  # fmt: skip
         self._sequence += 1
@@ -133,8 +134,9 @@ class Ring:
         behind = self._sequence - sequence
         if behind > len(self._events):
             return None
-        return islice(self._events, len(self._events) - behind, None)
+        # An iterator of the deque would go through all older events first, for each listener that is woken.
+        return map(self._events.__getitem__, range(len(self._events) - behind, len(self._events)))
 
 
-def _cost(value: bytes) -> int:
-    return len(value) + OVERHEAD
+def _cost(frame: bytes) -> int:
+    return len(frame) + OVERHEAD

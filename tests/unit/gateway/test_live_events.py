@@ -98,7 +98,7 @@ def test_the_ring_is_bounded_in_bytes() -> None:
         world.publish(0)
     assert 0 < world.ring.size <= 10_000
     held = list(world.ring.since(world.ring.oldest_sequence) or ())
-    assert sum(len(event.value) + OVERHEAD for event in held) == world.ring.size
+    assert sum(len(event.frame) + OVERHEAD for event in held) == world.ring.size
 
 
 def test_another_epoch_or_partition_count_is_not_covered_and_a_later_position_is() -> None:
@@ -251,3 +251,15 @@ async def test_streams_end_with_their_ring_and_with_the_gateway() -> None:
     await next_frames(second)
     world.listeners.close()
     assert [frames async for frames in second] == []
+
+
+async def test_an_event_is_encoded_once_for_all_listeners() -> None:
+    world = World()
+    streams = [world.stream() for _ in range(3)]
+    for stream in streams:
+        await next_frames(stream)
+    world.publish(0)
+    frames = [await next_frames(stream) for stream in streams]
+    assert frames[0].startswith(b"event: ")
+    assert all(each is frames[0] for each in frames)
+    world.listeners.close()
