@@ -159,6 +159,9 @@ def explain_cassandra(error: Exception, settings: Settings) -> str:
 def explain_s3(error: Exception) -> str:
     """The client's error, with advice if the cause is known."""
     text = f"{type(error).__name__}: {error}"
-    if "CERTIFICATE_VERIFY_FAILED" in text:
+    untrusted = "CERTIFICATE_VERIFY_FAILED" in text or "InvalidCertificate" in text
+    # obstore prints its chain of causes after the sentence.
+    text = " ".join(text.partition("\n\nDebug source")[0].split())
+    if untrusted:
         return f"{text}: set S3_CA_FILE to the PEM file of the authority that signed the server's certificate"
     return text

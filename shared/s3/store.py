@@ -1,10 +1,11 @@
-"""The bucket: an adapter over boto3. Its blocking calls run in their own thread pool."""
+"""The bucket: single objects by obstore, and all other calls by boto3, whose blocking calls have their own threads."""
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -18,6 +19,8 @@ from botocore.utils import parse_timestamp
 
 from shared.errors import NotFound, PreconditionFailed, RequestRefused, Unavailable
 from shared.ports import LIST_PAGE, ObjectInfo, ObjectRange
+from shared.s3 import objects
+from shared.s3.objects import ATTEMPTS, CONNECT_SECONDS, Objects
 from shared.security import explain_s3, s3_verify
 from shared.settings import Settings
 
@@ -25,13 +28,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 T = TypeVar("T")
-CHUNK = 256 * 1024
 DELETE_BATCH = 1000
 """Maximum number of keys of one DeleteObjects call."""
-ATTEMPTS = 2
-"""Attempts of one call. The first may fail because an idle connection was closed. With more attempts the client would
-detect an unavailable store later."""
-CONNECT_SECONDS = 3.0
 MISSING = {"404", "NoSuchKey", "NotFound"}
 LOST_RACE = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 IMPOSSIBLE = {
@@ -103,12 +101,14 @@ class S3Store:
     A call that takes longer than `timeout` raises Unavailable. The store may still execute it later, like a request
     whose response is lost. That is harmless, because the content of a key never changes.
 
-    The time-out does not count the wait for a thread, because a long queue is no outage. A call that waits for a thread
+    The time-out does not count the wait for other calls to end, because a long queue is no outage. A call that waits
     raises Unavailable if the store has answered no call for `timeout`.
     """
 
-    def __init__(self, client: "S3Client", bucket: str, threads: int, timeout: timedelta) -> None:
+    def __init__(self, client: "S3Client", single: Objects, bucket: str, threads: int, timeout: timedelta) -> None:
+        """`threads` is the maximum number of calls at the same time."""
         self._client = client
+        self._objects = single
         self._bucket = bucket
         self._timeout = timeout.total_seconds()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="s3")
@@ -119,48 +119,30 @@ class S3Store:
     @classmethod
     def from_settings(cls, settings: Settings) -> "S3Store":
         """The store of the settings."""
-        return cls(s3_client(settings), settings.s3_bucket, settings.s3_threads, settings.s3_timeout)
+        client = s3_client(settings)
+        single = Objects.from_settings(settings, client, _session())
+        return cls(client, single, settings.s3_bucket, settings.s3_threads, settings.s3_timeout)
 
     async def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> str:
         """See ObjectStore.put."""
-        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
-        answer = await self._call(
-            lambda: self._client.put_object(
-                Bucket=self._bucket, Key=key, Body=data, ContentType=content_type, **condition
-            ),
-            key,
-        )
-        return answer["ETag"].strip('"')
+        return await self._ask(lambda: self._objects.put(key, data, content_type, if_absent=if_absent), key)
 
     async def get(self, key: str) -> bytes:
         """See ObjectStore.get."""
-        return await self._call(lambda: self._read(key), key)
-
-    def _read(self, key: str) -> bytes:
-        return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        return await self._ask(lambda: self._objects.get(key), key)
 
     async def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""
-        answer = await self._call(lambda: self._client.head_object(Bucket=self._bucket, Key=key), key)
-        return ObjectInfo(
-            key, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"], answer["ContentType"]
-        )
+        return await self._ask(lambda: self._objects.head(key), key)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> ObjectRange:
         """See ObjectStore.open."""
-        span: dict[str, Any] = {} if start == 0 and end is None else {"Range": f"bytes={start}-{_text(end)}"}
-        answer = await self._call(lambda: self._client.get_object(Bucket=self._bucket, Key=key, **span), key)
-        size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else answer["ContentLength"]
-        info = ObjectInfo(key, size, answer["ETag"].strip('"'), answer["LastModified"], answer["ContentType"])
-        last = start + answer["ContentLength"] - 1
-        return ObjectRange(info, start, last, self._stream(answer["Body"], key))
+        found = await self._ask(lambda: self._objects.open(key, start, end), key)
+        return replace(found, body=self._stream(found.body, key))
 
-    async def _stream(self, body: Any, key: str) -> AsyncIterator[bytes]:
-        try:
-            while chunk := await self._call(lambda: body.read(CHUNK), key):
-                yield chunk
-        finally:
-            body.close()
+    async def _stream(self, body: AsyncIterator[bytes], key: str) -> AsyncIterator[bytes]:
+        while (chunk := await self._answer(anext(body, None), key)) is not None:
+            yield chunk
 
     async def copy(self, source: str, target: str, content_type: str, *, if_etag: str) -> None:
         """See ObjectStore.copy."""
@@ -227,11 +209,34 @@ class S3Store:
         await asyncio.to_thread(self._threads.shutdown)
         self._client.close()
 
-    async def _call(self, function: Callable[[], T], key: str) -> T:
-        if len(key.encode()) > MAX_KEY or {".", ".."} & set(key.split("/")):
+    async def _ask(self, ask: Callable[[], Awaitable[T]], key: str) -> T:
+        """Call obstore. Raises the errors of ObjectStore."""
+        if "" in key.split("/"):  # obstore would read the object under a normalised key
             raise RequestRefused(f"s3: no object can have this key: {key[:MAX_KEY]}")
+        await self._wait_for_turn(key)
+        try:
+            return await self._answer(ask(), key)
+        finally:
+            self._idle.release()
+
+    async def _answer(self, asked: Awaitable[T], key: str) -> T:
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await asked
+        except TimeoutError as error:
+            raise self._no_answer() from error
+        except objects.ERRORS as error:
+            code = objects.error_code(error)
+            if code:
+                self._answered = asyncio.get_running_loop().time()
+            _refuse(code, key, error)
+        self._answered = asyncio.get_running_loop().time()
+        return answer
+
+    async def _call(self, function: Callable[[], T], key: str) -> T:
+        """Call boto3 in a thread. Raises the errors of ObjectStore."""
+        await self._wait_for_turn(key)
         loop = asyncio.get_running_loop()
-        await self._wait_for_thread(loop)
         calling = loop.run_in_executor(self._threads, function)
         # After a time-out the thread is still busy, so the call itself must release the thread.
         calling.add_done_callback(lambda _: self._idle.release())
@@ -249,8 +254,11 @@ class S3Store:
         self._answered = loop.time()
         return answer
 
-    async def _wait_for_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for an idle thread. Raises Unavailable if the store has answered no call for the time-out."""
+    async def _wait_for_turn(self, key: str) -> None:
+        """Wait until fewer calls run than may. Raises Unavailable if the store has answered none for the time-out."""
+        if len(key.encode()) > MAX_KEY or {".", ".."} & set(key.split("/")):
+            raise RequestRefused(f"s3: no object can have this key: {key[:MAX_KEY]}")
+        loop = asyncio.get_running_loop()
         if not self._idle.locked():
             await self._idle.acquire()
             return
@@ -290,18 +298,20 @@ def error_code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code") or str(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
-def _text(end: int | None) -> str:
-    return "" if end is None else str(end)
-
-
 def _translate(error: Exception, key: str) -> NoReturn:
     code = error_code(error) if isinstance(error, ClientError) else ""
-    if code == "NoSuchBucket" or (code in MISCONFIGURED):
+    if isinstance(error, ParamValidationError):
+        raise RequestRefused(f"s3: {error}") from error
+    _refuse(code, key, error)
+
+
+def _refuse(code: str, key: str, error: Exception) -> NoReturn:
+    if code in MISCONFIGURED:
         raise Unavailable("s3", f"{code}: check S3_BUCKET and the services' credentials") from error
     if code in MISSING:
         raise NotFound(key) from error
     if code in LOST_RACE:
         raise PreconditionFailed(key) from error
-    if code in IMPOSSIBLE or isinstance(error, ParamValidationError):
-        raise RequestRefused(f"s3: {error}") from error
+    if code in IMPOSSIBLE:
+        raise RequestRefused(f"s3: {explain_s3(error)}") from error
     raise Unavailable("s3", explain_s3(error)) from error

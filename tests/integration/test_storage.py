@@ -58,7 +58,19 @@ async def test_get_returns_the_bytes_that_were_put(store: ObjectStore, key: str)
     assert etag == hashlib.md5(DATA, usedforsecurity=False).hexdigest()
 
 
-@pytest.mark.parametrize("key", ["", "images/../x", "images/./x", "x" * 1025], ids=["empty", "up", "dot", "long"])
+@pytest.mark.parametrize("name", ["100%", "a%2Fb", "#1?x=y&z", "Bild\u202f1", "\\", "~'\"*<>|{}^`", "\U0001f5bc"])
+async def test_a_key_may_hold_any_printable_character(store: ObjectStore, name: str) -> None:
+    """Clients choose the names below `incoming/`."""
+    key = f"incoming/{new_id()}/{name}"
+    await store.put(key, b"1", "text/plain", if_absent=True)
+    assert await store.get(key) == b"1"
+    assert [info.key for info in await store.list(key)] == [key]
+    assert (await store.head(key)).size == 1
+
+
+@pytest.mark.parametrize(
+    "key", ["", "images/../x", "images/./x", "images//x", "x" * 1025], ids=["empty", "up", "dot", "double", "long"]
+)
 async def test_invalid_key_is_not_an_outage(store: ObjectStore, key: str) -> None:
     with pytest.raises(RequestRefused):
         await store.get(key)

@@ -91,7 +91,7 @@ class MemoryStore:
 
 
 def _check(key: str) -> None:
-    if not key or len(key) > MAX_KEY or {".", ".."} & set(key.split("/")):
+    if len(key) > MAX_KEY or {"", ".", ".."} & set(key.split("/")):
         raise RequestRefused(key)
 
 

@@ -12,7 +12,8 @@ from botocore.utils import parse_timestamp
 from pydantic import SecretStr
 
 from shared.errors import RequestRefused, Unavailable
-from shared.s3.store import ATTEMPTS, S3Store, _just_before, read_time
+from shared.s3.objects import ATTEMPTS
+from shared.s3.store import S3Store, _just_before, read_time
 from tests.support.memory.gateway import memory_settings
 from tests.support.waiting import Stopwatch
 
@@ -167,13 +168,17 @@ class SlowClient:
 
 
 async def test_listing_has_a_time_out_for_each_page_and_none_for_the_whole() -> None:
-    store = S3Store(cast(Any, SlowClient(pages=5)), "bucket", threads=1, timeout=timedelta(seconds=1.2))
+    store = S3Store(
+        cast(Any, SlowClient(pages=5)), cast(Any, None), "bucket", threads=1, timeout=timedelta(seconds=1.2)
+    )
     assert [info.key for info in await store.list("")] == ["0", "1", "2", "3", "4"]
     await store.close()
 
 
 async def test_the_time_out_does_not_count_the_wait_for_a_thread() -> None:
-    store = S3Store(cast(Any, SlowClient(pages=1)), "bucket", threads=1, timeout=timedelta(seconds=1.2))
+    store = S3Store(
+        cast(Any, SlowClient(pages=1)), cast(Any, None), "bucket", threads=1, timeout=timedelta(seconds=1.2)
+    )
     found = await asyncio.gather(*(store.list("") for _ in range(6)))
     assert [len(page) for page in found] == [1] * 6
     await store.close()
@@ -195,7 +200,7 @@ class HangingClient:
 
 
 async def test_calls_that_wait_for_a_thread_fail_in_time_if_the_store_hangs() -> None:
-    store = S3Store(cast(Any, HangingClient()), "bucket", threads=1, timeout=timedelta(seconds=0.5))
+    store = S3Store(cast(Any, HangingClient()), cast(Any, None), "bucket", threads=1, timeout=timedelta(seconds=0.5))
     await store.check()
     watch = Stopwatch()
     found = await asyncio.gather(*(store.check() for _ in range(5)), return_exceptions=True)
@@ -208,7 +213,7 @@ async def test_calls_that_wait_for_a_thread_fail_in_time_if_the_store_hangs() ->
 
 
 async def test_a_cancelled_call_loses_no_thread() -> None:
-    store = S3Store(cast(Any, SlowClient(pages=1)), "bucket", threads=1, timeout=timedelta(seconds=5))
+    store = S3Store(cast(Any, SlowClient(pages=1)), cast(Any, None), "bucket", threads=1, timeout=timedelta(seconds=5))
     running, waiting, last = (asyncio.create_task(store.list("")) for _ in range(3))
     await asyncio.sleep(0.1)
     running.cancel()
