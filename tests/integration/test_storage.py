@@ -58,7 +58,7 @@ async def test_get_returns_the_bytes_that_were_put(store: ObjectStore, key: str)
     assert etag == hashlib.md5(DATA, usedforsecurity=False).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["100%", "a%2Fb", "#1?x=y&z", "Bild\u202f1", "\\", "~'\"*<>|{}^`", "\U0001f5bc"])
+@pytest.mark.parametrize("name", ["100%", "a%2Fb", "#1?x=y&z", "Bild\u202f1", "~'\"*<>|{}^`", "\U0001f5bc"])
 async def test_a_key_may_hold_any_printable_character(store: ObjectStore, name: str) -> None:
     """Clients choose the names below `incoming/`."""
     key = f"incoming/{new_id()}/{name}"
