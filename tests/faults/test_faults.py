@@ -32,6 +32,7 @@ NOT_SERVED = "no upload served while one node was unavailable"
 CHECK_TIMEOUT = timedelta(minutes=1)
 """How long the check waits for the store. A service that gives up tries again later; the check is made only once."""
 IDLE = "workload that hardly ran"
+STUCK = "fault that could not be ended, such as a part that is not ready again in time"
 UNCHECKED = "check that ended with an error"
 
 
@@ -66,12 +67,14 @@ async def faulted_run(stack: ProxiedStack) -> Run:
     pause = 1.5 if cluster else 0.8
     before = await image_ids(stack.settings)
     until = time.monotonic() + DURATION
-    history, *_ = await asyncio.gather(
-        run_clients(stack.gateways, SEED, DURATION, pictures, pause=pause),
+    injecting = asyncio.gather(
         asyncio.to_thread(nemesis.run, until),
         asyncio.to_thread(nemesis.disturb_network, until),
         asyncio.to_thread(nemesis.disturb_processes, until),
+        return_exceptions=True,
     )
+    history = await run_clients(stack.gateways, SEED, DURATION, pictures, pause=pause)
+    stuck = [Violation(STUCK, repr(error)) for error in await injecting if error is not None]
     settled = None
     try:
         settled = await settle(stack.base_url, stack.settings, sorted({operation.owner for operation in history}))
@@ -80,7 +83,7 @@ async def faulted_run(stack: ProxiedStack) -> Run:
         violations = [Violation(UNFINISHED, str(error))]
     except (httpx.HTTPError, ImagepipeError) as error:
         violations = [Violation(UNCHECKED, repr(error))]
-    return Run(SEED, tested, cluster, DURATION, nemesis.faults, history, violations, settled)
+    return Run(SEED, tested, cluster, DURATION, nemesis.faults, history, [*stuck, *violations], settled)
 
 
 async def violated(
