@@ -111,7 +111,13 @@ class Services:
     @cached_property
     def image_rows(self) -> ImageRows:
         """Cached rows of single images."""
-        return ImageRows(self.index, self.changes, self.settings.list_cache_ttl, self.indexed)
+        return ImageRows(
+            self.index,
+            self.changes,
+            ttl=self.settings.list_cache_ttl,
+            base_url=self.base_url,
+            indexed=self.indexed,
+        )
 
     @cached_property
     def lists(self) -> Lists:

@@ -1,6 +1,6 @@
 """The interfaces (ports) to the engines. Each has an adapter for the engine, and one in memory for unit tests."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
@@ -104,9 +104,9 @@ class DeadLetters(Protocol):
 
 @dataclass(frozen=True)
 class DayIds:
-    """Ids of images of some days, in any order. Each of the `partial` partitions may have more between the bounds."""
+    """Ids of images by partition, newest first. Each of the `partial` partitions may have more between the bounds."""
 
-    ids: Sequence[UUID]
+    ids: Mapping[DayShard, Sequence[UUID]]
     partial: Collection[DayShard]
 
 

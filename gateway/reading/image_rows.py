@@ -1,12 +1,15 @@
 """Reads one image: its row, through a cache, and its status document."""
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
+from typing import TypeVar
 from uuid import UUID
+
+import orjson
 
 from gateway.http.preconditions import etag_of
 from gateway.http.problems import Problem
@@ -16,10 +19,31 @@ from shared.contract.keys import Owner
 from shared.ports import Index
 from shared.read_model.documents import ImageRow, document, version
 
-CACHED_ROWS = 4096
-"""A row has about 4 kB, so the cache has at most 16 MB."""
+CACHED_ROWS = 2048
+"""A row has about 4 kB, and its status document as much again, so the cache has at most 16 MB."""
 
+NO_IMAGE = "there is no image with this id"
+T = TypeVar("T")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class StatusDocument:
+    """A status document as the client gets it. `etag` has no quotes.
+
+    `monitor_url` is the stream of the image's later events. It is None until the gateway can read Kafka.
+    """
+
+    body: bytes
+    etag: str
+    monitor_url: str | None
+
+
+def status_document(row: ImageRow, base_url: str, position: str | None = None) -> StatusDocument:
+    """The status document of a row that shows all events up to this position."""
+    body = orjson.dumps(document(row, base_url))
+    monitor_url = f"{base_url}/images/{row.image_id}/events?last_event_id={position}" if position else None
+    return StatusDocument(body, etag_of(version(row), hashlib.sha256(body).hexdigest()[:32]), monitor_url)
 
 
 @dataclass(frozen=True)
@@ -28,16 +52,29 @@ class _Read:
 
     row: ImageRow | None
     position: str | None
+    base_url: str
+
+    @cached_property
+    def document(self) -> StatusDocument | None:
+        """The status document. It is made when a client first asks for it, and is in the cache then."""
+        return status_document(self.row, self.base_url, self.position) if self.row else None
 
 
 class ImageRows:
     """Rows of images, cached for `ttl`. A write of this process invalidates the row at once."""
 
     def __init__(
-        self, index: Index, changes: Changes, ttl: timedelta, indexed: Callable[[], str | None] = lambda: None
+        self,
+        index: Index,
+        changes: Changes,
+        *,
+        ttl: timedelta,
+        base_url: str,
+        indexed: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`indexed` returns a position of the events that the index has; see `gateway.events.indexed`."""
         self._index = index
+        self._base_url = base_url
         self._indexed = indexed
         self._rows: ReadCache[UUID, _Read] = ReadCache("rows", ttl, CACHED_ROWS)
         changes.listen(self._invalidate, lambda image_id, _owner: image_id in self._rows)
@@ -54,33 +91,27 @@ class ImageRows:
 
     async def get(self, text: str, *, fresh: bool = False) -> ImageRow:
         """The row of the image with this id, as text. Raises Problem `not_found`, and Unavailable."""
-        return (await self.get_with_position(text, fresh=fresh))[0]
+        return _found((await self._read_text(text, fresh)).row)
 
-    async def get_with_position(self, text: str, *, fresh: bool = False) -> tuple[ImageRow, str | None]:
-        """The same, and a position of the events that the row shows. A stream from there on has all later ones."""
-        read = await self._read(UUID(text), fresh) if _ID.fullmatch(text) else None
-        if read is None or read.row is None:
-            raise Problem("not_found", "there is no image with this id")
-        return read.row, read.position
+    async def status(self, text: str, *, fresh: bool = False) -> StatusDocument:
+        """The status document of the image with this id, as text. Raises Problem `not_found`, and Unavailable."""
+        return _found((await self._read_text(text, fresh)).document)
+
+    async def _read_text(self, text: str, fresh: bool) -> _Read:
+        if _ID.fullmatch(text) is None:
+            raise Problem("not_found", NO_IMAGE)
+        return await self._read(UUID(text), fresh)
 
     async def _read(self, image_id: UUID, fresh: bool) -> _Read:
         async def load() -> _Read:
             # The position is taken before the row is read: an event in between is in the stream, and may be in the row.
             position = self._indexed()
-            return _Read(await self._index.image(image_id), position)
+            return _Read(await self._index.image(image_id), position, self._base_url)
 
         return await self._rows.get(image_id, load, fresh=fresh)
 
 
-@dataclass(frozen=True)
-class StatusDocument:
-    """A status document as the client gets it. `etag` has no quotes."""
-
-    body: bytes
-    etag: str
-
-
-def status_document(row: ImageRow, base_url: str) -> StatusDocument:
-    """The status document of a row."""
-    body = json.dumps(document(row, base_url), separators=(",", ":")).encode()
-    return StatusDocument(body, etag_of(version(row), hashlib.sha256(body).hexdigest()[:32]))
+def _found(value: T | None) -> T:
+    if value is None:
+        raise Problem("not_found", NO_IMAGE)
+    return value

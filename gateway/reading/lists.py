@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
+import orjson
 from cachetools import LRUCache
 
 from gateway.http.owner_query import owner_from_pairs
@@ -170,12 +170,9 @@ class Lists:
         below, skip = query.after, query.offset
         if skip >= STEP:
             below, skip = await self._anchors_of(query.owner, timeline).seek(skip, fresh=fresh)
-        # One id more than the page has: if it exists, there is a next page.
-        ids = (await timeline.ids(below=below, limit=skip + query.limit + 1))[skip:]
-        page = ids[: query.limit]
-        rows = await timeline.rows(page) if page else []
-        body = json.dumps([listed_document(row, self._base_url) for row in rows], separators=(",", ":")).encode()
-        next_url = query.url_after(page[-1], self._base_url) if len(ids) > query.limit else None
+        page = await timeline.page(below=below, skip=skip, limit=query.limit)
+        body = orjson.dumps([listed_document(row, self._base_url) for row in page.rows])
+        next_url = query.url_after(page.last, self._base_url) if page.last else None
         monitor_url = query.monitor_url(position, self._base_url) if position else None
         return Page(body, hashlib.sha256(body).hexdigest()[:32], next_url, monitor_url)
 

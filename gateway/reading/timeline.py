@@ -2,6 +2,7 @@
 
 The images of one owner are in one partition of the index. The list of all images is merged from the shards of each day.
 A page is found by its ids alone, because ids are cheap to read. The whole rows are then read for the ids of the page.
+Only a page of one owner that skips no image is read at once.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from datetime import date
 from typing import Protocol
 from uuid import UUID
 
-from shared.cassandra.slices import PAGE
+from shared.cassandra.slices import MAX_ID, PAGE
 from shared.contract.keys import DayShard, Owner, Partition, day_of
 from shared.errors import TooManyDeletions
 from shared.ports import Index
@@ -24,8 +25,16 @@ from shared.read_model.documents import ImageRow
 DAYS_AT_ONCE = 32
 """Days that one query reads at most if there are few images per day. With 4 shards that is 128 partitions."""
 
-ReadIds = Callable[[Partition, UUID | None, int], Awaitable[Sequence[UUID]]]
+ReadIds = Callable[[Partition, UUID, int], Awaitable[Sequence[UUID]]]
 """Reads up to so many ids of a partition below a bound, newest first."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Images of a list, newest first. `last` is the id below which the list goes on; None if it does not."""
+
+    rows: list[ImageRow]
+    last: UUID | None
 
 
 class Timeline(Protocol):
@@ -37,8 +46,8 @@ class Timeline(Protocol):
     async def count(self, *, below: UUID | None, above: UUID | None = None) -> int:
         """Number of images between the bounds."""
 
-    async def rows(self, ids: Sequence[UUID]) -> list[ImageRow]:
-        """The rows of these ids, in the same order, without those that were deleted in the meantime."""
+    async def page(self, *, below: UUID | None, skip: int, limit: int) -> Stretch:
+        """The `limit` images after the `skip` newest ones below the bound, without those that are just deleted."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,16 @@ class OwnerTimeline:
         """See Timeline.count."""
         return await self.index.count(self.owner, below=below, above=above)
 
-    async def rows(self, ids: Sequence[UUID]) -> list[ImageRow]:
-        """See Timeline.rows."""
-        return _in_order(ids, await self.index.rows(self.owner, ids))
+    async def page(self, *, below: UUID | None, skip: int, limit: int) -> Stretch:
+        """See Timeline.page."""
+        if skip:
+            return await _page_by_ids(self, self._rows, below, skip, limit)
+        # One query. One row more than the page has: if it exists, there is a next page.
+        rows = list(await self.index.of_owner(self.owner, below=below, limit=limit + 1))
+        return Stretch(rows[:limit], rows[limit - 1].image_id if len(rows) > limit else None)
+
+    async def _rows(self, ids: Sequence[UUID]) -> Iterable[ImageRow]:
+        return await self.index.rows(self.owner, ids)
 
 
 @dataclass(frozen=True)
@@ -89,13 +105,16 @@ class GlobalTimeline:
         parts = [DayShard(day, shard) for day in days for shard in range(self.shards)]
         return sum(await asyncio.gather(*(self._count(part, below, above) for part in parts)))
 
-    async def rows(self, ids: Sequence[UUID]) -> list[ImageRow]:
-        """See Timeline.rows."""
+    async def page(self, *, below: UUID | None, skip: int, limit: int) -> Stretch:
+        """See Timeline.page."""
+        return await _page_by_ids(self, self._rows, below, skip, limit)
+
+    async def _rows(self, ids: Sequence[UUID]) -> Iterable[ImageRow]:
         by_day = _by_day(ids)
         days = list(by_day)
         groups = [days[start : start + DAYS_AT_ONCE] for start in range(0, len(days), DAYS_AT_ONCE)]
-        found = await asyncio.gather(*(self._rows(group, by_day) for group in groups))
-        return _in_order(ids, itertools.chain.from_iterable(found))
+        found = await asyncio.gather(*(self._rows_of_days(group, by_day) for group in groups))
+        return itertools.chain.from_iterable(found)
 
     async def _days(self, below: UUID | None, above: UUID | None) -> list[date]:
         last = day_of(below) if below else date.max
@@ -113,7 +132,7 @@ class GlobalTimeline:
         with contextlib.suppress(TooManyDeletions):
             async with self.slots:
                 found_ids = await self.index.ids_of_days(days, self.shards, below=below, above=above, limit=most)
-            by_day = _by_day(found_ids.ids)
+            by_day = _by_day(itertools.chain.from_iterable(found_ids.ids.values()))
             dense = {partition.day for partition in found_ids.partial}
         found: list[UUID] = []
         for day in days:
@@ -126,62 +145,89 @@ class GlobalTimeline:
         return found
 
     async def _day_ids(self, day: date, below: UUID | None, above: UUID | None, limit: int) -> list[UUID]:
-        async def read(partition: Partition, upper: UUID | None, most: int) -> Sequence[UUID]:
+        async def read(partition: Partition, upper: UUID, most: int) -> Sequence[UUID]:
             async with self.slots:
                 return await self.index.ids(partition, below=upper, above=above, limit=most)
 
-        return await merge([DayShard(day, shard) for shard in range(self.shards)], read, below, limit)
+        return await merge(await self._shards(day, below, above, limit), read, limit)
+
+    async def _shards(self, day: date, below: UUID | None, above: UUID | None, limit: int) -> "list[Shard]":
+        """The shards of a day with their shares of so many ids, read by one query.
+
+        No shard has been read if that query passes too many deleted rows: then each shard is read in slices.
+        """
+        shards = [Shard(DayShard(day, number), below or MAX_ID) for number in range(self.shards)]
+        most = min(share(limit, self.shards), PAGE // self.shards)
+        with contextlib.suppress(TooManyDeletions):
+            async with self.slots:
+                found = await self.index.ids_of_days([day], self.shards, below=below, above=above, limit=most)
+            for shard in shards:
+                shard.add(found.ids.get(shard.partition, ()), exhausted=shard.partition not in found.partial)
+        return shards
 
     async def _count(self, partition: DayShard, below: UUID | None, above: UUID | None) -> int:
         async with self.slots:
             return await self.index.count(partition, below=below, above=above)
 
-    async def _rows(self, days: Sequence[date], by_day: Mapping[date, Sequence[UUID]]) -> Sequence[ImageRow]:
+    async def _rows_of_days(self, days: Sequence[date], by_day: Mapping[date, Sequence[UUID]]) -> Sequence[ImageRow]:
         ids = [image_id for day in days for image_id in by_day[day]]
         async with self.slots:
             return await self.index.rows_of_days(days, self.shards, ids)
 
 
 @dataclass
-class _Shard:
-    """The ids that were read of a partition. It may have more ids below `horizon`; None if it has none."""
+class Shard:
+    """The ids that were read of a partition. Unless it is exhausted it may have more, all below `below`."""
 
-    partition: Partition
-    below: UUID | None
+    partition: DayShard
+    below: UUID
     ids: list[UUID] = field(default_factory=list)
     exhausted: bool = False
 
-    @property
-    def horizon(self) -> UUID | None:
-        return None if self.exhausted else self.below
-
-    async def more(self, read: ReadIds, most: int) -> None:
-        part = await read(self.partition, self.below, most)
-        self.ids += part
-        self.exhausted = len(part) < most
-        self.below = part[-1] if part else self.below
+    def add(self, ids: Sequence[UUID], *, exhausted: bool) -> None:
+        """Note what was read below `below`."""
+        self.ids += ids
+        self.exhausted = exhausted
+        self.below = ids[-1] if ids else self.below
 
 
-async def merge(partitions: Sequence[Partition], read: ReadIds, below: UUID | None, limit: int) -> list[UUID]:
-    """The newest `limit` ids below the bound of all partitions together.
+async def merge(shards: Sequence[Shard], read: ReadIds, limit: int) -> list[UUID]:
+    """The newest `limit` ids of all shards together.
 
-    Ids are spread over the partitions at random. So the first read of each partition asks for its share and a margin.
-    A partition is read again as long as it can have an id that belongs to the result.
+    Ids are spread over the shards at random. So the first read of each shard asks for its share and a margin. A shard
+    is read again as long as it can have an id that belongs to the result.
     """
-    shards = [_Shard(partition, below) for partition in partitions]
-    missing = limit
+
+    async def more(shard: Shard, most: int) -> None:
+        ids = await read(shard.partition, shard.below, most)
+        shard.add(ids, exhausted=len(ids) < most)
+
     while True:
-        most = _share(missing, len(shards))
-        await asyncio.gather(*(shard.more(read, most) for shard in shards if not shard.exhausted))
-        horizon = max((shard.horizon for shard in shards if shard.horizon is not None), default=None)
+        horizon = max((shard.below for shard in shards if not shard.exhausted), default=None)
         ids = sorted(itertools.chain.from_iterable(shard.ids for shard in shards), reverse=True)
         final = ids if horizon is None else [image_id for image_id in ids if image_id >= horizon]
         if horizon is None or len(final) >= limit:
             return final[:limit]
-        missing = limit - len(final)
+        most = share(limit - len(final), len(shards))
+        await asyncio.gather(*(more(shard, most) for shard in shards if not shard.exhausted))
 
 
-def _share(limit: int, shards: int) -> int:
+async def _page_by_ids(
+    timeline: Timeline,
+    read_rows: Callable[[Sequence[UUID]], Awaitable[Iterable[ImageRow]]],
+    below: UUID | None,
+    skip: int,
+    limit: int,
+) -> Stretch:
+    """Finds the page by its ids, then reads its rows."""
+    # One id more than the page has: if it exists, there is a next page.
+    ids = (await timeline.ids(below=below, limit=skip + limit + 1))[skip:]
+    page = ids[:limit]
+    rows = {row.image_id: row for row in await read_rows(page)} if page else {}
+    return Stretch([rows[image_id] for image_id in page if image_id in rows], page[-1] if len(ids) > limit else None)
+
+
+def share(limit: int, shards: int) -> int:
     """Ids to read of each shard: the mean plus three standard deviations, so that a second read is rare."""
     mean = limit / shards
     return min(limit, math.ceil(mean + 3 * math.sqrt(mean)) + 1)
@@ -192,8 +238,3 @@ def _by_day(ids: Iterable[UUID]) -> dict[date, list[UUID]]:
     for image_id in ids:
         by_day.setdefault(day_of(image_id), []).append(image_id)
     return by_day
-
-
-def _in_order(ids: Sequence[UUID], rows: Iterable[ImageRow]) -> list[ImageRow]:
-    by_id = {row.image_id: row for row in rows}
-    return [by_id[image_id] for image_id in ids if image_id in by_id]

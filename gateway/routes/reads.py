@@ -19,7 +19,6 @@ from gateway.http.openapi import (
 from gateway.http.problems import Problem
 from gateway.http.schemas import ImageDocument, ListedImageDocument
 from gateway.reading.anchors import MAX_OFFSET
-from gateway.reading.image_rows import status_document
 from gateway.reading.lists import DEFAULT_LIMIT, MAX_LIMIT, ListQuery
 from gateway.reading.media import respond
 from gateway.reading.served import served_image
@@ -108,10 +107,8 @@ async def image_metadata(image_id: ImageIdText, request: Request, services: Serv
 
     The header `Link` (`rel="monitor"`) has the URL of a stream with all later events of the image.
     """
-    row, position = await services.image_rows.get_with_position(image_id, fresh=wants_fresh(request))
-    found = status_document(row, services.base_url)
-    monitor_url = f"{services.base_url}/images/{row.image_id}/events?last_event_id={position}" if position else None
-    return json_response(request, found.body, found.etag, _links(monitor=monitor_url))
+    found = await services.image_rows.status(image_id, fresh=wants_fresh(request))
+    return json_response(request, found.body, found.etag, _links(monitor=found.monitor_url))
 
 
 @bytes_router.get(

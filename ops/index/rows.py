@@ -9,19 +9,18 @@ from uuid import UUID
 
 from cassandra.cluster import Session
 from cassandra.query import SimpleStatement
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ops.log.fold import GROUPS, ImageState, pack, unpack
+from shared.cassandra.column_groups import CURRENT, OUTCOME, REQUEST, SELECTED, parsed
 from shared.cassandra.cql import conditions
 from shared.cassandra.deployment import live_keyspace
 from shared.cassandra.session import connect, engine_errors
-from shared.contract.events import Current, Request
 from shared.contract.keys import Owner, is_image_id
 from shared.read_model.tables import (
     BY_DAY,
     IMAGE_TABLES,
     PRIMARY_KEYS,
-    Outcome,
     RowWriter,
     Write,
     image_key,
@@ -34,9 +33,9 @@ Place = tuple[str, tuple[Any, ...]]
 """A table and a primary key."""
 UNREADABLE = b""
 """Stands for an invalid value in a row. It differs from every value of the log."""
-_MODELS: Mapping[str, type[Request] | type[Current]] = {"request": Request, "current": Current}
-_COLUMNS = "image_id, owner_type, owner_id, uploaded_at, " + ", ".join(
-    f"{name}, WRITETIME({name}) AS {name}_at" for name in GROUPS
+_KINDS: Mapping[str, TypeAdapter[Any]] = {"request": REQUEST, "outcome": OUTCOME, "current": CURRENT}
+_COLUMNS = f"image_id, owner_type, owner_id, uploaded_at, image_version, {SELECTED}, " + ", ".join(
+    f"WRITETIME({name}) AS {name}_at" for name in GROUPS
 )
 
 
@@ -145,9 +144,9 @@ def _columns(table: str) -> str:
 def _stored(table: str, row: Any) -> StoredRow:
     cells = {}
     for name in GROUPS:
-        value = getattr(row, name)
-        if value is not None:
-            cells[name] = (getattr(row, f"{name}_at"), _value(name, value))
+        written = getattr(row, f"{name}_at")
+        if written is not None:
+            cells[name] = (written, _value(name, getattr(row, name)))
     key = tuple(getattr(row, name) for name in PRIMARY_KEYS[table])
     if table == BY_DAY:
         key = (row.day.date(), row.shard, row.image_id)
@@ -164,10 +163,9 @@ def _owner(row: Any) -> Owner:
 
 
 def _value(name: str, value: Any) -> Any:
-    if name == "outcome":
-        return Outcome(*value)
-    model = _MODELS.get(name)
+    if name not in _KINDS:
+        return value
     try:
-        return pack(model.model_validate(value, from_attributes=True)) if model else value
+        return pack(parsed(_KINDS[name], value))
     except ValidationError:
         return UNREADABLE

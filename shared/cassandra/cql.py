@@ -2,17 +2,14 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel
-
-from shared.contract.events import Current, Request
+from shared.cassandra.column_groups import CURRENT, OUTCOME, REQUEST, SELECTED, parsed
 from shared.contract.keys import DayShard, Owner, Partition
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Insert, Outcome, Update, Write
+from shared.read_model.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Insert, Update, Write
 
-M = TypeVar("M", bound=BaseModel)
-COLUMNS = "image_id, owner_type, owner_id, uploaded_at, image_version, request, outcome, current"
+COLUMNS = f"image_id, owner_type, owner_id, uploaded_at, image_version, {SELECTED}"
 """Columns that `image_row` reads."""
 
 
@@ -66,11 +63,7 @@ def image_row(row: Any) -> ImageRow:
         owner=Owner(type=row.owner_type, id=row.owner_id),
         uploaded_at=uploaded_at.replace(tzinfo=UTC),
         image_version=row.image_version,
-        request=_model(Request, row.request),
-        outcome=Outcome(*row.outcome) if row.outcome else None,
-        current=_model(Current, row.current),
+        request=parsed(REQUEST, row.request),
+        outcome=parsed(OUTCOME, row.outcome),
+        current=parsed(CURRENT, row.current),
     )
-
-
-def _model(model: type[M], value: Any) -> M | None:
-    return model.model_validate(value, from_attributes=True) if value is not None else None

@@ -6,8 +6,7 @@ version of a record.
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -256,19 +255,26 @@ class CassandraIndex:
             f" PER PARTITION LIMIT ? LIMIT {PAGE}",
             [list(days), list(range(shards)), below or MAX_ID, above or MIN_ID, limit],
         )
-        lengths = Counter(DayShard(row.day.date(), row.shard) for row in rows)
+        found: dict[DayShard, list[Any]] = {}
+        for row in rows:
+            found.setdefault(DayShard(row.day.date(), row.shard), []).append(row)
         return DayIds(
-            [row.image_id for row in rows if is_image(row)],
-            {partition for partition, length in lengths.items() if length == limit},
+            {partition: [row.image_id for row in part if is_image(row)] for partition, part in found.items()},
+            {partition for partition, part in found.items() if len(part) == limit},
         )
 
     async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         """See Index.rows_of_days."""
-        rows = await self.execute(
-            f"SELECT {COLUMNS} FROM {BY_DAY} WHERE day IN ? AND shard IN ? AND image_id IN ? LIMIT {PAGE}",
-            [list(days), list(range(shards)), list(ids)],
-        )
-        return list(_images(rows))
+        cql = f"SELECT {COLUMNS} FROM {BY_DAY} WHERE day IN ? AND shard IN ?"
+        places = [list(days), list(range(shards))]
+        rows = []
+        with contextlib.suppress(TooManyDeletions):
+            # A range costs less than a lookup of every id in every partition, unless it has many deleted rows.
+            span = [max(ids), min(ids)]
+            rows = await self.execute(f"{cql} AND image_id <= ? AND image_id >= ? LIMIT {PAGE}", [*places, *span])
+        if not rows or len(rows) == PAGE:
+            rows = await self.execute(f"{cql} AND image_id IN ? LIMIT {PAGE}", [*places, list(ids)])
+        return [image_row(row) for row in _wanted(rows, set(ids))]
 
     async def _newest(
         self,
@@ -384,6 +390,10 @@ class CassandraIndex:
 
 def _removes_from_owner(write: Write) -> bool:
     return isinstance(write, Delete) and write.table == BY_OWNER
+
+
+def _wanted(rows: Iterable[Any], ids: Collection[UUID]) -> Iterator[Any]:
+    return (row for row in rows if row.image_id in ids and is_image(row))
 
 
 def _images(rows: Iterable[Any]) -> Iterator[ImageRow]:

@@ -234,7 +234,7 @@ class MemoryIndex:
         places = [DayShard(day, shard) for day in days for shard in range(shards)]
         found = {place: self._rows(BY_DAY, tuple(place), below, above)[:limit] for place in places}
         return DayIds(
-            [row["image_id"] for rows in found.values() for row in rows if is_image(row)],
+            {place: [row["image_id"] for row in rows if is_image(row)] for place, rows in found.items() if rows},
             {place for place, rows in found.items() if len(rows) == limit},
         )
 

@@ -85,7 +85,9 @@ async def test_what_is_read_between_the_fence_and_the_answer_is_not_kept(monkeyp
         assert await shown(client, image) == []
 
 
-@pytest.mark.parametrize(("path", "method"), [("/images?user_id=1", "ids"), ("/images/{image_id}/metadata", "image")])
+@pytest.mark.parametrize(
+    ("path", "method"), [("/images?user_id=1", "of_owner"), ("/images/{image_id}/metadata", "image")]
+)
 async def test_a_read_that_is_held_open_across_the_clear_is_not_kept(
     path: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,6 @@ async def test_a_clear_leaves_what_is_cached_of_other_owners(monkeypatch: pytest
         await client.get("/images?user_id=2")
         await client.get(other)
         await client.delete("/images?user_id=1")
-        for method in ("image", "ids", "rows"):
+        for method in ("image", "ids", "rows", "of_owner"):
             monkeypatch.setattr(gateway.index, method, unavailable)
         assert [(await client.get(path)).status_code for path in ("/images?user_id=2", other)] == [200, 200]

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from gateway.http.problems import Problem
 from gateway.reading.anchors import COUNT_AGE, MAX_OFFSET, Anchors
 from gateway.reading.lists import ListQuery, Lists, decode_cursor, encode_cursor
-from gateway.reading.timeline import GlobalTimeline, OwnerTimeline, merge
+from gateway.reading.timeline import GlobalTimeline, OwnerTimeline, Shard, merge
 from gateway.services.changes import Changes
-from shared.cassandra.slices import PAGE
+from shared.cassandra.slices import MAX_ID, PAGE
 from shared.contract.keys import DayShard, Owner, Partition, day_of, new_id, shard_of, uploaded_at
 from shared.errors import TooManyDeletions
 from shared.ports import DayIds
@@ -43,12 +43,18 @@ def place(image_id: UUID) -> DayShard:
     return DayShard(day_of(image_id), shard_of(image_id, SHARDS))
 
 
+def row_of(image_id: UUID) -> ImageRow:
+    return ImageRow(image_id, USER, uploaded_at(image_id), 1, None, None, None)
+
+
 class Ids:
     """An `Index` of ids alone, everyone's and the owner USER's; counts its queries."""
 
     def __init__(self, ids: Sequence[UUID]) -> None:
         self.ids_there = set(ids)
         self.buried: set[date] = set()
+        self.going: set[UUID] = set()
+        """Images that are deleted between the read of the ids and that of the rows."""
         self.queries = 0
         self.read = 0
 
@@ -79,8 +85,13 @@ class Ids:
 
     async def rows(self, partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         self.queries += 1
-        there = set(self.of(partition, None, None))
-        return [ImageRow(found, USER, uploaded_at(found), 1, None, None, None) for found in ids if found in there]
+        there = set(self.of(partition, None, None)) - self.going
+        return [row_of(found) for found in ids if found in there]
+
+    async def of_owner(
+        self, owner: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[ImageRow]:
+        return [row_of(found) for found in self.of(owner, below, above)[:limit]]
 
     async def ids_of_days(
         self, days: Sequence[date], shards: int, *, below: UUID | None = None, above: UUID | None = None, limit: int
@@ -89,19 +100,19 @@ class Ids:
         if self.buried.intersection(days):
             raise TooManyDeletions("cassandra", "tombstones")
         newest_of = Counter[DayShard]()
-        found = []
+        found: dict[DayShard, list[UUID]] = {}
         for image_id in self.newest():
             inside = (below is None or image_id < below) and (above is None or image_id > above)
             if inside and place(image_id).day in days and newest_of[place(image_id)] < limit:
                 newest_of[place(image_id)] += 1
-                found.append(image_id)
-        assert len(found) <= PAGE
+                found.setdefault(place(image_id), []).append(image_id)
+        assert sum(map(len, found.values())) <= PAGE
         return DayIds(found, {part for part, length in newest_of.items() if length == limit})
 
     async def rows_of_days(self, days: Sequence[date], shards: int, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         self.queries += 1
-        there = [found for found in ids if found in self.ids_there and day_of(found) in days]
-        return [ImageRow(found, USER, uploaded_at(found), 1, None, None, None) for found in there]
+        there = self.ids_there - self.going
+        return [row_of(found) for found in ids if found in there and day_of(found) in days]
 
     async def days(self) -> Sequence[date]:
         return sorted({day_of(image_id) for image_id in self.ids_there}, reverse=True)
@@ -247,12 +258,34 @@ async def test_any_window_is_exact(data: st.DataObject) -> None:
     assert await timeline.count(below=below, above=above) == len(inside)
 
 
-async def test_rows_are_in_order_and_without_deleted_images() -> None:
-    index = Ids(spread(100, 5))
+@pytest.mark.parametrize(("count", "days"), [(0, 1), (1, 1), (300, 1), (300, 30), (60, 400)])
+@pytest.mark.parametrize(("skip", "limit"), [(0, 7), (0, 60), (3, 50), (299, 1), (0, 400)])
+async def test_pages_continue_each_other(count: int, days: int, skip: int, limit: int) -> None:
+    index = Ids(spread(count, days))
+    for timeline in (everyone(index), owners(index)):
+        page = await timeline.page(below=None, skip=skip, limit=limit)
+        found = list(page.rows)
+        while page.last is not None:
+            page = await timeline.page(below=page.last, skip=0, limit=limit)
+            assert page.rows
+            found += page.rows
+        assert [row.image_id for row in found] == index.newest()[skip:]
+
+
+@pytest.mark.parametrize("days", [1, 5, 90])
+async def test_a_page_leaves_out_images_that_are_deleted_meanwhile(days: int) -> None:
+    index = Ids(spread(100, days))
     everything = index.newest()
-    index.ids_there.remove(everything[3])
-    rows = await everyone(index).rows(everything[:10])
-    assert [row.image_id for row in rows] == [*everything[:3], *everything[4:10]]
+    index.going = {everything[3]}
+    page = await everyone(index).page(below=None, skip=0, limit=10)
+    assert [row.image_id for row in page.rows] == [*everything[:3], *everything[4:10]]
+    assert page.last == everything[9]
+
+
+async def test_the_first_page_of_an_owner_is_one_query() -> None:
+    index = Ids(spread(200, 9))
+    assert len((await owners(index).page(below=None, skip=0, limit=50)).rows) == 50
+    assert index.queries == 1
 
 
 async def test_sparse_days_are_read_many_at_once() -> None:
@@ -260,9 +293,9 @@ async def test_sparse_days_are_read_many_at_once() -> None:
     assert await everyone(index).ids(below=None, limit=200) == index.newest()[:200]
     assert index.queries < 20
     index.queries = 0
-    rows = await everyone(index).rows(index.newest()[:200])
-    assert [row.image_id for row in rows] == index.newest()[:200]
-    assert index.queries < 10
+    page = await everyone(index).page(below=None, skip=0, limit=200)
+    assert [row.image_id for row in page.rows] == index.newest()[:200]
+    assert index.queries < 30
 
 
 async def test_dense_days_among_sparse_ones_are_merged() -> None:
@@ -288,10 +321,11 @@ async def test_merging_goes_on_while_a_lopsided_shard_may_hold_more() -> None:
     older = [id_at(NOON - timedelta(hours=1), tail) for tail in range(100)]
     content = {DayShard(NOON.date(), 0): newest[::-1], DayShard(NOON.date(), 1): older[::-1]}
 
-    async def read(partition: Partition, below: UUID | None, most: int) -> list[UUID]:
-        return [i for i in content[partition] if below is None or i < below][:most]  # type: ignore[index]
+    async def read(partition: Partition, below: UUID, most: int) -> list[UUID]:
+        return [i for i in content[partition] if i < below][:most]  # type: ignore[index]
 
-    assert await merge(list(content), read, None, 150) == [*newest[::-1], *older[::-1][:50]]
+    shards = [Shard(partition, MAX_ID) for partition in content]
+    assert await merge(shards, read, 150) == [*newest[::-1], *older[::-1][:50]]
 
 
 # Deep offsets

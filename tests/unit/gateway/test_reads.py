@@ -447,7 +447,7 @@ async def test_an_unavailable_index_is_503_without_its_address(monkeypatch: pyte
 
     async with scene() as s:
         image = await s.upload()
-        for name in ("image", "ids", "days"):
+        for name in ("image", "ids", "of_owner", "days"):
             monkeypatch.setattr(s.gateway.index, name, unavailable)
         for path in (
             "/images",
