@@ -1,5 +1,6 @@
 """Parses a multipart form as its bytes arrive, and enforces every limit on the stream."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from gateway.services.admission import Reservation
 FILE_FIELD = "image"
 MAX_FIELDS = 20
 """Form fields in addition to the files. An owner needs two."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""Control characters that no value of a header may hold (RFC 9110, section 5.5)."""
 MAX_FIELD_BYTES = 4096
 """An owner id of 128 characters has at most 512 bytes."""
 OVERHEAD_BYTES = 64 * 1024
@@ -218,8 +221,8 @@ def boundary_of(content_type: str | None) -> str:
     if kind != "multipart/form-data":
         raise Problem("not_multipart", f"the Content-Type is {kind or 'missing'}, not multipart/form-data")
     boundary: str = options.get("boundary", "")
-    # RFC 2046 allows 1 to 70 characters.
-    if not 1 <= len(boundary) <= 70 or not boundary.isascii() or not boundary.isprintable():
+    # RFC 2046 allows 1 to 70 characters. The parser leaves out control characters that follow them.
+    if not 1 <= len(boundary) <= 70 or not boundary.isascii() or _CONTROL.search(content_type or ""):
         raise Problem("malformed_form", "the Content-Type has no valid boundary")
     return boundary
 

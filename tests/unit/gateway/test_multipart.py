@@ -151,6 +151,7 @@ def test_bytes_after_the_form_are_ignored() -> None:
         ("multipart/form-data", "malformed_form"),
         ('multipart/form-data; boundary=""', "malformed_form"),
         ("multipart/form-data; boundary=" + "x" * 71, "malformed_form"),
+        ("multipart/form-data; boundary=x\0\0", "malformed_form"),
     ],
 )
 def test_a_body_of_another_type_is_refused_unread(content_type: str | None, code: str) -> None:
