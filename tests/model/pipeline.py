@@ -345,7 +345,8 @@ class Pipeline:
             self.violations.append("a replacement of a cleared image is acknowledged")
 
     def _exists(self, image_id: UUID) -> bool:
-        return (image_id,) in self.index.table(IMAGES)
+        row = self.index.row(IMAGES, (image_id,))
+        return row is not None and is_image(row)
 
     def _is_fenced(self, image_id: UUID) -> bool:
         logged = self.logged()
@@ -394,9 +395,10 @@ class Pipeline:
         The row of an upload can be written after that answer. Its image is in the lists until the indexer reaches the
         fence.
         """
-        cleared = self._cleared.get(owner, 0)
+        cleared, since = self._cleared.get(owner, 0), self._since.get(owner, set())
         page = await self._services.lists.page(ListQuery(owner))
-        shown = {UUID(image["image_id"]) for image in json.loads(page.body)} - self._since.get(owner, set())
+        # A later clear may have been acknowledged in between. The page may still be older than that one.
+        shown = {UUID(image["image_id"]) for image in json.loads(page.body)} - since - self._since.get(owner, set())
         uploads = _uploads(self.logged())
         if any(uploads[image_id].version < cleared for image_id in shown):
             self.violations.append("a cleared image is served from a cache")
@@ -522,10 +524,13 @@ def _deletions_verdict(logged: list[LoggedCommand], asked: set[UUID]) -> str | N
 
 
 def _sets_verdict(logged: list[LoggedCommand], sets: list[tuple[Owner, list[int]]]) -> str | None:
-    """Whether each acknowledged set is replaced by another one as a whole, or not at all."""
+    """Whether each acknowledged set is replaced by another one as a whole, or not at all.
+
+    A gateway of an earlier version takes no lease. Its fences, which keep images, may tear a set.
+    """
     bounds: dict[Owner, set[int]] = defaultdict(set)
     for each in logged:
-        if isinstance(each, LoggedFence) and each.command.before is not None:
+        if isinstance(each, LoggedFence) and each.command.before is not None and not each.command.keep:
             bounds[each.command.owner].add(each.before)
     torn = any(min(versions) < bound <= max(versions) for owner, versions in sets for bound in bounds[owner])
     return "a set is torn by another one" if torn else None
