@@ -52,6 +52,7 @@ def _serve(pipeline: LivePipeline, owner: Owner, rows: dict[UUID, ImageRow]) -> 
     index = pipeline.index
     ascending = sorted(rows)
     plain_ids, plain_rows, plain_image = index.ids, index.rows, index.image
+    plain_of_owner = index.of_owner
 
     async def page_ids(
         partition: Partition, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
@@ -61,6 +62,13 @@ def _serve(pipeline: LivePipeline, owner: Owner, rows: dict[UUID, ImageRow]) -> 
         end = len(ascending) if below is None else bisect.bisect_left(ascending, below)
         return ascending[max(0, end - limit) : end][::-1]
 
+    async def of_owner(
+        asked: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
+    ) -> Sequence[ImageRow]:
+        if asked != owner:
+            return await plain_of_owner(asked, below=below, above=above, limit=limit)
+        return [rows[each] for each in await page_ids(asked, below=below, limit=limit)]
+
     async def some_rows(partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
         return [rows[each] for each in ids] if partition == owner else await plain_rows(partition, ids)
 
@@ -68,3 +76,4 @@ def _serve(pipeline: LivePipeline, owner: Owner, rows: dict[UUID, ImageRow]) -> 
         return rows.get(image_id) or await plain_image(image_id)
 
     index.ids, index.rows, index.image = page_ids, some_rows, image  # type: ignore[method-assign]
+    index.of_owner = of_owner  # type: ignore[assignment, method-assign]
