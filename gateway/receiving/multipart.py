@@ -222,7 +222,8 @@ def boundary_of(content_type: str | None) -> str:
         raise Problem("not_multipart", f"the Content-Type is {kind or 'missing'}, not multipart/form-data")
     boundary: str = options.get("boundary", "")
     # RFC 2046 allows 1 to 70 characters. The parser leaves out control characters that follow them.
-    if not 1 <= len(boundary) <= 70 or not boundary.isascii() or _CONTROL.search(content_type or ""):
+    valid = 1 <= len(boundary) <= 70 and boundary.isascii() and boundary.isprintable()
+    if not valid or _CONTROL.search(content_type or ""):
         raise Problem("malformed_form", "the Content-Type has no valid boundary")
     return boundary
 
