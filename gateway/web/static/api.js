@@ -13,7 +13,6 @@ export class Problem extends Error {
     Object.assign(this, { status, code, detail: detail ?? '', retryAfter });
   }
 
-  /** Whether the same request may succeed later. */
   get passes() {
     return this.code === 'unreachable' || [408, 409, 429, 502, 503, 504].includes(this.status);
   }
@@ -32,7 +31,6 @@ function problemOf(status, text, retryAfter) {
   return new Problem(status, code, document.detail ?? `HTTP ${status}`, Number(retryAfter) || null);
 }
 
-/** GET a JSON document. `fresh` passes the gateway's caches. Returns the body and the response. */
 async function get(path, { fresh = false, signal } = {}) {
   const timeout = AbortSignal.timeout(ANSWER_SECONDS * 1000);
   let response, text;
@@ -49,12 +47,10 @@ async function get(path, { fresh = false, signal } = {}) {
   return { body: JSON.parse(text), response };
 }
 
-/** The state of the system, and the limits of an upload. */
 export async function getStatus() {
   return (await get('status')).body;
 }
 
-/** The status document of an image, read from the index. */
 export async function getImage(id) {
   return (await get(`images/${encodeURIComponent(id)}/metadata`, { fresh: true })).body;
 }
@@ -108,7 +104,6 @@ export function sendFile({ file, name, key, owner, target, onprogress }) {
   return { promise, abort: () => request.abort() };
 }
 
-/** The query that selects an owner. */
 export function ownerQuery(owner) {
   return new URLSearchParams({ owner_type: owner.type, owner_id: owner.id }).toString();
 }

@@ -6,7 +6,6 @@ import { t } from './words.js';
 
 const START = 50;
 
-/** The stage. It keeps the position of the slider from one image to the next. */
 export class Comparison {
   #original = h('img', { alt: '', class: 'original', draggable: 'false' });
   #variant = h('img', { alt: '', class: 'variant', draggable: 'false' });
@@ -36,10 +35,11 @@ export class Comparison {
     this.#left.textContent = original ? `${t('original')} · ${typeName(original.content_type)} ${bytes(original.size)}` : '';
     this.#right.textContent = variant ? `${variant.name} · ${typeName(variant.content_type)} ${bytes(variant.size)}` : '';
     this.#blurred?.remove();
-    this.#blurred = placeholder(document_);
-    if (this.#blurred) {
+    const blurred = placeholder(document_);
+    this.#blurred = blurred && h('img', { src: blurred, alt: '', class: 'placeholder' });
+    if (blurred) {
       const { width, height } = variant ?? original;
-      this.#blurred.style.aspectRatio = `${width} / ${height}`;
+      this.#blurred.style.setProperty('--aspect', width / height);
       this.element.prepend(this.#blurred);
     }
     this.#move();

@@ -10,7 +10,6 @@ const ATTEMPTS = 5;
 /** Seconds between two attempts if the gateway names none. */
 const PAUSE = 3;
 
-/** Deletions of this page. */
 export class Deletions {
   #images;
   #pending = new Map();
@@ -27,7 +26,6 @@ export class Deletions {
     });
   }
 
-  /** Hide the images, and delete them unless that is undone. */
   remove(items) {
     const ids = items.map(({ id }) => id);
     const label = items[0].document.file_name ?? items[0].id;

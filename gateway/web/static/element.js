@@ -26,12 +26,10 @@ export function name(text) {
   return h('bdi', { dir: 'auto' }, text);
 }
 
-/** A button with a word. */
 export function button(label, onclick, properties = {}) {
   return h('button', { type: 'button', onclick, ...properties }, label);
 }
 
-/** An outline drawn from paths in a square of 24, which assistive technology ignores. */
 export function outline(...paths) {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   for (const [key, value] of Object.entries({ viewBox: '0 0 24 24', 'aria-hidden': 'true', class: 'outline' })) {

@@ -24,12 +24,10 @@ export const percent = (share) => Math.floor(Math.min(Math.max(share, 0), 1) * 1
 
 export const dimensions = ({ width, height }) => `${width} × ${height}`;
 
-/** `YYYY-MM-DD` of the local day. */
 export function dayKey(date) {
   return `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, '0')}-${String(date.getDate()).padStart(2, '0')}`;
 }
 
-/** Today, yesterday, or the date. */
 export function dayName(key, now = new Date()) {
   const before = new Date(now);
   before.setDate(before.getDate() - 1);
@@ -41,10 +39,8 @@ export function dayName(key, now = new Date()) {
 export const dateTime = (date) => moment.format(date);
 export const time = (date) => clock.format(date);
 
-/** `A, B or C`. */
 export const alternatives = (words) => choices.format(words);
 
-/** `image/jpeg` as JPEG. */
 export function typeName(contentType) {
   const kind = contentType.split('/')[1] ?? contentType;
   return kind === 'webp' ? 'WebP' : kind.toUpperCase();

@@ -50,7 +50,6 @@ export class Gallery extends EventTarget {
     this.element.addEventListener('focusin', (event) => this.#focused(event));
   }
 
-  /** The ids that are selected and still shown. */
   get selected() {
     return this.#images.all.filter((item) => this.#selected.has(item.id));
   }
@@ -60,12 +59,10 @@ export class Gallery extends EventTarget {
     this.#selectionChanged();
   }
 
-  /** Say after the newest day's heading whether the list is live. */
   setNote(text) {
     this.#note.textContent = ` · ${text}`;
   }
 
-  /** Move the focus to an image, and scroll to it. */
   focus(id) {
     if (this.#byKey.has(id)) this.#moveTo(id);
     else this.element.focus({ preventScroll: true });
@@ -138,7 +135,6 @@ export class Gallery extends EventTarget {
     return entry.aspect !== null;
   }
 
-  /** What is at the upper edge of the screen stays there when images come above it. */
   #scrollAnchor() {
     const top = -this.#canvas.getBoundingClientRect().top;
     if (top < 80) return null;
@@ -206,6 +202,8 @@ export class Gallery extends EventTarget {
     if (!tile || tile.look !== look) {
       const made = item ? this.#make(item) : sendingTile(entry);
       made.look = look;
+      // A picture that becomes ready sharpens. Those that scrolling brings do not: each fade is a layer for the compositor.
+      made.classList.toggle('changed', Boolean(tile));
       const hadFocus = tile?.contains(document.activeElement);
       tile?.replaceWith(made);
       this.#tiles.set(key, made);
@@ -299,7 +297,6 @@ export class Gallery extends EventTarget {
     }
   }
 
-  /** The tile whose middle is nearest in the next row, or next in the column. */
   #vertical(index, direction) {
     const { tiles } = this.#place;
     const here = tiles[index];

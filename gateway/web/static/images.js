@@ -69,7 +69,6 @@ export class Images extends EventTarget {
     return this.#hidden.has(id) ? undefined : this.#items.get(id);
   }
 
-  /** Show the list of another owner. */
   async open(owner) {
     this.owner = owner;
     this.#items.clear();
@@ -86,7 +85,6 @@ export class Images extends EventTarget {
     await this.more(true);
   }
 
-  /** Read the next page, unless one is being read. */
   async more(isFirst = false) {
     if (this.#next === null || this.#loading) return;
     const generation = this.#generation;
@@ -108,12 +106,10 @@ export class Images extends EventTarget {
     this.#changed();
   }
 
-  /** Whether an image belongs to this list. */
   includes(document) {
     return this.owner === null || ownerKey(this.owner) === `${document.owner_type}:${document.owner_id}`;
   }
 
-  /** Add an image or its new state. An image of another owner is left out. `preview` is an object URL. */
   put(document, preview = null) {
     if (!this.includes(document)) return;
     const item = this.#put(document);

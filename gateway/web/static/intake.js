@@ -35,7 +35,6 @@ export class Intake extends EventTarget {
     this.#folder.click();
   }
 
-  /** Let the person choose one file, for `use`. */
   chooseOne(use) {
     this.#one = use;
     this.#single.click();
@@ -96,7 +95,6 @@ function input(properties) {
 
 const hasFiles = (event) => event.dataTransfer?.types.includes('Files');
 
-/** The pictures of a folder by their names. Folders also hold other files, whose number is reported. */
 function pictures(files) {
   const found = files.filter((file) => pictureExtension(file.name));
   const others = files.filter((file) => !pictureExtension(file.name) && !file.name.startsWith('.'));

@@ -93,7 +93,6 @@ class Following {
     }
   }
 
-  /** Handle a message of the stream here and in the other tabs. */
   #share(message) {
     if (this.#stopped.signal.aborted) return;
     this.channel.postMessage(message);

@@ -1,24 +1,37 @@
-// Draws the placeholder of a picture: its ThumbHash, or its dominant colour.
-import { h } from './element.js';
+// Makes the placeholder of a picture: a small image from its ThumbHash.
 import { decode } from './thumbhash.js';
 
-/** Decoded placeholders, so that scrolling back decodes none again. */
+/** Placeholders that are kept, so that scrolling back decodes none again. */
 const KEPT = 600;
-const decoded = new Map();
+const HEAD = 122;
+const urls = new Map();
 
-function pixels(hash) {
-  if (!decoded.has(hash)) {
-    if (decoded.size >= KEPT) decoded.delete(decoded.keys().next().value);
-    decoded.set(hash, decode(hash));
+/**
+ * The URL of a document's placeholder; null if it has none. It is an image, because the compositor gives each canvas a
+ * layer of its own: with a canvas in each tile a frame of scrolling took twice as long.
+ */
+export function placeholder({ thumbhash }) {
+  if (!thumbhash) return null;
+  if (!urls.has(thumbhash)) {
+    if (urls.size >= KEPT) forgetOldest();
+    const pixels = decode(thumbhash);
+    urls.set(thumbhash, pixels && URL.createObjectURL(bitmap(pixels)));
   }
-  return decoded.get(hash);
+  return urls.get(thumbhash);
 }
 
-/** A canvas that fills its box, null if the document has no placeholder. */
-export function placeholder(document_) {
-  const found = document_.thumbhash ? pixels(document_.thumbhash) : null;
-  if (!found) return null;
-  const canvas = h('canvas', { class: 'placeholder', 'aria-hidden': 'true', width: found.width, height: found.height });
-  canvas.getContext('2d').putImageData(new ImageData(found.data, found.width, found.height), 0, 0);
-  return canvas;
+function forgetOldest() {
+  const [hash, url] = urls.entries().next().value;
+  if (url) URL.revokeObjectURL(url);
+  urls.delete(hash);
+}
+
+/** Pixels as a BMP with a BITMAPV4HEADER, the version with masks for the four channels. */
+function bitmap({ width, height, data }) {
+  const head = new DataView(new ArrayBuffer(HEAD));
+  head.setUint16(0, 0x424d);
+  const words = { 2: HEAD + data.length, 10: HEAD, 14: 108, 18: width, 22: -height, 26: 1 | (32 << 16), 30: 3, 34: data.length,
+    54: 0xff, 58: 0xff00, 62: 0xff0000, 66: 0xff000000, 70: 0x73524742 };
+  for (const [at, value] of Object.entries(words)) head.setUint32(Number(at), value, true);
+  return new Blob([head, data], { type: 'image/bmp' });
 }

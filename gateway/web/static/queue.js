@@ -62,7 +62,6 @@ export class Queue extends EventTarget {
     setInterval(() => this.#look(), LOOK_PAUSE);
   }
 
-  /** Take over what an earlier page left. */
   async restore() {
     await takeOver(this.#id, (records) => {
       for (const record of records) this.#adopt(record);
@@ -71,7 +70,6 @@ export class Queue extends EventTarget {
     });
   }
 
-  /** Add files for an owner, or one to replace an image. */
   async add(files, owner, target = null) {
     const entries = [];
     for (const file of files) {
@@ -144,14 +142,12 @@ export class Queue extends EventTarget {
     this.#changed(null);
   }
 
-  /** Take a new status document into account, from the answer of an upload, an event or a request. */
   settle(document) {
     for (const entry of this.entries) {
       if (entry.imageId === document.image_id && entry.state === 'processing') this.#settleEntry(entry, document);
     }
   }
 
-  /** An image was deleted. */
   removed(imageId) {
     for (const entry of this.entries) {
       if (entry.imageId === imageId && entry.state === 'processing') this.#end(entry, 'removed', null);
@@ -190,7 +186,6 @@ export class Queue extends EventTarget {
     this.#pump();
   }
 
-  /** Begin to send what waits, as far as the bounds allow. */
   #pump() {
     const wait = this.#heldUntil - Date.now();
     if (wait > 0) {

@@ -39,16 +39,13 @@ async function run(mode, work) {
 /** Keep an entry, without its file. */
 export const keep = (record) => run('readwrite', (entries) => entries.put(record));
 
-/** Keep the file of an entry. */
 export const keepFile = (id, file) => run('readwrite', (_, files) => files.put(file, id));
 
-/** Forget an entry and its file. */
 export const forget = (id) => run('readwrite', (entries, files) => {
   files.delete(id);
   return entries.delete(id);
 });
 
-/** Forget the file of an entry. */
 export const forgetFile = (id) => run('readwrite', (_, files) => files.delete(id));
 
 const kept = async () => (await run('readonly', (entries) => entries.getAll())) ?? [];

@@ -38,7 +38,6 @@ export class QueueView {
     this.#showFold();
   }
 
-  /** Unfold the panel. */
   open() {
     this.#isFolded = false;
     this.#showFold();

@@ -4,10 +4,8 @@ import { maybe, t } from './words.js';
 
 const ENGINES = { kafka: 'Kafka', s3: 'S3', cassandra: 'Cassandra' };
 
-/** The name of an engine for people. */
 export const engineName = (engine) => ENGINES[engine] ?? engine;
 
-/** The types that are accepted, as a list in words. */
 export const typesInWords = (limits) => alternatives(limits.content_types.map(typeName));
 
 /** The reason of a Problem, or of the `error` of a status document (`type`, `detail`). */
@@ -18,7 +16,6 @@ export function reason(problem) {
   return maybe(`error_${code}`, parameters) ?? t('error_other', parameters);
 }
 
-/** The reason of an entry of the queue. */
 export function entryReason(entry, limits) {
   const types = typesInWords(limits);
   switch (entry.problem.code) {

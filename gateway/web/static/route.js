@@ -4,7 +4,6 @@ const REMEMBERED = 'imagepipe.owner';
 const TYPE = /^[a-z][a-z0-9_]{0,31}$/;
 const MAX_ID = 128;
 
-/** Whether these are the type and the id of an owner, as the API accepts them. */
 export function isOwner(type, id) {
   return TYPE.test(type) && id.length >= 1 && [...id].length <= MAX_ID && !/[\u0000-\u001f\u007f-\u009f]/.test(id);
 }
@@ -34,7 +33,6 @@ export function currentPlace() {
   return { owner, image: query.get('image') };
 }
 
-/** The address of a place, relative to the page. */
 export function addressOf({ owner, image }) {
   const query = new URLSearchParams({ owner: ownerKey(owner) });
   if (image) query.set('image', image);

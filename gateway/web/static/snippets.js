@@ -1,9 +1,7 @@
 // Writes what a developer pastes: an address, Markdown, an `img` with its sizes, and a `picture`.
 
-/** Text as the value of an attribute in double quotes. */
 const attribute = (text) => text.replaceAll('&', '&amp;').replaceAll('"', '&quot;').replaceAll('<', '&lt;');
 
-/** Text inside of the brackets of Markdown. */
 const bracketed = (text) => text.replace(/[\\[\]]/g, '\\$&');
 
 /** The name without its extension, as the alternative text to begin with. */
@@ -17,12 +15,10 @@ export function urlOf(document) {
   return document.variants[0]?.url ?? document.original?.url ?? '';
 }
 
-/** `![name](url)`. */
 export function markdown(document) {
   return `![${bracketed(alternative(document))}](${shown(document)?.url ?? urlOf(document)})`;
 }
 
-/** An `img` that lets the browser choose among the sizes. */
 export function imgTag(document) {
   const { original, srcset } = document;
   const { url, width, height } = shown(document) ?? original;

@@ -35,12 +35,10 @@ export class Status extends EventTarget {
     else this.#take(first);
   }
 
-  /** The limits of an upload, as the gateway publishes them. */
   get limits() {
     return this.#document?.limits;
   }
 
-  /** How many sizes a new image gets. */
   get sizes() {
     return this.#document?.variants.length;
   }
@@ -49,7 +47,6 @@ export class Status extends EventTarget {
     return this.#fails || !this.#document ? [] : Object.keys(this.#document.engines).filter((each) => !this.#document.engines[each].available);
   }
 
-  /** Ask the gateway now. */
   async read() {
     clearTimeout(this.#timer);
     try {

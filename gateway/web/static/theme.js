@@ -17,7 +17,6 @@ function apply(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
 }
 
-/** The button of the header. */
 export function themeButton() {
   apply(remembered());
   const label = t('theme');

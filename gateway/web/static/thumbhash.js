@@ -3,7 +3,6 @@
 /** Pixels of the longer side: the placeholder is smooth, so that the browser can enlarge it. */
 const SIDE = 24;
 const FREQUENCIES = 8;
-/** Coefficients are stored as 4 bits around zero. */
 const quantised = (nibble) => nibble / 7.5 - 1;
 
 /** `{width, height, data}` with at most 24 pixels a side, as RGBA, from a hash in base64. Null for an invalid hash. */
@@ -65,7 +64,6 @@ function cosines(pixels) {
   return Array.from({ length: FREQUENCIES }, (_, frequency) => middles.map((middle) => Math.cos(middle * frequency)));
 }
 
-/** Reads one coefficient of 4 bits after another. */
 function reader(hash, start) {
   let index = 0;
   return () => {

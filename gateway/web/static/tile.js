@@ -14,7 +14,7 @@ export function tileOf(item, address, isSelected, actions) {
   const label = [fileName, t(`state_${item.state}`), dateTime(item.date)].join(', ');
   const link = h('a', { class: 'picture', href: address, 'aria-label': label, 'aria-describedby': 'gallery-keys', tabindex: -1,
     onclick: (event) => actions.open(item, event) });
-  link.append(...picture(item));
+  showPicture(link, item);
   const box = h('input', { type: 'checkbox', tabindex: -1, 'aria-label': t('select', { name: fileName }),
     onclick: (event) => actions.select(item, event) });
   box.checked = isSelected;
@@ -24,20 +24,23 @@ export function tileOf(item, address, isSelected, actions) {
   return tile;
 }
 
-function picture(item) {
+function showPicture(link, item) {
   const { variants, srcset, dominant_color: color } = item.document;
-  if (variants.length === 0) return item.preview && item.state !== 'failed' ? [preview(item.preview)] : [];
+  if (variants.length === 0) {
+    if (item.preview && item.state !== 'failed') link.append(preview(item.preview));
+    return;
+  }
   const blurred = placeholder(item.document);
+  link.style.backgroundColor = color ?? '';
+  if (blurred) link.style.backgroundImage = `url("${blurred}")`;
   const image = h('img', { alt: '', decoding: 'async', draggable: 'false', class: 'loading' });
-  // The link is filled by the colour until the canvas is drawn, and where the picture does not reach.
   const appear = () => image.classList.remove('loading');
   image.addEventListener('load', appear);
   image.addEventListener('error', () => image.remove());
   image.srcset = srcset;
   image.src = variants.at(-1).url;
   if (image.complete) appear();
-  if (color && !blurred) image.style.backgroundColor = color;
-  return [blurred, image].filter(Boolean);
+  link.append(image);
 }
 
 function preview(url) {

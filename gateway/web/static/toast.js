@@ -36,25 +36,12 @@ export function toast(sentence, { seconds = SECONDS, undo = null, onend = () => 
   return close;
 }
 
-/** Copy a text, and report it. Without HTTPS browsers have an older way only. */
+/** Copy a text, and report it. Without HTTPS browsers have no clipboard: then the text is shown. */
 export async function copy(text, sentence = t('copied')) {
   try {
-    if (navigator.clipboard) await navigator.clipboard.writeText(text);
-    else if (!copyBySelection(text)) throw new Error('refused');
+    await navigator.clipboard.writeText(text);
     toast(sentence);
   } catch {
     prompt(t('copy_refused'), text);
   }
-}
-
-function copyBySelection(text) {
-  const before = document.activeElement;
-  const area = h('textarea', { class: 'for-screen-readers', 'aria-hidden': 'true' });
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  const isCopied = document.execCommand('copy');
-  area.remove();
-  before?.focus();
-  return isCopied;
 }

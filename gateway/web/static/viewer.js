@@ -41,7 +41,6 @@ export class Viewer extends EventTarget {
     return this.#id !== null;
   }
 
-  /** Show the image with this id, of the list or read by its id. */
   async open(id) {
     this.#id = id;
     this.#document = this.#images.get(id)?.document ?? null;
@@ -69,7 +68,6 @@ export class Viewer extends EventTarget {
     if (document_.image_id === this.#id) this.#take(document_);
   }
 
-  /** An image was deleted. */
   removed(id) {
     if (id === this.#id) this.#missing({ status: 404 });
   }
@@ -131,7 +129,6 @@ export class Viewer extends EventTarget {
     return index < 0 ? {} : { previous: all[index - 1]?.id, next: all[index + 1]?.id };
   }
 
-  /** What is happening to the image, in a sentence. */
   #notice() {
     const { pending, status, error, variants } = this.#document;
     const entry = this.#queue.entries.findLast((each) => each.target === this.#id && ['sending', 'waiting', 'refused', 'failed'].includes(each.state));
@@ -180,8 +177,9 @@ export class Viewer extends EventTarget {
 
   #details(found) {
     const rows = [];
-    if (found.thumbhash) {
-      rows.push([t('placeholder'), h('span', { class: 'swatch' }, placeholder(found) ?? ''), h('code', {}, found.thumbhash)]);
+    const blurred = placeholder(found);
+    if (blurred) {
+      rows.push([t('placeholder'), h('span', { class: 'swatch' }, h('img', { src: blurred, alt: '' })), h('code', {}, found.thumbhash)]);
     }
     if (found.dominant_color) {
       const swatch = h('span', { class: 'swatch' });

@@ -11,7 +11,6 @@ export const locale = navigator.languages.find((tag) => tag.toLowerCase().starts
 
 const { default: words } = await import(`./words_${language}.js`);
 
-/** The sentence with this key. A sentence with parameters is a function of them. */
 export function t(key, parameters = {}) {
   const found = words[key];
   if (found === undefined) throw new Error(`no words for ${key}`);
@@ -23,7 +22,6 @@ export function maybe(key, parameters = {}) {
   return words[key] === undefined ? null : t(key, parameters);
 }
 
-/** A name inside a sentence, isolated from its direction (U+2068 and U+2069). */
 export function isolated(text) {
   return `\u2068${text}\u2069`;
 }

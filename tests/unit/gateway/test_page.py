@@ -11,7 +11,7 @@ from gateway.web.policy import content_security_policy
 from shared.observability.availability import Availability
 from tests.support.memory.gateway import MemoryGateway, memory_settings
 
-MAX_BYTES = 150 * 1024
+MAX_BYTES = 150_000
 """Of what a visit loads: everything, with the words of one language."""
 ASSET = next(iter(static_files().assets))
 
