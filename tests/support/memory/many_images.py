@@ -62,15 +62,15 @@ def _serve(pipeline: LivePipeline, owner: Owner, rows: dict[UUID, ImageRow]) -> 
         end = len(ascending) if below is None else bisect.bisect_left(ascending, below)
         return ascending[max(0, end - limit) : end][::-1]
 
+    async def some_rows(partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
+        return [rows[each] for each in ids] if partition == owner else await plain_rows(partition, ids)
+
     async def of_owner(
         asked: Owner, *, below: UUID | None = None, above: UUID | None = None, limit: int = 50
     ) -> Sequence[ImageRow]:
         if asked != owner:
             return await plain_of_owner(asked, below=below, above=above, limit=limit)
-        return [rows[each] for each in await page_ids(asked, below=below, limit=limit)]
-
-    async def some_rows(partition: Partition, ids: Sequence[UUID]) -> Sequence[ImageRow]:
-        return [rows[each] for each in ids] if partition == owner else await plain_rows(partition, ids)
+        return [rows[each] for each in await page_ids(owner, below=below, above=above, limit=limit)]
 
     async def image(image_id: UUID) -> ImageRow | None:
         return rows.get(image_id) or await plain_image(image_id)
