@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -22,16 +23,37 @@ INTERRUPTED = 130
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run the coroutine of a command. Raises ImagepipeError. After Ctrl-C it prints a message and exits with 130."""
+    """Run the coroutine of a command. Raises ImagepipeError.
+
+    Ctrl-C cancels it; it then prints a message and exits with 130. A second Ctrl-C ends the process at once.
+    """
     # If the services run on the same machine, they have priority: clients wait for them.
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     try:
-        return asyncio.run(work)
+        return asyncio.run(_until_interrupted(work))
     except KafkaError as error:
         raise Unavailable("kafka", repr(error)) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         typer.echo("Interrupted. Run the command again to continue: finished work is kept.", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine, which SIGINT cancels. A process that ignores SIGINT, as a shell's background job does, goes on.
+
+    `asyncio.run` has a handler of its own, but no descriptor that wakes the event loop: a signal that arrives just
+    before the loop waits for its sockets has no effect until one of them has data.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+
+    def interrupt() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        task.cancel()
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+    return await work
 
 
 @asynccontextmanager

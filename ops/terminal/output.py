@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -133,7 +134,18 @@ class Output:
                 "Nothing was changed: without a terminal use --yes to continue, or --dry-run to see the plan only."
             )
             raise typer.Exit(DIFFERENCES_FOUND)
-        return typer.confirm("Continue?", err=True)
+        with _ctrl_c_raises():
+            return typer.confirm("Continue?", err=True)
+
+
+@contextmanager
+def _ctrl_c_raises() -> Iterator[None]:
+    """Within the block Ctrl-C raises KeyboardInterrupt: the event loop cannot handle it while it waits for a person."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _cell(value: Any) -> str:
