@@ -3,8 +3,6 @@
 import json
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,7 +14,7 @@ from shared.settings import Settings, Topic
 from tests.support.api import JPEG, Api
 from tests.support.engines.stack import Stack
 from tests.support.processes.environment import environment
-from tests.support.processes.imagepipe import imagepipe_json
+from tests.support.processes.imagepipe import imagepipe_json, running_imagepipe
 from tests.support.waiting import wait_for
 
 SECONDS = 60.0
@@ -62,23 +60,19 @@ def hook() -> Iterator[Hook]:
 
 def test_live_events_are_forwarded_until_ctrl_c(api: Api, stack: Stack, hook: Hook) -> None:
     owner = secrets.token_hex(8)
-    argv = [sys.executable, "-m", "ops.cli", "events", "listen", "--forward-to", hook.url, "--owner", f"user:{owner}"]
-    with subprocess.Popen(
-        argv, env=environment(stack.settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as listener:
-        try:
-            assert listener.stdout is not None
-            assert listener.stderr is not None
-            assert hook.url in listener.stderr.readline()
-            image_id = api.upload(JPEG, user_id=owner)["image_id"]
-            api.upload(JPEG, user_id=secrets.token_hex(8))
-            wait_for(lambda: hook.accepted, SECONDS, "the first event at the hook")
-            api.delete(f"/images/{image_id}").raise_for_status()
-            wait_for(lambda: len(hook.accepted) > 1, SECONDS, "the second event at the hook")
-            first, second = (listener.stdout.readline().rstrip() for _ in range(2))
-        finally:
-            listener.send_signal(signal.SIGINT)
-            listener.communicate(timeout=SECONDS)
+    arguments = ("events", "listen", "--forward-to", hook.url, "--owner", f"user:{owner}")
+    with running_imagepipe(environment(stack.settings), *arguments) as listener:
+        assert listener.stdout is not None
+        assert listener.stderr is not None
+        assert hook.url in listener.stderr.readline()
+        image_id = api.upload(JPEG, user_id=owner)["image_id"]
+        api.upload(JPEG, user_id=secrets.token_hex(8))
+        wait_for(lambda: hook.accepted, SECONDS, "the first event at the hook")
+        api.delete(f"/images/{image_id}").raise_for_status()
+        wait_for(lambda: len(hook.accepted) > 1, SECONDS, "the second event at the hook")
+        first, second = (listener.stdout.readline().rstrip() for _ in range(2))
+        listener.send_signal(signal.SIGINT)
+        listener.communicate(timeout=SECONDS)
     assert hook.accepted == [("image.ready", image_id), ("image.removed", image_id)]
     assert listener.returncode == 130
     assert (first[0], first[-3:], second[0]) == ("✓", " x2", "✓")

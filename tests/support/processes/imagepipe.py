@@ -1,13 +1,16 @@
 """Runs `imagepipe` as users do: as a process, with the settings of the deployment in its environment.
 
-Each process is a fork of one that has imported all commands, because a hundred imports took two minutes of a run.
+Each process that ends by itself is a fork of one that has imported all commands, because a hundred imports took two
+minutes of a run.
 """
 
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -50,3 +53,24 @@ def _command(arguments: Sequence[str], variables: Mapping[str, str], streams: Se
 def imagepipe_json(settings: Settings, *arguments: str, code: int = 0, timeout: float = 120) -> Any:
     """The JSON document that a command prints."""
     return json.loads(imagepipe(settings, *arguments, "--json", code=code, timeout=timeout))
+
+
+# A shell that runs the tests in the background lets them ignore SIGINT, and their children inherit that: a listener
+# did not end at Ctrl-C, and the test waited for it.
+_TAKES_SIGINT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from ops.__main__ import main
+main()
+"""
+
+
+@contextmanager
+def running_imagepipe(variables: Mapping[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on until it is interrupted. It is killed at the end of the block if it still runs."""
+    argv = [sys.executable, "-c", _TAKES_SIGINT, *arguments]
+    with subprocess.Popen(argv, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        try:
+            yield command
+        finally:
+            command.kill()
