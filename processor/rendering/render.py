@@ -1,13 +1,13 @@
 """Renders an original to its variants. A pure function that runs in a worker process.
 
-With the same library versions it returns the same bytes. Each variant is scaled from the next larger one, so that its
-cost depends on its own size. Scaling uses premultiplied alpha, so that the colour of transparent pixels does not
-spread.
+With the same library versions it returns the same bytes. Each variant is scaled from the next larger WebP variant, so
+that its cost depends on its own size, and a variant in another format does not change those in WebP. Scaling uses
+premultiplied alpha, so that the colour of transparent pixels does not spread.
 """
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -90,9 +90,14 @@ def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
     encoded = {rung.name: _encode(rung, picture, ladder.method) for rung in unscaled}
     _premultiply(picture)
     scaled = (rung for rung in ladder.variants if rung.name not in encoded)
-    for rung in sorted(scaled, key=lambda rung: rung.width_for(info.width), reverse=True):
-        _shrink(picture, _scaled(info.width, info.height, rung.width_for(info.width)))
-        encoded[rung.name] = _encode(rung, picture, ladder.method)
+    # Of one width WebP is first, so that the other formats need no scaling.
+    for rung in sorted(scaled, key=lambda rung: (rung.width_for(info.width), rung.format == "webp"), reverse=True):
+        size = _scaled(info.width, info.height, rung.width_for(info.width))
+        if rung.format == "webp":
+            _shrink(picture, size)
+            encoded[rung.name] = _encode(rung, picture, ladder.method)
+        else:
+            encoded[rung.name] = _encode(rung, _smaller(picture, size, _frames_of(rung, picture)), ladder.method)
     thumb = thumbnail(_straight(picture.frames[0]))
     return Rendering(
         width=info.width,
@@ -118,8 +123,21 @@ def _premultiply(picture: Picture) -> None:
 def _shrink(picture: Picture, size: tuple[int, int]) -> None:
     """Scale the frames in place, one after the other. Each large bitmap is freed before the next frame is scaled."""
     for index, frame in enumerate(picture.frames):
-        if frame.size != size:
-            picture.frames[index] = frame.resize(size, Image.Resampling.LANCZOS)
+        picture.frames[index] = _resized(frame, size)
+
+
+def _smaller(picture: Picture, size: tuple[int, int], frames: Sequence[Image.Image]) -> Picture:
+    """The picture with these frames, scaled. The larger ones stay as they are for the next WebP variant."""
+    return replace(picture, frames=[_resized(frame, size) for frame in frames])
+
+
+def _resized(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return frame if frame.size == size else frame.resize(size, Image.Resampling.LANCZOS)
+
+
+def _frames_of(rung: Rung, picture: Picture) -> Sequence[Image.Image]:
+    """The frames that the rung's format can hold: a JPEG has the first one."""
+    return picture.frames[:1] if rung.format == "jpeg" else picture.frames
 
 
 def _straight(frame: Image.Image) -> Image.Image:
@@ -134,7 +152,7 @@ def _flattened(frame: Image.Image) -> Image.Image:
 
 
 def _encode(rung: Rung, picture: Picture, method: int) -> RenderedVariant:
-    frames = [_straight(frame) for frame in (picture.frames[:1] if rung.format == "jpeg" else picture.frames)]
+    frames = [_straight(frame) for frame in _frames_of(rung, picture)]
     if rung.format == "jpeg":
         frames = [_flattened(frames[0])]
     # The metadata is empty on purpose. The pixels are sRGB and need no profile, and EXIF may contain GPS positions.

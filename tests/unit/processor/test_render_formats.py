@@ -1,9 +1,11 @@
 """Variants in other formats than WebP: JPEG for link previews, and AVIF."""
 
 import io
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from processor.rendering.render import RenderedVariant, RenderLimits, render
 from processor.rendering.variant_file import size_of
@@ -48,9 +50,39 @@ def test_each_variant_has_its_format_and_size() -> None:
         assert size_of(variant.data, variant.content_type, **NO_LIMITS) == (variant.width, variant.height)
 
 
-def test_the_webp_variants_do_not_depend_on_avif() -> None:
-    plain, with_avif = rendered(PHOTO, Ladder(method=0)), rendered(PHOTO, Ladder(method=0, avif_quality=60))
-    assert {name: with_avif[name] for name in plain} == plain
+def animation(size: tuple[int, int]) -> bytes:
+    """Three frames with transparency: the same photo, moved."""
+    photo = images.photo(160, 100).resize(size).convert("RGBA")
+    photo.paste((0, 0, 0, 0), (0, 0, size[0] // 3, size[1] // 3))
+    frames = [ImageChops.offset(photo, 20 * number) for number in range(3)]
+    file = io.BytesIO()
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], duration=100, quality=70, method=0)
+    return file.getvalue()
+
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "share": {"share_quality": 85},
+    "both": {"avif_quality": 60, "share_quality": 85},
+    "rungs between and below": {
+        "rungs": (
+            *Ladder().rungs,
+            Rung(name="mail", width=1100, fraction=0.9, quality=70, format="jpeg"),
+            Rung(name="tiny", width=50, fraction=0.5, quality=40, format="avif"),
+        )
+    },
+}
+WIDE_PHOTO = images.encode(images.photo(160, 100).resize((2000, 500)), "JPEG")
+"""Wider than 1,707 pixels: `share` is between `large` and `medium`."""
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("data", [WIDE_PHOTO, animation((1800, 100))], ids=["photo", "animation"])
+def test_the_webp_variants_and_the_placeholder_do_not_depend_on_other_formats(data: bytes, name: str) -> None:
+    plain = render(data, Ladder(method=0), LIMITS)
+    beside = render(data, Ladder.model_validate({"method": 0, **BESIDE[name]}), LIMITS)
+    assert tuple(each for each in beside.variants if each.content_type == "image/webp") == plain.variants
+    assert replace(beside, variants=plain.variants) == plain
+    assert len(beside.variants) > len(plain.variants)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (900, 700), (1200, 10), (3, 5000), (16_383, 2)])
