@@ -15,6 +15,9 @@ app = faust.App(
     broker="aiokafka://" + os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
     store="memory://",
     consumer_auto_offset_reset="earliest",
+    # Seconds. After a kill the group waits for so long before the new process gets the partitions; the default is 60.
+    broker_session_timeout=6,
+    broker_heartbeat_interval=2,
     # By default a worker logs what is printed.
     worker_redirect_stdouts=False,
 )

@@ -29,6 +29,27 @@ from client.consumers import aiokafka_table
 aiokafka_table.versions = type("Forgetful", (dict,), {"get": lambda self, key, default: default})()
 asyncio.run(aiokafka_table.main())
 """
+COMMITS_BUT_FORGETS = """
+import asyncio, json, os
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from client.consumers.aiokafka_table import handle, served
+
+async def main():
+    prefix, servers = os.environ["TOPIC_PREFIX"], os.environ["KAFKA_BOOTSTRAP_SERVERS"]
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, group_id=prefix + "forgets", enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    consumer.assign([TopicPartition(prefix + "images.events", number) for number in range(8)])
+    async with consumer:
+        async for record in consumer:
+            if record.value is not None:
+                handle(json.loads(record.value))
+            await consumer.commit()
+            print(json.dumps(served), flush=True)
+
+asyncio.run(main())
+"""
+LOST = "The table had it before the consumer was killed and started again."
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +64,7 @@ def test_an_example_keeps_the_right_table(name: str, engines: Settings, capsys: 
     if name == "node" and not (shutil.which("node") and TSX.exists()):
         pytest.skip("Node or its packages are not installed: `npm ci --prefix client`")
     code = main(["--bootstrap-servers", engines.kafka_bootstrap_servers, "--", *CONSUMERS[name]])
-    assert (code, capsys.readouterr().out) == (0, "✓ The table is right: 20 cases, 51 records.\n")
+    assert (code, capsys.readouterr().out) == (0, "✓ The table is right: 20 cases, 59 records.\n")
 
 
 def test_a_wrong_command_is_found(engines: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +73,16 @@ def test_a_wrong_command_is_found(engines: Settings, capsys: pytest.CaptureFixtu
     assert (code, [line.partition(" (")[0] for line in lines]) == (
         1, ["✗ late answer", "✗ late first", "✗ large versions, late answer"],
     )  # fmt: skip
+
+
+def test_a_table_that_does_not_survive_a_restart_is_found(
+    engines: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The position is kept and the table is not: what was read before the restart is gone."""
+    argv = ["--bootstrap-servers", engines.kafka_bootstrap_servers, "--", sys.executable, "-c", COMMITS_BUT_FORGETS]
+    assert main(argv) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert {"✗ ready", "✗ last record"} <= {line.partition(" (")[0] for line in lines if line.endswith(LOST)}
 
 
 async def test_a_function_is_a_consumer_too(engines: Settings) -> None:

@@ -63,7 +63,7 @@ def test_the_example_passes() -> None:
             aiokafka_table.handle(event)
 
     table(handle)
-    assert differences(cases(), aiokafka_table.served) == []
+    assert differences(cases(), aiokafka_table.served, {}) == []
 
 
 class Consumer:
@@ -195,23 +195,29 @@ WRONG: dict[str, tuple[Callable[[Event, Table], None], set[str]]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_consumer_is_found_by_its_case(name: str) -> None:
     handle, expected = WRONG[name]
-    found = {sentence.partition(" (")[0] for sentence in differences(cases(), table(handle))}
+    found = {sentence.partition(" (")[0] for sentence in differences(cases(), table(handle), {})}
     assert found == expected
 
 
 def test_the_first_record_wins_is_found() -> None:
-    found = {sentence.partition(" (")[0] for sentence in differences(cases(), table(FirstWins()))}
+    found = {sentence.partition(" (")[0] for sentence in differences(cases(), table(FirstWins()), {})}
     assert {"replaced", "late answer", "rendered again", "superseded"} <= found
 
 
 def test_a_consumer_that_stops_at_a_record_without_a_value_is_found() -> None:
-    found = [sentence.partition(" (")[0] for sentence in differences(cases(), table(stops_at_a_null))]
+    found = [sentence.partition(" (")[0] for sentence in differences(cases(), table(stops_at_a_null), {})]
     assert "no value" in found
 
 
 def test_the_sentence_says_what_the_table_has_and_must_have() -> None:
     [ready, *_] = cases()
-    assert differences([ready], {"x": "y"}) == [
+    assert differences([ready], {"x": "y"}, {}) == [
         f"ready ({ready.image.id}): An image.ready is served. The table has no entry, and must have {ready.served}.",
         "unknown image (x): no event named it.",
     ]
+
+
+def test_the_sentence_says_what_a_restart_has_lost() -> None:
+    [ready, *_] = cases()
+    [lost] = differences([ready], {}, {ready.image.id: ready.served})
+    assert lost.endswith(". The table had it before the consumer was killed and started again.")

@@ -11,7 +11,7 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 if the table is right, 1 if it is not, or if there is none."""
     parser = argparse.ArgumentParser(prog="python -m imagepipe_client.conformance", description=__doc__)
     parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092")
-    parser.add_argument("--seconds", type=float, default=60.0, help="time that the consumer has")
+    parser.add_argument("--seconds", type=float, default=60.0, help="time of each of its two runs")
     parser.add_argument("command", nargs="+", help="the consumer, after --")
     arguments = parser.parse_args(argv)
     try:
