@@ -15,12 +15,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import httpx
 import typer
 
 from bench.photos import one_megapixel
 from bench.stack import run, running_stack
-from bench.uploading import post, ready
+from bench.uploading import upload_and_wait
+from imagepipe_client import AsyncClient
 from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 from shared.concurrency import for_each
@@ -28,25 +28,25 @@ from shared.concurrency import for_each
 AT_ONCE = 4
 
 
-async def fill(http: httpx.AsyncClient, count: int, owner: str) -> None:
+async def fill(client: AsyncClient, count: int, owner: str) -> None:
     """Upload images and wait until all are ready."""
 
     async def one(number: int) -> None:
-        await ready(http, await post(http, one_megapixel(number), owner))
+        await upload_and_wait(client, one_megapixel(number), owner)
 
     await for_each(range(count), one, AT_ONCE)
 
 
-async def sample(http: httpx.AsyncClient, number: int) -> float:
+async def sample(client: AsyncClient, number: int) -> float:
     """Seconds from POST to ready of one image."""
     clock = asyncio.get_running_loop().time
     photo = one_megapixel(number)
     started = clock()
-    await ready(http, await post(http, photo, "live"))
+    await upload_and_wait(client, photo, "live")
     return clock() - started
 
 
-async def beside(http: httpx.AsyncClient, root: Path, samples: int, *arguments: str) -> dict[str, Any]:
+async def beside(client: AsyncClient, root: Path, samples: int, *arguments: str) -> dict[str, Any]:
     """Samples while the command runs. The command is repeated until there are enough, and then interrupted."""
     argv = [sys.executable, "-m", "ops.cli", *arguments, "--root", str(root), "--yes"]
 
@@ -64,7 +64,7 @@ async def beside(http: httpx.AsyncClient, root: Path, samples: int, *arguments: 
                     await command.wait()
 
     working = asyncio.create_task(work())
-    found = [await sample(http, 10_000 + number) for number in range(samples)]
+    found = [await sample(client, 10_000 + number) for number in range(samples)]
     if working.done():
         await working
     working.cancel()
@@ -83,12 +83,12 @@ async def measure(root: Path, images: int, samples: int) -> dict[str, Any]:
     running_stack(root)
     settings = load_settings(root)
     owner = uuid.uuid4().hex
-    async with httpx.AsyncClient(base_url=settings.public_base_url, timeout=120, trust_env=False) as http:
-        await fill(http, images, owner)
+    async with AsyncClient(settings.public_base_url) as client:
+        await fill(client, images, owner)
         found: dict[str, Any] = {"load": os.getloadavg()[0]}
-        found["idle"] = summary([await sample(http, number) for number in range(samples)])
-        found["replay"] = await beside(http, root, samples, "replay", "--from", "beginning", "--again")
-        found["reprocess"] = await beside(http, root, samples, "reprocess", "--where", "all")
+        found["idle"] = summary([await sample(client, number) for number in range(samples)])
+        found["replay"] = await beside(client, root, samples, "replay", "--from", "beginning", "--again")
+        found["reprocess"] = await beside(client, root, samples, "reprocess", "--where", "all")
     for name in ("replay", "reprocess"):
         found[f"{name}_to_idle_p95"] = round(found[name]["p95"] / found["idle"]["p95"], 2)
     return found

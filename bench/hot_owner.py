@@ -18,7 +18,8 @@ import httpx
 
 from bench.photos import one_megapixel
 from bench.stack import run, running_stack
-from bench.uploading import post, ready
+from bench.uploading import upload_and_wait
+from imagepipe_client import AsyncClient
 from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 
@@ -35,15 +36,14 @@ def owners_of(load: str, number: int) -> str | None:
     return {QUIET: None, SPREAD: f"crowd-{number % 97}", HOT: "hot"}[load]
 
 
-async def run_load(http: httpx.AsyncClient, load: str, rate: float, seconds: float, photos: list[bytes]) -> list[float]:
+async def run_load(client: AsyncClient, load: str, rate: float, seconds: float, photos: list[bytes]) -> list[float]:
     """Seconds from POST to ready of each of the others' uploads."""
     taken: list[float] = []
 
     async def one(number: int, owner: str) -> None:
         await asyncio.sleep(number / rate)
         started = time.perf_counter()
-        image_id = await post(http, photos[number % len(photos)], f"{os.getpid()}-{owner}")
-        await ready(http, image_id)
+        await upload_and_wait(client, photos[number % len(photos)], f"{os.getpid()}-{owner}")
         if owner.startswith("other"):
             taken.append(time.perf_counter() - started)
 
@@ -57,11 +57,12 @@ async def measure(base_url: str, rate: float, seconds: float, rounds: int) -> No
     photos = [one_megapixel(seed) for seed in range(20)]
     taken: dict[str, list[float]] = {QUIET: [], SPREAD: [], HOT: []}
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits) as http:
-        await run_load(http, SPREAD, rate, 5, photos)
+    async with httpx.AsyncClient(timeout=60, limits=limits) as http:
+        client = AsyncClient(base_url, http=http)
+        await run_load(client, SPREAD, rate, 5, photos)
         for _ in range(rounds):
             for load in taken:
-                taken[load] += await run_load(http, load, rate, seconds, photos)
+                taken[load] += await run_load(client, load, rate, seconds, photos)
     for load, found in taken.items():
         print(
             f"{load}: median {statistics.median(found) * 1000:.0f} ms, "

@@ -23,6 +23,7 @@ from PIL import Image
 
 from bench.stack import run, running_stack
 from deploy.local.state import State
+from imagepipe_client import AsyncClient, Owner
 from ops.terminal.options import DEFAULT_ROOT
 from shared.concurrency import map_ordered
 from shared.errors import Unavailable
@@ -32,7 +33,8 @@ TWELVE_MEGAPIXELS = (4000, 3000)
 LARGEST = 5 * MIB
 SAMPLE_SECONDS = 0.1
 UPLOADS_AT_ONCE = 8
-OWNER = {"owner_type": "bench", "owner_id": f"memory-{os.getpid()}"}
+OWNER = Owner("bench", f"memory-{os.getpid()}")
+PARAMETERS = {"owner_type": OWNER.type, "owner_id": OWNER.id}
 
 
 @dataclass
@@ -98,7 +100,7 @@ async def post(http: httpx.AsyncClient, data: bytes) -> int:
     """Upload until it is accepted; returns how often the gateway answered 429 or 503."""
     refused = 0
     while True:
-        answer = await http.post("/images", params=OWNER, files={"image": data})
+        answer = await http.post("/images", params=PARAMETERS, files={"image": data})
         if answer.status_code not in (429, 503):
             answer.raise_for_status()
             return refused
@@ -112,14 +114,10 @@ async def post_all(http: httpx.AsyncClient, make: Callable[[], bytes], count: in
     return sum(await map_ordered(range(count), lambda _: post(http, data), at_once))
 
 
-async def rendered(http: httpx.AsyncClient) -> int:
+async def rendered(client: AsyncClient) -> int:
     """How many of this run's images are ready."""
-    count, url, params = 0, "/images", {**OWNER, "limit": "500"}
-    while url:
-        answer = await http.get(url, params=params, headers={"Cache-Control": "no-cache"})
-        count += sum(document["status"] == "ready" for document in answer.raise_for_status().json())
-        url, params = answer.links.get("next", {}).get("url", ""), {}
-    return count
+    found = await client.snapshot(OWNER, page_size=500)
+    return sum(image.status == "ready" for image in found.images)
 
 
 async def measure(state: State, images: int, seconds: float, uploads: int) -> None:
@@ -127,6 +125,7 @@ async def measure(state: State, images: int, seconds: float, uploads: int) -> No
     processor, gateway = (_pid(state, name) for name in ("processor", "gateway"))
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=state.gateway_url or "", timeout=300, limits=limits) as http:
+        client = AsyncClient(state.gateway_url or "", http=http)
         async with watched(processor) as idle:
             await asyncio.sleep(1)
         print(f"processor, idle: {idle}", flush=True)
@@ -137,7 +136,7 @@ async def measure(state: State, images: int, seconds: float, uploads: int) -> No
             done = 0
             while done < images and time.monotonic() - started < seconds:
                 await asyncio.sleep(2)
-                done = await rendered(http)
+                done = await rendered(client)
         print(f"processor, {done} of {images} rendered in {time.monotonic() - started:.0f} s: {peak}", flush=True)
         async with watched(gateway) as idle:
             await asyncio.sleep(1)
