@@ -47,7 +47,7 @@ class ClearAgainstReads(_Clear):
     """`DELETE /images?user_id=` of one client that has just read everything (request 0), and reads (request 1)."""
 
     name: ClassVar[str] = "DELETE owner, reads"
-    excludes: ClassVar[bool] = False
+    refusal: ClassVar[int | None] = None
 
     async def send(self, number: int, front: Front) -> Answer:
         if number == 0:
@@ -72,7 +72,7 @@ class ClearAgainstReplace(_Clear):
     """`PUT /images/{id}` (request 0) and `DELETE /images?user_id=` (request 1) of its owner."""
 
     name: ClassVar[str] = "PUT image, DELETE owner"
-    excludes: ClassVar[bool] = False
+    refusal: ClassVar[int | None] = None
 
     async def send(self, number: int, front: Front) -> Answer:
         if number == 1:

@@ -18,7 +18,7 @@ class ReplaceAgainstDelete:
     """`PUT /images/{id}` (request 0) and `DELETE /images/{id}` (request 1) of one image."""
 
     name: ClassVar[str] = "PUT image, DELETE image"
-    excludes: ClassVar[bool] = False
+    refusal: ClassVar[int | None] = None
 
     def __init__(self, rng: random.Random) -> None:
         self._owner = {"user_id": secrets.token_hex(8)}

@@ -25,8 +25,8 @@ class Race(Protocol):
 
     name: ClassVar[str]
     """The two requests, as the report names them."""
-    excludes: ClassVar[bool]
-    """Whether the gateway refuses one request with 409 while it handles the other."""
+    refusal: ClassVar[int | None]
+    """Status with which the gateway refuses one of the requests; None if it may acknowledge both."""
 
     async def prepare(self, front: Front) -> None:
         """Make the data. The stack is whole at this time."""

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from tests.races.race import Finding
 
+REFUSED = (409, 412)
 HEADER = (
-    "| race | situation | races | both acknowledged | one refused (409) | broken | last seen broken |\n"
+    "| race | situation | races | both acknowledged | one refused (409, 412) | broken | last seen broken |\n"
     "|---|---|---|---|---|---|---|"
 )
 
@@ -26,7 +27,7 @@ def broken(findings: Iterable[Finding]) -> list[Finding]:
 
 def _row(name: str, situation: str, group: Sequence[Finding]) -> str:
     both = sum(all(answer.is_success for answer in finding.answers) for finding in group)
-    refused = sum(any(answer.status == 409 for answer in finding.answers) for finding in group)
+    refused = sum(any(answer.status in REFUSED for answer in finding.answers) for finding in group)
     last = max((seconds for finding in group for seconds in finding.broken.values()), default=None)
     seen = "never" if last is None else f"{last:.1f} s"
     cells = (name, situation, len(group), both, refused, len(broken(group)), seen)

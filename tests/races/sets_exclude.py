@@ -22,7 +22,7 @@ class SetAgainstSet:
     """Two `PUT /images?user_id=` of one owner."""
 
     name: ClassVar[str] = "PUT set, PUT set"
-    excludes: ClassVar[bool] = True
+    refusal: ClassVar[int | None] = 409
 
     def __init__(self, rng: random.Random) -> None:
         self._token = secrets.token_hex(8)

@@ -206,3 +206,51 @@ async def test_a_request_that_was_refused_leaves_no_claim() -> None:
         async with successions.claim(new_id(), "8", "first"):
             raise Problem("not_found", "gone")
     assert table.rows == {}
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> MemoryClaimTable:
+    monkeypatch.setattr(module, "PAUSES", (0.0,))
+    return MemoryClaimTable()
+
+
+async def test_gateways_with_leases_of_different_lengths_exclude_each_other(table: MemoryClaimTable) -> None:
+    image_id = new_id()
+    async with Successions(table, LEASE).claim(image_id, "8", "first"):
+        with pytest.raises(Problem) as refused:
+            async with Successions(table, LEASE / 12).claim(image_id, "8", "second"):
+                pytest.fail("both have the claim")
+        assert refused.value.code == "in_flight"
+
+
+async def test_an_update_whose_claim_was_taken_over_is_not_acknowledged(table: MemoryClaimTable) -> None:
+    image_id, ahead = new_id(), Successions(table, LEASE, lambda: datetime.now(UTC) + timedelta(hours=1))
+
+    async def overtaken() -> None:
+        async with Successions(table, LEASE).claim(image_id, "8", "first"), ahead.claim(image_id, "8", "second"):
+            """The second ends before the first."""
+
+    with pytest.raises(Unavailable):
+        await overtaken()
+    with pytest.raises(Problem) as refused:
+        async with Successions(table, LEASE).claim(image_id, "8", "first"):
+            pytest.fail("the second has the version")
+    assert refused.value.code == "precondition_failed"
+
+
+async def test_an_update_is_acknowledged_if_the_other_one_was_refused(table: MemoryClaimTable) -> None:
+    image_id, ahead = new_id(), Successions(table, LEASE, lambda: datetime.now(UTC) + timedelta(hours=1))
+    async with Successions(table, LEASE).claim(image_id, "8", "first"):
+        with pytest.raises(Problem):
+            async with ahead.claim(image_id, "8", "second"):
+                raise Problem("precondition_failed", "the row has another version")
+    with pytest.raises(Problem) as refused:
+        async with Successions(table, LEASE).claim(image_id, "8", "third"):
+            pytest.fail("the first has the version")
+    assert refused.value.code == "precondition_failed"
+
+
+async def test_a_repetition_that_takes_the_claim_over_does_not_refuse_the_first_try(table: MemoryClaimTable) -> None:
+    image_id, successions = new_id(), Successions(table, LEASE)
+    async with successions.claim(image_id, "8", "deletion"), successions.claim(image_id, "8", "deletion"):
+        """The repetition ends before the first try."""
