@@ -1,6 +1,7 @@
 """Uploads in the page: every way to add files, progress, refusals in words, waiting, and the reload in the middle."""
 
 import base64
+import json
 import re
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from shared.errors import Unavailable
 from tests.browser.conftest import Tabs
@@ -168,6 +169,36 @@ def test_a_busy_gateway_is_waited_out_as_it_says(tabs: Tabs, pipeline: LivePipel
     expect(row(page, "busy.jpg").locator(".text")).to_have_text("The gateway is busy. The file is sent in a moment.")
     expect(row(page, "busy.jpg").locator(".text")).to_have_text(re.compile("Ready"))
     assert time.monotonic() - started >= 2
+
+
+HUNDREDS = 500
+MOST_SECONDS = 0.05
+"""Of one task, in which the page answers nothing: from 50 milliseconds on browsers call it long."""
+DROP_LATER = """files => setTimeout(() => document.body.dispatchEvent(
+  new DragEvent('drop', { dataTransfer: files, bubbles: true, cancelable: true })))"""
+
+
+def longest_task(trace: bytes) -> float:
+    """Processor time in seconds of the page's longest task: the time of the clock is also that of other programs."""
+    events = json.loads(trace)["traceEvents"]
+    threads = {(each["pid"], each["tid"]) for each in events if each["args"].get("name") == "CrRendererMain"}
+    tasks = [each for each in events if each["name"].endswith("RunTask") and (each["pid"], each["tid"]) in threads]
+    return float(max(each.get("tdur", 0) for each in tasks)) / 1e6
+
+
+def test_hundreds_of_dropped_files_do_not_block_the_page(browser: Browser, tabs: Tabs, pipeline: LivePipeline) -> None:
+    page = tabs.open()
+    files = transfer(page, *(file(f"{number}.jpg", JPEG + bytes(number)) for number in range(HUNDREDS)))
+    browser.start_tracing(page=page, categories=["toplevel"])
+    page.evaluate(DROP_LATER, files)
+    expect(page.locator(".row")).to_have_count(HUNDREDS)
+    expect(page.locator(".fold")).to_contain_text(re.compile(r"[1-9]\d* of 500 ready"))
+    assert 0 < longest_task(browser.stop_tracing()) < MOST_SECONDS
+    names = page.locator(".row .name").all_text_contents()
+    assert names == [f"{number}.jpg" for number in range(HUNDREDS)]
+    page.get_by_role("button", name="Cancel all").click()
+    expect(page.locator(".row")).not_to_have_count(HUNDREDS)
+    expect(page.locator(".row.waiting")).to_have_count(0)
 
 
 def test_the_queue_goes_on_after_a_reload_and_stores_each_file_once(tabs: Tabs, pipeline: LivePipeline) -> None:

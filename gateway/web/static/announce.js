@@ -4,12 +4,10 @@ import { h } from './element.js';
 /** Milliseconds between two messages: a screen reader that is interrupted reads none of them to its end. */
 const PAUSE = 1500;
 
-const region = h('div', { class: 'for-screen-readers', role: 'status', 'aria-live': 'polite' });
+/** The region, to be put into the page once. */
+export const liveRegion = h('div', { class: 'for-screen-readers', role: 'status', 'aria-live': 'polite' });
 let waiting = null;
 let timer = null;
-
-/** The region, to be put into the page once. */
-export const liveRegion = region;
 
 /** Report a sentence. One that comes before the last could be read replaces the one that waits. */
 export function announce(sentence) {
@@ -18,7 +16,7 @@ export function announce(sentence) {
 }
 
 function speak() {
-  region.textContent = waiting;
+  liveRegion.textContent = waiting;
   waiting = null;
   timer = setTimeout(() => {
     timer = null;

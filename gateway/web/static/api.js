@@ -2,6 +2,7 @@
 
 /** Seconds after which a request without an answer counts as unreachable. */
 const ANSWER_SECONDS = 60;
+const FRESH = { 'Cache-Control': 'no-cache' };
 
 /**
  * A failure. `code` is that of the problem document, or `unreachable` without an answer. `retryAfter` is in seconds,
@@ -31,28 +32,27 @@ function problemOf(status, text, retryAfter) {
   return new Problem(status, code, document.detail ?? `HTTP ${status}`, Number(retryAfter) || null);
 }
 
-async function get(path, { fresh = false, signal } = {}) {
+async function request(path, { signal, ...options } = {}) {
   const timeout = AbortSignal.timeout(ANSWER_SECONDS * 1000);
   let response, text;
   try {
-    response = await fetch(path, {
-      headers: fresh ? { 'Cache-Control': 'no-cache' } : {},
-      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-    });
+    response = await fetch(path, { ...options, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
     text = await response.text();
   } catch {
     throw unreachable();
   }
   if (!response.ok) throw problemOf(response.status, text, response.headers.get('Retry-After'));
-  return { body: JSON.parse(text), response };
+  return { text, response };
 }
 
+const pathOf = (id) => `images/${encodeURIComponent(id)}`;
+
 export async function getStatus() {
-  return (await get('status')).body;
+  return JSON.parse((await request('status')).text);
 }
 
 export async function getImage(id) {
-  return (await get(`images/${encodeURIComponent(id)}/metadata`, { fresh: true })).body;
+  return JSON.parse((await request(`${pathOf(id)}/metadata`, { headers: FRESH })).text);
 }
 
 /**
@@ -60,21 +60,17 @@ export async function getImage(id) {
  * Of the Link's URL only the query counts, because its host may be that of a CDN.
  */
 export async function listImages(query, signal) {
-  const { body, response } = await get(`images?${query}`, { signal, fresh: !query.includes('cursor=') });
+  const { text, response } = await request(`images?${query}`, { signal, headers: query.includes('cursor=') ? {} : FRESH });
   const link = /<([^>]+)>;\s*rel="next"/.exec(response.headers.get('Link') ?? '');
-  return { images: body, next: link ? new URL(link[1], document.baseURI).search.slice(1) : null };
+  return { images: JSON.parse(text), next: link ? new URL(link[1], document.baseURI).search.slice(1) : null };
 }
 
 /** Delete an image. A request with `keepalive` goes out even if the page is being left. 404 counts as deleted. */
-export async function deleteImage(id, { keepalive = false } = {}) {
-  let response;
+export async function deleteImage(id, keepalive = false) {
   try {
-    response = await fetch(`images/${encodeURIComponent(id)}`, { method: 'DELETE', keepalive });
-  } catch {
-    throw unreachable();
-  }
-  if (!response.ok && response.status !== 404) {
-    throw problemOf(response.status, await response.text(), response.headers.get('Retry-After'));
+    await request(pathOf(id), { method: 'DELETE', keepalive });
+  } catch (problem) {
+    if (problem.status !== 404) throw problem;
   }
 }
 
@@ -85,23 +81,23 @@ export async function deleteImage(id, { keepalive = false } = {}) {
  * By XMLHttpRequest, because fetch reports no progress of what it sends.
  */
 export function sendFile({ file, name, key, owner, target, onprogress }) {
-  const request = new XMLHttpRequest();
+  const sent = new XMLHttpRequest();
   const form = new FormData();
   form.append('image', file, name);
-  const query = owner && !target ? `?${ownerQuery(owner)}` : '';
   const promise = new Promise((resolve, reject) => {
-    request.open(target ? 'PUT' : 'POST', target ? `images/${encodeURIComponent(target)}` : `images${query}`);
-    request.setRequestHeader('Idempotency-Key', key);
-    request.upload.onprogress = (event) => onprogress(event.loaded, event.total);
-    request.onload = () => {
-      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText));
-      else reject(problemOf(request.status, request.responseText, request.getResponseHeader('Retry-After')));
+    if (target) sent.open('PUT', pathOf(target));
+    else sent.open('POST', owner ? `images?${ownerQuery(owner)}` : 'images');
+    sent.setRequestHeader('Idempotency-Key', key);
+    sent.upload.onprogress = (event) => onprogress(event.loaded);
+    sent.onload = () => {
+      if (sent.status < 300) resolve(JSON.parse(sent.responseText));
+      else reject(problemOf(sent.status, sent.responseText, sent.getResponseHeader('Retry-After')));
     };
-    request.onerror = request.ontimeout = () => reject(unreachable());
-    request.onabort = () => reject(new Problem(0, 'cancelled', ''));
-    request.send(form);
+    sent.onerror = () => reject(unreachable());
+    sent.onabort = () => reject(new Problem(0, 'cancelled', ''));
+    sent.send(form);
   });
-  return { promise, abort: () => request.abort() };
+  return { promise, abort: () => sent.abort() };
 }
 
 export function ownerQuery(owner) {

@@ -1,6 +1,6 @@
 // Puts the page together: header, gallery, viewer and queue, and what one of them means for the others.
 import { liveRegion } from './announce.js';
-import { getImage, getStatus } from './api.js';
+import { getImage } from './api.js';
 import { Deletions } from './deletions.js';
 import { button, h } from './element.js';
 import { bytes } from './format.js';
@@ -19,11 +19,6 @@ import { copy, toasts } from './toast.js';
 import { Viewer } from './viewer.js';
 import { isolated, language, t } from './words.js';
 
-/** Used until the gateway answers for the first time; these are its defaults. */
-const UNKNOWN = {
-  variants: ['full', 'large', 'medium', 'small'],
-  limits: { content_types: ['image/jpeg', 'image/png', 'image/webp'], file_bytes: 5 * 1024 * 1024, pixels: 64_000_000, side: 16_383 },
-};
 /** Events of one moment beyond which the list is read again, instead of each image. */
 const MANY_EVENTS = 100;
 const READ_AT_ONCE = 3;
@@ -31,7 +26,6 @@ const READ_AT_ONCE = 3;
 const BEHIND = { attempts: 5, pause: 400 };
 /** Milliseconds for which the list waits for the stream, so that no event is lost between them. */
 const STREAM_FIRST = 400;
-
 /** Milliseconds for which the page waits for the limits of an upload. A gateway that hangs must not leave it blank. */
 const STATUS_FIRST = 1500;
 
@@ -41,15 +35,14 @@ let place = currentPlace();
 let scrollTop = 0;
 const images = new Images();
 const live = new LiveEvents();
-const first = getStatus().catch(() => null);
-const status = new Status(live, await Promise.race([first, new Promise((resolve) => { setTimeout(resolve, STATUS_FIRST); })]));
-const system = { get limits() { return status.limits ?? UNKNOWN.limits; }, get sizes() { return status.sizes ?? UNKNOWN.variants.length; } };
-const queue = new Queue(() => system.limits);
+const status = new Status(live);
+await Promise.race([status.read(), new Promise((resolve) => { setTimeout(resolve, STATUS_FIRST); })]);
+const queue = new Queue(status);
 const gallery = new Gallery(images, queue);
-const viewer = new Viewer(images, queue, system);
+const viewer = new Viewer(images, queue, status);
 const deletions = new Deletions(images);
 const intake = new Intake(() => place.owner ? t('drop_for', { owner: isolated(ownerKey(place.owner)) }) : t('drop_here'));
-const queueView = new QueueView(queue, system, (use) => intake.chooseOne(use));
+const queueView = new QueueView(queue, status, (use) => intake.chooseOne(use));
 const header = new Header({ status, onowner: openOwner, onupload: () => intake.choose() });
 
 const dropLine = h('div', { class: 'drop-line' }, h('div', {},
@@ -63,7 +56,7 @@ const main = h('main', {}, h('div', { class: 'list' }, heading, dropLine, select
 document.body.append(h('a', { class: 'skip', href: '#gallery' }, t('skip')), header.element, main, queueView.element, toasts, liveRegion, intake.element);
 
 function limitsInWords() {
-  return { types: typesInWords(system.limits), size: bytes(system.limits.file_bytes) };
+  return { types: typesInWords(status.limits), size: bytes(status.limits.file_bytes) };
 }
 
 function drawEmpty() {
@@ -76,7 +69,7 @@ function drawEmpty() {
   const address = new URL(`images${query}`, document.baseURI).href;
   empty.replaceChildren(
     h('div', { class: 'sketch', 'aria-hidden': 'true' }, h('span', {}), h('span', {}), h('span', {})),
-    h('h1', {}, t('empty_title', { sizes: system.sizes })), h('p', { class: 'muted' }, t('empty_text', limitsInWords())),
+    h('h1', {}, t('empty_title', { sizes: status.sizes })), h('p', { class: 'muted' }, t('empty_text', limitsInWords())),
     button(t('empty_button'), () => intake.choose(), { class: 'primary' }),
     h('code', { dir: 'ltr', tabindex: 0 }, `curl -F image=@cat.jpg '${address}'`));
 }
@@ -111,13 +104,13 @@ async function openList() {
   const isConnected = await connected();
   await images.open(place.owner);
   // An event between the list and a stream that opened later would be missed.
-  if (!isConnected) live.addEventListener('state', () => images.reload(), { once: true });
+  if (!isConnected) live.on('state', () => images.reload(), { once: true });
 }
 
 function connected() {
   return new Promise((resolve) => {
     if (live.isConnected) resolve(true);
-    live.addEventListener('state', () => live.isConnected && resolve(true));
+    live.on('state', () => live.isConnected && resolve(true));
     setTimeout(() => resolve(live.isConnected), STREAM_FIRST);
   });
 }
@@ -161,7 +154,7 @@ function remove(items) {
 const wanted = new Map();
 let reading = 0;
 
-live.addEventListener('news', ({ detail: { type, event } }) => {
+live.on('news', ({ type, event }) => {
   if (type === 'resync') images.reload();
   else if (type === 'image.removed') forget(event.image_id);
   else read(event.image_id, event.current?.revision ?? event.request?.revision);
@@ -204,44 +197,41 @@ function readAgain(id, what) {
   if (reading < READ_AT_ONCE) readNext();
 }
 
-function show(document_) {
-  images.put(document_);
+function show(document_, preview) {
+  images.put(document_, preview);
   viewer.take(document_);
   queue.settle(document_);
 }
 
-images.addEventListener('change', () => {
+images.on('change', () => {
   header.setCount(images.all.length, images.hasMore, images.isLoaded);
   drawEmpty();
   drawSelection();
 });
-queue.addEventListener('change', drawEmpty);
-queue.addEventListener('held', () => status.read());
-queue.addEventListener('accepted', ({ detail: { entry, document: found } }) => {
-  images.put(found, entry.target ? null : entry.preview);
-  viewer.take(found);
-});
-queue.addEventListener('read', ({ detail }) => { images.put(detail); viewer.take(detail); });
-intake.addEventListener('files', ({ detail }) => {
+queue.on('change', drawEmpty);
+queue.on('held', () => status.read());
+queue.on('accepted', ({ entry, document: found }) => show(found, entry.target ? null : entry.preview));
+queue.on('read', (found) => show(found));
+intake.on('files', (files) => {
   queueView.open();
-  queue.add(detail, place.owner);
+  queue.add(files, place.owner);
 });
-live.addEventListener('state', () => gallery.setNote(`${t('newest_first')}, ${live.isConnected ? t('live') : t('not_live')}`));
-status.addEventListener('change', () => {
+live.on('state', () => gallery.setNote(`${t('newest_first')}, ${live.isConnected ? t('live') : t('not_live')}`));
+status.on('change', () => {
   dropLine.querySelector('.limits').textContent = t('limits', limitsInWords());
-  if (images.problem && status.unavailable.length === 0) images.isLoaded ? images.more() : images.reload();
+  if (images.problem && status.unavailable.length === 0) images.retry();
 });
 for (const source of [gallery, viewer]) {
-  source.addEventListener('replace', ({ detail: item }) => intake.chooseOne((file) => {
+  source.on('replace', (item) => intake.chooseOne((file) => {
     queueView.open();
     queue.add([file], null, item.id);
   }));
-  source.addEventListener('remove', ({ detail }) => remove([detail].flat()));
+  source.on('remove', (items) => remove([items].flat()));
 }
-gallery.addEventListener('open', ({ detail: item }) => openImage(item.id));
-gallery.addEventListener('selection', drawSelection);
-viewer.addEventListener('close', closeImage);
-viewer.addEventListener('move', ({ detail: id }) => openImage(id, { replace: true, state: history.state }));
+gallery.on('open', (item) => openImage(item.id));
+gallery.on('selection', drawSelection);
+viewer.on('close', closeImage);
+viewer.on('move', (id) => openImage(id, { replace: true, state: history.state }));
 addEventListener('popstate', () => {
   place = currentPlace();
   showPlace();

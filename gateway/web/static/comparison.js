@@ -4,23 +4,18 @@ import { bytes, typeName } from './format.js';
 import { placeholder } from './placeholder.js';
 import { t } from './words.js';
 
-const START = 50;
-
 export class Comparison {
-  #original = h('img', { alt: '', class: 'original', draggable: 'false' });
-  #variant = h('img', { alt: '', class: 'variant', draggable: 'false' });
-  #slider = h('input', { type: 'range', min: 0, max: 100, value: START, class: 'slider', 'aria-label': t('compare') });
+  #original = h('img', { alt: '', class: 'original', onload: appear, onerror: () => this.#alone() });
+  #variant = h('img', { alt: '', class: 'variant', onload: appear });
+  #slider = h('input', { type: 'range', class: 'slider', 'aria-label': t('compare'), oninput: () => this.#move() });
   #left = h('span', { class: 'chip left' });
   #right = h('span', { class: 'chip right' });
-  #blurred = null;
+  #blurred = h('img', { alt: '', class: 'placeholder' });
   #name = '';
 
   constructor() {
-    this.element = h('div', { class: 'stage' }, this.#original, this.#variant, this.#slider,
+    this.element = h('div', { class: 'stage' }, this.#blurred, this.#original, this.#variant, this.#slider,
       h('span', { class: 'handle', 'aria-hidden': 'true' }, h('span', {}, '⇔')), this.#left, this.#right);
-    this.#slider.addEventListener('input', () => this.#move());
-    this.#original.addEventListener('error', () => this.#single(t('no_original')));
-    for (const image of [this.#original, this.#variant]) image.addEventListener('load', () => image.classList.remove('loading'));
     this.#move();
   }
 
@@ -32,17 +27,18 @@ export class Comparison {
     load(this.#original, original?.url);
     load(this.#variant, variant?.url);
     this.#original.alt = document_.file_name ?? '';
-    this.#left.textContent = original ? `${t('original')} · ${typeName(original.content_type)} ${bytes(original.size)}` : '';
-    this.#right.textContent = variant ? `${variant.name} · ${typeName(variant.content_type)} ${bytes(variant.size)}` : '';
-    this.#blurred?.remove();
-    const blurred = placeholder(document_);
-    this.#blurred = blurred && h('img', { src: blurred, alt: '', class: 'placeholder' });
-    if (blurred) {
-      const { width, height } = variant ?? original;
-      this.#blurred.style.setProperty('--aspect', width / height);
-      this.element.prepend(this.#blurred);
-    }
+    this.#left.textContent = label(t('original'), original);
+    this.#right.textContent = label(variant?.name, variant);
+    const { width, height } = variant ?? original ?? {};
+    this.#blurred.style.setProperty('--aspect', width / height);
+    setAttribute(this.#blurred, 'src', placeholder(document_));
+    this.#blurred.hidden = !this.#blurred.src;
     this.#move();
+  }
+
+  #alone() {
+    this.element.classList.add('single');
+    this.#left.textContent = t('no_original');
   }
 
   #move() {
@@ -50,12 +46,13 @@ export class Comparison {
     this.element.style.setProperty('--at', percent / 100);
     setAttribute(this.#slider, 'aria-valuetext', t('compare_value', { percent, variant: this.#name }));
   }
-
-  #single(label) {
-    this.element.classList.add('single');
-    this.#left.textContent = label;
-  }
 }
+
+function appear({ target }) {
+  target.classList.remove('loading');
+}
+
+const label = (name, file) => (file ? `${name} · ${typeName(file.content_type)} ${bytes(file.size)}` : '');
 
 function load(image, url) {
   image.hidden = !url;

@@ -20,7 +20,7 @@ export class Deletions {
     addEventListener('pagehide', () => {
       for (const [items, close] of this.#pending) {
         close();
-        items.forEach((item) => deleteImage(item.id, { keepalive: true }).catch(() => {}));
+        items.forEach((item) => deleteImage(item.id, true).catch(() => {}));
       }
       this.#pending.clear();
     });

@@ -1,23 +1,25 @@
 // Builds DOM elements, without markup in strings.
 
 /**
- * An element with properties and children. A property that begins with `on` is a listener; `class`, `hidden` and others
- * that the element has are set as properties, the rest as attributes; null and false leave an attribute out.
+ * An element with properties and children. A property that begins with `on` is a listener, the others are attributes;
+ * null, undefined and false leave an attribute or a child out.
  */
 export function h(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
+  return filled(document.createElement(tag), properties, children);
+}
+
+function filled(element, properties, children) {
   for (const [name, value] of Object.entries(properties)) {
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
-    else if (name === 'class') element.className = value;
     else setAttribute(element, name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat().filter((child) => (child ?? false) !== false));
   return element;
 }
 
 /** Set an attribute; null, undefined and false remove it. */
 export function setAttribute(element, name, value) {
-  if (value === null || value === undefined || value === false) element.removeAttribute(name);
+  if ((value ?? false) === false) element.removeAttribute(name);
   else element.setAttribute(name, value === true ? '' : value);
 }
 
@@ -30,15 +32,8 @@ export function button(label, onclick, properties = {}) {
   return h('button', { type: 'button', onclick, ...properties }, label);
 }
 
+const svg = (tag, attributes, ...children) => filled(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
+
 export function outline(...paths) {
-  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-  for (const [key, value] of Object.entries({ viewBox: '0 0 24 24', 'aria-hidden': 'true', class: 'outline' })) {
-    svg.setAttribute(key, value);
-  }
-  for (const d of paths) {
-    const path = document.createElementNS('http://www.w3.org/2000/svg', 'path');
-    path.setAttribute('d', d);
-    svg.append(path);
-  }
-  return svg;
+  return svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true', class: 'outline' }, paths.map((d) => svg('path', { d })));
 }

@@ -24,9 +24,8 @@ export const percent = (share) => Math.floor(Math.min(Math.max(share, 0), 1) * 1
 
 export const dimensions = ({ width, height }) => `${width} × ${height}`;
 
-export function dayKey(date) {
-  return `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, '0')}-${String(date.getDate()).padStart(2, '0')}`;
-}
+/** The local day, as `2026-11-27`. */
+export const dayKey = (date) => new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 10);
 
 export function dayName(key, now = new Date()) {
   const before = new Date(now);

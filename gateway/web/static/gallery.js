@@ -1,6 +1,7 @@
 // Shows the images of the list in rows by day. Only what is near the screen has elements, so that any number scrolls.
 import { announce } from './announce.js';
 import { button, h } from './element.js';
+import { Emitter } from './emitter.js';
 import { dayKey, dayName } from './format.js';
 import { firstBelow, place } from './layout.js';
 import { reason } from './reasons.js';
@@ -15,9 +16,11 @@ const READ_AHEAD = 2400;
 /** A tile may begin so many pixels above an edge and still reach over it: the highest box on the widest phone. */
 const TALLEST = 700;
 const UNKNOWN_ASPECT = 1.5;
+/** Pixels at the edges of the screen that a focused tile keeps free: the header is above it. */
+const EDGES = { top: 80, bottom: 24 };
 
 /** Events: `open`, `replace` and `remove` with the item or the items in `detail`, `selection`. */
-export class Gallery extends EventTarget {
+export class Gallery extends Emitter {
   #images;
   #queue;
   #canvas = h('div', { class: 'canvas' });
@@ -42,12 +45,12 @@ export class Gallery extends EventTarget {
     this.#queue = queue;
     this.element = h('section', { class: 'gallery', 'aria-label': t('gallery'), id: 'gallery', tabindex: -1 },
       h('p', { id: 'gallery-keys', hidden: true }, t('keys')), this.#canvas, this.#foot);
-    images.addEventListener('change', () => this.#update());
-    queue.addEventListener('change', ({ detail }) => this.#entryChanged(detail));
+    images.on('change', () => this.#update());
+    queue.on('change', (entry) => this.#entryChanged(entry));
     addEventListener('scroll', () => this.#schedule(), { passive: true });
     new ResizeObserver(() => this.#update()).observe(this.element);
     this.element.addEventListener('keydown', (event) => this.#key(event));
-    this.element.addEventListener('focusin', (event) => this.#focused(event));
+    this.element.addEventListener('focusin', (event) => { this.#currentKey = this.#keyOf(event.target) ?? this.#currentKey; });
   }
 
   get selected() {
@@ -88,9 +91,14 @@ export class Gallery extends EventTarget {
     });
   }
 
+  /** The pixels of the canvas that are above the screen. */
+  get #top() {
+    return -this.#canvas.getBoundingClientRect().top;
+  }
+
   #render() {
     if (!this.#items) this.#arrange();
-    const top = -this.#canvas.getBoundingClientRect().top;
+    const top = this.#top;
     const from = firstBelow(this.#place.tiles, top - MARGIN - TALLEST);
     const until = firstBelow(this.#place.tiles, top + innerHeight + MARGIN);
     this.#show(from, until);
@@ -113,18 +121,17 @@ export class Gallery extends EventTarget {
 
   /** Files that are being sent, before the images: they become images in the same place. */
   #sending() {
-    const today = dayKey(new Date());
-    const entries = this.#queue.entries.filter((entry) =>
-      ['sending', 'waiting'].includes(entry.state) && !entry.target && entry.file && (!this.#images.owner || ownerKey(entry.owner) === ownerKey(this.#images.owner)));
+    const day = dayKey(new Date());
+    const { owner } = this.#images;
     // Those that wait their turn are in the queue only: a thousand of them would push the images away.
-    return entries.filter((entry) => entry.transfer || entry.attempts > 0).filter((entry) => this.#measured(entry))
-      .map((entry) => ({ key: `entry ${entry.id}`, aspect: entry.aspect, day: today, entry }));
+    return this.#queue.in('sending', 'waiting').filter((entry) => (entry.transfer || entry.attempts > 0) && !entry.target
+      && entry.file && (!owner || ownerKey(entry.owner) === ownerKey(owner)) && this.#measured(entry))
+      .map((entry) => ({ key: `entry ${entry.id}`, aspect: entry.aspect, day, entry }));
   }
 
   #measured(entry) {
     if (entry.aspect === undefined) {
       entry.aspect = null;
-      entry.preview ??= URL.createObjectURL(entry.file);
       const image = new Image();
       image.onload = () => {
         entry.aspect = image.naturalWidth / image.naturalHeight;
@@ -136,7 +143,7 @@ export class Gallery extends EventTarget {
   }
 
   #scrollAnchor() {
-    const top = -this.#canvas.getBoundingClientRect().top;
+    const top = this.#top;
     if (top < 80) return null;
     const tile = this.#place.tiles[firstBelow(this.#place.tiles, top)];
     return tile ? { key: tile.key, offset: tile.y - top } : null;
@@ -145,9 +152,8 @@ export class Gallery extends EventTarget {
   #restoreScroll(anchor) {
     const index = anchor ? this.#byKey.get(anchor.key) : undefined;
     if (index === undefined) return;
-    const top = -this.#canvas.getBoundingClientRect().top;
-    const moved = this.#place.tiles[index].y - anchor.offset - top;
-    if (Math.abs(moved) >= 1) scrollBy({ top: moved, behavior: 'instant' });
+    const moved = this.#place.tiles[index].y - anchor.offset - this.#top;
+    if (Math.abs(moved) >= 1) scroll(moved);
   }
 
   #show(from, until) {
@@ -224,28 +230,17 @@ export class Gallery extends EventTarget {
     return tileOf(item, address, this.#selected.has(item.id), {
       open: (opened, event) => this.#clicked(opened, event),
       select: (chosen, event) => this.#select(chosen, event.shiftKey),
-      replace: (failed) => this.#dispatch('replace', failed),
-      remove: (failed) => this.#dispatch('remove', [failed]),
+      replace: (failed) => this.emit('replace', failed),
+      remove: (failed) => this.emit('remove', [failed]),
     });
   }
 
   #showFoot() {
     const { problem, isLoading, isLoaded } = this.#images;
     const content = problem
-      ? [h('p', { role: 'alert' }, `${t('load_failed')} ${reason(problem)}`), button(t('try_again'), () => this.#retry())]
+      ? [h('p', { role: 'alert' }, `${t('load_failed')} ${reason(problem)}`), button(t('try_again'), () => this.#images.retry())]
       : isLoading && isLoaded ? [h('p', { class: 'muted' }, t('loading'))] : [];
     this.#foot.replaceChildren(...content);
-  }
-
-  #retry() {
-    this.#images.problem = null;
-    if (this.#images.isLoaded) this.#images.more();
-    else this.#images.reload();
-  }
-
-  #focused(event) {
-    const key = this.#keyOf(event.target);
-    if (key) this.#currentKey = key;
   }
 
   #keyOf(element) {
@@ -255,8 +250,7 @@ export class Gallery extends EventTarget {
 
   /** One tile is reached by Tab: the current one, or the first on the screen. Arrow keys reach the others. */
   #setTabStop(from, until) {
-    const isThere = this.#tiles.has(this.#currentKey) && this.#byKey.has(this.#currentKey);
-    const key = isThere ? this.#currentKey : this.#items.slice(from, until).find((each) => each.item)?.key;
+    const key = this.#tiles.has(this.#currentKey) && this.#byKey.has(this.#currentKey) ? this.#currentKey : this.#items.slice(from, until).find((each) => each.item)?.key;
     const tile = this.#tiles.get(key);
     if (tile === this.#stop) return;
     for (const [each, index] of [[this.#stop, -1], [tile, 0]]) {
@@ -270,14 +264,12 @@ export class Gallery extends EventTarget {
     const index = this.#byKey.get(this.#keyOf(event.target));
     const item = this.#items[index]?.item;
     if (!item || event.altKey || event.metaKey) return;
-    if (event.ctrlKey) {
-      if (event.key === 'a') this.#selectAll(event);
-      return;
-    }
+    if (event.ctrlKey && event.key !== 'a') return;
     const next = this.#neighbour(index, event.key);
-    if (next !== null) this.#moveTo(this.#items[next].key);
+    if (event.ctrlKey) this.#selectAll();
+    else if (next !== null) this.#moveTo(this.#items[next].key);
     else if (event.key === ' ' && event.target.matches('a')) this.#select(item, event.shiftKey);
-    else if (event.key === 'Delete') this.#dispatch('remove', this.selected.length ? this.selected : [item]);
+    else if (event.key === 'Delete') this.emit('remove', this.selected.length ? this.selected : [item]);
     else if (event.key === 'Escape' && this.#selected.size) this.clearSelection();
     else return;
     event.preventDefault();
@@ -285,10 +277,9 @@ export class Gallery extends EventTarget {
 
   #neighbour(index, key) {
     const last = this.#items.length - 1;
-    const within = (number) => Math.min(Math.max(number, 0), last);
     switch (key) {
-      case 'ArrowLeft': return within(index - 1);
-      case 'ArrowRight': return within(index + 1);
+      case 'ArrowLeft': return Math.max(index - 1, 0);
+      case 'ArrowRight': return Math.min(index + 1, last);
       case 'ArrowUp': return this.#vertical(index, -1);
       case 'ArrowDown': return this.#vertical(index, 1);
       case 'Home': return 0;
@@ -300,17 +291,16 @@ export class Gallery extends EventTarget {
   #vertical(index, direction) {
     const { tiles } = this.#place;
     const here = tiles[index];
-    const middle = here.x + here.width / 2;
     let best = index;
+    let least = Infinity;
     let row = null;
     for (let other = index + direction; tiles[other]; other += direction) {
       const tile = tiles[other];
       if (Math.abs(tile.y - here.y) < 1) continue;
       row ??= tile.y;
       if (Math.abs(tile.y - row) > here.height) break;
-      const distance = Math.abs(tile.x + tile.width / 2 - middle);
-      const bestDistance = best === index ? Infinity : Math.abs(tiles[best].x + tiles[best].width / 2 - middle);
-      if (distance < bestDistance) best = other;
+      const distance = Math.abs(tile.x + tile.width / 2 - here.x - here.width / 2);
+      if (distance < least) [best, least] = [other, distance];
     }
     return best;
   }
@@ -319,10 +309,10 @@ export class Gallery extends EventTarget {
     this.#currentKey = key;
     if (!this.#items) this.#arrange();
     const tile = this.#place.tiles[this.#byKey.get(key)];
-    const top = tile.y + this.#canvas.getBoundingClientRect().top;
-    const header = 80;
-    if (top < header) scrollBy({ top: top - header, behavior: 'instant' });
-    else if (top + tile.height > innerHeight - 24) scrollBy({ top: top + tile.height - innerHeight + 24, behavior: 'instant' });
+    const above = tile.y - this.#top - EDGES.top;
+    const below = above + EDGES.top + tile.height - innerHeight + EDGES.bottom;
+    if (above < 0) scroll(above);
+    else if (below > 0) scroll(below);
     this.#render();
     this.#tiles.get(key)?.querySelector('a')?.focus({ preventScroll: true });
   }
@@ -331,7 +321,7 @@ export class Gallery extends EventTarget {
     if (event.metaKey || event.ctrlKey || event.button !== 0) return;
     event.preventDefault();
     if (event.shiftKey || this.#selected.size) this.#select(item, event.shiftKey);
-    else this.#dispatch('open', item);
+    else this.emit('open', item);
   }
 
   #select(item, asRange) {
@@ -345,8 +335,7 @@ export class Gallery extends EventTarget {
     this.#selectionChanged();
   }
 
-  #selectAll(event) {
-    event.preventDefault();
+  #selectAll() {
     for (const item of this.#images.all) this.#selected.add(item.id);
     this.#selectionChanged();
   }
@@ -359,13 +348,11 @@ export class Gallery extends EventTarget {
     }
     this.element.classList.toggle('selecting', this.#selected.size > 0);
     if (this.#selected.size) announce(t('selected', { count: this.#selected.size }));
-    this.dispatchEvent(new Event('selection'));
-  }
-
-  #dispatch(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    this.emit('selection');
   }
 }
+
+const scroll = (pixels) => scrollBy({ top: pixels, behavior: 'instant' });
 
 function aspectOf({ original, variants }) {
   const file = variants[0] ?? original;

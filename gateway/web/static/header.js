@@ -5,20 +5,19 @@ import { isOwner } from './route.js';
 import { themeButton } from './theme.js';
 import { t } from './words.js';
 
+const TEXT = { size: 6, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none' };
+
 /** The header. `onowner` gets another owner, null for all images. */
 export class Header {
-  #type = h('input', { id: 'owner-type', value: 'user', maxlength: 32, size: 6, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none' });
-  #id = h('input', { id: 'owner-id', placeholder: t('all'), maxlength: 128, size: 6, autocomplete: 'off', spellcheck: 'false', dir: 'auto' });
+  #type = h('input', { ...TEXT, id: 'owner-type', 'aria-label': t('owner_type'), value: 'user', maxlength: 32 });
+  #id = h('input', { ...TEXT, id: 'owner-id', 'aria-label': t('owner_id'), placeholder: t('all'), maxlength: 128, dir: 'auto' });
   #count = h('span', { class: 'muted count' });
   #onowner;
 
   constructor({ status, onowner, onupload }) {
     this.#onowner = onowner;
-    const owner = h('div', { class: 'owner', role: 'group', 'aria-label': t('owner') },
-      h('label', { for: 'owner-type', class: 'for-screen-readers' }, t('owner_type')), this.#type,
-      h('label', { for: 'owner-id', class: 'for-screen-readers' }, t('owner_id')), this.#id);
-
-    for (const input of [this.#type, this.#id]) input.addEventListener('change', () => this.#commit());
+    const owner = h('div', { class: 'owner', role: 'group', 'aria-label': t('owner') }, this.#type, this.#id);
+    owner.addEventListener('change', () => this.#commit());
     this.element = h('header', { class: 'head' },
       h('a', { class: 'brand', href: './' }, 'image', h('span', {}, 'pipe')), owner, this.#count, h('span', { class: 'grow' }),
       status.element, themeButton(), button(t('upload'), onupload, { class: 'primary' }));
@@ -31,7 +30,7 @@ export class Header {
   }
 
   setCount(count, hasMore, isLoaded) {
-    this.#count.textContent = isLoaded ? t('count', { count: count === 1 ? 1 : number(count), more: hasMore }) : '';
+    this.#count.textContent = isLoaded ? t('count', { count: count === 1 ? 1 : number(count), more: hasMore ? '+' : '' }) : '';
   }
 
   #commit() {

@@ -1,5 +1,6 @@
 // Holds the images of the present list, newest first, and reads further pages of it.
 import { listImages, ownerQuery } from './api.js';
+import { Emitter } from './emitter.js';
 import { dayKey } from './format.js';
 import { ownerKey } from './route.js';
 
@@ -36,7 +37,7 @@ class Item {
 }
 
 /** Events: `change` after every change of the list. */
-export class Images extends EventTarget {
+export class Images extends Emitter {
   #items = new Map();
   #hidden = new Set();
   #sorted = null;
@@ -81,7 +82,7 @@ export class Images extends EventTarget {
     this.#generation++;
     this.#loading?.abort();
     this.#loading = null;
-    this.#next = this.#query();
+    this.#next = `${this.owner ? `${ownerQuery(this.owner)}&` : ''}limit=${FIRST_PAGE}`;
     await this.more(true);
   }
 
@@ -104,6 +105,12 @@ export class Images extends EventTarget {
     }
     this.#loading = null;
     this.#changed();
+  }
+
+  /** Go on after a problem. */
+  retry() {
+    this.problem = null;
+    return this.isLoaded ? this.more() : this.reload();
   }
 
   includes(document) {
@@ -151,13 +158,8 @@ export class Images extends EventTarget {
     if (images.length === 0) this.#items.clear();
   }
 
-  #query() {
-    const owner = this.owner ? `${ownerQuery(this.owner)}&` : '';
-    return `${owner}limit=${FIRST_PAGE}`;
-  }
-
   #changed() {
     this.#sorted = null;
-    this.dispatchEvent(new Event('change'));
+    this.emit('change');
   }
 }

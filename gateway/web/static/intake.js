@@ -1,11 +1,12 @@
 // Accepts files from everywhere: dropped on the page, pasted, chosen, or from folders.
 import { h } from './element.js';
+import { Emitter } from './emitter.js';
 import { pictureExtension } from './filetype.js';
 import { toast } from './toast.js';
 import { t } from './words.js';
 
 /** Events: `files` with a list of files in `detail`. */
-export class Intake extends EventTarget {
+export class Intake extends Emitter {
   #one = null;
   #depth = 0;
   #files = input({ multiple: true });
@@ -41,7 +42,7 @@ export class Intake extends EventTarget {
   }
 
   #give(files) {
-    if (files.length) this.dispatchEvent(new CustomEvent('files', { detail: files }));
+    if (files.length) this.emit('files', files);
   }
 
   #chosen(element, isFolder = false) {
@@ -109,8 +110,7 @@ async function filesOf(directory) {
     const entries = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
     if (entries.length === 0) return files;
     for (const entry of entries) {
-      if (entry.isDirectory) files.push(...(await filesOf(entry)));
-      else files.push(await new Promise((resolve, reject) => { entry.file(resolve, reject); }));
+      files.push(...(entry.isDirectory ? await filesOf(entry) : [await new Promise((resolve, reject) => { entry.file(resolve, reject); })]));
     }
   }
 }

@@ -1,5 +1,6 @@
 // Follows live events of an owner. The tabs of a browser share one stream: one of them reads, and passes events on.
 import { ownerQuery } from './api.js';
+import { Emitter } from './emitter.js';
 import { ownerKey } from './route.js';
 
 const TYPES = ['image.ready', 'image.failed', 'image.removed', 'resync'];
@@ -12,24 +13,20 @@ const PAUSE = 4000;
  * A Web Lock decides which tab reads. It passes to another tab when the reading one is closed, which then goes on after
  * the last event that it got. Without locks, on a page without HTTPS, each tab reads by itself.
  */
-export class LiveEvents extends EventTarget {
+export class LiveEvents extends Emitter {
   #following = null;
   isConnected = false;
 
   /** Follow the events of an owner, of all for null, instead of those followed before. */
   follow(owner) {
     this.#following?.stop();
-    this.#following = new Following(owner, (type, event) => this.#news(type, event), (state) => this.#state(state));
-  }
-
-  #news(type, event) {
-    this.dispatchEvent(new CustomEvent('news', { detail: { type, event } }));
+    this.#following = new Following(owner, (type, event) => this.emit('news', { type, event }), (state) => this.#state(state));
   }
 
   #state(isConnected) {
     if (this.isConnected === isConnected) return;
     this.isConnected = isConnected;
-    this.dispatchEvent(new Event('state'));
+    this.emit('state');
   }
 }
 

@@ -1,5 +1,6 @@
 // The upload queue: checks each file, sends a few at the same time, waits out busy times, and follows them to the end.
 import { getImage, Problem, sendFile } from './api.js';
+import { Emitter } from './emitter.js';
 import { fileKind, pictureExtension } from './filetype.js';
 import { forget, forgetFile, keep, keepFile, takeOver } from './queue_store.js';
 import { shrink, shrunkName } from './shrink.js';
@@ -17,6 +18,8 @@ const PENDING = ['checking', 'waiting', 'sending', 'shrinking', 'processing'];
 export function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
+
+const own = (code, detail = '') => new Problem(0, code, detail);
 
 /**
  * A file on its way. `state` is one of
@@ -46,122 +49,128 @@ class Entry {
 }
 
 /**
- * Events: `change` with the entry in `detail`, null if several changed; `accepted`, `read` (a status document) and `shrunk`;
- * `held` when files wait because something is unavailable or busy.
+ * Events: `change` with an entry, null if the list changed; `accepted`, `read` (a status document) and `shrunk`; `held` when
+ * files wait because something is unavailable or busy.
  */
-export class Queue extends EventTarget {
+export class Queue extends Emitter {
   #id = randomId();
-  #limits;
+  #system;
   #heldUntil = 0;
   #timer = null;
   entries = [];
 
-  constructor(limits) {
+  /** `system` has the limits of an upload. */
+  constructor(system) {
     super();
-    this.#limits = limits;
+    this.#system = system;
     setInterval(() => this.#look(), LOOK_PAUSE);
   }
 
   async restore() {
     await takeOver(this.#id, (records) => {
       for (const record of records) this.#adopt(record);
-      this.#changed(null);
+      this.emit('change', null);
       this.#pump();
     });
   }
 
+  in(...states) {
+    return this.entries.filter((each) => states.includes(each.state));
+  }
+
+  /** What failed and can be tried again. */
+  get failed() {
+    return this.in('failed').filter((each) => each.file);
+  }
+
+  get cancellable() {
+    return this.in('checking', 'waiting', 'sending', 'shrinking');
+  }
+
+  get ended() {
+    return this.entries.filter((each) => !each.isPending && each.state !== 'large');
+  }
+
   async add(files, owner, target = null) {
-    const entries = [];
-    for (const file of files) {
-      const lost = this.entries.find((each) => each.state === 'lost' && each.name === file.name && each.size === file.size);
-      if (lost) Object.assign(lost, { file, state: 'checking', problem: null });
-      const entry = lost ?? new Entry({ file, name: file.name, size: file.size, owner, target });
-      if (!lost) this.entries.push(entry);
-      entries.push(entry);
+    const entries = files.map((file) => this.#entryOf(file, owner, target));
+    this.emit('change', null);
+    await this.#keep(...entries);
+    for (const entry of entries) {
+      await keepFile(entry);
+      if (this.entries.includes(entry)) await this.#check(entry);
     }
-    this.#changed(null);
-    await Promise.all(entries.flatMap((entry) => [this.#keep(entry), keepFile(entry.id, entry.file)]));
-    for (const entry of entries) await this.#check(entry);
   }
 
-  cancel(entry) {
-    entry.transfer?.abort();
-    this.#drop(entry);
-    this.#changed(null);
+  /** Remove entries, and end their uploads. */
+  cancel(...entries) {
+    for (const entry of entries) {
+      entry.transfer?.abort();
+      if (entry.preview) URL.revokeObjectURL(entry.preview);
+      forget(entry.id);
+    }
+    this.entries = this.entries.filter((each) => !entries.includes(each));
+    this.emit('change', null);
     this.#pump();
-  }
-
-  cancelAll() {
-    for (const entry of this.entries.filter((each) => each.isPending && each.state !== 'processing')) this.cancel(entry);
   }
 
   /** Try a failed entry again: what the gateway has refused finally counts as a new request, so it gets a new key. */
   retry(entry) {
     // An upload that was accepted and failed later has an image already, whose file is replaced.
     const target = entry.target ?? entry.imageId;
-    Object.assign(entry, { state: 'waiting', problem: null, sent: 0, key: randomId(), target, imageId: null, document: null });
     this.#heldUntil = 0;
-    this.#keep(entry);
-    this.#changed(entry);
-    this.#pump();
+    this.#set(entry, { state: 'waiting', problem: null, sent: 0, key: randomId(), target, imageId: null, document: null });
   }
 
   retryFailed() {
-    for (const entry of this.entries.filter((each) => each.state === 'failed' && each.file)) this.retry(entry);
+    for (const entry of this.failed) this.retry(entry);
   }
 
   async shrink(entry) {
     entry.state = 'shrinking';
-    this.#changed(entry);
+    this.emit('change', entry);
     try {
-      const { blob } = await shrink(entry.file, entry.kind, this.#limits());
+      const blob = await shrink(entry.file, entry.kind, this.#system.limits);
       if (!this.entries.includes(entry)) return;
       const name = shrunkName(entry.name, blob.type);
-      Object.assign(entry, {
-        before: entry.size, file: new File([blob], name, { type: blob.type }), name, size: blob.size, state: 'waiting',
-        problem: null, key: randomId(), kind: blob.type,
-      });
-      this.dispatchEvent(new CustomEvent('shrunk', { detail: entry }));
+      const file = new File([blob], name, { type: blob.type });
+      this.#set(entry, { before: entry.size, file, name, size: blob.size, state: 'waiting', problem: null, key: randomId(), kind: blob.type });
+      keepFile(entry);
+      this.emit('shrunk', entry);
     } catch {
-      this.#end(entry, 'refused', new Problem(0, 'shrink_failed', ''));
-      return;
+      this.#end(entry, 'refused', own('shrink_failed'));
     }
-    keepFile(entry.id, entry.file);
-    this.#keep(entry);
-    this.#changed(entry);
-    this.#pump();
   }
 
   async shrinkAll() {
-    for (const entry of this.entries.filter((each) => each.state === 'large')) await this.shrink(entry);
-  }
-
-  /** Remove what has ended, except what failed and can be tried again. */
-  clearFinished() {
-    for (const entry of this.entries.filter((each) => !each.isPending && each.state !== 'large')) this.#drop(entry);
-    this.#changed(null);
+    for (const entry of this.in('large')) await this.shrink(entry);
   }
 
   settle(document) {
-    for (const entry of this.entries) {
-      if (entry.imageId === document.image_id && entry.state === 'processing') this.#settleEntry(entry, document);
-    }
+    for (const entry of this.in('processing')) if (entry.imageId === document.image_id) this.#settleEntry(entry, document);
   }
 
   removed(imageId) {
-    for (const entry of this.entries) {
-      if (entry.imageId === imageId && entry.state === 'processing') this.#end(entry, 'removed', null);
-    }
+    for (const entry of this.in('processing')) if (entry.imageId === imageId) this.#end(entry, 'removed', null);
+  }
+
+  /** A new entry, or the one that needs this file again. */
+  #entryOf(file, owner, target) {
+    const { name, size } = file;
+    const lost = this.in('lost').find((each) => each.name === name && each.size === size);
+    if (lost) return Object.assign(lost, { file, state: 'checking', problem: null });
+    const entry = new Entry({ file, name, size, owner, target });
+    this.entries.push(entry);
+    return entry;
   }
 
   #adopt(record) {
     if (this.entries.some((each) => each.id === record.id)) return;
-    const problem = record.problem && new Problem(0, record.problem.code, record.problem.detail);
-    const entry = new Entry({ ...record, problem });
+    const { problem } = record;
+    const preview = record.file ? URL.createObjectURL(record.file) : null;
+    const entry = new Entry({ ...record, preview, problem: problem && own(problem.code, problem.detail) });
     this.entries.push(entry);
-    if (!entry.file && entry.state !== 'processing' && !entry.imageId) {
-      Object.assign(entry, { state: 'lost', problem: new Problem(0, 'lost', '') });
-    } else if (entry.state === 'shrinking') entry.state = 'large';
+    if (!entry.file && entry.state !== 'processing' && !entry.imageId) Object.assign(entry, { state: 'lost', problem: own('lost') });
+    else if (entry.state === 'shrinking') entry.state = 'large';
     else if (entry.state === 'sending' || entry.state === 'checking') entry.state = 'waiting';
     this.#keep(entry);
   }
@@ -171,19 +180,17 @@ export class Queue extends EventTarget {
     try {
       kind = await fileKind(entry.file);
     } catch {
-      return this.#end(entry, 'refused', new Problem(0, 'unreadable', ''));
+      return this.#end(entry, 'refused', own('unreadable'));
     }
     entry.kind = kind;
-    const { content_types: accepted, file_bytes: limit } = this.#limits();
-    if (kind === null) return this.#end(entry, 'refused', new Problem(0, 'empty', ''));
-    if (!accepted.includes(kind)) {
-      return this.#end(entry, 'refused', new Problem(0, 'wrong_type', pictureExtension(entry.name) ?? ''));
+    const { content_types: accepted, file_bytes: limit } = this.#system.limits;
+    if (kind === null) this.#end(entry, 'refused', own('empty'));
+    else if (!accepted.includes(kind)) this.#end(entry, 'refused', own('wrong_type', pictureExtension(entry.name) ?? ''));
+    else {
+      const preview = URL.createObjectURL(entry.file);
+      if (entry.size > limit) this.#set(entry, { preview, state: 'large', problem: own('too_large') });
+      else this.#set(entry, { preview, state: 'waiting' });
     }
-    if (entry.size > limit) Object.assign(entry, { state: 'large', problem: new Problem(0, 'too_large', '') });
-    else entry.state = 'waiting';
-    this.#keep(entry);
-    this.#changed(entry);
-    this.#pump();
   }
 
   #pump() {
@@ -193,32 +200,27 @@ export class Queue extends EventTarget {
       this.#timer = setTimeout(() => this.#pump(), wait);
       return;
     }
-    let free = AT_ONCE - this.entries.filter((each) => each.state === 'sending').length;
-    for (const entry of this.entries) {
-      if (free <= 0) return;
-      if (entry.state !== 'waiting') continue;
-      free--;
-      this.#send(entry);
-    }
+    const free = AT_ONCE - this.in('sending').length;
+    for (const entry of this.in('waiting').slice(0, Math.max(0, free))) this.#send(entry);
   }
 
   async #send(entry) {
     Object.assign(entry, { state: 'sending', sent: 0 });
-    this.#changed(entry);
-    entry.transfer = sendFile({ ...entry, onprogress: (sent) => { entry.sent = Math.min(sent, entry.size); this.#changed(entry); } });
+    this.emit('change', entry);
+    entry.transfer = sendFile({ ...entry, onprogress: (sent) => { entry.sent = Math.min(sent, entry.size); this.emit('change', entry); } });
     try {
       const document = await entry.transfer.promise;
       Object.assign(entry, { state: 'processing', imageId: document.image_id, problem: null, attempts: 0 });
       this.#keep(entry);
       // The gateway has the file now.
       forgetFile(entry.id);
-      this.dispatchEvent(new CustomEvent('accepted', { detail: { entry, document } }));
-      this.#settleEntry(entry, document);
+      this.emit('accepted', { entry, document });
+      this.settle(document);
     } catch (problem) {
       this.#failed(entry, problem);
     }
     entry.transfer = null;
-    this.#changed(entry);
+    this.emit('change', entry);
     this.#pump();
   }
 
@@ -229,58 +231,51 @@ export class Queue extends EventTarget {
       return;
     }
     // The same key makes the repetition safe: the gateway stores the file once, also if it has accepted it before.
-    const own = Math.min(WAIT.first * 2 ** entry.attempts, WAIT.longest);
+    const pause = problem.retryAfter ?? Math.min(WAIT.first * 2 ** entry.attempts, WAIT.longest);
     Object.assign(entry, { state: 'waiting', problem, attempts: entry.attempts + 1 });
-    this.dispatchEvent(new Event('held'));
-    this.#heldUntil = Math.max(this.#heldUntil, Date.now() + (problem.retryAfter ?? own) * 1000);
+    this.emit('held');
+    this.#heldUntil = Math.max(this.#heldUntil, Date.now() + pause * 1000);
   }
 
   #settleEntry(entry, document) {
     entry.document = document;
-    const { pending, status, error } = document;
     // A failed replacement is `pending` beside the picture that stays.
-    const state = pending ? pending.status : status;
-    if (state === 'processing') this.#changed(entry);
-    else if (state === 'failed') {
-      const reason = pending?.error ?? error;
-      this.#end(entry, 'failed', new Problem(422, reason?.type ?? 'other', reason?.detail ?? ''));
-    } else this.#end(entry, 'ready', null);
+    const { status, error } = document.pending ?? document;
+    if (status === 'processing') this.emit('change', entry);
+    else if (status === 'failed') this.#end(entry, 'failed', new Problem(422, error?.type ?? 'other', error?.detail ?? ''));
+    else this.#end(entry, 'ready', null);
   }
 
   #end(entry, state, problem) {
     Object.assign(entry, { state, problem });
     if (state === 'failed' && entry.file) {
-      keepFile(entry.id, entry.file);
+      keepFile(entry);
       this.#keep(entry);
     } else forget(entry.id);
-    this.#changed(entry);
-  }
-
-  #drop(entry) {
-    this.entries = this.entries.filter((each) => each !== entry);
-    if (entry.preview) URL.revokeObjectURL(entry.preview);
-    forget(entry.id);
+    this.emit('change', entry);
   }
 
   async #look() {
-    const waiting = this.entries.filter((each) => each.state === 'processing').slice(0, LOOK_AT_ONCE);
-    for (const entry of waiting) {
+    for (const entry of this.in('processing').slice(0, LOOK_AT_ONCE)) {
       try {
         const document = await getImage(entry.imageId);
-        this.dispatchEvent(new CustomEvent('read', { detail: document }));
+        this.emit('read', document);
         this.settle(document);
       } catch (problem) {
-        if (problem.status === 404) this.removed(entry.imageId);
-        else return;
+        if (problem.status !== 404) return;
+        this.removed(entry.imageId);
       }
     }
   }
 
-  #keep(entry) {
-    return keep(entry.record(this.#id));
+  #set(entry, fields) {
+    Object.assign(entry, fields);
+    this.#keep(entry);
+    this.emit('change', entry);
+    this.#pump();
   }
 
-  #changed(entry) {
-    this.dispatchEvent(new CustomEvent('change', { detail: entry }));
+  #keep(...entries) {
+    return keep(...entries.map((entry) => entry.record(this.#id)));
   }
 }

@@ -1,31 +1,26 @@
 // Keeps the upload queue in IndexedDB, with its files, so that it survives a reload.
 
-const DATABASE = 'imagepipe';
-const ENTRIES = 'entries';
-const FILES = 'files';
 /** Milliseconds between two looks for entries of pages that were opened later. */
 const PAUSE = 10_000;
 
 let opened = null;
 
-function open() {
-  opened ??= new Promise((resolve, reject) => {
-    const request = indexedDB.open(DATABASE, 1);
-    request.onupgradeneeded = () => {
-      request.result.createObjectStore(ENTRIES, { keyPath: 'id' });
-      request.result.createObjectStore(FILES);
-    };
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-  return opened;
-}
+const open = () => new Promise((resolve, reject) => {
+  const request = indexedDB.open('imagepipe', 1);
+  request.onupgradeneeded = () => {
+    request.result.createObjectStore('entries', { keyPath: 'id' });
+    request.result.createObjectStore('files');
+  };
+  request.onsuccess = () => resolve(request.result);
+  request.onerror = () => reject(request.error);
+});
 
 /** Run `work` in a transaction; returns the result of its request, null if the browser refuses. */
 async function run(mode, work) {
   try {
-    const transaction = (await open()).transaction([ENTRIES, FILES], mode);
-    const request = work(transaction.objectStore(ENTRIES), transaction.objectStore(FILES));
+    opened ??= open();
+    const transaction = (await opened).transaction(['entries', 'files'], mode);
+    const request = work(transaction.objectStore('entries'), transaction.objectStore('files'));
     return await new Promise((resolve, reject) => {
       transaction.oncomplete = () => resolve(request.result);
       transaction.onerror = transaction.onabort = () => reject(transaction.error);
@@ -36,10 +31,11 @@ async function run(mode, work) {
   }
 }
 
-/** Keep an entry, without its file. */
-export const keep = (record) => run('readwrite', (entries) => entries.put(record));
+/** Keep entries, without their files: all in one transaction, because hundreds may be dropped at once. */
+export const keep = (...records) => run('readwrite', (entries) => records.map((record) => entries.put(record)).at(-1));
 
-export const keepFile = (id, file) => run('readwrite', (_, files) => files.put(file, id));
+/** Keep the file of an entry, in a transaction of its own: there may be room for some of many. */
+export const keepFile = ({ id, file }) => run('readwrite', (_, files) => files.put(file, id));
 
 export const forget = (id) => run('readwrite', (entries, files) => {
   files.delete(id);

@@ -7,8 +7,9 @@ import { urlOf } from './snippets.js';
 import { copy } from './toast.js';
 import { isolated, t } from './words.js';
 
-/** Milliseconds between two updates of the numbers. */
-const PAUSE = 250;
+/** Milliseconds between two updates, and the rows that one of them makes: hundreds at once would block the page. */
+const PAUSE = 50;
+const ROWS_AT_ONCE = 30;
 /** The rate of an upload is measured over so many milliseconds. */
 const RATE_WINDOW = 8000;
 
@@ -23,6 +24,8 @@ export class QueueView {
   #list = h('ul', { class: 'rows' });
   #actions = h('div', { class: 'actions' });
   #isFolded = false;
+  /** Entries that changed since the last update. */
+  #changed = new Set();
   #timer = null;
   #samples = [];
   #announced = '';
@@ -31,10 +34,14 @@ export class QueueView {
     this.#queue = queue;
     this.#system = system;
     this.#chooseOne = chooseOne;
-    this.fold = h('button', { type: 'button', class: 'fold', onclick: () => this.#toggle() }, this.#title, this.#summary, outline('M6 9l6 6 6-6'));
+    this.fold = button([this.#title, this.#summary, outline('M6 9l6 6 6-6')], () => this.#toggle(), { class: 'fold' });
     this.element = h('section', { class: 'queue', 'aria-label': t('uploads'), hidden: true }, this.fold, this.#list, this.#actions);
-    queue.addEventListener('change', ({ detail }) => this.#changed(detail));
-    queue.addEventListener('shrunk', ({ detail }) => this.#shrunk(detail));
+    queue.on('change', (entry) => {
+      if (entry) this.#changed.add(entry);
+      this.#schedule();
+    });
+    queue.on('shrunk', ({ name: fileName, before, size }) =>
+      announce(t('shrunk_announce', { name: isolated(fileName), before: bytes(before), after: bytes(size) })));
     this.#showFold();
   }
 
@@ -55,13 +62,8 @@ export class QueueView {
     this.fold.title = this.#isFolded ? t('unfold') : t('fold');
   }
 
-  #changed(entry) {
-    if (entry?.state === 'sending' && this.#rows.get(entry)?.state === 'sending') {
-      this.#rows.get(entry).refresh();
-      this.#timer ??= setTimeout(() => this.#update(), PAUSE);
-      return;
-    }
-    this.#timer ??= setTimeout(() => this.#update(), 16);
+  #schedule() {
+    this.#timer ??= setTimeout(() => this.#update(), PAUSE);
   }
 
   #update() {
@@ -70,7 +72,11 @@ export class QueueView {
     this.element.hidden = entries.length === 0;
     const present = new Set(entries);
     for (const [entry, row] of this.#rows) if (!present.has(entry)) this.#removeRow(entry, row);
-    for (const entry of entries) this.#showRow(entry);
+    // New rows first, in the order of the entries; a row that is not there yet will show what its entry is then.
+    const stale = [...entries.filter((entry) => !this.#rows.has(entry)), ...[...this.#changed].filter((entry) => this.#rows.has(entry))];
+    for (const entry of stale.slice(0, ROWS_AT_ONCE)) this.#showRow(entry);
+    this.#changed = new Set(stale.slice(ROWS_AT_ONCE));
+    if (this.#changed.size) this.#schedule();
     this.#showSummary();
   }
 
@@ -84,7 +90,7 @@ export class QueueView {
   }
 
   #showRow(entry) {
-    const look = `${entry.state} ${entry.problem?.code} ${entry.preview} ${entry.name} ${entry.document?.thumbhash}`;
+    const look = `${entry.state} ${entry.problem?.code} ${entry.document?.thumbhash}`;
     let row = this.#rows.get(entry);
     if (row?.look !== look) {
       const hadFocus = row?.element.contains(document.activeElement);
@@ -92,7 +98,7 @@ export class QueueView {
       if (row) row.element.replaceWith(made.element);
       else this.#list.append(made.element);
       row = made;
-      this.#rows.set(entry, Object.assign(row, { look, state: entry.state }));
+      this.#rows.set(entry, Object.assign(row, { look }));
       if (hadFocus) (row.element.querySelector('button') ?? this.fold).focus();
     }
     row.refresh();
@@ -119,56 +125,34 @@ export class QueueView {
   }
 
   #thumbnail(entry) {
-    const url = entry.document?.variants.at(-1)?.url ?? this.#preview(entry);
+    const url = entry.document?.variants.at(-1)?.url ?? entry.preview;
     return url ? h('img', { src: url, alt: '', loading: 'lazy', decoding: 'async', class: 'thumbnail' })
       : h('span', { class: 'thumbnail', 'aria-hidden': 'true' });
-  }
-
-  #preview(entry) {
-    const isPicture = entry.file && this.#system.limits.content_types.includes(entry.kind);
-    if (isPicture) entry.preview ??= URL.createObjectURL(entry.file);
-    return entry.preview;
   }
 
   #sentence(entry) {
     const { state, problem, before, size, sent, document: found, target } = entry;
     if (problem) return entryReason(entry, this.#system.limits);
-    switch (state) {
-      case 'sending':
-        return sent < size ? t('entry_sending', { sent: bytes(sent), size: bytes(size) }) : t('entry_sent');
-      case 'waiting':
-        return t('entry_waiting');
-      case 'processing':
-        return t('entry_processing', { sizes: this.#system.sizes });
-      case 'ready': {
-        const after = found.variants.reduce((sum, variant) => sum + variant.size, 0);
-        const key = before ? 'entry_ready_shrunk' : target ? 'entry_replaced' : 'entry_ready';
-        return t(key, { first: bytes(before ?? size), before: bytes(size), after: bytes(after) });
-      }
-      default:
-        return t(`entry_${state}`);
-    }
+    const after = found?.variants.reduce((sum, variant) => sum + variant.size, 0) ?? 0;
+    let key = state;
+    if (state === 'sending' && sent === size) key = 'sent';
+    else if (state === 'ready' && (before || target)) key = before ? 'ready_shrunk' : 'replaced';
+    return t(`entry_${key}`, {
+      sizes: this.#system.sizes, sent: bytes(sent), size: bytes(size), before: bytes(before ?? 0), after: bytes(after) });
   }
 
   #buttons(entry) {
+    const { state } = entry;
     const make = (word, onclick) => button(t(word), onclick, { class: 'link', 'aria-label': `${t(word)} ${entry.name}` });
-    const remove = () => this.#queue.cancel(entry);
-    switch (entry.state) {
-      case 'large':
-        return [make('shrink', () => this.#queue.shrink(entry)), make('dismiss', remove)];
-      case 'failed':
-        return [entry.file && make('retry', () => this.#queue.retry(entry)), make('dismiss', remove)];
-      case 'lost':
-        return [make('choose_again', () => this.#chooseAgain(entry)), make('dismiss', remove)];
-      case 'ready':
-        return [make('copy', () => copy(urlOf(entry.document)))];
-      case 'refused': case 'removed':
-        return [make('dismiss', remove)];
-      case 'processing': case 'shrinking':
-        return [];
-      default:
-        return [make('cancel', remove)];
-    }
+    const remove = (word) => make(word, () => this.#queue.cancel(entry));
+    if (state === 'ready') return make('copy', () => copy(urlOf(entry.document)));
+    if (entry.isPending) return state === 'processing' || state === 'shrinking' ? null : remove('cancel');
+    return [
+      state === 'large' && make('shrink', () => this.#queue.shrink(entry)),
+      state === 'failed' && entry.file && make('retry', () => this.#queue.retry(entry)),
+      state === 'lost' && make('choose_again', () => this.#chooseAgain(entry)),
+      remove('dismiss'),
+    ];
   }
 
   #chooseAgain(entry) {
@@ -178,50 +162,48 @@ export class QueueView {
     });
   }
 
-  #shrunk(entry) {
-    announce(t('shrunk_announce', { name: isolated(entry.name), before: bytes(entry.before), after: bytes(entry.size) }));
-  }
-
   #showSummary() {
-    const { entries } = this.#queue;
-    const of = (...states) => entries.filter((each) => states.includes(each.state)).length;
-    const counts = { done: of('ready'), all: entries.length, failed: of('failed', 'refused', 'lost'), large: of('large') };
-    const isOver = !entries.some((each) => each.isPending) && !counts.large;
-    const title = counts.done === counts.all && counts.all ? t('queue_done', counts) : t('queue_ready', counts);
+    const queue = this.#queue;
+    const of = (...states) => queue.in(...states).length;
+    const counts = { done: of('ready'), all: queue.entries.length };
+    const failed = of('failed', 'refused', 'lost');
+    const title = t(counts.done === counts.all ? 'queue_done' : 'queue_ready', counts);
+    const failures = failed ? [t('queue_failed', { count: failed })] : [];
     this.#title.textContent = this.#isFolded ? t('queue_pill', counts) : title;
-    const left = this.#secondsLeft();
-    const parts = [counts.failed && t('queue_failed', { count: counts.failed }), left !== null && t('queue_left', { seconds: left })];
-    const summary = parts.filter(Boolean).join(' · ');
-    this.#summary.textContent = summary;
-    this.#showActions(counts.large, isOver);
-    const sentence = [title, counts.failed && t('queue_failed', { count: counts.failed })].filter(Boolean).join(', ');
-    if (entries.length && sentence !== this.#announced) announce(sentence);
+    this.#summary.textContent = [...failures, ...this.#timeLeft()].join(' · ');
+    this.#showActions();
+    const sentence = [title, ...failures].join(', ');
+    if (counts.all && sentence !== this.#announced) announce(sentence);
     this.#announced = sentence;
   }
 
-  #showActions(large, isOver) {
-    const { entries } = this.#queue;
-    const canRetry = entries.filter((each) => each.state === 'failed' && each.file).length;
+  #showActions() {
+    const queue = this.#queue;
+    const retried = queue.failed.length;
+    const large = queue.in('large').length;
+    const cancelled = queue.cancellable.length;
+    const ended = queue.ended.length;
     const wanted = [
-      canRetry > 1 && ['retry_failed', { count: canRetry }, () => this.#queue.retryFailed()],
-      large > 1 && ['shrink_all', { count: large }, () => this.#queue.shrinkAll()],
-      !isOver && entries.length > 1 && ['cancel_all', {}, () => this.#queue.cancelAll()],
-      entries.some((each) => !each.isPending && each.state !== 'large') && ['clear_finished', {}, () => this.#queue.clearFinished()],
-    ].filter(Boolean);
+      retried > 1 && ['retry_failed', retried, () => queue.retryFailed()],
+      large > 1 && ['shrink_all', large, () => queue.shrinkAll()],
+      cancelled > 1 && ['cancel_all', cancelled, () => queue.cancel(...queue.cancellable)],
+      ended > 0 && ['clear_finished', ended, () => queue.cancel(...queue.ended)],
+    ].filter(Boolean).map(([key, count, onclick]) => [t(key, { count }), onclick]);
     const look = JSON.stringify(wanted);
     if (this.#actions.dataset.look === look) return;
     this.#actions.dataset.look = look;
-    this.#actions.replaceChildren(...wanted.map(([key, parameters, onclick]) => button(t(key, parameters), onclick, { class: 'link' })));
+    this.#actions.replaceChildren(...wanted.map(([label, onclick]) => button(label, onclick, { class: 'link' })));
   }
 
-  /** Seconds until all bytes are sent, at the rate of the last seconds; null if that is not known. */
-  #secondsLeft() {
+  /** The time until all bytes are sent, at the rate of the last seconds, in a list; an empty one if that is not known. */
+  #timeLeft() {
     const now = Date.now();
-    const active = this.#queue.entries.filter((each) => each.state === 'sending' || (each.state === 'waiting' && !each.problem));
+    const active = [...this.#queue.in('sending'), ...this.#queue.in('waiting').filter((each) => !each.problem)];
     const left = active.reduce((sum, each) => sum + each.size - (each.state === 'sending' ? each.sent : 0), 0);
     this.#samples = [...this.#samples.filter((each) => now - each.time < RATE_WINDOW), { time: now, left }];
     const [first] = this.#samples;
-    const rate = (first.left - left) / ((now - first.time) / 1000);
-    return left > 0 && rate > 0 && now - first.time > 1000 ? Math.ceil(left / rate) : null;
+    const seconds = Math.ceil(left / ((first.left - left) / (now - first.time)) / 1000);
+    if (now - first.time < 1000 || !(seconds > 0) || seconds === Infinity) return [];
+    return [t('queue_left', { time: seconds < 60 ? `${seconds} s` : `${Math.round(seconds / 60)} min` })];
   }
 }

@@ -1,6 +1,6 @@
 // Keeps the owner and the open image in the address, so that back, forward and links work; remembers the owner.
+import { recall, remember } from './memory.js';
 
-const REMEMBERED = 'imagepipe.owner';
 const TYPE = /^[a-z][a-z0-9_]{0,31}$/;
 const MAX_ID = 128;
 
@@ -12,25 +12,15 @@ export function isOwner(type, id) {
 export const ownerKey = (owner) => (owner ? `${owner.type}:${owner.id}` : '');
 
 /** The owner of a key; null for all images. */
-export function parseOwner(key) {
+function parseOwner(key) {
   const [, type, id] = /^([^:]*):(.*)$/s.exec(key ?? '') ?? [];
   return type !== undefined && isOwner(type, id) ? { type, id } : null;
 }
 
-/** The owner that was chosen last, in this browser. */
-export function rememberedOwner() {
-  try {
-    return parseOwner(localStorage.getItem(REMEMBERED));
-  } catch {
-    return null;
-  }
-}
-
-/** The place that the address names: `{owner, image}`. */
+/** The place that the address names, else the owner that was chosen last: `{owner, image}`. */
 export function currentPlace() {
   const query = new URLSearchParams(location.search);
-  const owner = query.has('owner') ? parseOwner(query.get('owner')) : rememberedOwner();
-  return { owner, image: query.get('image') };
+  return { owner: parseOwner(query.get('owner') ?? recall('owner')), image: query.get('image') };
 }
 
 export function addressOf({ owner, image }) {
@@ -41,10 +31,6 @@ export function addressOf({ owner, image }) {
 
 /** Go to a place: a new entry of the history, or with `replace` instead of the present one. */
 export function go(place, { replace = false, state = null } = {}) {
-  try {
-    localStorage.setItem(REMEMBERED, ownerKey(place.owner));
-  } catch {
-    // Without storage the owner is in the address only.
-  }
+  remember('owner', ownerKey(place.owner));
   history[replace ? 'replaceState' : 'pushState'](state, '', addressOf(place));
 }

@@ -28,7 +28,7 @@ async function fitting(bitmap, type, limits) {
     let smallest = null;
     for (const quality of QUALITIES) {
       smallest = await encoded(canvas, type, quality);
-      if (smallest.size <= limits.file_bytes) return { blob: smallest, width: canvas.width, height: canvas.height };
+      if (smallest.size <= limits.file_bytes) return smallest;
     }
     // Bytes grow about as pixels do. A tenth less than that reaches the limit in one or two steps.
     scale *= Math.min(0.9, Math.sqrt(limits.file_bytes / smallest.size) * 0.95);

@@ -20,18 +20,17 @@ function header(hash) {
   const color = hash[0] | (hash[1] << 8) | (hash[2] << 16);
   const shape = hash[3] | (hash[4] << 8);
   const hasAlpha = color >> 23 === 1;
-  const isLandscape = shape >> 15 === 1;
-  const shorter = shape & 7;
-  const longer = hasAlpha ? 5 : 7;
+  const sides = [shape & 7, hasAlpha ? 5 : 7];
+  const [across, down] = shape >> 15 ? sides.reverse() : sides;
   return {
     hasAlpha,
     lightness: { mean: (color & 63) / 63, scale: ((color >> 18) & 31) / 31 },
     yellowBlue: { mean: ((color >> 6) & 63) / 31.5 - 1, scale: (((shape >> 3) & 63) / 63) * 1.25 },
     redGreen: { mean: ((color >> 12) & 63) / 31.5 - 1, scale: (((shape >> 9) & 63) / 63) * 1.25 },
     alpha: hasAlpha ? { mean: (hash[5] & 15) / 15, scale: (hash[5] >> 4) / 15 } : { mean: 1, scale: 0 },
-    across: Math.max(3, isLandscape ? longer : shorter),
-    down: Math.max(3, isLandscape ? shorter : longer),
-    aspect: (isLandscape ? longer : shorter) / (isLandscape ? shorter : longer),
+    across: Math.max(3, across),
+    down: Math.max(3, down),
+    aspect: across / down,
   };
 }
 

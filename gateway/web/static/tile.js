@@ -1,9 +1,12 @@
 // Makes one tile of the gallery: a picture, a picture on its way, or a failed one.
 import { button, h, name, setAttribute } from './element.js';
-import { dateTime } from './format.js';
+import { dateTime, percent } from './format.js';
 import { placeholder } from './placeholder.js';
 import { reason } from './reasons.js';
 import { t } from './words.js';
+
+/** Of each picture: the link around it has its name, and is what is dragged. */
+const PLAIN = { alt: '', decoding: 'async', draggable: 'false' };
 
 /**
  * The element of an item. `actions` has `open(item)`, `select(item, event)`, `replace(item)` and `remove(item)`;
@@ -33,18 +36,14 @@ function showPicture(link, item) {
   const blurred = placeholder(item.document);
   link.style.backgroundColor = color ?? '';
   if (blurred) link.style.backgroundImage = `url("${blurred}")`;
-  const image = h('img', { alt: '', decoding: 'async', draggable: 'false', class: 'loading' });
   const appear = () => image.classList.remove('loading');
-  image.addEventListener('load', appear);
-  image.addEventListener('error', () => image.remove());
-  image.srcset = srcset;
-  image.src = variants.at(-1).url;
+  const image = h('img', { ...PLAIN, class: 'loading', onload: appear, onerror: () => image.remove(), srcset, src: variants.at(-1).url });
   if (image.complete) appear();
   link.append(image);
 }
 
 function preview(url) {
-  return h('img', { class: 'preview', src: url, alt: '', decoding: 'async', draggable: 'false' });
+  return h('img', { ...PLAIN, class: 'preview', src: url });
 }
 
 function failure(item, fileName, actions) {
@@ -64,9 +63,10 @@ export function sendingTile(entry) {
   const tile = h('div', { class: 'tile sending', role: 'listitem' },
     h('span', { class: 'picture', role: 'img', 'aria-label': entry.name }, preview(entry.preview)), chip, bar);
   tile.refresh = () => {
-    const percent = Math.floor((entry.sent / entry.size) * 100);
-    chip.textContent = entry.state === 'sending' ? t('uploading', { percent }) : t('waiting');
-    bar.firstChild.style.width = entry.state === 'sending' ? `${percent}%` : 0;
+    const isSending = entry.state === 'sending';
+    const share = isSending ? percent(entry.sent / entry.size) : 0;
+    chip.textContent = isSending ? t('uploading', { percent: share }) : t('waiting');
+    bar.firstChild.style.width = `${share}%`;
   };
   tile.refresh();
   return tile;

@@ -5,10 +5,8 @@ import { t } from './words.js';
 
 const SECONDS = 4;
 
-const place = h('section', { class: 'toasts', 'aria-label': t('messages') });
-
 /** The place of the messages, to be put into the page once. */
-export const toasts = place;
+export const toasts = h('section', { class: 'toasts', 'aria-label': t('messages') });
 
 /**
  * Show a message for some seconds, and announce it. With `undo` it has a button. The time stands still while the pointer
@@ -31,7 +29,7 @@ export function toast(sentence, { seconds = SECONDS, undo = null, onend = () => 
     clearInterval(timer);
     element.remove();
   };
-  place.append(element);
+  toasts.append(element);
   announce(undo ? `${sentence} ${t('undo')}?` : sentence);
   return close;
 }

@@ -2,6 +2,7 @@
 import { getImage } from './api.js';
 import { Comparison } from './comparison.js';
 import { button, h, name, outline } from './element.js';
+import { Emitter } from './emitter.js';
 import { bytes, dateTime, dimensions, percent } from './format.js';
 import { placeholder } from './placeholder.js';
 import { entryReason, reason } from './reasons.js';
@@ -10,7 +11,7 @@ import { copy } from './toast.js';
 import { isolated, maybe, t } from './words.js';
 
 /** Events: `close`, `move` with the id of another image, `replace` and `remove` with the item in `detail`. */
-export class Viewer extends EventTarget {
+export class Viewer extends Emitter {
   #images;
   #queue;
   #system;
@@ -27,8 +28,8 @@ export class Viewer extends EventTarget {
     this.#queue = queue;
     this.#system = system;
     this.element = h('section', { class: 'viewer', 'aria-label': t('viewer'), hidden: true }, this.#comparison.element, this.#panel);
-    images.addEventListener('change', () => this.#update());
-    queue.addEventListener('change', () => this.#update());
+    images.on('change', () => this.#update());
+    queue.on('change', () => this.#update());
     addEventListener('keydown', (event) => this.#key(event));
   }
 
@@ -114,9 +115,9 @@ export class Viewer extends EventTarget {
 
   #navigation() {
     const { previous, next } = this.#neighbours();
-    const move = (id) => this.#dispatch('move', id);
+    const move = (id) => this.emit('move', id);
     return h('nav', {},
-      button([outline('M15 6l-6 6 6 6'), t('back')], () => this.#dispatch('close'), { class: 'back', 'data-key': 'back' }),
+      button([outline('M15 6l-6 6 6 6'), t('back')], () => this.emit('close'), { class: 'back', 'data-key': 'back' }),
       h('span', { class: 'grow' }),
       button(t('previous'), () => move(previous), { disabled: !previous, 'data-key': 'previous' }),
       button(t('next'), () => move(next), { disabled: !next, 'data-key': 'next' }));
@@ -131,20 +132,19 @@ export class Viewer extends EventTarget {
 
   #notice() {
     const { pending, status, error, variants } = this.#document;
-    const entry = this.#queue.entries.findLast((each) => each.target === this.#id && ['sending', 'waiting', 'refused', 'failed'].includes(each.state));
-    if (entry && ['sending', 'waiting'].includes(entry.state)) {
+    const { limits, sizes } = this.#system;
+    const entry = this.#queue.in('sending', 'waiting', 'refused', 'failed').findLast((each) => each.target === this.#id);
+    const busy = (text) => ({ kind: 'busy', text });
+    const failed = (key, why, fileName = '') => ({ kind: 'failed', text: t(key, { reason: why, name: isolated(fileName) }) });
+    if (entry?.isPending) {
       const parameters = { name: isolated(entry.name), percent: percent(entry.sent / entry.size) };
-      return { kind: 'busy', text: entry.problem ? entryReason(entry, this.#system.limits) : t('replacing_sending', parameters) };
+      return busy(entry.problem ? entryReason(entry, limits) : t('replacing_sending', parameters));
     }
-    if (pending?.status === 'processing') return { kind: 'busy', text: t('replacing', { name: isolated(pending.file_name) }) };
-    if (pending?.status === 'failed') {
-      return { kind: 'failed', text: t('replace_failed', { name: isolated(pending.file_name), reason: reason(pending.error) }) };
-    }
-    if (entry) {
-      return { kind: 'failed', text: t('replace_failed', { name: isolated(entry.name), reason: entryReason(entry, this.#system.limits) }) };
-    }
-    if (status === 'failed') return { kind: 'failed', text: t('failed_long', { reason: error ? reason(error) : '' }) };
-    return variants.length === 0 ? { kind: 'busy', text: t('processing_long', { sizes: this.#system.sizes }) } : null;
+    if (pending?.status === 'processing') return busy(t('replacing', { name: isolated(pending.file_name) }));
+    if (pending) return failed('replace_failed', reason(pending.error), pending.file_name);
+    if (entry) return failed('replace_failed', entryReason(entry, limits), entry.name);
+    if (status === 'failed') return failed('failed_long', error ? reason(error) : '');
+    return variants.length === 0 ? busy(t('processing_long', { sizes })) : null;
   }
 
   #table({ original, variants }, shown) {
@@ -194,23 +194,19 @@ export class Viewer extends EventTarget {
   #actions() {
     const item = { id: this.#id, document: this.#document };
     return h('div', { class: 'buttons' },
-      button(t('replace_button'), () => this.#dispatch('replace', item), { 'data-key': 'replace' }),
-      button(t('delete'), () => this.#dispatch('remove', item), { class: 'danger', 'data-key': 'delete' }));
+      button(t('replace_button'), () => this.emit('replace', item), { 'data-key': 'replace' }),
+      button(t('delete'), () => this.emit('remove', item), { class: 'danger', 'data-key': 'delete' }));
   }
 
   #key(event) {
     if (!this.isOpen || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey) return;
     const isTyping = event.target.matches('input, textarea, select, pre');
     const { previous, next } = this.#neighbours();
-    if (event.key === 'Escape' && !document.querySelector(':popover-open')) this.#dispatch('close');
-    else if (event.key === 'ArrowLeft' && previous && !isTyping) this.#dispatch('move', previous);
-    else if (event.key === 'ArrowRight' && next && !isTyping) this.#dispatch('move', next);
+    if (event.key === 'Escape' && !document.querySelector(':popover-open')) this.emit('close');
+    else if (event.key === 'ArrowLeft' && previous && !isTyping) this.emit('move', previous);
+    else if (event.key === 'ArrowRight' && next && !isTyping) this.emit('move', next);
     else return;
     event.preventDefault();
-  }
-
-  #dispatch(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 

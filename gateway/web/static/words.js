@@ -1,4 +1,4 @@
-// Chooses the language of the page by the browser, and returns its words.
+// Chooses the language of the page by the browser, and writes its sentences.
 
 const LANGUAGES = ['en', 'de'];
 
@@ -10,16 +10,22 @@ export const language =
 export const locale = navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
 
 const { default: words } = await import(`./words_${language}.js`);
+const numbers = words.numbers.split(' ');
 
-export function t(key, parameters = {}) {
-  const found = words[key];
-  if (found === undefined) throw new Error(`no words for ${key}`);
-  return typeof found === 'function' ? found(parameters) : found;
+/**
+ * The sentence of a key; null if the page has none. In its words `{count}` is a parameter, `{count#}` the same as a
+ * numeral in words, and `[count?image|images]` has the words for one and those for any other number.
+ */
+export function maybe(key, parameters = {}) {
+  return words[key]
+    ?.replace(/\[(\w+)\?([^|]*)\|([^\]]*)\]/g, (_, name, one, other) => (parameters[name] === 1 ? one : other))
+    .replace(/\{(\w+)(#?)\}/g, (_, name, inWords) => (inWords && numbers[parameters[name]]) || parameters[name]) ?? null;
 }
 
-/** The same, or null if the page has no words for the key. */
-export function maybe(key, parameters = {}) {
-  return words[key] === undefined ? null : t(key, parameters);
+export function t(key, parameters) {
+  const sentence = maybe(key, parameters);
+  if (sentence === null) throw new Error(`no words for ${key}`);
+  return sentence;
 }
 
 export function isolated(text) {
