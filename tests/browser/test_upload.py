@@ -74,6 +74,10 @@ def test_files_are_dropped_and_pasted(tabs: Tabs) -> None:
     expect(page.locator(".tile.ready")).to_have_count(3)
     expect(page.get_by_role("link", name=re.compile(r"pasted-\d{4}-.*\.png, ready"))).to_be_visible()
     expect(page.locator(".fold")).to_contain_text("All 3 are ready")
+    page.locator(".fold").click()
+    expect(page.locator(".fold")).to_have_text("3 of 3")
+    expect(page.locator(".rows")).to_be_hidden()
+    expect(page.locator(".queue .actions")).to_be_hidden()
 
 
 def test_what_cannot_become_an_image_is_reported_before_it_is_sent(tabs: Tabs, pipeline: LivePipeline) -> None:
@@ -83,7 +87,10 @@ def test_what_cannot_become_an_image_is_reported_before_it_is_sent(tabs: Tabs, p
         file("notes.png", b"Milk, bread, butter\n", "image/png"),
         file("moving.gif", b"GIF89a" + bytes(20), "image/gif"),
         file("nothing.jpg", b""),
+        file("\u05d0\u05d1\u05d2.png", b"text", "image/png"),
     )
+    # The end of a long name is cut off, which is on the left of one from right to left.
+    expect(row(page, "\u05d0\u05d1\u05d2.png").locator(".name")).to_have_css("direction", "rtl")
     expect(row(page, "notes.png").locator(".text")).to_have_text(
         "The name ends with .png, but the content is text. Accepted are JPEG, PNG or WebP."
     )

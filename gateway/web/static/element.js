@@ -23,9 +23,9 @@ export function setAttribute(element, name, value) {
   else element.setAttribute(name, value === true ? '' : value);
 }
 
-/** Text of unknown direction, such as a file name: it does not turn the sentence around it. */
+/** Text of unknown direction, such as a file name: it does not turn the sentence around it. A long one breaks after `_`. */
 export function name(text) {
-  return h('bdi', { dir: 'auto' }, text);
+  return h('bdi', { dir: 'auto' }, text.split(/(?<=_)/).flatMap((part) => [part, h('wbr')]));
 }
 
 export function button(label, onclick, properties = {}) {

@@ -1,6 +1,6 @@
 // Shows the upload queue: a panel at the lower right with a row for each file, which folds into a pill.
 import { announce } from './announce.js';
-import { button, h, name, outline } from './element.js';
+import { button, h, outline } from './element.js';
 import { bytes, percent } from './format.js';
 import { entryReason } from './reasons.js';
 import { urlOf } from './snippets.js';
@@ -111,7 +111,7 @@ export class QueueView {
     const side = h('span', { class: 'percent' });
     const element = h('li', { class: `row ${entry.state}` },
       this.#thumbnail(entry),
-      h('span', { class: 'name', title: entry.name }, name(entry.name)),
+      h('bdi', { class: 'name', dir: 'auto', title: entry.name }, entry.name),
       isSending ? bar : null, text,
       h('span', { class: 'side' }, isSending ? side : null, this.#buttons(entry)));
     const refresh = () => {
