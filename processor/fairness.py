@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -177,6 +177,7 @@ class Slots:
     def __init__(self, count: int, pixels: int) -> None:
         kept = kept_pixels(count, pixels)
         common = Budget(count - 1 if kept else count, pixels - kept)
+        self._pixels = pixels
         self._admission: Admission[_Turn] = Admission(common, Budget(1, kept))
         self._started: dict[_Turn, Started[_Turn]] = {}
 
@@ -189,6 +190,23 @@ class Slots:
             yield
         finally:
             self._release(turn)
+
+    def hold_idle(self, owner: str, pixels: int) -> ExitStack | None:
+        """Hold a second slot for as many pixels again, if one is idle and no image waits; it ends with the stack.
+
+        It never waits. None also if both together would exceed the limit of pixels.
+        """
+        if self._admission or 2 * pixels > self._pixels:
+            return None
+        turn = _Turn(asyncio.get_running_loop().create_future())
+        self._admission.push(owner, turn, pixels)
+        self._grant()
+        if turn not in self._started:
+            self._admission.remove(owner, turn, pixels)
+            return None
+        held = ExitStack()
+        held.callback(self._release, turn)
+        return held
 
     async def _acquire(self, owner: str, turn: _Turn, pixels: int) -> None:
         self._admission.push(owner, turn, pixels)

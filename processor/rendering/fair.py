@@ -2,18 +2,27 @@
 
 import asyncio
 import contextlib
+from contextlib import ExitStack
 
 from processor.fairness import Slots
 from processor.rendering.pool import RenderPool
-from processor.rendering.render import Rendering, RenderLimits, decoded_pixels
+from processor.rendering.render import Part, Rendering, RenderLimits, decoded_pixels, joined
 from processor.stages import stage
 from shared.contract.keys import Owner
 from shared.contract.ladder import Ladder
 from shared.settings import Settings
 
+SIDE_BY_SIDE_PIXELS = 250_000
+"""Below it, decoding the image a second time costs more than the second process saves."""
+
 
 class FairRenderer:
-    """Renders in the pool. Owners get the processes and the pixels in turn, small images a part of their own."""
+    """Renders in the pool. Owners get the processes and the pixels in turn, small images a part of their own.
+
+    While a second process is idle and no image waits, two processes render one image: one encodes the full size, the
+    other scales and encodes the smaller ones. The second one needs memory for the pixels as well. The variants have the
+    same bytes as those of one process.
+    """
 
     def __init__(self, pool: RenderPool, settings: Settings) -> None:
         self._pool = pool
@@ -33,4 +42,32 @@ class FairRenderer:
             with stage("slot"):
                 await held.enter_async_context(self._slots.hold(owner.key, pixels))
             with stage("render"):
-                return await self._pool.render(data, ladder, self._limits, pixels)
+                second = self._slots.hold_idle(owner.key, pixels) if pixels >= SIDE_BY_SIDE_PIXELS else None
+                if second is None:
+                    return await self._pool.render(data, ladder, self._limits, pixels)
+                with second:
+                    return await self._side_by_side(data, ladder, pixels, second)
+
+    async def _side_by_side(self, data: bytes, ladder: Ladder, pixels: int, second: ExitStack) -> Rendering:
+        """Render both parts at the same time. The second slot ends with its part, which is usually the shorter one."""
+
+        async def smaller() -> Rendering:
+            with second:
+                return await self._pool.render(data, ladder, self._limits, pixels, Part.SMALLER)
+
+        # An error does not cancel the other part: that would kill a process which is about to report the same error.
+        parts = await asyncio.gather(
+            self._pool.render(data, ladder, self._limits, pixels, Part.FULL_SIZE), smaller(), return_exceptions=True
+        )
+        full_size, rest = (_result(part) for part in parts)
+        try:
+            return joined(ladder, full_size, rest)
+        except ValueError:
+            # Only a decoder that an attacker controls reads two pictures from the same bytes. One process decides.
+            return await self._pool.render(data, ladder, self._limits, pixels)
+
+
+def _result(part: Rendering | BaseException) -> Rendering:
+    if isinstance(part, BaseException):
+        raise part
+    return part

@@ -18,7 +18,7 @@ import psutil
 import structlog
 
 from processor.rendering import sandbox
-from processor.rendering.render import Rendering, RenderLimits
+from processor.rendering.render import Part, Rendering, RenderLimits
 from processor.rendering.sandbox import Protection
 from processor.rendering.wire import (
     MAX_HEADER,
@@ -111,8 +111,10 @@ class RenderPool:
         if missing := sandbox.ALL & ~protections:
             log.warning("render_sandbox_incomplete", missing=[str(each.name).lower() for each in missing])
 
-    async def render(self, data: bytes, ladder: Ladder, limits: RenderLimits, pixels: int | None = None) -> Rendering:
-        """Render in the next free worker. The wait for a free worker has no time-out.
+    async def render(
+        self, data: bytes, ladder: Ladder, limits: RenderLimits, pixels: int | None = None, part: Part = Part.WHOLE
+    ) -> Rendering:
+        """Render a part of the ladder in the next free worker. The wait for a free worker has no time-out.
 
         `pixels` is the number of pixels of all frames, or None if unknown. It limits the size of the answer.
         If a worker crashes or takes too long, the pool replaces it and tries the image once more in the new process.
@@ -123,7 +125,7 @@ class RenderPool:
         worker = await self._take()
         try:
             with RENDER_BUSY.track_inprogress():
-                return await self._attempt(worker, _Request(data, ladder, limits, pixels))
+                return await self._attempt(worker, _Request(data, ladder, limits, pixels, part))
         except asyncio.CancelledError:
             RENDER_REPLACED.labels("cancelled").inc()
             worker.kill()
@@ -186,12 +188,13 @@ class RenderPool:
 
 @dataclass(frozen=True)
 class _Request:
-    """One image to render. For `pixels` see `RenderPool.render`."""
+    """One image, or a part of its variants, to render. For `pixels` see `RenderPool.render`."""
 
     data: bytes
     ladder: Ladder
     limits: RenderLimits
     pixels: int | None
+    part: Part
 
 
 class _Worker:
@@ -248,7 +251,7 @@ class _Worker:
         # If this method is interrupted, the pipes contain a part of a message, and the process cannot be used again.
         self._between_images = False
         try:
-            self._process.stdin.write(request_header(request.ladder, request.limits, len(request.data)))
+            self._process.stdin.write(request_header(request.ladder, request.limits, len(request.data), request.part))
             self._process.stdin.write(request.data)
             await self._process.stdin.drain()
         except ConnectionError as error:
@@ -260,7 +263,9 @@ class _Worker:
         body = await self._read(body_size)
         try:
             # This runs in a thread, because hashing some megabytes takes milliseconds.
-            rendering = await asyncio.to_thread(parse_answer, header, body, request.ladder, request.limits)
+            rendering = await asyncio.to_thread(
+                parse_answer, header, body, request.ladder, request.limits, request.part
+            )
         except BadAnswerError as error:
             raise _CrashError(str(error)) from error
         except (ImageRejected, RuntimeError):

@@ -8,6 +8,7 @@ premultiplied alpha, so that the colour of transparent pixels does not spread.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from io import BytesIO
 from typing import Any
 
@@ -37,6 +38,21 @@ class RenderLimits:
     max_side: int
     max_frames: int
     max_animation_pixels: int
+
+
+class Part(StrEnum):
+    """The variants of an image that one process renders. Two idle processes render one image side by side."""
+
+    WHOLE = "whole"
+    FULL_SIZE = "full_size"
+    SMALLER = "smaller"
+
+    def rungs(self, ladder: Ladder, width: int) -> tuple[Rung, ...]:
+        """The rungs of this part for an image of this width in pixels, in the order of the ladder."""
+        if self is Part.WHOLE:
+            return ladder.variants
+        full_size = self is Part.FULL_SIZE
+        return tuple(rung for rung in ladder.variants if _keeps_size(rung, width) == full_size)
 
 
 @dataclass(frozen=True)
@@ -77,8 +93,8 @@ def decoded_pixels(data: bytes, limits: RenderLimits) -> int:
     return frames * info.width * info.height
 
 
-def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
-    """Decode `data` (PNG, JPEG or WebP) and encode each variant of the ladder without metadata.
+def render(data: bytes, ladder: Ladder, limits: RenderLimits, part: Part = Part.WHOLE) -> Rendering:
+    """Decode `data` (PNG, JPEG or WebP) and encode each variant of this part of the ladder without metadata.
 
     Raises ImageRejected with a reason of `shared.contract.image_header.inspect` (before it decodes), with a reason of
     `processor.rendering.decode.decode`, or with `encoder_failed`. Raises MemoryError, which does not mean that the
@@ -86,10 +102,11 @@ def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
     """
     info = inspect(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
     picture = decode(data, info, max_frames=limits.max_frames, max_animation_pixels=limits.max_animation_pixels)
-    unscaled = [rung for rung in ladder.variants if rung.fraction == 1 and rung.width >= info.width]
+    rungs = part.rungs(ladder, info.width)
+    unscaled = [rung for rung in rungs if _keeps_size(rung, info.width)]
     encoded = {rung.name: _encode(rung, picture, ladder.method) for rung in unscaled}
     _premultiply(picture)
-    scaled = (rung for rung in ladder.variants if rung.name not in encoded)
+    scaled = (rung for rung in rungs if rung.name not in encoded)
     # Of one width WebP is first, so that the other formats need no scaling.
     for rung in sorted(scaled, key=lambda rung: (rung.width_for(info.width), rung.format == "webp"), reverse=True):
         size = _scaled(info.width, info.height, rung.width_for(info.width))
@@ -102,11 +119,30 @@ def render(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
     return Rendering(
         width=info.width,
         height=info.height,
-        variants=tuple(encoded[name] for name in ladder.names),
+        variants=tuple(encoded[rung.name] for rung in rungs),
         thumbhash=thumbhash(thumb),
         dominant_color=dominant_color(thumb),
         notes=tuple(dict.fromkeys(picture.notes)),
     )
+
+
+def joined(ladder: Ladder, full_size: Rendering, smaller: Rendering) -> Rendering:
+    """The rendering of the whole image from those of its two parts: the same as if one process had rendered it.
+
+    Raises ValueError if the parts are not of the same picture.
+    """
+    common = (full_size.width, full_size.height, full_size.notes)
+    if common != (smaller.width, smaller.height, smaller.notes):
+        sizes = [f"{part.width} x {part.height}" for part in (full_size, smaller)]
+        raise ValueError(f"the parts of one image differ: {sizes}")
+    made = {variant.name: variant for variant in (*full_size.variants, *smaller.variants)}
+    # The placeholder is made from the smallest bitmap, which only this part has.
+    return replace(smaller, variants=tuple(made[name] for name in ladder.names))
+
+
+def _keeps_size(rung: Rung, width: int) -> bool:
+    """Whether the rung's variant is encoded without scaling from an original of this width."""
+    return rung.fraction == 1 and rung.width >= width
 
 
 def _scaled(width: int, height: int, new_width: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from processor.rendering.color import ICC_IGNORED
 from processor.rendering.decode import FLATTENED
-from processor.rendering.render import RenderedVariant, Rendering, RenderLimits
+from processor.rendering.render import Part, RenderedVariant, Rendering, RenderLimits
 from processor.rendering.sandbox import ALL, Protection
 from processor.rendering.variant_file import size_of
 from shared.contract.events import FAILURE_REASONS
@@ -65,15 +65,15 @@ def max_body(ladder: Ladder, limits: RenderLimits, pixels: int | None = None) ->
     return len(ladder.names) * (_VARIANT_BASE + _VARIANT_PER_PIXEL * decoded)
 
 
-def request_header(ladder: Ladder, limits: RenderLimits, size: int) -> bytes:
+def request_header(ladder: Ladder, limits: RenderLimits, size: int, part: Part = Part.WHOLE) -> bytes:
     """Prefix and header of a request. The body, an image of `size` bytes, must follow."""
-    return _with_prefix({"ladder": ladder.model_dump(mode="json"), "limits": asdict(limits)}, size)
+    return _with_prefix({"ladder": ladder.model_dump(mode="json"), "limits": asdict(limits), "part": part}, size)
 
 
-def parse_request(header: bytes) -> tuple[Ladder, RenderLimits]:
-    """Ladder and limits of a request."""
+def parse_request(header: bytes) -> tuple[Ladder, RenderLimits, Part]:
+    """Ladder, limits and part of a request."""
     fields = json.loads(header)
-    return Ladder.model_validate(fields["ladder"]), RenderLimits(**fields["limits"])
+    return Ladder.model_validate(fields["ladder"]), RenderLimits(**fields["limits"]), Part(fields["part"])
 
 
 def rendered_answer(rendering: Rendering) -> list[bytes]:
@@ -103,8 +103,10 @@ def failed_answer(traceback: str) -> list[bytes]:
     return [_with_prefix({"kind": "failed", "traceback": traceback[-10_000:]}, 0)]
 
 
-def parse_answer(header: bytes, body: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
-    """Parse and check the answer to a request with this ladder and these limits.
+def parse_answer(
+    header: bytes, body: bytes, ladder: Ladder, limits: RenderLimits, part: Part = Part.WHOLE
+) -> Rendering:
+    """Parse and check the answer to a request with this ladder, these limits and this part.
 
     Raises ImageRejected if the worker rejected the image, RuntimeError with the worker's traceback if it had an
     unexpected error, and BadAnswerError if the answer is not one of a correct worker.
@@ -113,7 +115,7 @@ def parse_answer(header: bytes, body: bytes, ladder: Ladder, limits: RenderLimit
         fields: dict[str, Any] = read_json(header)
         match fields["kind"]:
             case "rendered":
-                return _parse_rendering(fields, body, ladder, limits)
+                return _parse_rendering(fields, body, ladder, limits, part)
             case "rejected":
                 rejection: Exception = _parse_rejection(fields)
             case "failed":
@@ -132,17 +134,20 @@ def _parse_rejection(fields: dict[str, Any]) -> ImageRejected:
     return ImageRejected(reason, detail[:MAX_DETAIL])
 
 
-def _parse_rendering(fields: dict[str, Any], body: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+def _parse_rendering(
+    fields: dict[str, Any], body: bytes, ladder: Ladder, limits: RenderLimits, part: Part
+) -> Rendering:
     width, height = _size(fields, limits)
+    rungs = part.rungs(ladder, width)
     variants = []
     position = 0
-    for rung, variant in zip(ladder.variants, fields["variants"], strict=True):
+    for rung, variant in zip(rungs, fields["variants"], strict=True):
         end = position + _whole(variant["size"], len(body) - position)
         variants.append(_parse_variant(rung, variant, body[position:end], limits))
         position = end
     if position != len(body):
         raise ValueError("the variants are shorter than the answer")
-    if any(variant.width != rung.width_for(width) for rung, variant in zip(ladder.variants, variants, strict=True)):
+    if any(variant.width != rung.width_for(width) for rung, variant in zip(rungs, variants, strict=True)):
         raise ValueError("a variant's width is not that of the ladder")
     return Rendering(
         width=width,

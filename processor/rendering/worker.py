@@ -101,8 +101,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def _answer(header: bytes, data: bytes) -> list[bytes]:
     try:
-        ladder, limits = parse_request(header)
-        return rendered_answer(render(data, ladder, limits))
+        return rendered_answer(render(data, *parse_request(header)))
     except MemoryError:
         # The error ends this process. The pool tries again in a new process, whose memory is not fragmented.
         raise

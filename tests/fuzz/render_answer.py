@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 
-from processor.rendering.render import Rendering, RenderLimits, render
+from processor.rendering.render import Part, Rendering, RenderLimits, render
 from processor.rendering.variant_file import size_of
 from processor.rendering.wire import (
     MAX_DETAIL,
@@ -54,8 +54,13 @@ def check(data: bytes) -> None:
     if header_size > MAX_HEADER or body_size > max_body(LADDER, LIMITS) or len(body) != body_size:
         # The pool reads no more than such a message announces, and refuses one that is too long.
         return
+    for part in Part:
+        _check_answer(header, body, part)
+
+
+def _check_answer(header: bytes, body: bytes, part: Part) -> None:
     try:
-        rendering = parse_answer(header, body, LADDER, LIMITS)
+        rendering = parse_answer(header, body, LADDER, LIMITS, part)
     except BadAnswerError:
         return
     except ImageRejected as error:
@@ -66,16 +71,17 @@ def check(data: bytes) -> None:
         assert type(error) is RuntimeError, error
         assert str(error).startswith("the renderer failed unexpectedly"), error
         return
-    _check_rendering(rendering)
+    _check_rendering(rendering, part)
     prefix, *bodies = rendered_answer(rendering)
-    assert parse_answer(prefix[PREFIX.size :], b"".join(bodies), LADDER, LIMITS) == rendering
+    assert parse_answer(prefix[PREFIX.size :], b"".join(bodies), LADDER, LIMITS, part) == rendering
 
 
-def _check_rendering(rendering: Rendering) -> None:
-    assert tuple(variant.name for variant in rendering.variants) == LADDER.names
+def _check_rendering(rendering: Rendering, part: Part) -> None:
+    rungs = part.rungs(LADDER, rendering.width)
+    assert tuple(variant.name for variant in rendering.variants) == tuple(rung.name for rung in rungs)
     assert 1 <= rendering.width <= LIMITS.max_side
     assert 1 <= rendering.height <= LIMITS.max_side
-    for rung, variant in zip(LADDER.variants, rendering.variants, strict=True):
+    for rung, variant in zip(rungs, rendering.variants, strict=True):
         assert variant.width == rung.width_for(rendering.width)
         assert variant.sha256 == hashlib.sha256(variant.data).hexdigest()
         size = size_of(variant.data, rung.content_type, max_pixels=LIMITS.max_pixels, max_side=LIMITS.max_side)
@@ -96,9 +102,10 @@ def seeds() -> Iterator[bytes]:
     """Answers of a correct worker, and a request, which has the same form."""
     file = images.encode(images.quadrants(8, 6), "PNG")
     header = request_header(LADDER, LIMITS, len(file))
-    assert parse_request(header[PREFIX.size :]) == (LADDER, LIMITS)
+    assert parse_request(header[PREFIX.size :]) == (LADDER, LIMITS, Part.WHOLE)
     yield header + file
-    yield b"".join(rendered_answer(render(file, LADDER, LIMITS)))
+    for part in Part:
+        yield b"".join(rendered_answer(render(file, LADDER, LIMITS, part)))
     yield b"".join(rendered_answer(render(images.animation("PNG", 3, (20, 20)), LADDER, LIMITS)))
     yield b"".join(rejected_answer(ImageRejected("corrupt", "The file's structure contradicts itself.")))
     yield b"".join(failed_answer("Traceback (most recent call last):\n..."))

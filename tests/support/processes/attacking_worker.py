@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from processor.rendering import worker
-from processor.rendering.render import Rendering, RenderLimits, render
+from processor.rendering.render import Part, Rendering, RenderLimits, render
 from shared.contract.ladder import Ladder
 from shared.errors import ImageRejected
 
@@ -44,14 +44,14 @@ ATTACKS: dict[bytes, Callable[[], object]] = {
 """Bytes of the image to what the decoder does with them."""
 
 
-def attack(data: bytes, ladder: Ladder, limits: RenderLimits) -> Rendering:
+def attack(data: bytes, ladder: Ladder, limits: RenderLimits, part: Part) -> Rendering:
     """Does what `data` names; renders everything else."""
     if data in ATTACKS:
         ATTACKS[data]()
         raise AssertionError(f"{data.decode()}: nothing stopped it")
-    return render(data, ladder, limits)
+    return render(data, ladder, limits, part)
 
 
 if __name__ == "__main__":
-    worker.render = attack  # type: ignore[attr-defined]
+    worker.render = attack  # type: ignore[attr-defined, assignment]
     worker.main()
