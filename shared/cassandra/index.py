@@ -17,10 +17,12 @@ from uuid import UUID
 import structlog
 from cassandra import InvalidRequest, ReadFailure
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
-from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
+from cassandra.query import BoundStatement, PreparedStatement
 
-from shared.cassandra.cql import COLUMNS, image_row, is_image, partition_clause, place_of, statement_of
+from shared.cassandra.cql import COLUMNS, image_row, is_image, partition_clause, statement_of
 from shared.cassandra.deployment import check_deployment, live_keyspace, switching_keyspaces
+from shared.cassandra.known_days import KnownDays
+from shared.cassandra.requests import Row, batch_of, packed, size_of, steps
 from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
 from shared.cassandra.slices import MAX_ID, MIN_ID, PAGE, Slices
 from shared.cassandra.speculative_retry import with_speculative_retry
@@ -29,7 +31,7 @@ from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
 from shared.ports import DayIds
 from shared.read_model.documents import ImageRow
-from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, DAYS_BUCKET, FENCES, IMAGES, Delete, Update, Write
+from shared.read_model.tables import BY_DAY, DAYS, DAYS_BUCKET, FENCES, IMAGES, Update, Write
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -41,8 +43,8 @@ FOLLOW_SECONDS = 1.0
 PREPARED_AT_ONCE = 24
 """Threads that prepare statements. A hanging node blocks a thread for 10 s. There are enough threads to prepare all
 statements of a request at all nodes."""
-ROWS_AT_ONCE = 32
-"""Rows that one call of `apply` writes concurrently. A record has four rows; a rebuild passes thousands of days."""
+REQUESTS_AT_ONCE = 32
+"""Requests that one call of `apply` sends concurrently. A record has up to four; a rebuild passes thousands of days."""
 TOMBSTONES = 0x0001
 """Cassandra's error code READ_TOO_MANY_TOMBSTONES in the failure of a replica."""
 
@@ -55,6 +57,7 @@ class _Connection:
     keyspace: str
     prepared: dict[str, PreparedStatement] = field(default_factory=dict)
     preparing: dict[str, asyncio.Task[PreparedStatement]] = field(default_factory=dict)
+    days: KnownDays = field(default_factory=KnownDays)
 
 
 class CassandraIndex:
@@ -166,36 +169,28 @@ class CassandraIndex:
 
     async def apply(self, writes: Sequence[Write]) -> None:
         """See Index.apply."""
-        rows: dict[tuple[Any, ...], list[Write]] = {}
-        for write in writes:
-            rows.setdefault(place_of(write), []).append(write)
-        # A gateway that clears an owner reads the owner's rows. If it finds none, no other table may show an image of
-        # the owner. So a deletion removes this row after the image's other rows.
-        last = {place for place, found in rows.items() if any(map(_removes_from_owner, found))}
-        steps = [[found for place, found in rows.items() if (place in last) is late] for late in (False, True)]
         # Both are read once: a switch in between must not leave some of the rows out of one keyspace.
         for connection in filter(None, (self._connected(), self._beside)):
-            for step in steps:
-                await for_each(step, partial(self._write, connection), ROWS_AT_ONCE)
+            needed = connection.days.without(writes)
+            for step in steps(needed):
+                await self._write(connection, step)
+            connection.days.acknowledged(needed)
         for write in writes:
             if isinstance(write, Update) and write.table == IMAGES:
                 self._slices.written(write.key["image_id"])
 
-    async def _write(self, connection: _Connection, writes: Sequence[Write]) -> None:
-        """Apply the writes to one row, each at its own timestamp, as one mutation.
-
-        That is half the requests, and no reader sees only some of the writes.
-        """
-        if len(writes) == 1:
-            await self._execute(connection, *statement_of(writes[0]))
-            return
+    async def _write(self, connection: _Connection, rows: Sequence[Row]) -> None:
+        """Write rows at the same time, with as few requests as their sizes allow."""
         with _translated_errors():
-            batch = BatchStatement(BatchType.UNLOGGED)
-            statements = [statement_of(write) for write in writes]
-            for cql, values in statements:
-                batch.add(await self._bind(connection, cql, values))
-            batch.is_idempotent = True
-            await self._ask(connection, batch, *(cql for cql, _ in statements))
+            bound = [[await self._bind(connection, *statement_of(write)) for write in row] for row in rows]
+            requests = packed((row, size_of(row)) for row in bound)
+            await for_each(requests, partial(self._send, connection), REQUESTS_AT_ONCE)
+
+    async def _send(self, connection: _Connection, rows: Sequence[Sequence[BoundStatement]]) -> None:
+        statements = [statement for row in rows for statement in row]
+        request = statements[0] if len(statements) == 1 else batch_of(statements)
+        request.is_idempotent = True
+        await self._ask(connection, request, *(each.prepared_statement.query_string for each in statements))
 
     async def image(self, image_id: UUID) -> ImageRow | None:
         """See Index.image."""
@@ -386,10 +381,6 @@ class CassandraIndex:
             lambda error: loop.call_soon_threadsafe(settle, None, error),
         )
         return await waiter
-
-
-def _removes_from_owner(write: Write) -> bool:
-    return isinstance(write, Delete) and write.table == BY_OWNER
 
 
 def _wanted(rows: Iterable[Any], ids: Collection[UUID]) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from datetime import date, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -10,8 +11,10 @@ from uuid import UUID
 import pytest
 from cassandra import InvalidRequest, OperationTimedOut
 from cassandra.cluster import Session
+from cassandra.query import BatchStatement, BoundStatement
 
 from shared.cassandra import index as cassandra
+from shared.cassandra import known_days
 from shared.cassandra.index import CassandraIndex, Connect
 from shared.cassandra.slices import Slices
 from shared.contract.keys import new_id
@@ -156,24 +159,37 @@ async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pyt
     await index.close()
 
 
+def bound(cql: str, values: list[Any]) -> BoundStatement:
+    """A statement of the driver, whose values are not encoded."""
+    prepared = SimpleNamespace(
+        query_string=cql, query_id=cql, column_metadata=[], consistency_level=None, serial_consistency_level=None,
+        fetch_size=None, custom_payload=None, retry_policy=None, is_idempotent=False, routing_key_indexes=None, keyspace=None,
+    )  # fmt: skip
+    statement = BoundStatement(prepared)
+    statement.values = values
+    return statement
+
+
 class Recording:
-    """A session that keeps the statements that it executes."""
+    """A session that keeps the requests that it gets, each as the texts of its statements."""
 
     def __init__(self, keyspace: str) -> None:
         self.keyspace = keyspace
-        self.executed: list[Any] = []
-        self.statements: list[str] = []
+        self.requests: list[list[str]] = []
         self.cluster = SimpleNamespace(shutdown=lambda: None)
 
     def get_execution_profile(self, _name: object) -> SimpleNamespace:
         return SimpleNamespace(request_timeout=1000.0)
 
     def prepare(self, cql: str) -> SimpleNamespace:
-        return SimpleNamespace(bind=lambda values: SimpleNamespace(is_idempotent=False, values=values, cql=cql))
+        return SimpleNamespace(bind=partial(bound, cql))
 
-    def execute_async(self, bound: Any) -> SimpleNamespace:
-        self.executed.append(bound.values)
-        self.statements.append(bound.cql)
+    def execute_async(self, request: Any) -> SimpleNamespace:
+        assert request.is_idempotent
+        if isinstance(request, BatchStatement):
+            self.requests.append([cql for _, cql, _ in request._statements_and_parameters])
+        else:
+            self.requests.append([request.prepared_statement.query_string])
         return SimpleNamespace(add_callbacks=lambda answered, _failed: answered([]))
 
 
@@ -192,9 +208,9 @@ async def test_writes_go_to_both_keyspaces_while_a_switch_is_in_progress(monkeyp
 
     async def written(by: CassandraIndex = index) -> set[str]:
         for session in sessions.values():
-            session.executed.clear()
-        await by.apply([day_insert(date(2026, 1, 1), 1)])
-        return {name for name, session in sessions.items() if session.executed}
+            session.requests.clear()
+        await by.apply(command_writes(versioned(records.deleted(new_id()), 8), 4))
+        return {name for name, session in sessions.items() if session.requests}
 
     async def both() -> bool:
         return await written() == {"old", "new"}
@@ -223,9 +239,47 @@ async def test_a_deletion_removes_the_row_in_the_owners_list_last() -> None:
     index = CassandraIndex(cast(Session, session))
     deleted, other = (command_writes(versioned(records.deleted(new_id()), version), 4) for version in (8, 10))
     await index.apply([*reversed(deleted), *reversed(other)])
-    tables = [statement.split()[2] for statement in session.statements]
-    assert sorted(tables[:4]) == ["images", "images", "images_by_day", "images_by_day"]
-    assert tables[4:] == ["images_by_owner"] * 2
+    first, last = ([statement.split()[2] for statement in request] for request in session.requests)
+    assert sorted(first) == ["images", "images", "images_by_day", "images_by_day"]
+    assert last == ["images_by_owner"] * 2
+    await index.close()
+
+
+async def test_an_upload_is_one_request_and_its_day_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Recording("imagepipe")
+    index = CassandraIndex(cast(Session, session))
+    first, second = (command_writes(versioned(records.uploaded(), version), 4) for version in (10, 20))
+    await index.apply(first)
+    await index.apply(second)
+    tables = [sorted(table_of(statement) for statement in request) for request in session.requests]
+    rows = ["images", "images_by_day", "images_by_owner"]
+    assert tables == [["image_days", *rows], rows]
+    monkeypatch.setattr(known_days, "SECONDS", 0.0)
+    await index.apply([day_insert(date(2026, 1, 1), 1)])
+    await index.apply([day_insert(date(2026, 1, 1), 1)])
+    assert [table_of(*request) for request in session.requests[2:]] == ["image_days"] * 2
+    await index.close()
+
+
+def table_of(statement: str) -> str:
+    return statement.removeprefix("INSERT INTO ").removeprefix("UPDATE ").split()[0]
+
+
+class Refusing(Recording):
+    """A session whose requests all fail."""
+
+    def execute_async(self, request: Any) -> SimpleNamespace:
+        super().execute_async(request)
+        return SimpleNamespace(add_callbacks=lambda _answered, failed: failed(OperationTimedOut()))
+
+
+async def test_a_day_that_was_not_acknowledged_is_written_again() -> None:
+    session = Refusing("imagepipe")
+    index = CassandraIndex(cast(Session, session))
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await index.apply([day_insert(date(2026, 1, 1), 1)])
+    assert len(session.requests) == 2
     await index.close()
 
 
