@@ -92,7 +92,7 @@ def fill_queue(page: Page, pipeline: LivePipeline, number: int) -> None:
     choose(page, file(number), {"name": "scan_0042.png", "mimeType": "image/png", "buffer": broken_png()})
     expect(page.locator(".row.ready")).to_have_count(1)
     expect(page.locator(".row.failed")).to_have_count(1)
-    pipeline.delay = SECONDS * 10
+    pipeline.hold()
     large = {**file(number + 3), "name": "Panorama from the summit, 60 megapixels.jpg"}
     large["buffer"] += bytes(7 * 1024 * 1024)
     choose(page, large, file(number + 1))
@@ -103,7 +103,6 @@ def fill_queue(page: Page, pipeline: LivePipeline, number: int) -> None:
     session.send("Network.emulateNetworkConditions", slow)
     choose(page, file(number + 2))
     page.wait_for_function("parseInt(document.querySelector('.row.sending .percent')?.textContent) >= 40")
-    pipeline.delay = 0
 
 
 def take(browser: Browser, pipeline: LivePipeline, output: Path) -> None:
@@ -124,6 +123,7 @@ def take(browser: Browser, pipeline: LivePipeline, output: Path) -> None:
         with tab(browser, listed, size, scheme) as page:
             fill_queue(page, pipeline, number)
             save(page, f"queue-{width}-{scheme}", output)
+        pipeline.release()
     with tab(browser, f"{pipeline.base_url}/?owner=product:7", DESKTOP, "light") as page:
         save(page, "empty-desktop-light", output)
     with tab(browser, listed, DESKTOP, "dark") as page:

@@ -3,12 +3,14 @@
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import structlog
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
+from gateway.http.problems import RETRY_AFTER
 from tests.support.memory.live import LivePipeline, live_pipeline
 
 CHROMIUM = "chromium"
@@ -16,13 +18,20 @@ SECONDS = 20
 VIEWPORT = ViewportSize(width=1280, height=800)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium: Playwright's own is not a package of a registry.
+    """The browser of all tests in this folder.
 
     While Playwright is open its event loop runs in the thread of the tests, where no asynchronous test can run then.
-    So it is closed after each module.
+    This folder has none.
     """
+    with chromium() as launched:
+        yield launched
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium: Playwright's own is not a package of a registry."""
     path = shutil.which(CHROMIUM)
     if path is None:
         pytest.skip("there is no Chromium on this machine: apt-get install chromium")
@@ -35,7 +44,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def pipeline() -> Iterator[LivePipeline]:
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> Iterator[LivePipeline]:
+    # Each outage of a test would cost it the five seconds after which a client should ask again.
+    monkeypatch.setitem(RETRY_AFTER, "Retry-After", "1")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with live_pipeline() as found:
         yield found

@@ -58,7 +58,7 @@ def test_axe_finds_nothing(browser: Browser, pipeline: LivePipeline, axe: str, s
     page = tabs.open()
     expect(page.locator(".tile")).to_have_count(4)
     found["gallery"] = violations(page, axe)
-    pipeline.delay = 60
+    pipeline.hold()
     choose(page, file("text.png", b"text"), file("large.jpg", JPEG + bytes(6_000_000)), file("slow.jpg"))
     expect(page.locator(".row.processing")).to_have_count(1)
     page.get_by_label("Select 2.jpg").check()

@@ -15,6 +15,7 @@ from tests.support.waiting import wait_for
 
 OTHER = encode(photo(200, 300), "JPEG")
 USER = {"user_id": "1"}
+PLACEHOLDER_SIDE = 24
 
 
 def uploaded(pipeline: LivePipeline, count: int, **owner: str) -> list[str]:
@@ -109,6 +110,7 @@ def test_the_viewer_shows_sizes_savings_and_what_a_developer_copies(tabs: Tabs, 
     expect(page).to_have_url(f"{pipeline.base_url}/?owner=user:1&image={image_id}")
     expect(page.get_by_role("row")).to_have_count(6)
     expect(page.get_by_role("row", name=re.compile("^small"))).to_have_text(re.compile(r"small80 × 50\d+ B\d\d %"))
+    expect(page.locator(".swatch img")).to_have_js_property("naturalWidth", PLACEHOLDER_SIDE)
     page.get_by_role("button", name="medium").click()
     expect(page.locator(".chip.right")).to_have_text(re.compile(r"^medium · WebP \d+ B$"))
     slider = page.get_by_role("slider")
@@ -150,15 +152,15 @@ def test_an_image_is_replaced_and_the_old_one_stays_until_the_new_one_is_ready(
 ) -> None:
     [image_id] = uploaded(pipeline, 1)
     page = tabs.open(f"?owner=user:1&image={image_id}")
-    pipeline.delay = 3
+    pipeline.hold()
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Replace…").click()
     chooser.value.set_files(file("new.jpg", OTHER))  # type: ignore[arg-type]
     expect(page.locator(".notice")).to_contain_text("The old picture stays until the new one is ready.")
     expect(page.get_by_role("heading", name="0.jpg")).to_be_visible()
+    pipeline.release()
     expect(page.get_by_role("heading", name="new.jpg")).to_be_visible()
     expect(page.locator(".notice")).to_have_count(0)
-    pipeline.delay = 0
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Replace…").click()
     chooser.value.set_files(file("broken.png", broken_png(), "image/png"))  # type: ignore[arg-type]

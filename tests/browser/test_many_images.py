@@ -10,7 +10,7 @@ from tests.support.memory.many_images import multiply
 IMAGES = 10_000
 MOST_TILES = 150
 """A screen of 1280 by 800 pixels shows some 30, and as much again above and below."""
-FRAMES = 120
+FRAMES = 60
 MAX_FRAME_SECONDS = 0.04
 """Time of the processor, not of the clock, so that a loaded machine changes it little. Half of it is usual."""
 

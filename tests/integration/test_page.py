@@ -1,13 +1,14 @@
 """The page on the real stack: an upload and a failure through all services, and an outage of Kafka in the middle."""
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import Tabs, browser
+from tests.browser.conftest import Tabs, chromium
 from tests.browser.test_upload import JPEG, choose, file, row
 from tests.support.api import Api
 from tests.support.engines.stack import Stack
@@ -15,9 +16,14 @@ from tests.support.images import broken_png
 from tests.support.processes.gateway import own_gateway
 from tests.support.processes.halt import stopped
 
-__all__ = ["browser"]
 SLOW = 60_000
 WAITING = "Kafka is unavailable. Your files wait here and are sent when it is back."
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.mark.slow

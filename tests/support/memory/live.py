@@ -35,9 +35,8 @@ SECONDS = 30
 
 @dataclass
 class LivePipeline(MemoryGateway):
-    """A gateway whose commands are answered after `delay` seconds, by the processor's own handler and renderer."""
+    """A gateway whose commands are answered by the processor's own handler and renderer."""
 
-    delay: float = 0.0
     kafka_is_available: bool = True
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -45,6 +44,8 @@ class LivePipeline(MemoryGateway):
         self.loop = asyncio.get_running_loop()
         self._ring = Ring(self.settings.epoch, [0], max_bytes=1 << 26, max_age=600)
         self._threads = ThreadPoolExecutor(1)
+        self._going = asyncio.Event()
+        self._going.set()
         self._handler = Handler(self.store, self._render, MemoryEventLog(), self.settings.public_base_url)
         self.log.append = self._append  # type: ignore[method-assign]
         self.services.listeners.open(self._ring)
@@ -59,6 +60,14 @@ class LivePipeline(MemoryGateway):
     def row(self, image_id: UUID) -> ImageRow | None:
         """The row of an image, from any thread."""
         return asyncio.run_coroutine_threadsafe(self.index.image(image_id), self.loop).result(SECONDS)
+
+    def hold(self) -> None:
+        """Answer no command until `release` is called."""
+        self.loop.call_soon_threadsafe(self._going.clear)
+
+    def release(self) -> None:
+        """Answer the commands that wait, and further ones at once."""
+        self.loop.call_soon_threadsafe(self._going.set)
 
     def set_kafka(self, available: bool) -> None:
         """Make Kafka unavailable or available again, as the gateway sees it."""
@@ -76,7 +85,7 @@ class LivePipeline(MemoryGateway):
         return Appended(0, offset)
 
     async def _answer(self, command: Command, offset: int) -> None:
-        await asyncio.sleep(self.delay)
+        await self._going.wait()
         event = await self._handler.handle(versioned(command, command_version(self.settings.epoch, offset)))
         if event is not None:
             await self.index.apply(event_writes(event, self.settings.day_shards))
