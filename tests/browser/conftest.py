@@ -81,5 +81,7 @@ def tabs(browser: Browser, pipeline: LivePipeline) -> Iterator[Tabs]:
     context = browser.new_context(viewport=VIEWPORT, locale="en-GB", permissions=["clipboard-read", "clipboard-write"])
     made = Tabs(context, pipeline.base_url)
     yield made
+    cookies = context.cookies()
     context.close()
     assert made.errors == []
+    assert cookies == []

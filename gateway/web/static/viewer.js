@@ -141,7 +141,7 @@ export class Viewer extends Emitter {
       return busy(entry.problem ? entryReason(entry, limits) : t('replacing_sending', parameters));
     }
     if (pending?.status === 'processing') return busy(t('replacing', { name: isolated(pending.file_name) }));
-    if (pending) return failed('replace_failed', reason(pending.error), pending.file_name);
+    if (pending?.status === 'failed') return failed('replace_failed', reason(pending.error), pending.file_name);
     if (entry) return failed('replace_failed', entryReason(entry, limits), entry.name);
     if (status === 'failed') return failed('failed_long', error ? reason(error) : '');
     return variants.length === 0 ? busy(t('processing_long', { sizes })) : null;
