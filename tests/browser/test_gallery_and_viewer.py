@@ -8,8 +8,8 @@ from shared.observability.metrics import Service
 from tests.browser.conftest import Tabs
 from tests.browser.test_upload import JPEG, choose, file
 from tests.support.api import Api
-from tests.support.images import broken_png, encode, photo
-from tests.support.memory.live import LivePipeline
+from tests.support.images import animation, broken_png, encode, photo
+from tests.support.memory.live import LIMITS, LivePipeline
 from tests.support.metric_samples import sample
 from tests.support.waiting import wait_for
 
@@ -132,6 +132,14 @@ def test_the_viewer_shows_sizes_savings_and_what_a_developer_copies(tabs: Tabs, 
     expect(page.get_by_role("heading", name="0.jpg")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator(".viewer")).to_be_hidden()
+
+
+def test_the_viewer_says_what_was_changed(tabs: Tabs, pipeline: LivePipeline) -> None:
+    with Api(pipeline.base_url) as api:
+        long = animation("WEBP", frames=LIMITS.max_frames + 1)
+        image_id = api.settled(api.upload(long, "moving.webp", **USER)["image_id"])["image_id"]
+    page = tabs.open(f"?owner=user:1&image={image_id}")
+    expect(page.locator(".details")).to_contain_text("Only the first frame of the animation was kept.")
 
 
 def test_a_link_to_an_image_opens_it_and_a_deleted_one_is_said_to_be_gone(tabs: Tabs, pipeline: LivePipeline) -> None:

@@ -57,6 +57,7 @@ def test_make_up_serves_a_sample_photo_and_ctrl_c_ends_every_process(tmp_path: P
         assert state is not None
         assert state.gateway_url is not None
         assert f"API         {state.gateway_url}/docs" in said
+        assert "Open        http" in said.rstrip().splitlines()[-1], "the address of the page is the last line"
         [image] = httpx.get(f"{state.gateway_url}/images", trust_env=False).json()
         assert image["status"] == "ready"
         assert image["image_id"] in said
