@@ -131,7 +131,7 @@ def main(images: Annotated[int, typer.Option(min=100, help="Images in the galler
     frame = f"{statistics.median(times):.1f} ms, {times[len(times) * 95 // 100]:.1f} ms, {times[-1]:.0f} ms"
     cpu = ", ".join(f"{each / len(times) * 1000:.1f} ms" for each in found["cpu"])
     for name, value in (
-        ("bytes of a visit in English; of all files", f"{total - other_language:,}; {total:,}"),
+        ("bytes of all files; of a visit in English", f"{total:,}; {total - other_language:,}"),
         ("files", f"{len(files.assets) + 1}"),
         ("first contentful paint", f"{found['paint']['first-contentful-paint']:.0f} ms"),
         ("largest contentful paint", f"{found['paint']['largest']:.0f} ms"),
