@@ -1,7 +1,8 @@
-"""Plots of `latest.json`: how far each figure is from its aim, and where CPU time goes."""
+"""Plots of the results: how far each figure is from its aim, where CPU time goes, and the frontier of ladders."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from matplotlib.figure import Figure as Canvas
@@ -68,3 +69,28 @@ def _draw_cpu(figures: Sequence[Mapping[str, Any]]) -> Path:
     canvas.legend(loc="outside lower center", ncols=7, fontsize=8)
     canvas.savefig(CPU, dpi=110)
     return CPU
+
+
+def draw_frontier(ladders: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Plot bytes over similarity: a line for each WebP method, from low to high quality, with marks at the presets.
+
+    The legend has the rate of each method. Lower and further to the right is better.
+    """
+    canvas = Canvas(figsize=(8, 5), layout="constrained")
+    axes = canvas.subplots()
+    for method in range(7):
+        line = [each for each in ladders if each["method"] == method]
+        label = f"method {method}: {median(each['rate'] for each in line):.2f} times the rate"
+        axes.plot(*_points(line), marker="o", label=label)
+    for preset, marker in (("default", "s"), ("fast", "*")):
+        chosen = [each for each in ladders if each["preset"] == preset]
+        axes.plot(*_points(chosen), marker=marker, markersize=13, color="black", linestyle="", label=preset)
+    axes.set_xlabel("mean SSIM of the variants")
+    axes.set_ylabel("bytes, relative to the default ladder (method 4)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    canvas.savefig(file, dpi=80)
+
+
+def _points(ladders: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    return [mean(each["ssim"].values()) for each in ladders], [each["bytes"] for each in ladders]

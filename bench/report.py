@@ -47,7 +47,7 @@ class Report:
         """As JSON types. `is_result` is false if other work disturbed the run."""
         return {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": _commit(),
+            "commit": commit(),
             "rounds": self.rounds,
             "is_result": not self.objections,
             "objections": self.objections,
@@ -56,7 +56,8 @@ class Report:
         }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The commit that is measured, with `-dirty` if files differ from it; None outside of a repository."""
     try:
         argv = ["git", "describe", "--always", "--dirty"]
         return subprocess.run(argv, cwd=RESULTS.parent, capture_output=True, text=True, check=True).stdout.strip()

@@ -5,6 +5,7 @@ The descriptions are the text of docs/configuration.md: run `make docs` after a 
 """
 
 import contextlib
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
@@ -23,7 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from shared.contract.ladder import Ladder
+from shared.contract.ladder import PRESETS, Ladder
 from shared.errors import ConfigurationError
 
 MIB = 1024 * 1024
@@ -38,6 +39,16 @@ def _seconds(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+
+
+def _preset_or_json(value: object) -> object:
+    """Read a ladder: the name of a preset, or JSON. Values of other types are left as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return PRESETS.get(value) or json.loads(value)
+    except ValueError:
+        raise ValueError(f"neither JSON nor one of {', '.join(PRESETS)}") from None
 
 
 class Topic(StrEnum):
@@ -374,10 +385,12 @@ class Settings(BaseSettings):
         description="Maximum number of records that one process writes to the DLQ in a minute. If there would be "
         "more, the process stops: so many failures do not come from the records themselves.",
     )
-    ladder: Ladder = Field(
+    # pydantic-settings would refuse a word, because it reads each value of this type as JSON.
+    ladder: Annotated[Ladder, NoDecode, BeforeValidator(_preset_or_json)] = Field(
         default_factory=Ladder,
         description='Sizes, formats and qualities of the variants, as JSON. `{"share_quality": 85}` adds a JPEG for '
-        'previews of links, `{"avif_quality": 60}` an AVIF file beside each smaller WebP one.',
+        'previews of links, `{"avif_quality": 60}` an AVIF file beside each smaller WebP one. Or a word: `default`, '
+        "or `fast`, which renders faster.",
     )
 
     # Indexer
@@ -461,4 +474,5 @@ def read_settings(make: Callable[[], Settings] = Settings) -> Settings:
 
 def _describe(detail: ErrorDetails) -> str:
     name = ".".join(map(str, detail["loc"])).upper()
-    return f"{name}: {detail['msg']}" if name else detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message

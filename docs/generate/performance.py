@@ -1,15 +1,21 @@
-"""Writes the figures of `bench/results/latest.json` into docs/performance.md: `python -m docs.generate.performance`."""
+"""Writes the figures of `bench/results/` into docs/performance.md: `python -m docs.generate.performance`.
+
+`latest.json` has those of the suite, `frontier.json` those of the ladders.
+"""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "bench" / "results"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
+FRONTIER_BEGIN, FRONTIER_END = "<!-- frontier -->\n", "<!-- end of frontier -->"
 NOTHING = "There is no run on a quiet machine yet: `make bench` writes its figures here.\n"
 PLOTS = {"aims.png": "The share of its aim that each figure reaches", "cpu.png": "CPU time by process"}
 HEAD = "| figure | value | floor | ratio | aim | met |\n|---|---|---|---|---|---|"
@@ -62,18 +68,76 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def page(text: str, suites: Mapping[str, Any]) -> str:
+def frontier(found: Mapping[str, Any]) -> str:
+    """The table of ladders, with what each method costs at the SSIM of the default, and the plot."""
+    ladders = found["candidates"]
+    names = list(ladders[0]["ssim"])
+    photos = list(ladders[0]["photos"])
+    head = ["ladder", "rate", "bytes", *(f"SSIM `{name}`" for name in names)]
+    lines = [
+        f"Photos: {', '.join(photos)}. Rounds: {found['rounds']}. Day: {found['measured_at'][:10]}.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+        *(_ladder(each) for each in ladders),
+        "",
+        "Bytes at the mean SSIM of the default, interpolated between the rows of a method: "
+        + ", ".join(f"method {method} {change:+.0%}" for method, change in _at_equal_similarity(ladders).items())
+        + ".",
+        "",
+        "![Bytes and SSIM of the WebP methods](../bench/results/frontier.png)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _ladder(entry: Mapping[str, Any]) -> str:
+    name = entry["name"] + (f" (`{entry['preset']}`)" if entry["preset"] else "")
+    similarities = (f"{value:.4f}" for value in entry["ssim"].values())
+    cells = (name, f"{entry['rate']:.2f}", f"{entry['bytes'] - 1:+.1%}", *similarities)
+    return f"| {' | '.join(cells)} |"
+
+
+def _at_equal_similarity(ladders: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Additional bytes of each method at the mean SSIM of the default, as a fraction, where its rows enclose it."""
+    points: dict[int, list[tuple[float, float]]] = {}
+    for each in ladders:
+        points.setdefault(each["method"], []).append((_similarity(each), each["bytes"] - 1))
+    wanted = next(_similarity(each) for each in ladders if each["preset"] == "default")
+    found = {}
+    for method, line in points.items():
+        for (low, less), (high, more) in pairwise(line):
+            if low <= wanted <= high:
+                found[method] = less + (more - less) * (wanted - low) / (high - low)
+    return found
+
+
+def _similarity(entry: Mapping[str, Any]) -> float:
+    return float(mean(entry["ssim"].values()))
+
+
+def page(text: str, suites: Mapping[str, Any], ladders: Mapping[str, Any]) -> str:
     """The page with these figures between its marks."""
-    between = re.compile(f"(?<={re.escape(BEGIN)}).*(?={re.escape(END)})", re.DOTALL)
-    return between.sub(lambda _: figures(suites), text)
+    text = between(text, BEGIN, END, figures(suites))
+    return between(text, FRONTIER_BEGIN, FRONTIER_END, frontier(ladders))
+
+
+def between(text: str, begin: str, end: str, content: str) -> str:
+    """The text with this content between two marks."""
+    marked = re.compile(f"(?<={re.escape(begin)}).*(?={re.escape(end)})", re.DOTALL)
+    return marked.sub(lambda _: content, text)
 
 
 def latest() -> dict[str, Any]:
     """The last report of each suite; empty without a run."""
-    file = RESULTS / "latest.json"
+    return result("latest.json")
+
+
+def result(name: str) -> dict[str, Any]:
+    """A file of results; empty where it was not measured yet."""
+    file = RESULTS / name
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return found
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(), latest()))
+    PAGE.write_text(page(PAGE.read_text(), latest(), result("frontier.json")))

@@ -120,3 +120,8 @@ class Ladder(BaseModel):
         """Sixteen hex digits that identify the ladder in object keys. Equal ladders have equal digests."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+PRESETS: Final = {"default": Ladder(), "fast": Ladder(method=2)}
+"""Ladders by the words that the setting LADDER accepts in place of JSON. docs/performance.md has the measurement of the
+WebP methods that chose `fast`."""

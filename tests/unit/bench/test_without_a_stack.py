@@ -1,16 +1,22 @@
-"""A benchmark that has nothing to measure reports that in one sentence and ends with exit code 1."""
+"""A benchmark that has nothing to measure reports that in one sentence and ends with exit code 1.
 
+Those that need neither engines nor a browser measure something small.
+"""
+
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[3]
 ON_A_STACK = ("beside", "hot_owner", "memory")
 ON_ENGINES = ("lists",)
 IN_A_BROWSER = ("page",)
+ON_PHOTOS = ("frontier",)
 STARTS_ITS_OWN = {"__main__", "live_events"}
 NEEDS_NOTHING = {"formats"}
 
@@ -28,7 +34,7 @@ def benchmark(name: str, *arguments: str, **environment: str) -> str:
 
 def test_every_benchmark_is_tested() -> None:
     programs = {path.stem for path in (ROOT / "bench").glob("*.py") if '__name__ == "__main__"' in path.read_text()}
-    assert programs == {*ON_A_STACK, *ON_ENGINES, *IN_A_BROWSER} | STARTS_ITS_OWN | NEEDS_NOTHING
+    assert programs == {*ON_A_STACK, *ON_ENGINES, *IN_A_BROWSER, *ON_PHOTOS} | STARTS_ITS_OWN | NEEDS_NOTHING
 
 
 @pytest.mark.parametrize("name", ON_A_STACK)
@@ -46,3 +52,25 @@ def test_without_engines(name: str) -> None:
 @pytest.mark.parametrize("name", IN_A_BROWSER)
 def test_without_a_browser(name: str, tmp_path: Path) -> None:
     assert "There is no Chromium on this machine" in benchmark(name, PATH=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ON_PHOTOS)
+def test_without_photos(name: str, tmp_path: Path) -> None:
+    assert f"{tmp_path} has no .jpeg, .jpg, .png, .webp" in benchmark(name, str(tmp_path))
+
+
+def test_the_frontier_of_ladders_measures_each_method(tmp_path: Path) -> None:
+    Image.effect_noise((160, 120), 60).convert("RGB").save(tmp_path / "noise.png")
+    argv = [sys.executable, "-m", "bench.frontier", str(tmp_path), "--rounds", "1", "--output", str(tmp_path)]
+    subprocess.run(argv, cwd=ROOT, capture_output=True, timeout=120, check=True)
+    ladders = json.loads((tmp_path / "frontier.json").read_text())["candidates"]
+    assert (tmp_path / "frontier.png").stat().st_size > 0
+    assert [each["preset"] for each in ladders if each["preset"]] == ["fast", "default"]
+    default = next(each for each in ladders if each["preset"] == "default")
+    assert (default["rate"], default["bytes"]) == (1, 1)
+    fast = [each for each in ladders if each["method"] == 2]
+    assert [each["name"] for each in fast] == ["method 2", "method 2, quality +2", "method 2, quality +4"]
+    for name in ("full", "large", "medium", "small"):
+        # More quality brings the pixels closer to those of the original, in more bytes.
+        assert fast[0]["ssim"][name] < fast[2]["ssim"][name] < 1
+    assert fast[0]["bytes"] < fast[1]["bytes"] < fast[2]["bytes"]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from docs.generate.performance import PAGE, figures, latest, page
+from docs.generate.performance import PAGE, figures, frontier, latest, page, result
 
 REPORT: dict[str, Any] = {
     "measured_at": "2026-11-26T20:00:00+00:00", "commit": "0123abc", "rounds": 3,
@@ -22,11 +22,12 @@ REPORT: dict[str, Any] = {
         },
     ],
 }  # fmt: skip
+LADDERS = result("frontier.json")
 
 
 def test_the_page_has_the_figures_of_the_last_run() -> None:
     text = PAGE.read_text()
-    assert page(text, latest()) == text, "run `python -m docs.generate.performance`"
+    assert page(text, latest(), LADDERS) == text, "run `python -m docs.generate.performance`"
 
 
 def test_a_missed_aim_and_a_disturbed_run_are_shown_as_such() -> None:
@@ -39,4 +40,28 @@ def test_a_missed_aim_and_a_disturbed_run_are_shown_as_such() -> None:
 
 def test_new_figures_replace_the_old_ones() -> None:
     text = PAGE.read_text()
-    assert page(page(text, {"gateway": REPORT}), latest()) == text
+    assert page(page(text, {"gateway": REPORT}, LADDERS), latest(), LADDERS) == text
+
+
+def test_the_frontier_states_the_bytes_of_a_method_at_the_similarity_of_the_default() -> None:
+    def entry(name: str, method: int, preset: str | None, rate: float, size: float, ssim: float) -> dict[str, Any]:
+        return {
+            "name": name, "method": method, "preset": preset, "rate": rate, "bytes": size, "ssim": {"full": ssim},
+            "photos": {"Dune": {}},
+        }  # fmt: skip
+
+    text = frontier(
+        {
+            "measured_at": "2026-11-27T08:00:00+00:00",
+            "rounds": 3,
+            "candidates": [
+                entry("method 2", 2, "fast", 1.8, 1.04, 0.970),
+                entry("method 2, quality +2", 2, None, 1.8, 1.16, 0.976),
+                entry("method 4", 4, "default", 1.0, 1.0, 0.973),
+                entry("method 6", 6, None, 0.6, 0.97, 0.972),
+            ],
+        }
+    )
+    assert "| method 2 (`fast`) | 1.80 | +4.0% | 0.9700 |" in text
+    assert "between the rows of a method: method 2 +10%.\n" in text
+    assert "Photos: Dune. Rounds: 3. Day: 2026-11-27." in text

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from shared.contract.encoding import decode_command, encode
-from shared.contract.ladder import Ladder, Rung
+from shared.contract.ladder import PRESETS, Ladder, Rung
+from shared.errors import PoisonRecord
 from tests.support import records
 
 EVERYTHING = Ladder(avif_quality=60, share_quality=85)
@@ -15,6 +16,23 @@ EVERYTHING = Ladder(avif_quality=60, share_quality=85)
 def test_the_default_ladder_has_the_digest_of_the_first_release() -> None:
     """If it changed, each image would be rendered again."""
     assert Ladder().digest == "d8fc9db2e46536a7"
+
+
+def test_the_presets_have_fixed_digests_and_the_same_variants() -> None:
+    """If one changed, `imagepipe reprocess` would render each of its images again."""
+    assert {name: ladder.digest for name, ladder in PRESETS.items()} == {
+        "default": "d8fc9db2e46536a7",
+        "fast": "48df4fe2d2a63bc9",
+    }
+    sizes = [[(rung.name, rung.width, rung.fraction) for rung in ladder.variants] for ladder in PRESETS.values()]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_command_names_no_preset() -> None:
+    """A command carries its ladder in full, so that a later release that changes a preset does not change the log."""
+    document = json.loads(encode(records.uploaded(ladder=Ladder())))
+    with pytest.raises(PoisonRecord):
+        decode_command(json.dumps(document | {"ladder": "fast"}).encode())
 
 
 def test_fields_at_their_defaults_are_in_no_record() -> None:
