@@ -12,7 +12,7 @@ RACES ?= 240
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
 
-.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench bench-lists bench-memory bench-hot-owner bench-page page-pictures first-event release clean
+.PHONY: help setup up down lint docs format test test-unit test-images test-faults test-cluster races model fuzz bench bench-lists bench-memory bench-hot-owner bench-page bench-capacity page-pictures first-event release clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,7 @@ docs: setup ## Write the generated pages: settings, metrics and alerts, dashboar
 	$(VENV)/python -m docs.generate.dashboard
 	$(VENV)/python -m docs.generate.events
 	$(VENV)/python -m docs.generate.performance
+	$(VENV)/python -m docs.generate.capacity
 
 format: setup ## Format the code and fix the style errors that ruff can fix
 	$(VENV)/ruff format .
@@ -88,6 +89,11 @@ fuzz: setup ## Fuzz the parsers, all at the same time: SECONDS=600
 bench: setup ## Measure all figures with their floors: SUITE=gateway|pipeline|index|growth PHOTOS=directory
 	$(VENV)/python -m bench suite $(if $(SUITE),--suite $(SUITE)) $(if $(PHOTOS),--photos "$(PHOTOS)") $(ARGS)
 	$(VENV)/python -m docs.generate.performance
+	$(VENV)/python -m docs.generate.capacity
+
+bench-capacity: setup ## Simulate partitions and processors with the costs of the last `make bench`: ARGS="--rate 100"
+	$(VENV)/python -m bench.capacity $(ARGS)
+	$(VENV)/python -m docs.generate.capacity
 
 bench-page: setup ## Measure the page on a gallery of 10,000 images (needs Chromium): ARGS="--images 2000"
 	$(VENV)/python -m bench.page $(ARGS)

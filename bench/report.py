@@ -91,9 +91,9 @@ def save(report: Report) -> None:
     LATEST.write_text(json.dumps(suites, indent=2) + "\n")
 
 
-def load() -> dict[str, Any]:
-    """The last report of each suite."""
-    found: dict[str, Any] = json.loads(LATEST.read_text()) if LATEST.exists() else {}
+def load(file: Path = LATEST) -> dict[str, Any]:
+    """The last report of each suite; empty if there is no file."""
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return found
 
 

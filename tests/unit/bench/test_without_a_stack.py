@@ -17,6 +17,7 @@ ON_A_STACK = ("beside", "hot_owner", "memory")
 ON_ENGINES = ("lists",)
 IN_A_BROWSER = ("page",)
 ON_PHOTOS = ("frontier",)
+ON_RESULTS = {"capacity"}
 STARTS_ITS_OWN = {"__main__", "live_events"}
 NEEDS_NOTHING = {"formats"}
 
@@ -34,7 +35,9 @@ def benchmark(name: str, *arguments: str, **environment: str) -> str:
 
 def test_every_benchmark_is_tested() -> None:
     programs = {path.stem for path in (ROOT / "bench").glob("*.py") if '__name__ == "__main__"' in path.read_text()}
-    assert programs == {*ON_A_STACK, *ON_ENGINES, *IN_A_BROWSER, *ON_PHOTOS} | STARTS_ITS_OWN | NEEDS_NOTHING
+    assert (
+        programs == {*ON_A_STACK, *ON_ENGINES, *IN_A_BROWSER, *ON_PHOTOS} | STARTS_ITS_OWN | NEEDS_NOTHING | ON_RESULTS
+    )
 
 
 @pytest.mark.parametrize("name", ON_A_STACK)
@@ -74,3 +77,43 @@ def test_the_frontier_of_ladders_measures_each_method(tmp_path: Path) -> None:
         # More quality brings the pixels closer to those of the original, in more bytes.
         assert fast[0]["ssim"][name] < fast[2]["ssim"][name] < 1
     assert fast[0]["bytes"] < fast[1]["bytes"] < fast[2]["bytes"]
+
+
+def test_a_simulation_of_capacity_loads_the_processors_as_asked(tmp_path: Path) -> None:
+    """500 images a minute with the costs of these results: 1.5 s of rendering and 0.1 s of the processor's own work."""
+    others = {"processor": 100, "gateway": 50}
+    suites = {
+        "pipeline": {
+            "machine": {"cores": 2},
+            "figures": [
+                {"name": "pipeline, 20 photos", "value": 1.0},
+                {"name": "CPU of an image besides rendering", "value": 150, "parts": others},
+                {"name": "render processes alone", "value": 2 / 1.5},
+            ],
+        },
+        "index": {
+            "figures": [{"name": name, "value": 1} for name in ("indexer", "rebuild", "replay of finished commands")]
+        },
+    }
+    results, output = tmp_path / "latest.json", tmp_path / "capacity.json"
+    results.write_text(json.dumps(suites))
+    argv = [sys.executable, "-m", "bench.capacity", "--rate", "5", "--seconds", "600", "--owners", "2000"]
+    argv += ["--results", str(results), "--output", str(output)]
+    subprocess.run(argv, cwd=ROOT, capture_output=True, timeout=60, check=True)
+    found = json.loads(output.read_text())
+    # 5 images/s of 1.6 s keep 8 render processes busy. At 60 % that is 14, in processors of four.
+    assert found["processors"] == 4
+    equal = {each["partitions"]: each for each in found["outcomes"] if each["exponent"] == 0}
+    skewed = {each["partitions"]: each for each in found["outcomes"] if each["exponent"] == 1}
+    assert equal[256]["utilisation"] == pytest.approx(0.5, abs=0.05)
+    assert equal[256]["busiest"] - equal[256]["idlest"] < 0.2 < skewed[256]["busiest"] - skewed[256]["idlest"]
+    assert all(each["p99"] > each["p50"] >= 1 for each in found["outcomes"])
+    assert equal[256]["largest_lag"] < equal[4]["largest_lag"]
+    # 20 photos of 1.65 s on two cores that are never idle but at the end.
+    assert 1.0 < found["check"]["simulated"] <= 2 / 1.65
+    assert found["check"]["error"] == pytest.approx(found["check"]["simulated"] - 1, abs=1e-3)
+
+
+def test_a_simulation_without_results_is_refused(tmp_path: Path) -> None:
+    said = benchmark("capacity", "--results", str(tmp_path / "none.json"))
+    assert "run `make bench`" in said
