@@ -49,8 +49,8 @@ def environment(state: State, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def settings_from(values: Mapping[str, str]) -> Settings:
-    """The same values as the services will read them from the environment."""
-    return Settings(**{name.lower(): value for name, value in values.items() if name != "LADDER"})  # type: ignore[arg-type]
+    """The same values as the services will read them from the environment, where an empty one counts as unset."""
+    return Settings(**{name.lower(): value for name, value in values.items() if value})  # type: ignore[arg-type]
 
 
 NEEDS = {

@@ -1,8 +1,11 @@
 """The environment in which a local stack runs its services."""
 
+import pytest
+
 from deploy.local import services
 from deploy.local.state import State
 from deploy.local.topology import members
+from shared.contract.ladder import Ladder
 from shared.settings import Settings
 
 
@@ -22,6 +25,13 @@ def test_services_get_this_stacks_engines_and_the_users_other_settings(state: St
     assert settings.sts_role_arn == Settings.model_fields["sts_role_arn"].default
     assert settings.public_base_url == f"http://127.0.0.1:{state.ports['gateway']}"
     assert "HOME" not in values
+
+
+@pytest.mark.parametrize(
+    ("value", "ladder"), [("", Ladder()), ("fast", Ladder(method=2)), ('{"method": 6}', Ladder(method=6))]
+)
+def test_the_ladder_of_the_user_is_the_one_of_the_services(value: str, ladder: Ladder, state: State) -> None:
+    assert services.settings_from(services.environment(state, {"LADDER": value})).ladder == ladder
 
 
 def test_services_of_a_cluster_ask_for_three_copies(cluster: State) -> None:
