@@ -22,8 +22,7 @@ class KnownDays:
     def without(self, writes: Iterable[Write]) -> list[Write]:
         """The writes that are needed: all except those of known days."""
         now = time.monotonic()
-        known = {day for day, until in self._until.items() if now < until}
-        return [write for write in writes if _day(write) not in known]
+        return [write for write in writes if (day := _day(write)) is None or now >= self._until.get(day, 0.0)]
 
     def acknowledged(self, writes: Iterable[Write]) -> None:
         """Note the days of these writes, which Cassandra has acknowledged."""
