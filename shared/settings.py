@@ -338,10 +338,10 @@ class Settings(BaseSettings):
     # Processor
     processor_internal_port: int = Field(8011, ge=0, description="Port for health and metrics of the processor.")
     render_workers: int = Field(
-        2,
+        3,
         ge=1,
         description="Processes that decode and encode images, for each processor. With two or more, one is kept for "
-        "images of up to 12 megapixels.",
+        "images of up to 12 megapixels: set one more than the processor has cores.",
     )
     render_timeout: Duration = Field(timedelta(seconds=60), description="Time-out of one attempt to render one image.")
     max_inflight_images: int = Field(16, ge=1, description="Commands that one processor handles at the same time.")
