@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Tabs
 from tests.browser.test_gallery_and_viewer import USER, uploaded
-from tests.browser.test_upload import JPEG, choose, file
+from tests.browser.test_upload import FORGET_FILES, JPEG, choose, file, row
 from tests.support.api import Api
 from tests.support.images import broken_png
 from tests.support.memory.live import LivePipeline
@@ -72,6 +72,18 @@ def test_axe_finds_nothing(browser: Browser, pipeline: LivePipeline, axe: str, s
     page.get_by_role("button", name="Delete").click()
     expect(page.locator(".toast")).to_be_visible()
     found["undo"] = violations(page, axe)
+    pipeline.set_kafka(False)
+    page = tabs.open("?owner=user:3")
+    choose(page, file("kept.jpg"))
+    expect(row(page, "kept.jpg").locator(".text")).to_contain_text("Kafka is unavailable.")
+    page.locator(".system").click()
+    expect(page.locator(".popover")).to_contain_text("Add files as usual")
+    found["outage"] = violations(page, axe)
+    page.evaluate(FORGET_FILES)
+    page.reload()
+    expect(row(page, "kept.jpg").locator(".text")).to_contain_text("the browser no longer holds this file")
+    found["lost file"] = violations(page, axe)
+    pipeline.set_kafka(True)
     context.close()
     assert found == {view: [] for view in found}
 
