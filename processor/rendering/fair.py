@@ -13,7 +13,8 @@ from shared.contract.ladder import Ladder
 from shared.settings import Settings
 
 SIDE_BY_SIDE_PIXELS = 250_000
-"""Below it, decoding the image a second time costs more than the second process saves."""
+"""Below it an image takes at most 0.1 s in one process. Two processes would take a third less, but decode it twice.
+Measured on two cores with a JPEG: 100 ms and 67 ms at this size, 300 and 190 ms with a million pixels."""
 
 
 class FairRenderer:
@@ -45,6 +46,7 @@ class FairRenderer:
                 second = self._slots.hold_idle(owner.key, pixels) if pixels >= SIDE_BY_SIDE_PIXELS else None
                 if second is None:
                     return await self._pool.render(data, ladder, self._limits, pixels)
+                # Also here, because the part that ends the slot does not start if this task is cancelled right now.
                 with second:
                     return await self._side_by_side(data, ladder, pixels, second)
 
