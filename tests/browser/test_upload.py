@@ -248,6 +248,32 @@ def test_the_queue_goes_on_after_a_reload_and_stores_each_file_once(tabs: Tabs, 
     assert len({command.image_id for command in pipeline.log.commands}) == 5  # type: ignore[union-attr]
 
 
+def test_another_tab_takes_over_the_queue_of_a_closed_tab_but_not_of_a_reloaded_one(
+    tabs: Tabs, pipeline: LivePipeline
+) -> None:
+    other = tabs.open()
+    other.clock.install()
+    other.reload()
+    page = tabs.open()
+    pipeline.set_kafka(False)
+    choose(page, file("new.jpg"))
+    expect(page.get_by_text("Kafka is unavailable.").first).to_be_visible()
+    other.clock.run_for(LOOK_MILLISECONDS)
+    page.reload()
+    expect(row(page, "new.jpg")).to_have_count(1)
+    expect(row(other, "new.jpg")).to_have_count(0)
+    page.close()
+    for _ in range(LOOKS_THAT_TAKE_OVER):
+        other.clock.run_for(LOOK_MILLISECONDS)
+    expect(row(other, "new.jpg")).to_have_count(1)
+    pipeline.set_kafka(True)
+
+
+LOOK_MILLISECONDS = 5_000
+"""The pause between two looks of the page for queues of closed tabs."""
+LOOKS_THAT_TAKE_OVER = 3
+
+
 def test_a_file_that_the_browser_no_longer_holds_is_named(tabs: Tabs, pipeline: LivePipeline) -> None:
     page = tabs.open()
     pipeline.set_kafka(False)

@@ -1,7 +1,7 @@
 // Keeps the upload queue in IndexedDB, with its files, so that it survives a reload.
 
-/** Milliseconds between two looks for entries of pages that were opened later. */
-const PAUSE = 10_000;
+/** Milliseconds between two looks for entries of closed pages. */
+const PAUSE = 5_000;
 
 let opened = null;
 
@@ -63,13 +63,17 @@ export async function takeOver(queueId, adopt) {
     return;
   }
   navigator.locks.request(lockOf(queueId), () => new Promise(() => {}));
-  const known = new Set([queueId]);
+  let free = null;
   const look = async () => {
-    for (const { queue } of await kept()) {
-      if (known.has(queue)) continue;
-      known.add(queue);
-      // The lock is granted when that page is closed. Its entries may have changed until then.
-      navigator.locks.request(lockOf(queue), async () => adopt(await keptOf((record) => record.queue === queue)));
+    const before = free;
+    free = new Set();
+    for (const queue of new Set((await kept()).map((each) => each.queue))) {
+      await navigator.locks.request(lockOf(queue), { ifAvailable: true }, async (lock) => {
+        if (!lock) return;
+        // A page that is reloaded finds its queue at its first look. The others wait until it is free twice.
+        if (before && !before.has(queue)) free.add(queue);
+        else adopt(await keptOf((record) => record.queue === queue));
+      });
     }
   };
   await look();
