@@ -2,19 +2,21 @@
 
 import re
 import time
-from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import structlog
+import uuid_utils
 from opentelemetry.trace import Span, SpanKind, StatusCode
-from starlette.datastructures import Headers, MutableHeaders
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.contract.keys import new_id
 from shared.observability import metrics, tracing
 
 log = structlog.get_logger("gateway.access")
 
-REQUEST_ID = "X-Request-ID"
+REQUEST_ID = b"x-request-id"
+TRACEPARENT = tracing.TRACEPARENT.encode()
 CLIENT_CLOSED = 499
 """The status that nginx logs for a client that disconnected before the response. Only in logs and metrics."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -22,19 +24,47 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
-def request_id_of(header: str | None) -> str:
+def request_id_of(header: str) -> str:
     """The request id of the client if it is safe in logs and headers; otherwise a new one."""
-    return header if header and _ACCEPTABLE_ID.fullmatch(header) else str(new_id())
+    return header if _ACCEPTABLE_ID.fullmatch(header) else str(uuid_utils.uuid7())
 
 
-@dataclass
 class _Exchange:
-    """The status of a response, and the bytes of the two bodies. A stream of events ends when its client leaves."""
+    """A request and its response: the status, and the bytes of the two bodies.
 
-    status: int = CLIENT_CLOSED
-    is_event_stream: bool = False
-    received: int = 0
-    sent: int = 0
+    A stream of events ends when its client leaves, so its duration is no response time.
+    """
+
+    def __init__(self, request_id: str, receive: Receive, send: Send) -> None:
+        self.status = CLIENT_CLOSED
+        self.is_event_stream = False
+        self.received = 0
+        self.sent = 0
+        self._request_id = request_id.encode()
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        """Receive a message of the request and count its bytes."""
+        message = await self._receive()
+        self.received += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Count the bytes of a message of the response, complete its headers, and send it."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = self._completed(message["headers"])
+        else:
+            self.sent += len(message.get("body", b""))
+        await self._send(message)
+
+    def _completed(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        given = dict(headers)
+        self.is_event_stream = given.get(b"content-type", b"").startswith(b"text/event-stream")
+        nosniff = [] if b"x-content-type-options" in given else [(b"x-content-type-options", b"nosniff")]
+        # A response may serve several requests, so its own list stays as it is.
+        return [*headers, (REQUEST_ID, self._request_id), *nosniff]
 
 
 class AccessLog:
@@ -48,50 +78,64 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        request_id = request_id_of(headers.get(REQUEST_ID))
-        exchange = _Exchange()
-
-        async def count_received() -> Message:
-            message = await receive()
-            exchange.received += len(message.get("body", b""))
-            return message
-
-        async def complete_and_count(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                response_headers = MutableHeaders(scope=message)
-                response_headers[REQUEST_ID] = request_id
-                exchange.is_event_stream = response_headers.get("Content-Type", "").startswith("text/event-stream")
-                response_headers.setdefault("X-Content-Type-Options", "nosniff")
-            exchange.sent += len(message.get("body", b""))
-            await send(message)
-
+        # If a client repeats a header, the first one counts.
+        headers = dict(reversed(scope["headers"]))
+        request_id = request_id_of(headers.get(REQUEST_ID, b"").decode("latin-1"))
+        exchange = _Exchange(request_id, receive, send)
         started = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "other"
-        parent = tracing.continued(headers.get(tracing.TRACEPARENT))
+        parent = tracing.continued(headers.get(TRACEPARENT, b"").decode("latin-1"))
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         with (
-            structlog.contextvars.bound_contextvars(request_id=request_id),
             tracing.span(method, kind=SpanKind.SERVER, parent=parent) as span,
             metrics.REQUESTS_IN_FLIGHT.track_inprogress(),
         ):
             try:
-                await self._app(scope, count_received, complete_and_count)
+                await self._app(scope, exchange.receive, exchange.send)
             finally:
+                seconds = time.perf_counter() - started
                 # The template of the route, not the path: each id in a path would make a time series.
                 route = getattr(scope.get("route"), "path", "none")
-                _count(method, route, exchange, time.perf_counter() - started)
-                _describe(span, method, route, scope, exchange)
-                _log(scope, exchange, time.perf_counter() - started)
+                _count(method, route, exchange, seconds)
+                if span.is_recording():
+                    _describe(span, method, route, scope, exchange)
+                _log(scope, exchange, seconds)
                 structlog.contextvars.unbind_contextvars("owner", "image_id")
+                structlog.contextvars.reset_contextvars(**bound)
+
+
+class _Counters(NamedTuple):
+    """The counters that a request changes."""
+
+    requests: Counter
+    received: Counter
+    sent: Counter
+
+
+# Finding a time series by its labels takes longer than changing it. There are few, so they stay here.
+
+
+@cache
+def _counters(method: str, route: str, status: int) -> _Counters:
+    return _Counters(
+        metrics.REQUESTS.labels(method, route, str(status)),
+        metrics.RECEIVED_BYTES.labels(route),
+        metrics.SENT_BYTES.labels(route),
+    )
+
+
+@cache
+def _durations(method: str, route: str) -> Histogram:
+    return metrics.REQUEST_SECONDS.labels(method, route)
 
 
 def _count(method: str, route: str, exchange: _Exchange, seconds: float) -> None:
-    metrics.REQUESTS.labels(method, route, str(exchange.status)).inc()
+    counters = _counters(method, route, exchange.status)
+    counters.requests.inc()
+    counters.received.inc(exchange.received)
+    counters.sent.inc(exchange.sent)
     if not exchange.is_event_stream:
-        metrics.REQUEST_SECONDS.labels(method, route).observe(seconds)
-    metrics.RECEIVED_BYTES.labels(route).inc(exchange.received)
-    metrics.SENT_BYTES.labels(route).inc(exchange.sent)
+        _durations(method, route).observe(seconds)
 
 
 def _describe(span: Span, method: str, route: str, scope: Scope, exchange: _Exchange) -> None:
@@ -105,8 +149,9 @@ def _describe(span: Span, method: str, route: str, scope: Scope, exchange: _Exch
 
 
 def _log(scope: Scope, exchange: _Exchange, seconds: float) -> None:
-    path_ids = {name: str(value) for name, value in scope.get("path_params", {}).items() if name == "image_id"}
-    bound = structlog.contextvars.get_contextvars()
+    fields = {}
+    if "image_id" in scope.get("path_params", {}) and "image_id" not in structlog.contextvars.get_contextvars():
+        fields["image_id"] = str(scope["path_params"]["image_id"])
     log.info(
         "request",
         method=scope["method"],
@@ -116,5 +161,5 @@ def _log(scope: Scope, exchange: _Exchange, seconds: float) -> None:
         bytes_in=exchange.received,
         bytes_out=exchange.sent,
         client=scope["client"][0] if scope.get("client") else None,
-        **{name: value for name, value in path_ids.items() if name not in bound},
+        **fields,
     )

@@ -22,5 +22,5 @@ def cacheable(lifetime: timedelta, *, immutable: bool = False) -> dict[str, str]
 
 def wants_fresh(request: Request) -> bool:
     """Whether the client asks for a response that no cache of the gateway gives: `Cache-Control: no-cache`."""
-    control = parse_cache_control_header(request.headers.get("cache-control"), cls=RequestCacheControl)
-    return bool(control.no_cache)
+    header = request.headers.get("cache-control")
+    return header is not None and bool(parse_cache_control_header(header, cls=RequestCacheControl).no_cache)

@@ -36,7 +36,8 @@ def target_problem(path: str, query: bytes) -> Problem | None:
     try:
         if not query.isascii():
             raise ValueError
-        unquote_to_bytes(query).decode()
+        if b"%" in query:
+            unquote_to_bytes(query).decode()
     except ValueError:
         return Problem("bad_request", "the query must be percent-encoded UTF-8")
     return None

@@ -5,10 +5,11 @@ on the `traceparent` of the caller unchanged. If the caller sends none, the gate
 services have the same `trace_id` for one request in any case.
 """
 
-import secrets
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
@@ -24,6 +25,8 @@ FLUSH_SECONDS = 2.0
 """How long a process waits at its end until the collector has the last spans."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_EMPTY = Context()
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _TRACER = trace.get_tracer("imagepipe")
 
 
@@ -48,6 +51,7 @@ def configure_tracing(settings: Settings, service: str) -> Callable[[], None]:
     provider = TracerProvider(resource=Resource.create(given), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
     trace.set_tracer_provider(provider)
+    _records.cache_clear()
 
     def flush() -> None:
         # shutdown() may block longer than its time-outs if the collector hangs, so a daemon thread runs it.
@@ -68,17 +72,21 @@ def continued(header: str | None) -> Context:
     The context is built from an empty one, so it does not contain the current span of this task.
     """
     if header or _records():
-        found = _PROPAGATOR.extract({TRACEPARENT: header} if header else {}, Context())
+        found = _PROPAGATOR.extract({TRACEPARENT: header} if header else {}, _EMPTY)
         if trace.get_current_span(found).get_span_context().is_valid or _records():
             return found
-    fresh = SpanContext(
-        secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False, trace_flags=TraceFlags(1)
-    )
-    return trace.set_span_in_context(NonRecordingSpan(fresh), Context())
+    # As the SDK makes ids: they are unique, not secret, so that no request waits for the kernel's random numbers.
+    trace_id, span_id = random.getrandbits(128) or 1, random.getrandbits(64) or 1
+    fresh = SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED)
+    return trace.set_span_in_context(NonRecordingSpan(fresh), _EMPTY)
 
 
+@cache
 def _records() -> bool:
-    """Whether an SDK records spans. Then the first span of a new trace makes the trace id."""
+    """Whether an SDK records spans. Then the first span of a new trace makes the trace id.
+
+    This is asked several times in a request, and stays the same after `configure_tracing`.
+    """
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
