@@ -22,7 +22,8 @@ from rich.table import Table
 
 from bench import stack
 from bench.rows import BASE, OWNER, delete, id_at, insert
-from gateway.reading.lists import GAP_MEMORY, ListQuery, Lists, Page
+from gateway.http.json_document import JsonDocument
+from gateway.reading.lists import GAP_MEMORY, ListQuery, Lists
 from gateway.services.changes import Changes
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
@@ -68,7 +69,7 @@ class Measures:
         self._scenario = scenario
         self.lists = Lists(index, Changes(), shards=settings.day_shards, ttl=timedelta(0), base_url=BASE)
 
-    async def page(self, what: str, query: ListQuery) -> Page:
+    async def page(self, what: str, query: ListQuery) -> JsonDocument:
         """Time a page, cold and warm; returns it."""
         times = []
         for _ in range(6):

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from gateway.container import Services
 from gateway.http import errors, openapi
 from gateway.http.access_log import AccessLog
-from gateway.http.direct_route import DirectRoute
+from gateway.http.direct_route import DirectRoutes
 from gateway.http.target import TargetCheck
 from gateway.routes import (
     contract,
@@ -55,10 +55,10 @@ def create_app(services: Services) -> FastAPI:
     routers = (*ROUTERS, page.router) if services.settings.page_enabled else ROUTERS
     routes = [route for router in routers for route in router.routes]
     # `include_router` would keep the routers, and match each request in every router and then again in the one found.
-    # The shortest calls come first, because routes are tried in this order.
-    app.router.routes.extend(sorted(routes, key=lambda route: not isinstance(route, DirectRoute)))
+    app.router.routes.extend(routes)
     errors.install(app, routes, services.base_url)
     openapi.install(app, routes)
+    app.add_middleware(DirectRoutes, routes=routes, services=services, base_url=services.base_url)
     app.add_middleware(TargetCheck, base_url=services.base_url)
     # Middleware that is added last is the outermost.
     app.add_middleware(AccessLog)

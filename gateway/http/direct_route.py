@@ -1,28 +1,57 @@
-"""A route for calls that are so short that FastAPI's own handling would be most of their time."""
+"""Routes for calls that are so short that the framework's handling would be most of their time."""
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable
+from re import Match
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import request_response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.http.errors import error_response
 
 
 class DirectRoute(APIRoute):
-    """Calls its handler with the request, the services of the app and the parameters of the path, as text.
+    """A route that `DirectRoutes` serves. FastAPI describes it, and responds to methods that its path lacks.
 
-    FastAPI would resolve the same arguments anew for each request, within two exit stacks that nothing uses. The
-    OpenAPI document still comes from the signature of the handler. The handler can have no other parameters, no
-    dependencies and no body, and it returns a response.
+    The handler is called with the request, the services of the app and the parameters of the path, as text. It can have
+    no other parameters, no dependencies and no body, and it returns a response.
     """
 
-    def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
 
-        async def handle(request: Request) -> Response:
-            response: Response = await endpoint(
-                request=request, services=request.app.state.services, **request.path_params
-            )
-            return response
+class DirectRoutes:
+    """ASGI middleware that serves the direct routes among these routes, and passes on all other requests.
 
-        self.app = request_response(handle)
+    The framework would resolve the arguments of a handler anew for each request, within exit stacks that nothing uses,
+    and would call each message of the response through three functions that watch for errors. Here an error can only
+    come from the handler, before its response starts.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], services: object, base_url: str) -> None:
+        self._app = app
+        self._services = services
+        self._base_url = base_url
+        self._routes: defaultdict[str, list[DirectRoute]] = defaultdict(list)
+        for route in routes:
+            if isinstance(route, DirectRoute):
+                for method in route.methods or ():
+                    self._routes[method].append(route)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        for route in self._routes.get(scope.get("method", ""), ()):
+            if matched := route.path_regex.match(scope["path"]):
+                response = await self._respond(route, matched, Request(scope, receive))
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _respond(self, route: DirectRoute, matched: Match[str], request: Request) -> Response:
+        request.scope.update(route=route, path_params=(parameters := matched.groupdict()))
+        try:
+            response: Response = await route.endpoint(request=request, services=self._services, **parameters)
+        except Exception as error:
+            return error_response(error, self._base_url)
+        return response

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import orjson
 
+from gateway.http.json_document import JsonDocument
 from gateway.http.preconditions import etag_of
 from gateway.http.problems import Problem
 from gateway.services.caching import ReadCache
@@ -27,23 +28,12 @@ T = TypeVar("T")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class StatusDocument:
-    """A status document as the client gets it. `etag` has no quotes.
-
-    `monitor_url` is the stream of the image's later events. It is None until the gateway can read Kafka.
-    """
-
-    body: bytes
-    etag: str
-    monitor_url: str | None
-
-
-def status_document(row: ImageRow, base_url: str, position: str | None = None) -> StatusDocument:
+def status_document(row: ImageRow, base_url: str, position: str | None = None) -> JsonDocument:
     """The status document of a row that shows all events up to this position."""
     body = orjson.dumps(document(row, base_url))
     monitor_url = f"{base_url}/images/{row.image_id}/events?last_event_id={position}" if position else None
-    return StatusDocument(body, etag_of(version(row), hashlib.sha256(body).hexdigest()[:32]), monitor_url)
+    etag = etag_of(version(row), hashlib.sha256(body).hexdigest()[:32])
+    return JsonDocument(body, etag, monitor_url=monitor_url)
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class _Read:
     base_url: str
 
     @cached_property
-    def document(self) -> StatusDocument | None:
+    def document(self) -> JsonDocument | None:
         """The status document. It is made when a client first asks for it, and is in the cache then."""
         return status_document(self.row, self.base_url, self.position) if self.row else None
 
@@ -93,7 +83,7 @@ class ImageRows:
         """The row of the image with this id, as text. Raises Problem `not_found`, and Unavailable."""
         return _found((await self._read_text(text, fresh)).row)
 
-    async def status(self, text: str, *, fresh: bool = False) -> StatusDocument:
+    async def status(self, text: str, *, fresh: bool = False) -> JsonDocument:
         """The status document of the image with this id, as text. Raises Problem `not_found`, and Unavailable."""
         return _found((await self._read_text(text, fresh)).document)
 

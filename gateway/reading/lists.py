@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 from cachetools import LRUCache
 
+from gateway.http.json_document import JsonDocument
 from gateway.http.owner_query import owner_from_pairs
 from gateway.http.problems import Problem
 from gateway.reading.anchors import MAX_OFFSET, STEP, Anchors
@@ -74,19 +75,6 @@ class ListQuery:
     @property
     def _selector(self) -> list[tuple[str, str]]:
         return [("owner_type", self.owner.type), ("owner_id", self.owner.id)] if self.owner else []
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page as the client gets it. `etag` has no quotes. `next_url` is None on the last page.
-
-    `monitor_url` is the stream of all events that the page may lack. It is None until the gateway can read Kafka.
-    """
-
-    body: bytes
-    etag: str
-    next_url: str | None
-    monitor_url: str | None
 
 
 def encode_cursor(last: UUID, owner: Owner | None) -> str:
@@ -150,20 +138,20 @@ class Lists:
         self._indexed = indexed
         self._ttl = ttl
         self._base_url = base_url
-        self._pages: ReadCache[ListQuery, Page] = ReadCache("lists", ttl, CACHED_IMAGES)
+        self._pages: ReadCache[ListQuery, JsonDocument] = ReadCache("lists", ttl, CACHED_IMAGES)
         self._days: ReadCache[None, Sequence[date]] = ReadCache("days", ttl, 1)
         self._anchors: LRUCache[Owner | None, Anchors] = LRUCache(REMEMBERED_TIMELINES)
         slots = asyncio.Semaphore(QUERIES_AT_ONCE)
         self._all_images = GlobalTimeline(index, shards, lambda: self._days.get(None, index.days), slots)
         changes.listen(self._invalidate, self._shows)
 
-    async def page(self, query: ListQuery, *, fresh: bool = False) -> Page:
+    async def page(self, query: ListQuery, *, fresh: bool = False) -> JsonDocument:
         """The page. `fresh` reads it without any cache. Raises Unavailable."""
         if fresh:
             self._days.invalidate(None)
         return await self._pages.get(query, lambda: self._load(query, fresh), fresh=fresh, weight=query.limit)
 
-    async def _load(self, query: ListQuery, fresh: bool) -> Page:
+    async def _load(self, query: ListQuery, fresh: bool) -> JsonDocument:
         # The position is taken before the page is read: an event in between is in the stream, and may be in the page.
         position = self._indexed()
         timeline = self._timeline(query.owner)
@@ -174,7 +162,7 @@ class Lists:
         body = orjson.dumps([listed_document(row, self._base_url) for row in page.rows])
         next_url = query.url_after(page.last, self._base_url) if page.last else None
         monitor_url = query.monitor_url(position, self._base_url) if position else None
-        return Page(body, hashlib.sha256(body).hexdigest()[:32], next_url, monitor_url)
+        return JsonDocument(body, hashlib.sha256(body).hexdigest()[:32], next_url, monitor_url)
 
     def _timeline(self, owner: Owner | None) -> Timeline:
         return OwnerTimeline(self._index, owner) if owner else self._all_images

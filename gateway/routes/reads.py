@@ -1,9 +1,10 @@
 """Reads lists, images and their status documents."""
 
+from functools import lru_cache
+
 from fastapi import APIRouter, Request, Response
 from pydantic import RootModel
-from werkzeug.http import quote_etag
-from werkzeug.sansio.http import is_resource_modified
+from starlette.datastructures import QueryParams
 
 from gateway.container import ServicesDep
 from gateway.http.cache_control import REVALIDATE, wants_fresh
@@ -33,15 +34,14 @@ class ImageListDocument(RootModel[list[ListedImageDocument]]):
     """A page of a list."""
 
 
-def json_response(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
-    """JSON with its ETag, or 304 if the client's copy is current."""
-    quoted = quote_etag(etag)
-    headers = {"ETag": quoted, "X-Content-Type-Options": "nosniff"} | REVALIDATE | headers
-    if not is_resource_modified(http_if_none_match=request.headers.get("if-none-match"), etag=quoted):
-        return Response(status_code=304, headers=headers)
-    if request.method == "HEAD":
-        return Response(headers={**headers, "Content-Type": "application/json", "Content-Length": str(len(body))})
-    return Response(body, headers=headers, media_type="application/json")
+PARSED_QUERIES = 128
+"""Query strings of lists that are not parsed again. Each fits in a request head, so all have at most 8 MB."""
+
+
+@lru_cache(PARSED_QUERIES)
+def list_query(query_string: bytes) -> ListQuery:
+    """The page that a query string asks for. Raises Problem `invalid_owner`, `invalid_paging` or `invalid_cursor`."""
+    return ListQuery.parse(QueryParams(query_string).multi_items())
 
 
 LIST_PARAMETERS = [
@@ -81,15 +81,8 @@ async def list_images(request: Request, services: ServicesDep) -> Response:
     The gateway caches pages for about a second. Changes through the same gateway are visible immediately. With
     `Cache-Control: no-cache` the gateway reads the page again. With `If-None-Match` an unchanged page is 304.
     """
-    query = ListQuery.parse(request.query_params.multi_items())
-    page = await services.lists.page(query, fresh=wants_fresh(request))
-    return json_response(request, page.body, page.etag, _links(next=page.next_url, monitor=page.monitor_url))
-
-
-def _links(**urls: str | None) -> dict[str, str]:
-    """The header `Link` with these relations, if there is any."""
-    links = [f'<{url}>; rel="{relation}"' for relation, url in urls.items() if url is not None]
-    return {"Link": ", ".join(links)} if links else {}
+    page = await services.lists.page(list_query(request.scope["query_string"]), fresh=wants_fresh(request))
+    return page.response(request)
 
 
 @router.get(
@@ -108,7 +101,7 @@ async def image_metadata(image_id: ImageIdText, request: Request, services: Serv
     The header `Link` (`rel="monitor"`) has the URL of a stream with all later events of the image.
     """
     found = await services.image_rows.status(image_id, fresh=wants_fresh(request))
-    return json_response(request, found.body, found.etag, _links(monitor=found.monitor_url))
+    return found.response(request)
 
 
 @bytes_router.get(

@@ -43,6 +43,8 @@ class ReadCache(Generic[K, V]):
         (self._misses if kept is None else self._hits).inc()
         if kept is None:
             kept = self._start(key, load, weight)
+        if kept.task.done():
+            return kept.task.result()
         # The cancellation of one caller must not cancel the load that others wait for.
         return await asyncio.shield(kept.task)
 
