@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from shared.cassandra.column_groups import Texts
 from shared.cassandra.cql import conditions
 from shared.cassandra.index import CassandraIndex
 from shared.concurrency import for_each
@@ -71,10 +72,10 @@ async def insert(
     index: CassandraIndex, ids: Sequence[UUID], tables: Sequence[str], shards: int, owner_of: OwnerOf = lambda _: OWNER
 ) -> None:
     """Write ready images. All name the same files, because making files for each would take longer than the writes."""
-    shown = current(ids[0])
+    shown, texts = current(ids[0]), Texts()
     for table in tables:
-        rows = (columns_of(table, ids[n], owner_of(n), shards, shown) for n in range(len(ids)))
-        names = list(columns_of(table, ids[0], OWNER, shards, shown))
+        rows = (texts.columns(columns_of(table, ids[n], owner_of(n), shards, shown)) for n in range(len(ids)))
+        names = list(texts.columns(columns_of(table, ids[0], OWNER, shards, shown)))
         statement = (
             f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
             f" USING TIMESTAMP {VERSION};"

@@ -19,6 +19,7 @@ from ops.log.reader import TopicReader
 from ops.replaying.finished import unfinished
 from ops.replaying.replayer import Replayed, Scope, scan
 from ops.terminal.output import Output
+from shared.cassandra.column_groups import Texts
 from shared.cassandra.cql import statement_of
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
@@ -94,7 +95,7 @@ async def write_rows(settings: Settings) -> float:
         event = answer(logged(upload(number, settings), number, settings), settings)
         # Of the writes to the row of an image the last one has the variants, which are most of the row.
         *_, write = (each for each in event_writes(event, settings.day_shards) if each.table == IMAGES)
-        statements.append(statement_of(write))
+        statements.append(statement_of(write, Texts()))
     with connected(settings, settings.cassandra_keyspace) as session:
         return await BareDriver(session).writes(statements[0][0], [values for _, values in statements], FLOOR_AT_ONCE)
 

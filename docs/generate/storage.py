@@ -83,7 +83,8 @@ under the `incoming/` prefix of one owner.
 INDEX = """## Cassandra
 
 The tables hold every file name, path and URL. They are a view of the log, and `imagepipe reindex` builds them again.
-`images`, `images_by_owner` and `images_by_day` have the same columns under different keys.
+`images`, `images_by_owner` and `images_by_day` have the same columns under different keys. A column that ends in `_json`
+is a JSON text. The columns `current`, `outcome` and `request` are those of an earlier release, and empty in new rows.
 """
 
 
@@ -187,13 +188,18 @@ async def tables(settings: Settings) -> list[tuple[str, str, str]]:
 
 
 async def row(settings: Settings, image_id: str) -> dict[str, Any]:
-    """One row of `images_by_owner`, as Cassandra prints it in JSON."""
+    """One row of `images_by_owner`, without empty columns, and with the JSON of its column groups read."""
     async with opened(settings) as index:
         rows = await index.execute(
             "SELECT JSON * FROM images_by_owner WHERE owner_type = ? AND owner_id = ?", list(OWNER.values())
         )
     parsed = (json.loads(found[0]) for found in rows)
-    return next(found for found in parsed if found["image_id"] == image_id)
+    columns = next(found for found in parsed if found["image_id"] == image_id)
+    return {
+        name: json.loads(value) if name.endswith("_json") else value
+        for name, value in columns.items()
+        if value is not None
+    }
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -232,7 +238,7 @@ def page(settings: Settings, state: State) -> str:
         fenced(services_policy(settings.s3_bucket)),
         INDEX,
         table(["table", "primary key", "other columns"], asyncio.run(tables(settings))),
-        "The row of the image above in `images_by_owner`:\n",
+        "The row of the image above in `images_by_owner`, with its JSON texts as JSON:\n",
         fenced(asyncio.run(row(settings, kept["image_id"]))),
     ]
     return "\n".join(parts)

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from cassandra.cluster import Session
 from cassandra.query import SimpleStatement
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from ops.log.fold import GROUPS, ImageState, pack, unpack
-from shared.cassandra.column_groups import CURRENT, OUTCOME, REQUEST, SELECTED, parsed
+from ops.log.fold import ImageState, pack, unpack
+from shared.cassandra.column_groups import GROUPS, SELECTED, WRITE_TIMES, parsed, stored_text, write_time
 from shared.cassandra.cql import conditions
 from shared.cassandra.deployment import live_keyspace
 from shared.cassandra.session import connect, engine_errors
@@ -33,9 +33,9 @@ Place = tuple[str, tuple[Any, ...]]
 """A table and a primary key."""
 UNREADABLE = b""
 """Stands for an invalid value in a row. It differs from every value of the log."""
-_KINDS: Mapping[str, TypeAdapter[Any]] = {"request": REQUEST, "outcome": OUTCOME, "current": CURRENT}
-_COLUMNS = f"image_id, owner_type, owner_id, uploaded_at, image_version, {SELECTED}, " + ", ".join(
-    f"WRITETIME({name}) AS {name}_at" for name in GROUPS
+_COLUMNS = (
+    f"image_id, owner_type, owner_id, uploaded_at, image_version, {SELECTED}, {WRITE_TIMES},"
+    " WRITETIME(image_version) AS image_version_at"
 )
 
 
@@ -142,11 +142,8 @@ def _columns(table: str) -> str:
 
 
 def _stored(table: str, row: Any) -> StoredRow:
-    cells = {}
-    for name in GROUPS:
-        written = getattr(row, f"{name}_at")
-        if written is not None:
-            cells[name] = (written, _value(name, getattr(row, name)))
+    cells = {} if row.image_version_at is None else {"image_version": (row.image_version_at, row.image_version)}
+    cells |= {name: (written, _value(name, row)) for name in GROUPS if (written := write_time(name, row)) is not None}
     key = tuple(getattr(row, name) for name in PRIMARY_KEYS[table])
     if table == BY_DAY:
         key = (row.day.date(), row.shard, row.image_id)
@@ -162,10 +159,8 @@ def _owner(row: Any) -> Owner:
         return Owner.of_image(row.image_id)
 
 
-def _value(name: str, value: Any) -> Any:
-    if name not in _KINDS:
-        return value
+def _value(name: str, row: Any) -> Any:
     try:
-        return pack(parsed(_KINDS[name], value))
+        return pack(parsed(name, stored_text(name, row)))
     except ValidationError:
         return UNREADABLE

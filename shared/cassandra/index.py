@@ -19,6 +19,7 @@ from cassandra import InvalidRequest, ReadFailure
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BoundStatement, PreparedStatement
 
+from shared.cassandra.column_groups import Texts
 from shared.cassandra.cql import COLUMNS, image_row, is_image, partition_clause, statement_of
 from shared.cassandra.deployment import check_deployment, live_keyspace, switching_keyspaces
 from shared.cassandra.known_days import KnownDays
@@ -169,20 +170,21 @@ class CassandraIndex:
 
     async def apply(self, writes: Sequence[Write]) -> None:
         """See Index.apply."""
+        texts = Texts()
         # Both are read once: a switch in between must not leave some of the rows out of one keyspace.
         for connection in filter(None, (self._connected(), self._beside)):
             needed = connection.days.without(writes)
             for step in steps(needed):
-                await self._write(connection, step)
+                await self._write(connection, step, texts)
             connection.days.acknowledged(needed)
         for write in writes:
             if isinstance(write, Update) and write.table == IMAGES:
                 self._slices.written(write.key["image_id"])
 
-    async def _write(self, connection: _Connection, rows: Sequence[Row]) -> None:
+    async def _write(self, connection: _Connection, rows: Sequence[Row], texts: Texts) -> None:
         """Write rows at the same time, with as few requests as their sizes allow."""
         with _translated_errors():
-            bound = [[await self._bind(connection, *statement_of(write)) for write in row] for row in rows]
+            bound = [[await self._bind(connection, *statement_of(write, texts)) for write in row] for row in rows]
             requests = packed((row, size_of(row)) for row in bound)
             await for_each(requests, partial(self._send, connection), REQUESTS_AT_ONCE)
 

@@ -1,7 +1,10 @@
 """Sessions with Cassandra: connects with our time-outs and retries, and translates the driver's errors."""
 
 import contextlib
-from collections.abc import Iterator
+from collections import namedtuple
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 from cassandra import ConsistencyLevel, DriverException, InvalidRequest, ProtocolVersion
 from cassandra.auth import PlainTextAuthProvider
@@ -68,6 +71,16 @@ def use_keyspace(session: Session, keyspace: str, advice: str) -> None:
             raise ConfigurationError(f"keyspace {keyspace} does not exist: {advice}") from error
 
 
+def _named_rows(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """Rows as named tuples. The driver's own function makes a class for each result, which takes 0.1 ms."""
+    return list(map(_row_type(tuple(names))._make, rows))
+
+
+@lru_cache
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names, rename=True)
+
+
 def _cluster(settings: Settings) -> Cluster:
     timeout = settings.cassandra_timeout.total_seconds()
     profile = ExecutionProfile(
@@ -75,6 +88,7 @@ def _cluster(settings: Settings) -> Cluster:
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
         request_timeout=timeout,
+        row_factory=_named_rows,
         # A hanging node keeps its connections, so the driver sends queries to it for half a minute. The speculative
         # retry gets the answer from another node. That is safe: all our statements are idempotent.
         speculative_execution_policy=ConstantSpeculativeExecutionPolicy(

@@ -10,6 +10,8 @@ import pytest
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
 
+from ops.index.rows import Rows
+from ops.log.fold import pack
 from shared.cassandra.deployment import check_deployment, record_keyspace
 from shared.cassandra.index import CassandraIndex
 from shared.cassandra.schema import apply_schema
@@ -25,6 +27,7 @@ from shared.read_model.tables import (
     IMAGES,
     Delete,
     Outcome,
+    RowWriter,
     Update,
     Write,
     command_writes,
@@ -64,6 +67,32 @@ async def index(request: pytest.FixtureRequest) -> AsyncIterator[Index]:
 @pytest.fixture
 def owner() -> Owner:
     return Owner(type="user", id=str(new_id()))
+
+
+async def test_rows_of_an_earlier_release_are_shown_until_they_are_written_again(
+    session: Session, owner: Owner
+) -> None:
+    """Earlier releases wrote column groups as user-defined types."""
+    image, index = new_id(), CassandraIndex(session)
+    old, new = records.ready(image, new_id(), 10, owner=owner), records.ready(image, new_id(), 20, owner=owner)
+    await index.apply(RowWriter(image, owner, SHARDS, [IMAGES]).updates(10, []))
+    for name, value in (("request", old.request), ("current", old.current)):
+        cql = f"UPDATE images USING TIMESTAMP 10 SET {name} = fromJson(?) WHERE image_id = ?"
+        await index.execute(cql, [value.model_dump_json(), image])
+    found = await index.image(image)
+    assert found is not None
+    assert (found.request, found.outcome, found.current) == (old.request, None, old.current)
+    [stored] = await Rows(session).of_image(image, owner, SHARDS)
+    assert stored.cells == {
+        "image_version": (10, 10), "request": (10, pack(old.request)), "current": (10, pack(old.current))
+    }  # fmt: skip
+
+    await index.apply(event_writes(new, SHARDS))
+    found = await index.image(image)
+    assert found is not None
+    assert (found.request, found.current) == (new.request, new.current)
+    await index.apply(RowWriter(image, owner, SHARDS).deletes(10_000))
+    assert await index.image(image) is None
 
 
 async def test_every_column_is_read_as_it_was_written(index: Index, owner: Owner) -> None:
