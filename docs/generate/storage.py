@@ -83,8 +83,8 @@ under the `incoming/` prefix of one owner.
 INDEX = """## Cassandra
 
 The tables hold every file name, path and URL. They are a view of the log, and `imagepipe reindex` builds them again.
-`images`, `images_by_owner` and `images_by_day` have the same columns under different keys. A column that ends in `_json`
-is a JSON text. The columns `current`, `outcome` and `request` are those of an earlier release, and empty in new rows.
+`images`, `images_by_owner` and `images_by_day` have the same columns under different keys. A column that ends in
+`_json` is a JSON text. `current`, `outcome` and `request` are columns of an earlier release, empty in new rows.
 """
 
 

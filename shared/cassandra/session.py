@@ -1,7 +1,6 @@
 """Sessions with Cassandra: connects with our time-outs and retries, and translates the driver's errors."""
 
 import contextlib
-from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,6 +14,7 @@ from cassandra.policies import (
     DCAwareRoundRobinPolicy,
     TokenAwarePolicy,
 )
+from cassandra.query import named_tuple_factory
 
 from shared.errors import ConfigurationError, Unavailable
 from shared.security import cassandra_ssl_context, explain_cassandra
@@ -78,7 +78,8 @@ def _named_rows(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any
 
 @lru_cache
 def _row_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Row", names, rename=True)
+    [row] = named_tuple_factory(names, [[None] * len(names)])
+    return type(row)
 
 
 def _cluster(settings: Settings) -> Cluster:

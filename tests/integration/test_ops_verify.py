@@ -129,7 +129,7 @@ async def test_columns_written_by_hand_are_found(place: Settings, world: Deploym
         for change, damaged in (
             ("uploaded_at = '2001-01-01'", 1),
             ("uploaded_at = null, owner_type = 'NOT ONE'", 2),
-            ("current = {render: 'x'}", 3),
+            ("current_json = '{}'", 3),
         ):
             await asyncio.to_thread(session.execute, by_hand.format(change))
             found = [each for each in await inspect(world) if each.image_id == image.image_id]
