@@ -211,6 +211,14 @@ def version_at(position: int) -> int:
     return command_version(EPOCH, position)
 
 
+@dataclass(frozen=True)
+class Indexed:
+    """What one order of the writes shows: the row at the end, and whether the image was seen after its deletion."""
+
+    row: ImageRow | None
+    seen_after_deletion: bool
+
+
 class World:
     """Bucket, topics and workers of one history. `bugs` are the names of deliberate bugs in the harness."""
 
@@ -361,26 +369,38 @@ class World:
                 found += [write for write in writes if isinstance(write, Update) and "outcome" in write.columns]
         return [write for write in found if write.table == IMAGES]
 
-    def arrivals(self, order: int) -> list[Write]:
-        """The writes in one of many random orders, some of them twice."""
-        rng = random.Random(order)
-        writes = self.writes()
-        writes += [write for write in writes if rng.random() < 0.3]
-        rng.shuffle(writes)
-        return writes
+    async def indexed(self) -> list[Indexed]:
+        """What the index shows of the image if its writes arrive in one of several random orders, some of them twice.
 
-    async def row(self, order: int) -> ImageRow | None:
-        """The image's row after the writes arrived in this order."""
-        index = MemoryIndex()
-        await index.apply(self.arrivals(order))
-        return await index.image(self.image_id)
+        A deletion is final if it is above every upload of the image. Only a repeated upload can be above one: it makes
+        the image exist until its answer `removed`.
+        """
+        uploaded = max(logged.version for logged in self.log if isinstance(logged.command, Uploaded))
+        writes = self.writes()
+        return [await self._index(arrivals(writes, order), uploaded) for order in range(ORDERS)]
+
+    async def _index(self, writes: Sequence[Write], uploaded: int) -> Indexed:
+        index, deleted, seen = MemoryIndex(), False, False
+        for write in writes:
+            index.apply_one(write)
+            deleted = deleted or (isinstance(write, Delete) and write.version > uploaded)
+            seen = seen or (deleted and await index.image(self.image_id) is not None)
+        return Indexed(await index.image(self.image_id), seen)
+
+
+def arrivals(writes: Sequence[Write], order: int) -> list[Write]:
+    """The writes in one of many random orders, some of them twice."""
+    rng = random.Random(order)
+    found = [*writes, *(write for write in writes if rng.random() < 0.3)]
+    rng.shuffle(found)
+    return found
 
 
 async def verdict(world: World) -> str | None:
     """The violation at the end of the history, or None."""
-    rows = [await world.row(order) for order in range(ORDERS)]
-    seen = {documents.status(row) if row else None for row in rows}
-    if len(seen) > 1:
+    indexed = await world.indexed()
+    rows = [each.row for each in indexed]
+    if len({documents.status(row) if row else None for row in rows}) > 1:
         return "does not converge"
     answered = {event.version for event in world.events.events}
     if answered != {logged.version for logged in world.log}:
@@ -391,7 +411,7 @@ async def verdict(world: World) -> str | None:
         return "an original that was only swept is called lost"
     if any(write.version <= event.version for event in world.events.events for write in _effects(event)):
         return "an answer that takes effect no later than its command"
-    if await _is_seen_after_its_deletion(world):
+    if any(each.seen_after_deletion for each in indexed):
         return "a deleted image is seen again"
     if any(isinstance(logged, LoggedDelete) for logged in world.log):
         if rows[0] is not None:
@@ -399,23 +419,6 @@ async def verdict(world: World) -> str | None:
         return "a deleted image has objects" if world.listed() else None
     assert rows[0] is not None
     return _live_verdict(world, rows[0]) or _stored_verdict(world)
-
-
-async def _is_seen_after_its_deletion(world: World) -> bool:
-    """Whether the row is an image at any time after a deletion has arrived, in any order of the writes.
-
-    A deletion is final if it is above every upload of the image. Only a repeated upload can be above one: it makes the
-    image exist until its answer `removed`.
-    """
-    uploaded = max(logged.version for logged in world.log if isinstance(logged.command, Uploaded))
-    for order in range(ORDERS):
-        index, deleted = MemoryIndex(), False
-        for write in world.arrivals(order):
-            index.apply_one(write)
-            deleted = deleted or (isinstance(write, Delete) and write.version > uploaded)
-            if deleted and await index.image(world.image_id) is not None:
-                return True
-    return False
 
 
 def _answered_differently(events: Sequence[Event]) -> bool:

@@ -180,12 +180,12 @@ class MemoryIndex:
 
     def _set(self, row: _MemoryRow, name: str, value: Any, version: int) -> None:
         old = row.cells.get(name)
-        if (
-            old is None
-            or version > old.version
-            or (version == old.version and self._wins_tie(rank(value), rank(old.value)))
-        ):
+        if old is None or version > old.version or (version == old.version and self._wins(value, old.value)):
             row.cells[name] = _Cell(version, value)
+
+    def _wins(self, value: Any, old: Any) -> bool:
+        # A repeated write has the same value, and most ties are between repeated writes.
+        return value is not old and self._wins_tie(rank(value), rank(old))
 
     def table(self, table: str) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Live rows of a table, images and ghosts: primary key to columns."""
