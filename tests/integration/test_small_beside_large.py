@@ -22,15 +22,16 @@ from tests.support.processes.service import ServiceProcess
 from tests.support.stored_upload import put_upload
 from tests.support.waiting import wait_for_async
 
-HUGE_SIDE = 8_000
-"""64 megapixels, the whole default of MAX_INFLIGHT_PIXELS."""
+HUGE_SIDE = 5_000
+"""25 megapixels: the whole budget of this processor, a quarter of which counts as small."""
 HUGE_OWNER, SMALL_OWNER = Owner(type="user", id="huge"), Owner(type="user", id="small")
 SECONDS = 300
 
 
 @pytest.fixture
 def settings(engines: Settings) -> Iterator[Settings]:
-    with isolated(engines, topics=True, bucket=True, topic_partitions=1, render_workers=2) as found:
+    bounds = {"render_workers": 2, "max_inflight_pixels": HUGE_SIDE**2}
+    with isolated(engines.model_copy(update=bounds), topics=True, bucket=True, topic_partitions=1) as found:
         yield found
 
 
