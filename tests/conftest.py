@@ -16,6 +16,32 @@ NEEDS_SERVICES = pytest.StashKey[bool]()
 
 CLUSTER_ONLY = Path(__file__).parent / "cluster"
 
+LONGEST = (
+    "faults/test_faults.py",
+    "integration/test_local_stack.py",
+    "races/test_races.py",
+    "integration/test_container_images.py",
+    "model/test_model.py",
+    "integration/test_ops_reindex.py",
+    "integration/test_ops_erase.py",
+    "integration/test_secure_connections.py",
+    "integration/test_processor_faults.py",
+    "integration/test_make_up.py",
+    "integration/test_ops_replay.py",
+    "model/test_owner_races.py",
+    "fuzz/test_fuzz.py",
+    "browser/test_accessibility.py",
+    "integration/test_live_events.py",
+    "integration/test_errors.py",
+    "integration/test_indexer_faults.py",
+    "integration/test_small_beside_large.py",
+    "browser/test_upload.py",
+)
+"""Files whose tests take half a minute or more. They come first, the longest of them at the beginning: the workers of
+a run take whole files in this order, and with short files at the end all workers end at almost the same time. The
+fault run is the first of all because it has a stack of its own, which then runs before the worker has started its.
+"""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", action="store_true", help="Run what needs engines on a cluster, and nothing else.")
@@ -35,7 +61,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return "running" in getattr(item, "fixturenames", ()) if cluster else CLUSTER_ONLY not in item.path.parents
 
     config.hook.pytest_deselected(items=[item for item in items if not applies(item)])
-    items[:] = [item for item in items if applies(item)]
+    items[:] = sorted((item for item in items if applies(item)), key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    """The place of the item's file among the longest; the other files, in their order, come after them."""
+    name = item.path.relative_to(Path(__file__).parent).as_posix()
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
