@@ -18,9 +18,10 @@ from shared.read_model.tables import IMAGE_TABLES, command_writes
 from shared.settings import Settings, Topic
 from tests.support.api import Api
 from tests.support.engines.stack import Stack
-from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.processes.imagepipe import SWITCHED_AT_ONCE, imagepipe, imagepipe_json
 from tests.support.records import uploaded
 from tests.support.synthetic import Deployment
+from tests.support.waiting import wait_for_async
 
 OWNER, OTHER = Owner(type="erase", id="1"), Owner(type="erase", id="2")
 
@@ -95,7 +96,7 @@ async def test_erase_is_certified_after_every_delete_is_answered(world: Deployme
     """Images that were deleted before have a tombstone; an answer that comes later has the owner's key."""
     await world.delete(await world.ready(OWNER))
     before, arguments = await _ends(world.settings), ["erase", "--owner", OWNER.key, "--yes"]
-    await asyncio.to_thread(imagepipe, world.settings, *arguments, "--wait", "3s", code=1)
+    await asyncio.to_thread(imagepipe, world.settings, *arguments, "--wait", "1s", code=1)
     async with _processor(world, before, commits=False):  # would answer again after a restart
         await asyncio.to_thread(imagepipe, world.settings, *arguments, "--wait", "5s", code=1)
     async with _processor(world, before):
@@ -115,7 +116,9 @@ async def test_erase_removes_rows_of_former_keyspaces_and_incoming_objects(world
     kept = (await world.ready(OTHER)).command
     forgotten = uploaded(owner=OWNER)  # the log does not contain it
     await world.index.apply(command_writes(LoggedRenderCommand(forgotten, 2), settings.day_shards))
-    await asyncio.to_thread(imagepipe, settings, "reindex", "--into", f"{old}_b", "--switch", "--yes")
+    rebuilding = ["reindex", "--into", f"{old}_b", "--switch", "--yes"]
+    await asyncio.to_thread(imagepipe, settings, *rebuilding, constants=SWITCHED_AT_ONCE)
+    await wait_for_async(lambda: world.index.keyspace == f"{old}_b", 30, "this process follows the switch")
     keys = {owner: f"{incoming_prefix(owner)}cat.png" for owner in (OWNER, OTHER)}
     for key in keys.values():
         await world.store.put(key, b"put with a temporary key", "image/png")

@@ -15,7 +15,7 @@ from shared.read_model.documents import document, status
 from shared.read_model.tables import IMAGE_TABLES, IMAGES, Insert, Outcome, Update, existence_columns, image_key
 from shared.settings import Settings
 from tests.support.isolation import isolated
-from tests.support.processes.imagepipe import imagepipe, imagepipe_json
+from tests.support.processes.imagepipe import SWITCHED_AT_ONCE, imagepipe, imagepipe_json
 from tests.support.synthetic import Deployment
 from tests.support.waiting import NotInTimeError, wait_for_async
 
@@ -131,7 +131,8 @@ async def test_rows_of_the_version_before_are_served_deleted_and_rebuilt_once(wo
     assert [row.image_id for row in await world.index.of_owner(OWNER)] == [kept.command.image_id]
     settings, fresh = world.settings, f"{world.settings.cassandra_keyspace}_d"
     await asyncio.to_thread(imagepipe_json, settings, "verify", "--pause", "0", code=1)
-    done = await asyncio.to_thread(imagepipe_json, settings, "reindex", "--into", fresh, "--switch", "--yes")
+    rebuilding = ["reindex", "--into", fresh, "--switch", "--yes"]
+    done = await asyncio.to_thread(imagepipe_json, settings, *rebuilding, constants=SWITCHED_AT_ONCE)
     assert done["live"] == fresh
     await asyncio.to_thread(imagepipe, settings, "verify", "--pause", "0")
 
@@ -145,7 +146,8 @@ async def test_a_damaged_row_is_named_and_needs_consent_to_be_replaced(world: De
     done = await asyncio.to_thread(imagepipe_json, settings, *arguments, code=1)
     assert done["differences"] == [{"kind": "different", "table": IMAGES, "image_id": str(image.image_id)}]
     assert done["live"] == settings.cassandra_keyspace
-    done = await asyncio.to_thread(imagepipe_json, settings, *arguments, "--accept-differences")
+    accepting = [*arguments, "--accept-differences"]
+    done = await asyncio.to_thread(imagepipe_json, settings, *accepting, constants=SWITCHED_AT_ONCE)
     assert done["live"] == fresh
     await asyncio.to_thread(imagepipe, settings, "verify", "--pause", "0")
 
