@@ -225,6 +225,11 @@ class Connection(HttpToolsProtocol):
     async def _respond(
         self, cycle: RequestResponseCycle, app: ASGIApp, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        if not (cycle.more_body or cycle.waiting_for_100_continue):
+            # The request has arrived completely, as nearly every GET has, so that no part of it can become invalid.
+            await app(scope, receive, send)
+            return
+
         async def receive_checked() -> Message:
             message = await receive()
             if self._broken_body is not None and self._broken_body[0] is cycle:
@@ -322,9 +327,12 @@ def _check_framing(version: str, headers: list[tuple[bytes, bytes]]) -> None:
     """Refuse a head that another server may read differently (RFC 9112, sections 3.2 and 6.1). Raises Problem."""
     if version not in ("1.0", "1.1"):
         raise Problem("bad_request", f"invalid HTTP: version {version}")
-    hosts = sum(name == b"host" for name, _ in headers)
+    names = [name for name, _ in headers]
+    hosts = names.count(b"host")
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise Problem("bad_request", "invalid HTTP: a request has one Host header")
+    if b"transfer-encoding" not in names:
+        return
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
-    if codings and (codings != [b"chunked"] or version == "1.0"):
+    if codings != [b"chunked"] or version == "1.0":
         raise Problem("bad_request", "invalid HTTP: the only transfer coding is `chunked`, in HTTP/1.1")

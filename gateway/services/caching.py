@@ -39,7 +39,7 @@ class ReadCache(Generic[K, V]):
 
     async def get(self, key: K, load: Callable[[], Awaitable[V]], *, fresh: bool = False, weight: int = 1) -> V:
         """The value; loaded if the cache has none, or if it must be `fresh`. Raises what the load raises."""
-        kept = None if fresh else self._loads.get(key)
+        kept = None if fresh else self._kept(key)
         (self._misses if kept is None else self._hits).inc()
         if kept is None:
             kept = self._start(key, load, weight)
@@ -47,6 +47,13 @@ class ReadCache(Generic[K, V]):
             return kept.task.result()
         # The cancellation of one caller must not cancel the load that others wait for.
         return await asyncio.shield(kept.task)
+
+    def _kept(self, key: K) -> _Load[V] | None:
+        # `TTLCache.get` would compare the time twice: it asks whether the key is there, and then for its value.
+        try:
+            return self._loads[key]
+        except KeyError:
+            return None
 
     def _start(self, key: K, load: Callable[[], Awaitable[V]], weight: int) -> _Load[V]:
         async def run() -> V:
