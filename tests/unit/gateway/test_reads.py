@@ -459,3 +459,33 @@ async def test_an_unavailable_index_is_503_without_its_address(monkeypatch: pyte
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
             assert "Retry-After" in answer.headers
             assert "10.0.0.7" not in answer.text
+
+
+async def test_an_unexpected_error_of_a_read_is_a_problem_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("secret")
+
+    async with scene() as s:
+        monkeypatch.setattr(s.gateway.index, "image", fail)
+        answer = await s.get(f"/images/{UNKNOWN}/metadata", X_Request_ID="r-1")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert answer.headers["X-Request-ID"] == "r-1"
+    assert "secret" not in answer.text
+
+
+async def test_responses_from_the_cache_share_their_document_but_no_header_of_a_request() -> None:
+    async with scene() as s:
+        image = await s.upload()
+        for path in ("/images", f"/images/{image['image_id']}/metadata"):
+            first = await s.get(path, X_Request_ID="r-1")
+            second = await s.get(path, X_Request_ID="r-2")
+            head = await s.client.head(path, headers={"X-Request-ID": "r-3"})
+            unchanged = await s.get(path, X_Request_ID="r-4", If_None_Match=f'"other", W/{first.headers["ETag"]}')
+            assert (second.content, head.content, unchanged.content) == (first.content, b"", b"")
+            assert [each.status_code for each in (first, second, head, unchanged)] == [200, 200, 200, 304]
+            described = {"content-type": "application/json", "content-length": str(len(first.content))}
+            kept = {name: first.headers[name] for name in ("etag", "cache-control")}
+            for number, answer in enumerate((first, second, head, unchanged), 1):
+                own = {"x-request-id": f"r-{number}", "x-content-type-options": "nosniff"}
+                own |= described if answer is not unchanged else {}
+                assert sorted(answer.headers.multi_items()) == sorted((own | kept).items())
