@@ -25,6 +25,7 @@ from shared.s3.store import s3_client
 from shared.settings import Settings, Topic
 from tests.support.engines.stack import Stack
 from tests.support.isolation import isolated, unique_names
+from tests.support.processes.imagepipe import run_imagepipe
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -45,8 +46,7 @@ def small(running: Stack) -> dict[str, str]:
 
 
 def imagepipe(root: Root, env: Mapping[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ops.cli", *argv, "--root", str(root.path)]
-    return subprocess.run(command, env=dict(env), capture_output=True, text=True, timeout=120, check=False)
+    return run_imagepipe(env, *argv, "--root", str(root.path))
 
 
 def up(root: Root, env: Mapping[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
@@ -61,6 +61,13 @@ def started(root: Root, env: Mapping[str, str]) -> Iterator[Root]:
         yield root
     finally:
         imagepipe(root, env, "down", "--delete-data")
+
+
+@pytest.fixture(scope="module")
+def first(small: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
+    """A further stack for the tests that do not end it, and that leave no object in it."""
+    with started(Root(tmp_path_factory.mktemp("first") / "s"), small) as root:
+        yield root
 
 
 def status(root: Root, env: Mapping[str, str]) -> dict[str, Any]:
@@ -160,19 +167,18 @@ def test_killed_service_is_restarted(stack: Stack, service: str) -> None:
     assert httpx.get(after.ready_url, trust_env=False).status_code == 200
 
 
-def test_services_user_may_only_work_in_the_bucket(tmp_path: Path, small: dict[str, str]) -> None:
-    with started(Root(tmp_path / "s"), small) as root:
-        client = services_client(root, small)
-        client.put_object(Bucket=small["S3_BUCKET"], Key="a", Body=b"x")
-        assert client.get_object(Bucket=small["S3_BUCKET"], Key="a")["Body"].read() == b"x"
-        assert client.list_objects_v2(Bucket=small["S3_BUCKET"])["KeyCount"] == 1
-        client.delete_object(Bucket=small["S3_BUCKET"], Key="a")
-        with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
-            client.create_bucket(Bucket="other")
-        with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
-            client.delete_bucket(Bucket=small["S3_BUCKET"])
-        with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
-            client.put_bucket_policy(Bucket=small["S3_BUCKET"], Policy="{}")
+def test_services_user_may_only_work_in_the_bucket(first: Root, small: dict[str, str]) -> None:
+    client = services_client(first, small)
+    client.put_object(Bucket=small["S3_BUCKET"], Key="a", Body=b"x")
+    assert client.get_object(Bucket=small["S3_BUCKET"], Key="a")["Body"].read() == b"x"
+    assert client.list_objects_v2(Bucket=small["S3_BUCKET"])["KeyCount"] == 1
+    client.delete_object(Bucket=small["S3_BUCKET"], Key="a")
+    with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
+        client.create_bucket(Bucket="other")
+    with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
+        client.delete_bucket(Bucket=small["S3_BUCKET"])
+    with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
+        client.put_bucket_policy(Bucket=small["S3_BUCKET"], Policy="{}")
 
 
 def test_no_process_of_a_stack_leaves_the_loopback_interface(tmp_path: Path, small: dict[str, str]) -> None:
@@ -233,12 +239,14 @@ def test_up_twice_and_status_and_down(tmp_path: Path, small: dict[str, str]) -> 
         assert not root.path.exists()
 
 
-def test_two_stacks_live_side_by_side(tmp_path: Path, small: dict[str, str]) -> None:
-    with started(Root(tmp_path / "a"), small) as one, started(Root(tmp_path / "b"), small) as two:
-        services_client(one, small).put_object(Bucket=small["S3_BUCKET"], Key="only-in-one", Body=b"x")
-        assert services_client(two, small).list_objects_v2(Bucket=small["S3_BUCKET"])["KeyCount"] == 0
-        assert imagepipe(two, small, "down").returncode == 0
-        assert services_client(one, small).list_objects_v2(Bucket=small["S3_BUCKET"])["KeyCount"] == 1
+def test_two_stacks_live_side_by_side(tmp_path: Path, first: Root, small: dict[str, str]) -> None:
+    with started(Root(tmp_path / "second"), small) as second:
+        of_first = services_client(first, small)
+        of_first.put_object(Bucket=small["S3_BUCKET"], Key="only-in-first", Body=b"x")
+        assert services_client(second, small).list_objects_v2(Bucket=small["S3_BUCKET"])["KeyCount"] == 0
+        assert imagepipe(second, small, "down").returncode == 0
+        assert of_first.list_objects_v2(Bucket=small["S3_BUCKET"])["KeyCount"] == 1
+        of_first.delete_object(Bucket=small["S3_BUCKET"], Key="only-in-first")
 
 
 def test_taken_gateway_port_is_reported(tmp_path: Path, small: dict[str, str]) -> None:
