@@ -94,7 +94,7 @@ class BuildahBuilder:
     _isolation = ("--isolation", "chroot", "--network", "host")
 
     def build(self, dockerfile: str) -> str:
-        _make_base()
+        make_base()
         with tempfile.TemporaryDirectory() as folder:
             # Debian 12's buildah knows neither this word of HEALTHCHECK nor needs it.
             text = re.sub(r" --start-interval=\S+", "", (ROOT / dockerfile).read_text())
@@ -151,8 +151,8 @@ def _bytes_of(folder: Path) -> int:
     return int(run(["du", "--summarize", "--bytes", "--one-file-system", str(folder)]).split()[0])
 
 
-def _make_base() -> None:
-    """The base image: there already, or pulled, or made of Debian's packages."""
+def make_base() -> None:
+    """The base image of buildah: there already, or pulled, or made of Debian's packages."""
     for argv in (["buildah", "inspect", "--type", "image", BASE], ["buildah", "pull", "--quiet", BASE]):
         if subprocess.run(argv, capture_output=True, check=False, timeout=BUILD_SECONDS).returncode == 0:
             return
