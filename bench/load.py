@@ -6,7 +6,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.errors import ConfigurationError
@@ -31,6 +31,18 @@ class Load:
         return self.requests / self.seconds
 
 
+@dataclass(frozen=True)
+class Request:
+    """The path of one request, and the headers that only this one has."""
+
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """As wrk.lua reads it."""
+        return "\t".join([self.path, *(f"{name}: {value}" for name, value in self.headers.items())]) + "\n"
+
+
 def require_wrk() -> str:
     """The path of wrk. Raises ConfigurationError if it is not installed."""
     path = shutil.which("wrk")
@@ -47,19 +59,20 @@ async def drive(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
     body: Path | None = None,
-    paths: Sequence[str] = (),
+    requests: Sequence[Request] = (),
 ) -> Load:
     """Send requests with this many connections, each at once after the response to its last one.
 
-    With `paths` each request takes the next path instead of that of the URL. Raises RuntimeError if a response has a
-    status above 399, or none: an error page is faster than the page that is measured.
+    With `requests` each of them is sent once, and the run ends with the response to the last one; `seconds` is then the
+    longest time. Raises RuntimeError if that is too short, and if a response has a status above 399, or none: an error
+    page is faster than the page that is measured.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".paths") as file:
-        file.writelines(f"{path}\n" for path in paths)
+    with tempfile.NamedTemporaryFile("w", suffix=".requests") as file:
+        file.writelines(request.line() for request in requests)
         file.flush()
         argv = [require_wrk(), "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
         argv += [word for name, value in (headers or {}).items() for word in ("-H", f"{name}: {value}")]
-        argv += ["-s", str(SCRIPT), url, "--", method, str(body or ""), file.name if paths else ""]
+        argv += ["-s", str(SCRIPT), url, "--", method, str(body or ""), file.name if requests else ""]
         before = _children_cpu()
         program = await asyncio.create_subprocess_exec(
             *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -69,7 +82,8 @@ async def drive(
         if program.returncode:
             raise RuntimeError(f"wrk ended with exit code {program.returncode}: {text}")
     found = json.loads(text.splitlines()[-1])
-    if found["refused"] or found["broken"] or not found["requests"]:
+    wanted = len(requests) or found["requests"]
+    if found["refused"] or found["broken"] or not found["requests"] or found["requests"] != wanted:
         raise RuntimeError(f"{method} {url}: {found}")
     return Load(
         found["requests"], found["seconds"], found["p50_ms"], found["p99_ms"], client_cpu=_children_cpu() - before
