@@ -33,7 +33,7 @@ class Aim:
 class Figure:
     """What was measured in each round. `values` and `floors` have the same unit and the same length.
 
-    `parts` splits the value up, for example the CPU of a request by process.
+    `parts` splits the value up, for example the CPU of a request by process. A figure may have no aim.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Figure:
     floor_name: str
     values: Sequence[float]
     floors: Sequence[float]
-    aim: Aim
+    aim: Aim | None
     parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -60,8 +60,10 @@ class Figure:
         return statistics.median(value / floor for value, floor in zip(self.values, self.floors, strict=True))
 
     @property
-    def is_met(self) -> bool:
-        """Whether the aim is met."""
+    def is_met(self) -> bool | None:
+        """Whether the aim is met; None without an aim."""
+        if self.aim is None:
+            return None
         return self.aim.is_met(self.ratio if self.aim.of == "ratio" else self.value)
 
     @property
@@ -84,6 +86,11 @@ class Rounds:
     count: int
     seconds: float
     report: Callable[[Figure], None]
+
+    @property
+    def runs(self) -> int:
+        """How often `in_turn` runs each measure: once in each round, and once before them."""
+        return self.count + 1
 
     async def in_turn(self, *measures: Callable[[], Awaitable[T]], warm_up: bool = True) -> tuple[list[T], ...]:
         """Run the measures one after the other, once in each round; returns the results of each measure.

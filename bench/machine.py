@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -77,6 +78,12 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process without its children."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
+
+
+def own_cpu() -> float:
+    """User and system time of this process without its children."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def cpu_of_children(pid: int) -> float:

@@ -20,13 +20,17 @@ MAX_SHOWN = 3.0
 def draw(suites: Mapping[str, Any]) -> list[Path]:
     """Write the plots of these reports; returns their files."""
     figures = [figure for report in suites.values() for figure in report["figures"]]
-    written = [_draw_aims(figures, all(report["is_result"] for report in suites.values()))]
+    written = [
+        _draw_aims(
+            [figure for figure in figures if figure["aim"]], all(report["is_result"] for report in suites.values())
+        )
+    ]
     split = [figure for figure in figures if figure["parts"]]
     return [*written, _draw_cpu(split)] if split else written
 
 
 def _draw_aims(figures: Sequence[Mapping[str, Any]], is_result: bool) -> Path:
-    """One bar for each figure: its value as a multiple of its aim, so that longer is always better."""
+    """One bar for each figure with an aim: its value as a multiple of its aim, so that longer is always better."""
     canvas = Canvas(figsize=(9, HEAD + HEIGHT * len(figures)), layout="constrained")
     axes = canvas.subplots()
     shares = [reached(figure) for figure in figures]

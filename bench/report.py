@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ RESULTS = Path(__file__).with_name("results")
 LATEST = RESULTS / "latest.json"
 MIN_ROUNDS = 3
 """With fewer there is no median, and the floor cannot show that it was disturbed."""
+NO_AIM = "–"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
         "floors": list(figure.floors),
         "floor_spread": spread(figure.floors),
         "ratio": figure.ratio,
-        "aim": {"of": figure.aim.of, "kind": figure.aim.kind, "bound": figure.aim.bound},
+        "aim": asdict(figure.aim) if figure.aim else None,
         "is_met": figure.is_met,
         "parts": dict(figure.parts),
     }
@@ -133,14 +134,18 @@ def print_table(reports: Sequence[Report], console: Console) -> None:
 
 
 def verdict(figure: Figure) -> str:
-    """Whether the aim is met; no verdict if the floor was not steady."""
+    """Whether the aim is met; no verdict without an aim, and if the floor was not steady."""
+    if figure.aim is None:
+        return NO_AIM
     if not figure.is_steady:
         return "unsteady"
     return "yes" if figure.is_met else "no"
 
 
-def aim_text(aim: Aim, unit: str) -> str:
+def aim_text(aim: Aim | None, unit: str) -> str:
     """The aim as words."""
+    if aim is None:
+        return NO_AIM
     sign = "≤" if aim.kind == "at most" else "≥"
     return f"{sign} {aim.bound:g}" if aim.of == "ratio" else f"{sign} {aim.bound:,g} {unit}"
 

@@ -1,13 +1,13 @@
-"""The floor of an upload: boto3 puts the same bytes into the bucket, then Kafka acknowledges a record.
+"""The floors of writes. Of an upload or a replacement: boto3 puts the same bytes into the bucket, then Kafka
+acknowledges a record. Of a deletion: Kafka acknowledges a record.
 
-There is no HTTP, no check of the file, no row in the index. A record is as large as that of an upload.
+There is no HTTP, no check of the file, no row in the index. A record is as large as that of the request.
 """
 
 import asyncio
-import resource
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
 
+from bench.machine import own_cpu
 from bench.records import upload
 from shared.contract.encoding import encode
+from shared.contract.events import Deleted
 from shared.contract.keys import new_id
 from shared.kafka.producer import client_options
 from shared.s3.store import s3_client
@@ -42,32 +44,35 @@ class Writes:
 
 
 class BareWrites:
-    """Connections to the bucket and to Kafka, as an upload has them, without the code of the gateway."""
+    """Connections to the bucket and to Kafka, as the gateway has them, without its code."""
 
     def __init__(self, settings: Settings, client: "S3Client", producer: AIOKafkaProducer) -> None:
         self._settings = settings
         self._client = client
         self._producer = producer
         self._threads = ThreadPoolExecutor(settings.s3_threads)
-        self._value = encode(upload(0, settings))
+        command = upload(0, settings)
+        self._upload = encode(command)
+        self._deletion = encode(Deleted(image_id=command.image_id, owner=command.owner))
 
-    async def run(self, data: bytes, clients: int, seconds: float) -> Writes:
+    async def run(self, write: Callable[[], Awaitable[None]], clients: int, seconds: float) -> Writes:
         """Write with this many clients at once, for this time. Each begins a write when its last one has ended."""
         times: list[float] = []
-        cpu, started = _own_cpu(), time.perf_counter()
+        cpu, started = own_cpu(), time.perf_counter()
 
         async def write_repeatedly() -> None:
             while (began := time.perf_counter()) < started + seconds:
-                await self._write(data)
+                await write()
                 times.append(time.perf_counter() - began)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(write_repeatedly())
         elapsed = time.perf_counter() - started
-        return Writes(len(times), elapsed, 1000 * statistics.median(times), _own_cpu() - cpu)
+        return Writes(len(times), elapsed, 1000 * statistics.median(times), own_cpu() - cpu)
 
-    async def _write(self, data: bytes) -> None:
+    async def upload(self, data: bytes) -> None:
+        """Put these bytes, then wait for the ack of a record."""
         key = f"bench/{new_id()}"
         await asyncio.get_running_loop().run_in_executor(
             self._threads,
@@ -75,16 +80,18 @@ class BareWrites:
                 Bucket=self._settings.s3_bucket, Key=key, Body=data, ContentType="image/jpeg"
             ),
         )
-        await self._producer.send_and_wait(self._settings.topic(Topic.DLQ), self._value, key=key.encode())
+        await self._append(key, self._upload)
+
+    async def delete(self) -> None:
+        """Wait for the ack of a record."""
+        await self._append(f"bench/{new_id()}", self._deletion)
+
+    async def _append(self, key: str, value: bytes) -> None:
+        await self._producer.send_and_wait(self._settings.topic(Topic.DLQ), value, key=key.encode())
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown()
-
-
-def _own_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 @asynccontextmanager

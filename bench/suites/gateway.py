@@ -1,21 +1,23 @@
-"""Figures of the gateway: uploads, lists, documents and media, driven by wrk. No processor runs beside them."""
+"""Figures of the gateway: lists, documents, media and writes, driven by wrk. No processor runs beside them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import islice
 from statistics import median
+from typing import Final
 
 import httpx
 
-from bench.deployment import ENGINES, Deployment, deployment, settled_records
+from bench.deployment import Deployment, deployment
 from bench.figures import Aim, Figure, Measure, Rounds
 from bench.floors.driver import BareDriver, RecordingIndex, Statements
 from bench.floors.framework import ETAG, bare_framework
 from bench.floors.writes import BareWrites, bare_writes
-from bench.load import drive, multipart
-from bench.machine import CpuMeter
+from bench.load import Request, drive
 from bench.photos import jpeg_of_size
 from bench.records import answer, logged, upload
+from bench.write_costs import CLIENT, Cost, Method, StoredImage, Writes, bare_cost, stored_images
 from gateway.reading.image_rows import status_document
 from gateway.reading.lists import ListQuery, Lists
 from gateway.services.changes import Changes
@@ -33,11 +35,20 @@ MEDIA_BYTES = 45_000
 IMAGES = 200
 PAGE = 50
 CLIENTS = 8
-UPLOAD_CLIENTS = 16
-WRITES_AT_ONCE = 16
+WRITE_CLIENTS = 16
+UPDATES = 200
+"""Requests of a run of replacements or of deletions. Each has an image of its own."""
+ROWS_AT_ONCE = 16
 FRESH = {"Cache-Control": "no-cache"}
-FRAMEWORK, DRIVER, BARE_WRITES = "bare FastAPI", "driver alone", "boto3 put, then acked record"
+FRAMEWORK, DRIVER = "bare FastAPI", "driver alone"
+BARE_UPLOAD, BARE_DELETION = "boto3 put, then acked record", "acked record"
 HALF = Aim("at least", 0.5)
+POST: Final = "POST"
+PUT: Final = "PUT"
+DELETE: Final = "DELETE"
+TITLES: Mapping[Method, str] = {POST: "POST of 60 KB", PUT: "PUT of 60 KB", DELETE: "DELETE"}
+P50_AIMS: Mapping[Method, Aim | None] = {POST: Aim("at most", 2.0), PUT: None, DELETE: None}
+CPU_AIMS: Mapping[Method, Aim | None] = {POST: Aim("at most", 16, "value"), PUT: None, DELETE: None}
 
 
 async def measure(stack: Stack, rounds: Rounds) -> None:
@@ -47,7 +58,7 @@ async def measure(stack: Stack, rounds: Rounds) -> None:
         for page in await pages(running, images[0]):
             await measure_page(running, page, rounds)
         await measure_media(running, images[0], rounds)
-        await measure_uploads(running, rounds)
+        await measure_writes(running, rounds)
 
 
 async def store_images(running: Deployment) -> list[Ready]:
@@ -56,7 +67,7 @@ async def store_images(running: Deployment) -> list[Ready]:
     images = [answer(logged(upload(number, settings), number, settings), settings) for number in range(IMAGES)]
     index, store = await CassandraIndex.open(settings), S3Store.from_settings(settings)
     try:
-        await for_each(images, lambda event: index.apply(event_writes(event, settings.day_shards)), WRITES_AT_ONCE)
+        await for_each(images, lambda event: index.apply(event_writes(event, settings.day_shards)), ROWS_AT_ONCE)
         variant = images[0].current.variants[0]
         await store.put(variant.path, bytes(MEDIA_BYTES), variant.content_type)
     finally:
@@ -147,81 +158,85 @@ async def measure_media(running: Deployment, image: Ready, rounds: Rounds) -> No
         await rounds.compare(f"media of {MEDIA_BYTES // 1000} KB", "requests/s", streamed, through_gateway, HALF)
 
 
-@dataclass(frozen=True)
-class Uploads:
-    """A run of uploads or of bare writes. `cpu` has the CPU time by process, in ms for each upload."""
-
-    p50_ms: float
-    rate: float
-    cpu: dict[str, float]
-
-    @property
-    def all_cpu(self) -> float:
-        """CPU time of all processes."""
-        return sum(self.cpu.values())
-
-
-async def measure_uploads(running: Deployment, rounds: Rounds) -> None:
-    """POST /images with one client and with many, and the CPU time of an upload in all processes."""
+async def measure_writes(running: Deployment, rounds: Rounds) -> None:
+    """POST, PUT and DELETE with one client and with many, and the CPU time of each in all processes."""
     data = jpeg_of_size(UPLOAD_BYTES)
-    async with bare_writes(running.settings) as writes:
-        for clients in (1, UPLOAD_CLIENTS):
-
-            async def floor(clients: int = clients) -> Uploads:
-                return await write_bare(running, writes, data, clients, rounds.seconds)
-
-            async def post(clients: int = clients) -> Uploads:
-                return await upload_repeatedly(running, data, clients, rounds.seconds)
-
-            floors, posts = await rounds.in_turn(floor, post)
+    loads = (1, WRITE_CLIENTS)
+    updates = len((PUT, DELETE)) * len(loads) * rounds.runs * UPDATES
+    async with bare_writes(running.settings) as bare:
+        measured = MeasuredWrites(running, bare, data, await stored_images(running, updates))
+        for clients in loads:
+            costs = await measured.in_turn(clients, rounds)
             if clients == 1:
-                report_latency(floors, posts, rounds)
+                report_latency(costs, rounds)
             else:
-                report_throughput(floors, posts, rounds)
+                report_throughput(costs[POST], rounds)
+                report_cpu(costs, rounds)
 
 
-async def write_bare(running: Deployment, writes: BareWrites, data: bytes, clients: int, seconds: float) -> Uploads:
-    """The same bytes without the gateway."""
-    meter = CpuMeter({name: running.stack.pid(name) for name in ENGINES})
-    done = await writes.run(data, clients, seconds)
-    return Uploads(done.p50_ms, done.rate, per_upload(meter.seconds() | {"client": done.client_cpu}, done.writes))
+@dataclass(frozen=True)
+class WithFloor:
+    """The costs of one kind of write in each round, and those of its floor."""
+
+    floor_name: str
+    costs: Sequence[Cost]
+    floors: Sequence[Cost]
+
+    def figure(self, name: str, unit: str, of: Callable[[Cost], float], aim: Aim | None) -> Figure:
+        """The figure of a part of the cost."""
+        return Figure(name, unit, self.floor_name, list(map(of, self.costs)), list(map(of, self.floors)), aim)
 
 
-async def upload_repeatedly(running: Deployment, data: bytes, clients: int, seconds: float) -> Uploads:
-    """Upload for this time, then wait until the index is up to date: its work belongs to the upload too."""
-    form = running.directory / "form"
-    body, content_type = multipart(data)
-    form.write_bytes(body)
-    indexer = running.services[Service.INDEXER]
-    settled, meter = settled_records(indexer), running.meter()
-    done = await drive(
-        f"{running.base_url}/images?user_id=1", clients=clients, seconds=seconds, method="POST",
-        headers={"Content-Type": content_type}, body=form,
-    )  # fmt: skip
-    await running.indexed(settled + done.requests)
-    return Uploads(done.p50_ms, done.rate, per_upload(meter.seconds() | {"client": done.client_cpu}, done.requests))
+@dataclass(frozen=True)
+class MeasuredWrites:
+    """Measures all kinds of writes and their floors in turn. `images` are there to be replaced and deleted."""
+
+    running: Deployment
+    bare: BareWrites
+    data: bytes
+    images: Iterator[StoredImage]
+
+    async def in_turn(self, clients: int, rounds: Rounds) -> dict[Method, WithFloor]:
+        """The costs by method, with this many clients. The floor of a POST is that of a PUT too."""
+        writes = Writes(self.running, self.data)
+        uploads, posts, puts, records, deletions = await rounds.in_turn(
+            lambda: bare_cost(self.running, self.bare, lambda: self.bare.upload(self.data), clients, rounds.seconds),
+            lambda: writes.uploads(clients, rounds.seconds),
+            lambda: writes.each(PUT, self._updates(), clients),
+            lambda: bare_cost(self.running, self.bare, self.bare.delete, clients, rounds.seconds),
+            lambda: writes.each(DELETE, self._updates(), clients),
+        )
+        return {
+            POST: WithFloor(BARE_UPLOAD, posts, uploads),
+            PUT: WithFloor(BARE_UPLOAD, puts, uploads),
+            DELETE: WithFloor(BARE_DELETION, deletions, records),
+        }
+
+    def _updates(self) -> list[Request]:
+        return [Request(image.path) for image in islice(self.images, UPDATES)]
 
 
-def per_upload(seconds: dict[str, float], uploads: int) -> dict[str, float]:
-    """Milliseconds of each process for one upload."""
-    return {name: 1000 * value / uploads for name, value in seconds.items()}
+def report_latency(costs: Mapping[Method, WithFloor], rounds: Rounds) -> None:
+    """The time of one write."""
+    for method, found in costs.items():
+        rounds.report(
+            found.figure(f"{TITLES[method]}, one client: p50", "ms", lambda cost: cost.p50_ms, P50_AIMS[method])
+        )
 
 
-def report_latency(floors: Sequence[Uploads], posts: Sequence[Uploads], rounds: Rounds) -> None:
-    """The time of one upload."""
-    values, bare = [each.p50_ms for each in posts], [each.p50_ms for each in floors]
-    rounds.report(Figure("POST of 60 KB, one client: p50", "ms", BARE_WRITES, values, bare, Aim("at most", 2.0)))
+def report_throughput(posts: WithFloor, rounds: Rounds) -> None:
+    """Uploads per second."""
+    name = f"{TITLES[POST]}, {WRITE_CLIENTS} clients"
+    rounds.report(posts.figure(name, "requests/s", lambda cost: cost.rate, Aim("at least", 0.45)))
 
 
-def report_throughput(floors: Sequence[Uploads], posts: Sequence[Uploads], rounds: Rounds) -> None:
-    """Uploads per second, and their CPU time."""
-    values, bare = [each.rate for each in posts], [each.rate for each in floors]
-    name = f"POST of 60 KB, {UPLOAD_CLIENTS} clients"
-    rounds.report(Figure(name, "requests/s", BARE_WRITES, values, bare, Aim("at least", 0.45)))
-    parts = {part: median(each.cpu[part] for each in posts) for part in posts[0].cpu}
-    values, bare = [each.all_cpu for each in posts], [each.all_cpu for each in floors]
-    aim = Aim("at most", 16, "value")
-    rounds.report(Figure("CPU of a POST, all processes", "ms", BARE_WRITES, values, bare, aim, parts))
-    values, bare = [each.cpu[Service.GATEWAY] for each in posts], [each.cpu["client"] for each in floors]
+def report_cpu(costs: Mapping[Method, WithFloor], rounds: Rounds) -> None:
+    """The CPU time of each kind of write, and of an upload in the gateway alone."""
+    for method, found in costs.items():
+        parts = {part: median(each.cpu[part] for each in found.costs) for part in found.costs[0].cpu}
+        figure = found.figure(f"CPU of a {method}, all processes", "ms", lambda cost: cost.all_cpu, CPU_AIMS[method])
+        rounds.report(replace(figure, parts=parts))
+    values = [each.cpu[Service.GATEWAY] for each in costs[POST].costs]
+    floors = [each.cpu[CLIENT] for each in costs[POST].floors]
     aim = Aim("at most", 5, "value")
-    rounds.report(Figure("CPU of a POST, gateway", "ms", f"client of {BARE_WRITES}", values, bare, aim))
+    rounds.report(Figure("CPU of a POST, gateway", "ms", f"{CLIENT} of {BARE_UPLOAD}", values, floors, aim))

@@ -1,6 +1,6 @@
 """Writes the figures of `bench/results/` into docs/performance.md: `python -m docs.generate.performance`.
 
-`latest.json` has those of the suite, `frontier.json` those of the ladders.
+`latest.json` has those of the suite, `guarantees.json` those of the guarantees, `frontier.json` those of the ladders.
 """
 
 import json
@@ -15,9 +15,12 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "bench" / "results"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
+GUARANTEES_BEGIN, GUARANTEES_END = "<!-- guarantees -->\n", "<!-- end of guarantees -->"
 FRONTIER_BEGIN, FRONTIER_END = "<!-- frontier -->\n", "<!-- end of frontier -->"
 NOTHING = "There is no run on a quiet machine yet: `make bench` writes its figures here.\n"
 PLOTS = {"aims.png": "The share of its aim that each figure reaches", "cpu.png": "CPU time by process"}
+QUIET_LOAD = 0.5
+"""Above it other work ran: see `bench.machine.Conditions`."""
 HEAD = "| figure | value | floor | ratio | aim | met |\n|---|---|---|---|---|---|"
 
 
@@ -48,24 +51,76 @@ def _suite(name: str, report: Mapping[str, Any]) -> str:
 def _row(figure: Mapping[str, Any]) -> str:
     value = f"{_number(figure['value'])} {figure['unit']} ±{figure['spread'] / 2:.0%}"
     floor = f"{_number(figure['floor'])} ±{figure['floor_spread'] / 2:.0%}, {figure['floor_name']}"
-    aim, met = figure["aim"], "yes" if figure["is_met"] else "**no**"
+    return f"| {figure['name']} | {value} | {floor} | {figure['ratio']:.2f} | {_aim(figure)} |"
+
+
+def _aim(figure: Mapping[str, Any]) -> str:
+    """The cells of the aim and whether it is met."""
+    aim = figure["aim"]
+    if aim is None:
+        return "– | –"
     sign = "≤" if aim["kind"] == "at most" else "≥"
-    bound = f"{sign} {aim['bound']:g}" + ("" if aim["of"] == "ratio" else f" {figure['unit']}")
-    return f"| {figure['name']} | {value} | {floor} | {figure['ratio']:.2f} | {bound} | {met} |"
+    unit = "" if aim["of"] == "ratio" else f" {figure['unit']}"
+    return f"{sign} {aim['bound']:g}{unit} | {'yes' if figure['is_met'] else '**no**'}"
 
 
 def _parts(figures: list[Mapping[str, Any]]) -> list[str]:
     lines = []
     for figure in figures:
         if figure["parts"]:
-            parts = sorted(figure["parts"].items(), key=lambda part: -part[1])
-            split = ", ".join(f"{name} {_number(value)}" for name, value in parts)
-            lines += ["", f"{figure['name']}, in {figure['unit']}: {split}."]
+            lines += ["", f"{figure['name']}, in {figure['unit']}: {_split(figure['parts'])}."]
     return lines
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def guarantees(found: Mapping[str, Any]) -> str:
+    """The table of what each guarantee of a write adds, and of the writes without it; empty without a run."""
+    if not found:
+        return ""
+    machine = found["machine"]
+    beside = f" Other work ran (load {machine['load']:.1f} before the run)." if machine["load"] > QUIET_LOAD else ""
+    lines = [
+        f"{found['rounds']} rounds of {found['requests']} requests of each kind on {found['measured_at'][:10]}, commit "
+        f"{found['commit']}, {machine['cores']} cores ({machine['processor']}), steal {machine['steal']:.0%}.{beside}",
+        "",
+        "| write | p50 | CPU time | by process |\n|---|---|---|---|",
+        *(
+            f"| {each['name']} | {_number(each['p50_ms'])} ms | {_number(sum(each['cpu_ms'].values()))} ms | "
+            f"{_split(each['cpu_ms'])} |"
+            for each in found["writes"]
+        ),
+        "",
+        "| with a guarantee | without | adds to p50 | adds to the CPU time | by process |\n|---|---|---|---|---|",
+        *(_guarantee(each) for each in found["guarantees"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _guarantee(entry: Mapping[str, Any]) -> str:
+    cells = (
+        entry["name"],
+        entry["without"] or "–",
+        f"{_signed(entry['p50_ms'])} ms",
+        f"{_signed(sum(entry['cpu_ms'].values()))} ms",
+        ", ".join(f"{name} {_signed(value)}" for name, value in _largest_first(entry["cpu_ms"])),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _split(cpu: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in _largest_first(cpu))
+
+
+def _largest_first(parts: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(parts.items(), key=lambda part: -part[1])
+
+
+def _signed(value: float) -> str:
+    """A difference to a tenth: the CPU time of a process is counted in steps of 10 ms a run."""
+    return f"{value:+.1f}"
 
 
 def frontier(found: Mapping[str, Any]) -> str:
@@ -115,9 +170,10 @@ def _similarity(entry: Mapping[str, Any]) -> float:
     return float(mean(entry["ssim"].values()))
 
 
-def page(text: str, suites: Mapping[str, Any], ladders: Mapping[str, Any]) -> str:
+def page(text: str, suites: Mapping[str, Any], added: Mapping[str, Any], ladders: Mapping[str, Any]) -> str:
     """The page with these figures between its marks."""
     text = between(text, BEGIN, END, figures(suites))
+    text = between(text, GUARANTEES_BEGIN, GUARANTEES_END, guarantees(added))
     return between(text, FRONTIER_BEGIN, FRONTIER_END, frontier(ladders))
 
 
@@ -140,4 +196,4 @@ def result(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(), latest(), result("frontier.json")))
+    PAGE.write_text(page(PAGE.read_text(), latest(), result("guarantees.json"), result("frontier.json")))

@@ -18,7 +18,7 @@ ON_ENGINES = ("lists",)
 IN_A_BROWSER = ("page",)
 ON_PHOTOS = ("frontier",)
 ON_RESULTS = {"capacity"}
-STARTS_ITS_OWN = {"__main__", "live_events"}
+STARTS_ITS_OWN = {"__main__", "guarantees", "live_events"}
 NEEDS_NOTHING = {"formats"}
 
 
