@@ -1,4 +1,4 @@
-"""A figure is judged by its aim, if it has one; the table and the file of results say so."""
+"""A figure is judged by its aim, if it has one; the table and the file of results show that."""
 
 import io
 from collections.abc import Sequence
