@@ -1,52 +1,109 @@
 """Peak memory of processor and gateway under the loads that their bounds are made for, on the running local stack.
 
-    python -m bench.memory [--root DIR] [--images 500] [--seconds 300] [--uploads 64]
+    python -m bench.memory [--root DIR] [--repeat 5] [--requests 48]
 
-Twelve-megapixel photos are queued and rendered for a while, with the memory of the processor and its render processes
-summed; then the given number of 5 MiB uploads is sent at once, with the memory of the gateway. RSS counts what
-processes share once for each process, PSS once in total, which is what the kernel would get back.
+Three loads of the processor, one after the other: the largest photo that is accepted beside small ones, which have a
+render process of their own; a queue in which the other render processes share their pixels; and one photo after the
+other, which two processes render side by side. Then requests with several files of 5 MiB are sent at once to the
+gateway, from several addresses, because one address gets only a part of the slots. RSS counts what processes share once
+for each process, PSS once in total, which is what the kernel would get back. Linux only.
 """
 
-import argparse
 import asyncio
 import io
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import cycle
 from pathlib import Path
+from typing import Annotated
 
 import httpx
 import psutil
+import typer
 from PIL import Image
 
+from bench.photos import MAX_BYTES, photo
 from bench.stack import run, running_stack
-from deploy.local.state import State
+from deploy.local.state import PartState, State
 from imagepipe_client import AsyncClient, Owner
+from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
-from shared.concurrency import map_ordered
+from processor.fairness import SMALL_PIXELS, kept_pixels
 from shared.errors import Unavailable
-from shared.settings import MIB
+from shared.settings import Settings
 
-TWELVE_MEGAPIXELS = (4000, 3000)
-LARGEST = 5 * MIB
+LARGEST, LARGE, SMALL = (8000, 8000), (6000, 4000), (4000, 3000)
+PIXEL_BYTES = 12
+"""Memory of one pixel of an opaque image: see docs/reliability.md."""
+FILES = 4
+"""Of one request to the gateway."""
+ADDRESSES = [f"127.0.0.{number}" for number in range(2, 10)]
+"""Clients of the gateway: all addresses of the loopback network work on Linux. Eight get eight ninths of the slots."""
 SAMPLE_SECONDS = 0.1
-UPLOADS_AT_ONCE = 8
+POLL_SECONDS = 2.0
 OWNER = Owner("bench", f"memory-{os.getpid()}")
 PARAMETERS = {"owner_type": OWNER.type, "owner_id": OWNER.id}
 
 
+@dataclass(frozen=True)
+class Load:
+    """Photos for the processor, by their sizes: all queued at once, or each one when the one before it is ready."""
+
+    name: str
+    sizes: Sequence[tuple[int, int]]
+    queued: bool = True
+
+
+def loads(repeat: int) -> list[Load]:
+    """The loads of the processor."""
+    return [
+        Load("64 megapixels beside 12", [LARGEST, *[SMALL] * 4] * repeat),
+        Load("24 and 12 megapixels", [LARGE, LARGE, SMALL] * 2 * repeat),
+        Load("24 megapixels, one after the other", [LARGE] * 2 * repeat, queued=False),
+    ]
+
+
+@cache
+def photo_of(size: tuple[int, int]) -> bytes:
+    """An opaque photo of this size, of less than 5 MiB."""
+    return photo(*size, seed=0, quality=60)
+
+
+def pixels_at_once(settings: Settings) -> int:
+    """Maximum number of pixels that a processor decodes at the same time (`processor.fairness`).
+
+    One image that is larger than the common pixels runs alone among them. Beside it one small image is in the place
+    that is kept for it.
+    """
+    kept = kept_pixels(settings.render_workers, settings.max_inflight_pixels)
+    return max(settings.max_inflight_pixels - kept, settings.max_pixels) + min(SMALL_PIXELS, kept)
+
+
+def processor_bound(idle: int, settings: Settings) -> int:
+    """Bytes that the processor may take if all images are opaque."""
+    return idle + settings.max_inflight_bytes + PIXEL_BYTES * pixels_at_once(settings)
+
+
+def gateway_bound(idle: int, settings: Settings) -> int:
+    """Bytes that the gateway may take while it has no live events."""
+    return idle + settings.max_upload_memory
+
+
 @dataclass
 class Peak:
-    """Highest sums over a process and its children, in bytes; `processes` at that moment."""
+    """Highest sums over a process and its children, in bytes, and the highest value of one of its gauges."""
 
     rss: int = 0
     pss: int = 0
     processes: int = 0
+    gauge: float = 0
 
     def take(self, pid: int) -> None:
-        """Take one sample."""
+        """Take one sample of the memory."""
         rss = pss = processes = 0
         parent = psutil.Process(pid)
         for process in (parent, *parent.children(recursive=True)):
@@ -57,50 +114,63 @@ class Peak:
         self.processes = max(self.processes, processes)
 
     def __str__(self) -> str:
-        return f"peak RSS {self.rss / 1e6:.0f} MB, PSS {self.pss / 1e6:.0f} MB, {self.processes} processes"
+        return f"RSS {self.rss / 1e6:.0f} MB, PSS {self.pss / 1e6:.0f} MB, {self.processes} processes"
 
 
-@asynccontextmanager
-async def watched(pid: int) -> AsyncIterator[Peak]:
-    """Samples the process and its children for the length of the block."""
-    peak = Peak()
+@dataclass(frozen=True)
+class Watched:
+    """A running service: its process, its page of metrics, and the gauge that shows how busy it is."""
 
-    async def watch() -> None:
-        while True:
-            await asyncio.to_thread(peak.take, pid)
-            await asyncio.sleep(SAMPLE_SECONDS)
+    pid: int
+    metrics_url: str
+    gauge: str
+    http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(trust_env=False, timeout=30))
 
-    task = asyncio.create_task(watch())
-    try:
-        yield peak
-    finally:
-        task.cancel()
+    @asynccontextmanager
+    async def peak(self) -> AsyncIterator[Peak]:
+        """The peak during the block."""
+        peak = Peak()
+
+        async def watch() -> None:
+            while True:
+                await asyncio.to_thread(peak.take, self.pid)
+                peak.gauge = max(peak.gauge, gauge_of((await self.http.get(self.metrics_url)).text, self.gauge))
+                await asyncio.sleep(SAMPLE_SECONDS)
+
+        task = asyncio.create_task(watch())
+        try:
+            yield peak
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    async def idle(self) -> Peak:
+        """The peak of a second."""
+        async with self.peak() as peak:
+            await asyncio.sleep(1)
+        return peak
 
 
-def photo() -> bytes:
-    """A JPEG of twelve megapixels and natural smoothness: noise of a few pixels, scaled up. About 2 MB."""
-    width, height = TWELVE_MEGAPIXELS
-    noise = Image.frombytes("RGB", (width // 8, height // 8), os.urandom(width * height * 3 // 64))
-    return _encoded(noise.resize(TWELVE_MEGAPIXELS, Image.Resampling.BICUBIC), "JPEG", quality=85)
+def gauge_of(metrics: str, name: str) -> float:
+    """The value of a gauge without labels on a page of metrics. Raises StopIteration if it is not there."""
+    return next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith(f"{name} "))
 
 
 def large_file() -> bytes:
     """A PNG of noise, which cannot be compressed, just below the largest accepted file."""
-    side = int((LARGEST / 3) ** 0.5) - 8
-    return _encoded(Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)), "PNG")
-
-
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    side = int((MAX_BYTES / 3) ** 0.5) - 8
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-async def post(http: httpx.AsyncClient, data: bytes) -> int:
+async def post(http: httpx.AsyncClient, files: Sequence[bytes]) -> int:
     """Upload until it is accepted; returns how often the gateway answered 429 or 503."""
     refused = 0
     while True:
-        answer = await http.post("/images", params=PARAMETERS, files={"image": data})
+        answer = await http.post("/images", params=PARAMETERS, files=[("image", data) for data in files])
         if answer.status_code not in (429, 503):
             answer.raise_for_status()
             return refused
@@ -108,63 +178,89 @@ async def post(http: httpx.AsyncClient, data: bytes) -> int:
         await asyncio.sleep(float(answer.headers["Retry-After"]))
 
 
-async def post_all(http: httpx.AsyncClient, make: Callable[[], bytes], count: int, at_once: int) -> int:
-    """Upload the same file `count` times; returns how many answers were 429 or 503."""
-    data = make()
-    return sum(await map_ordered(range(count), lambda _: post(http, data), at_once))
+async def ready(client: AsyncClient, images: int) -> None:
+    """Wait until so many images of this run are ready. Raises RuntimeError if one failed."""
+    while True:
+        found = await client.snapshot(OWNER, page_size=500)
+        for image in found.images:
+            if image.status == "failed":
+                raise RuntimeError(f"{image.id}: {image.error}")
+        if sum(image.status == "ready" for image in found.images) >= images:
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
-async def rendered(client: AsyncClient) -> int:
-    """How many of this run's images are ready."""
-    found = await client.snapshot(OWNER, page_size=500)
-    return sum(image.status == "ready" for image in found.images)
+async def measure_processor(base_url: str, processor: Watched, settings: Settings, repeat: int) -> None:
+    """Run all loads of the processor and print what they took."""
+    idle = await processor.idle()
+    print(f"processor, idle: {idle}; bound {processor_bound(idle.rss, settings) / 1e6:.0f} MB", flush=True)
+    done = 0
+    async with httpx.AsyncClient(base_url=base_url, timeout=300, trust_env=False) as http:
+        client = AsyncClient(base_url, http=http)
+        for load in loads(repeat):
+            photos = [await asyncio.to_thread(photo_of, size) for size in load.sizes]
+            started = time.monotonic()
+            async with processor.peak() as peak:
+                for data in photos:
+                    await post(http, [data])
+                    done += 1
+                    if not load.queued:
+                        await ready(client, done)
+                await ready(client, done)
+            print(
+                f"processor, {load.name}, {len(photos)} photos in {time.monotonic() - started:.0f} s: {peak}, "
+                f"{peak.gauge:.0f} of them rendering",
+                flush=True,
+            )
 
 
-async def measure(state: State, images: int, seconds: float, uploads: int) -> None:
-    """Run both loads and print what they took."""
-    processor, gateway = (_pid(state, name) for name in ("processor", "gateway"))
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=state.gateway_url or "", timeout=300, limits=limits) as http:
-        client = AsyncClient(state.gateway_url or "", http=http)
-        async with watched(processor) as idle:
-            await asyncio.sleep(1)
-        print(f"processor, idle: {idle}", flush=True)
-        started = time.monotonic()
-        async with watched(processor) as peak:
-            await post_all(http, photo, images, UPLOADS_AT_ONCE)
-            print(f"{images} photos of 12 megapixels queued in {time.monotonic() - started:.0f} s", flush=True)
-            done = 0
-            while done < images and time.monotonic() - started < seconds:
-                await asyncio.sleep(2)
-                done = await rendered(client)
-        print(f"processor, {done} of {images} rendered in {time.monotonic() - started:.0f} s: {peak}", flush=True)
-        async with watched(gateway) as idle:
-            await asyncio.sleep(1)
-        print(f"gateway, before: {idle}", flush=True)
-        async with watched(gateway) as peak:
-            refused = await post_all(http, large_file, uploads, uploads)
-        print(f"gateway, {uploads} uploads of 5 MiB at once ({refused} times told to come back): {peak}")
+async def measure_gateway(base_url: str, gateway: Watched, settings: Settings, requests: int) -> None:
+    """Send requests at once from several addresses, and print what they took."""
+    idle = await gateway.idle()
+    print(f"gateway, idle: {idle}; bound {gateway_bound(idle.rss, settings) / 1e6:.0f} MB", flush=True)
+    files = [large_file()] * FILES
+    async with AsyncExitStack() as opened:
+        clients = []
+        for address in ADDRESSES:
+            transport = httpx.AsyncHTTPTransport(local_address=address, limits=httpx.Limits(max_connections=None))
+            client = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=300)
+            clients.append(await opened.enter_async_context(client))
+        async with gateway.peak() as peak:
+            pairs = zip(range(requests), cycle(clients), strict=False)
+            refused = await asyncio.gather(*(post(http, files) for _, http in pairs))
+    print(
+        f"gateway, {requests} requests of {FILES} files of 5 MiB at once: {peak}, "
+        f"uploads held {peak.gauge / 1e6:.0f} MB, {sum(refused)} answers were 429 or 503"
+    )
 
 
-def _pid(state: State, name: str) -> int:
-    part = state.parts.get(name)
-    if part is None or part.process is None:
+def service(state: State, name: str, gauge: str) -> Watched:
+    """A service of the stack. Raises Unavailable if it does not run."""
+    part = state.parts.get(name, PartState())
+    if part.process is None:
         raise Unavailable(name, "it does not run: start the stack with its services, `imagepipe up`")
-    return part.process.pid
+    return Watched(part.process.pid, str(httpx.URL(part.ready_url).join("/metrics")), gauge)
 
 
-def main() -> None:
-    """Parse arguments and measure."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT)
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=300, help="how long to watch the queue being rendered")
-    parser.add_argument("--uploads", type=int, default=64)
-    arguments = parser.parse_args()
-    state = running_stack(arguments.root)
+async def measure(state: State, settings: Settings, repeat: int, requests: int) -> None:
+    """Measure both services."""
+    processor = service(state, "processor", "imagepipe_processor_render_busy")
+    gateway = service(state, "gateway", "imagepipe_gateway_upload_bytes")
+    base_url = state.gateway_url or ""
+    await measure_processor(base_url, processor, settings, repeat)
+    await measure_gateway(base_url, gateway, settings, requests)
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="Directory of the running stack.")] = DEFAULT_ROOT,
+    repeat: Annotated[int, typer.Option(min=1, help="How often each load of the processor is repeated.")] = 5,
+    requests: Annotated[int, typer.Option(min=1, help="Requests that are sent to the gateway at once.")] = 48,
+) -> None:
+    """Measure the peak memory of processor and gateway."""
+    state = running_stack(root)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    asyncio.run(measure(state, arguments.images, arguments.seconds, arguments.uploads))
+    asyncio.run(measure(state, load_settings(root), repeat, requests))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: typer.run(main))

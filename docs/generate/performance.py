@@ -18,6 +18,7 @@ BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
 GUARANTEES_BEGIN, GUARANTEES_END = "<!-- guarantees -->\n", "<!-- end of guarantees -->"
 FRONTIER_BEGIN, FRONTIER_END = "<!-- frontier -->\n", "<!-- end of frontier -->"
 NOTHING = "There is no run on a quiet machine yet: `make bench` writes its figures here.\n"
+NO_GUARANTEES = "There is no run yet: it writes its figures here, with `python -m docs.generate.performance`.\n"
 PLOTS = {"aims.png": "The share of its aim that each figure reaches", "cpu.png": "CPU time by process"}
 QUIET_LOAD = 0.5
 """Above it other work ran: see `bench.machine.Conditions`."""
@@ -77,9 +78,9 @@ def _number(value: float) -> str:
 
 
 def guarantees(found: Mapping[str, Any]) -> str:
-    """The table of what each guarantee of a write adds, and of the writes without it; empty without a run."""
+    """The table of what each guarantee of a write adds, and of the writes without it."""
     if not found:
-        return ""
+        return NO_GUARANTEES
     machine = found["machine"]
     beside = f" Other work ran (load {machine['load']:.1f} before the run)." if machine["load"] > QUIET_LOAD else ""
     lines = [
