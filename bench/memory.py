@@ -33,7 +33,7 @@ from imagepipe_client import AsyncClient, Owner
 from ops.settings import load_settings
 from ops.terminal.options import DEFAULT_ROOT
 from processor.fairness import SMALL_PIXELS, kept_pixels
-from shared.errors import Unavailable
+from shared.errors import ConfigurationError, Unavailable
 from shared.settings import Settings
 
 LARGEST, LARGE, SMALL = (8000, 8000), (6000, 4000), (4000, 3000)
@@ -191,8 +191,10 @@ async def ready(client: AsyncClient, images: int) -> None:
 
 
 async def measure_processor(base_url: str, processor: Watched, settings: Settings, repeat: int) -> None:
-    """Run all loads of the processor and print what they took."""
+    """Run all loads of the processor and print what they took. Raises ConfigurationError if it is not idle."""
     idle = await processor.idle()
+    if idle.gauge:
+        raise ConfigurationError("the processor renders: wait until it is idle, and run this again")
     print(f"processor, idle: {idle}; bound {processor_bound(idle.rss, settings) / 1e6:.0f} MB", flush=True)
     done = 0
     async with httpx.AsyncClient(base_url=base_url, timeout=300, trust_env=False) as http:
