@@ -77,7 +77,13 @@ async def drive(
         program = await asyncio.create_subprocess_exec(
             *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
-        output, _ = await program.communicate()
+        try:
+            output, _ = await program.communicate()
+        finally:
+            # wrk would send until its time is over, also to a server that has ended.
+            if program.returncode is None:
+                program.kill()
+                await program.wait()
         text = output.decode()
         if program.returncode:
             raise RuntimeError(f"wrk ended with exit code {program.returncode}: {text}")

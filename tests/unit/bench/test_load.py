@@ -1,5 +1,6 @@
 """wrk sends each request of a list exactly once, with the headers of the run and those of the request."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from threading import Thread
 import pytest
 
 from bench.load import Request, drive
+from tests.support.waiting import wait_for_async
 
 pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
@@ -74,6 +76,19 @@ async def test_a_delete_has_no_body() -> None:
 async def test_a_refused_request_is_an_error() -> None:
     with server([], status=404) as url, pytest.raises(RuntimeError, match="'refused': 50"):
         await drive(url, clients=1, seconds=20, method="DELETE", requests=REQUESTS)
+
+
+async def test_a_cancelled_run_ends_wrk() -> None:
+    received: list[Received] = []
+    with server(received, pause=0.05) as url:
+        running = asyncio.create_task(drive(url, clients=1, seconds=20, method="DELETE", requests=REQUESTS))
+        await wait_for_async(lambda: len(received) > 0, 10, "wrk sends requests")
+        running.cancel()
+        await asyncio.wait([running])
+        count = len(received)
+        await asyncio.sleep(0.5)
+    assert running.cancelled()
+    assert len(received) <= count + 1 < len(REQUESTS)
 
 
 async def test_too_little_time_for_all_requests_is_an_error() -> None:
