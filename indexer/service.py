@@ -11,7 +11,7 @@ from indexer.consumer import TOPICS, Consumer, kafka_consumer
 from indexer.delivery import Delivery
 from indexer.fence import Fence
 from indexer.handler import Handler
-from shared.cassandra.index import CassandraIndex
+from shared.cassandra.index import BULK_REQUESTS_AT_ONCE, CassandraIndex
 from shared.consuming.delivery import DeliveryPolicy
 from shared.kafka.producer import Producer
 from shared.kafka.topics import require_topics
@@ -70,7 +70,7 @@ def _delivery(settings: Settings, index: CassandraIndex, producer: Producer, pro
 
 @contextlib.asynccontextmanager
 async def _index(settings: Settings) -> AsyncIterator[CassandraIndex]:
-    index = CassandraIndex()
+    index = CassandraIndex(requests_at_once=BULK_REQUESTS_AT_ONCE)
     try:
         await retry_unavailable(lambda: index.connect(settings), settings.outage_retry_limit)
         yield index

@@ -395,7 +395,7 @@ class Settings(BaseSettings):
 
     # Indexer
     indexer_internal_port: int = Field(8021, ge=0, description="Port for health and metrics of the indexer.")
-    indexer_concurrency: int = Field(64, ge=1, description="Records whose rows one indexer writes at the same time.")
+    indexer_concurrency: int = Field(256, ge=1, description="Records whose rows one indexer writes at the same time.")
 
     # Housekeeping
     sweep_delay: Duration = Field(

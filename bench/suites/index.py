@@ -21,7 +21,7 @@ from ops.replaying.replayer import Replayed, Scope, scan
 from ops.terminal.output import Output
 from shared.cassandra.column_groups import Texts
 from shared.cassandra.cql import statement_of
-from shared.cassandra.index import CassandraIndex
+from shared.cassandra.index import BULK_REQUESTS_AT_ONCE, CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connected
 from shared.contract.keys import IMAGES_PREFIX
@@ -102,7 +102,8 @@ async def write_rows(settings: Settings) -> float:
 
 async def rebuild_rate(settings: Settings) -> float:
     """Records per second of `imagepipe reindex`, which folds the log and writes each row once."""
-    target, store = await CassandraIndex.open(settings, settings.cassandra_keyspace), S3Store.from_settings(settings)
+    target = await CassandraIndex.open(settings, settings.cassandra_keyspace, requests_at_once=BULK_REQUESTS_AT_ONCE)
+    store = S3Store.from_settings(settings)
     try:
         rebuild = Rebuild(settings, target, store, Silent())
         started = time.perf_counter()

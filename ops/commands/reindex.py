@@ -16,7 +16,7 @@ from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from shared.cassandra.deployment import live_keyspace, record_keyspace
-from shared.cassandra.index import FOLLOW_SECONDS, CassandraIndex
+from shared.cassandra.index import BULK_REQUESTS_AT_ONCE, FOLLOW_SECONDS, CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connected
 from shared.errors import ConfigurationError
@@ -89,7 +89,7 @@ async def _reindex(
         return document, Skipped()
     await asyncio.to_thread(_record, settings, plan.into)
     await asyncio.to_thread(apply_schema, settings.model_copy(update={"cassandra_keyspace": plan.into}))
-    target = await CassandraIndex.open(settings, plan.into)
+    target = await CassandraIndex.open(settings, plan.into, requests_at_once=BULK_REQUESTS_AT_ONCE)
     try:
         async with store(settings) as bucket:
             rebuild = Rebuild(settings, target, bucket, output)

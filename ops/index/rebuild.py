@@ -24,7 +24,7 @@ from shared.read_model.tables import IMAGE_TABLES, Write, command_writes, day_in
 from shared.s3.store import S3Store
 from shared.settings import Settings, Topic
 
-AT_ONCE = 64
+AT_ONCE = 256
 """Images that are written concurrently. Each has about nine writes."""
 
 

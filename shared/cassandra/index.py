@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,11 +22,11 @@ from shared.cassandra.column_groups import Texts
 from shared.cassandra.cql import COLUMNS, image_row, is_image, partition_clause, statement_of
 from shared.cassandra.deployment import check_deployment, live_keyspace, switching_keyspaces
 from shared.cassandra.known_days import KnownDays
-from shared.cassandra.requests import Row, batch_of, packed, size_of, steps
+from shared.cassandra.requests import Row, batch_of, partition_of, steps
+from shared.cassandra.row_queue import RowQueue
 from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
 from shared.cassandra.slices import MAX_ID, MIN_ID, PAGE, Slices
 from shared.cassandra.speculative_retry import with_speculative_retry
-from shared.concurrency import for_each
 from shared.contract.keys import DayShard, Owner, Partition
 from shared.errors import TooManyDeletions, Unavailable
 from shared.ports import DayIds
@@ -44,8 +43,10 @@ FOLLOW_SECONDS = 1.0
 PREPARED_AT_ONCE = 24
 """Threads that prepare statements. A hanging node blocks a thread for 10 s. There are enough threads to prepare all
 statements of a request at all nodes."""
-REQUESTS_AT_ONCE = 32
-"""Requests that one call of `apply` sends concurrently. A record has up to four; a rebuild passes thousands of days."""
+REQUESTS_AT_ONCE = 256
+"""Requests with rows that a gateway has in progress. A node that hangs holds each of its requests for seconds."""
+BULK_REQUESTS_AT_ONCE = 32
+"""The same for a process that writes many rows, and waits for none of them in particular: more rows share a request."""
 TOMBSTONES = 0x0001
 """Cassandra's error code READ_TOO_MANY_TOMBSTONES in the failure of a replica."""
 
@@ -56,6 +57,7 @@ class _Connection:
 
     session: Session
     keyspace: str
+    rows: RowQueue
     prepared: dict[str, PreparedStatement] = field(default_factory=dict)
     preparing: dict[str, asyncio.Task[PreparedStatement]] = field(default_factory=dict)
     days: KnownDays = field(default_factory=KnownDays)
@@ -69,13 +71,19 @@ class CassandraIndex:
     switch is in progress it writes to both keyspaces: processes follow at different times within a second, and each
     must find what another one has acknowledged.
     `gap_memory` is the time for which known spans of deleted rows are skipped (see `shared.cassandra.slices`). By
-    default no span is skipped.
+    default no span is skipped. `requests_at_once` bounds the requests with rows that are in progress (see `RowQueue`).
     """
 
     def __init__(
-        self, session: Session | None = None, *, gap_memory: timedelta = timedelta(0), connect: Connect | None = None
+        self,
+        session: Session | None = None,
+        *,
+        gap_memory: timedelta = timedelta(0),
+        requests_at_once: int = REQUESTS_AT_ONCE,
+        connect: Connect | None = None,
     ) -> None:
-        self._connection = None if session is None else _Connection(session, session.keyspace or "")
+        self._requests_at_once = requests_at_once
+        self._connection = None if session is None else self._connection_of(session)
         self._connect = connect or connect_to_index
         self._beside: _Connection | None = None
         """The other keyspace of a switch that is in progress."""
@@ -84,10 +92,19 @@ class CassandraIndex:
         # The driver's prepare() blocks, so it runs in threads.
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="cassandra-prepare")
 
+    def _connection_of(self, session: Session) -> _Connection:
+        async def send(statements: Sequence[BoundStatement]) -> None:
+            await self._send(connection, statements)
+
+        connection = _Connection(session, session.keyspace or "", RowQueue(send, self._requests_at_once))
+        return connection
+
     @classmethod
-    async def open(cls, settings: Settings, keyspace: str | None = None) -> "CassandraIndex":
+    async def open(
+        cls, settings: Settings, keyspace: str | None = None, *, requests_at_once: int = REQUESTS_AT_ONCE
+    ) -> "CassandraIndex":
         """Connect to the live keyspace, or to the given one. Raises Unavailable, ConfigurationError."""
-        index = cls()
+        index = cls(requests_at_once=requests_at_once)
         await index.connect(settings, keyspace)
         return index
 
@@ -147,8 +164,7 @@ class CassandraIndex:
             await asyncio.to_thread(connection.session.cluster.shutdown)
 
     async def _new_connection(self, settings: Settings, keyspace: str | None) -> _Connection:
-        session = await asyncio.to_thread(self._connect, settings, keyspace)
-        return _Connection(session, session.keyspace)
+        return self._connection_of(await asyncio.to_thread(self._connect, settings, keyspace))
 
     async def _other_connection(self, connection: _Connection, settings: Settings) -> _Connection | None:
         """A connection to the other keyspace of a switch that is in progress."""
@@ -182,17 +198,15 @@ class CassandraIndex:
                 self._slices.written(write.key["image_id"])
 
     async def _write(self, connection: _Connection, rows: Sequence[Row], texts: Texts) -> None:
-        """Write rows at the same time, with as few requests as their sizes allow."""
+        """Write rows at the same time."""
         with _translated_errors():
             bound = [[await self._bind(connection, *statement_of(write, texts)) for write in row] for row in rows]
-            requests = packed((row, size_of(row)) for row in bound)
-            await for_each(requests, partial(self._send, connection), REQUESTS_AT_ONCE)
+            await connection.rows.write(zip(map(partition_of, rows), bound, strict=True))
 
-    async def _send(self, connection: _Connection, rows: Sequence[Sequence[BoundStatement]]) -> None:
-        statements = [statement for row in rows for statement in row]
+    async def _send(self, connection: _Connection, statements: Sequence[BoundStatement]) -> None:
         request = statements[0] if len(statements) == 1 else batch_of(statements)
         request.is_idempotent = True
-        await self._ask(connection, request, *(each.prepared_statement.query_string for each in statements))
+        await self._ask(connection, request, *{each.prepared_statement.query_string for each in statements})
 
     async def image(self, image_id: UUID) -> ImageRow | None:
         """See Index.image."""

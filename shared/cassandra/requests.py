@@ -1,22 +1,30 @@
-"""Groups writes to requests. Rows that are written by one request cost the client and Cassandra less than one each."""
+"""Groups rows to requests. Rows that are written by one request cost the client and Cassandra less than one each."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from cassandra.query import BatchStatement, BatchType, BoundStatement
 
 from shared.cassandra.cql import place_of
-from shared.read_model.tables import BY_OWNER, Delete, Write
+from shared.read_model.tables import BY_DAY, BY_OWNER, DAYS, Delete, Write
 
 T = TypeVar("T")
 
-MAX_ROWS = 8
-"""Rows of one batch. Cassandra logs a warning for a batch with more than ten partitions."""
-MAX_BYTES = 4_000
-"""Bytes of one batch, unless it has one row only. Cassandra logs a warning above 5 KiB, and refuses 50 KiB."""
+MAX_ROWS = 32
+MAX_BYTES = 32_000
+"""Bytes of a batch of one partition, unless it has one row only. Cassandra applies it as one mutation."""
+MAX_PARTITIONS = 8
+"""Partitions of one batch. Cassandra logs a warning for more than ten."""
+MAX_BYTES_OF_PARTITIONS = 4_000
+"""Bytes of a batch of several partitions. Cassandra logs a warning above 5 KiB, and refuses 50 KiB."""
 _CELL_BYTES = 24
 """What Cassandra adds to a value in the size of a batch: timestamp, time to live and path, rounded up."""
+_CLUSTERED = {BY_OWNER, BY_DAY, DAYS}
+"""Tables whose last column of the primary key orders the rows within a partition."""
 
+PartitionKey = tuple[Any, ...]
+"""A table and the values of its partition key."""
 Row = Sequence[Write]
 """The writes to one row, each at its own timestamp."""
 
@@ -44,18 +52,44 @@ def size_of(bound: Iterable[BoundStatement]) -> int:
     return sum(map(len, values)) + _CELL_BYTES * len(values)
 
 
-def packed(rows: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
-    """Group rows, each with its bytes, in order, within the bounds of a batch. A larger row is a group of its own."""
-    group: list[T] = []
-    total = 0
-    for row, size in rows:
-        if group and (len(group) == MAX_ROWS or total + size > MAX_BYTES):
-            yield group
-            group, total = [], 0
-        group.append(row)
-        total += size
-    if group:
-        yield group
+def partition_of(row: Row) -> PartitionKey:
+    """The partition of a row."""
+    place = place_of(row[0])
+    return place[:-1] if row[0].table in _CLUSTERED else place
+
+
+class Backlog(Generic[T]):
+    """Rows that wait for a request, by partition."""
+
+    def __init__(self) -> None:
+        self._rows: dict[PartitionKey, deque[tuple[T, int]]] = {}
+        """Rows with their bytes. The partition that has waited longest is the first one."""
+
+    def add(self, partition: PartitionKey, row: T, size: int) -> None:
+        """Add a row with so many bytes."""
+        self._rows.setdefault(partition, deque()).append((row, size))
+
+    def take(self) -> list[T]:
+        """Remove and return the rows of the next request, within the bounds of a batch; empty if none waits.
+
+        These are rows of the first partition, and small rows of the next ones if they fit beside them.
+        """
+        taken: list[T] = []
+        total, bound = 0, MAX_BYTES
+        for _ in range(min(MAX_PARTITIONS, len(self._rows))):
+            partition, rows = next(iter(self._rows.items()))
+            if taken and (len(taken) == MAX_ROWS or total + rows[0][1] > bound):
+                break
+            del self._rows[partition]
+            while rows and len(taken) < MAX_ROWS and (not taken or total + rows[0][1] <= bound):
+                row, size = rows.popleft()
+                taken.append(row)
+                total += size
+            if rows:
+                self._rows[partition] = rows
+                break
+            bound = MAX_BYTES_OF_PARTITIONS
+        return taken
 
 
 def batch_of(statements: Iterable[BoundStatement]) -> BatchStatement:
