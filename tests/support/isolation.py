@@ -2,10 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -37,21 +39,19 @@ def isolated(
     """
     names = {name.lower(): value for name, value in unique_names().items()}
     settings = admin.model_copy(update=names | changes)
+    parts = [part for part, wanted in ((_TOPICS, topics), (_KEYSPACE, keyspace), (_BUCKET, bucket)) if wanted]
     try:
-        if topics:
-            in_own_loop(lambda: apply_topics(settings))
-        if keyspace:
-            apply_schema(settings)
-        if bucket:
-            apply_bucket(settings)
+        _at_once([partial(part.make, settings) for part in parts])
         yield settings
     finally:
-        if topics:
-            in_own_loop(lambda: _drop_topics(settings))
-        if keyspace:
-            _drop_keyspaces(settings)
-        if bucket:
-            _drop_bucket(settings)
+        _at_once([partial(part.drop, settings) for part in parts])
+
+
+def _at_once(calls: Sequence[Callable[[], object]]) -> None:
+    """Make these calls at the same time, each in a thread, because each waits for another engine."""
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(call) for call in calls]:
+            done.result()
 
 
 def isolated_deployment(admin: Settings, **changes: Any) -> AbstractContextManager[Settings]:
@@ -65,7 +65,15 @@ def in_own_loop(make: Callable[[], Any]) -> Any:
         return pool.submit(lambda: asyncio.run(make())).result()
 
 
-async def _drop_topics(settings: Settings) -> None:
+def _make_topics(settings: Settings) -> None:
+    asyncio.run(apply_topics(settings))
+
+
+def _drop_topics(settings: Settings) -> None:
+    asyncio.run(_delete_topics(settings))
+
+
+async def _delete_topics(settings: Settings) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     try:
         await admin.start()
@@ -97,3 +105,16 @@ def _drop_bucket(settings: Settings) -> None:
         client.delete_bucket(Bucket=settings.s3_bucket)
     finally:
         client.close()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a deployment has on one engine."""
+
+    make: Callable[[Settings], object]
+    drop: Callable[[Settings], None]
+
+
+_TOPICS = _Part(_make_topics, _drop_topics)
+_KEYSPACE = _Part(apply_schema, _drop_keyspaces)
+_BUCKET = _Part(apply_bucket, _drop_bucket)
