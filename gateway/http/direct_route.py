@@ -25,8 +25,8 @@ class DirectRoutes:
     """ASGI middleware that serves the direct routes among these routes, and passes on all other requests.
 
     The framework would resolve the arguments of a handler anew for each request, within exit stacks that nothing uses,
-    and would call each message of the response through three functions that watch for errors. Here an error can only
-    come from the handler, before its response starts.
+    and would call each message of the response through three functions that watch for errors. Here the error of a
+    handler becomes a problem document. One that ends a body that is sent already ends the connection.
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], services: object, base_url: str) -> None:

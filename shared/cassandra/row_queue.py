@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 
 from cassandra import InvalidRequest
@@ -24,9 +25,9 @@ class _Row:
 class RowQueue:
     """Rows on their way to one keyspace.
 
-    At most `at_once` requests are in progress. Rows that arrive meanwhile wait. When a request ends, the rows of the
-    partition that has waited longest are sent together. So a queue that is idle delays no row, and one that is busy
-    needs a fraction of the requests.
+    At most `at_once` requests are in progress. Rows that arrive while all of them are busy wait. When one ends, the
+    rows of the partition that has waited longest are sent together. So a queue that is idle delays no row, and one that
+    is busy needs a fraction of the requests.
     """
 
     def __init__(self, send: Send, at_once: int) -> None:
@@ -58,7 +59,8 @@ class RowQueue:
             rows = [row for row in taken if not row.written.done()]
             if rows:
                 self._free -= 1
-                task = asyncio.create_task(self._run(rows))
+                # The request belongs to several callers, so it has the context of none.
+                task = asyncio.create_task(self._run(rows), context=Context())
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
 
@@ -77,8 +79,7 @@ class RowQueue:
                 _settle(rows, error)
                 return
             # Cassandra refuses one of the rows, and applies none. The others must not share its error.
-            for row in rows:
-                await self._ask([row])
+            await asyncio.gather(*(self._ask([row]) for row in rows))
         except Exception as error:
             _settle(rows, error)
         else:

@@ -63,10 +63,9 @@ export async function takeOver(queueId, adopt) {
     return;
   }
   navigator.locks.request(lockOf(queueId), () => new Promise(() => {}));
-  let free = null;
+  let before = null;
   const look = async () => {
-    const before = free;
-    free = new Set();
+    const free = new Set();
     for (const queue of new Set((await kept()).map((each) => each.queue))) {
       await navigator.locks.request(lockOf(queue), { ifAvailable: true }, async (lock) => {
         if (!lock) return;
@@ -75,7 +74,8 @@ export async function takeOver(queueId, adopt) {
         else adopt(await keptOf((record) => record.queue === queue));
       });
     }
+    before = free;
+    setTimeout(look, PAUSE);
   };
   await look();
-  setInterval(look, PAUSE);
 }
