@@ -13,8 +13,8 @@ from shared.read_model.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Ins
 COLUMNS = f"image_id, owner_type, owner_id, uploaded_at, image_version, {SELECTED}"
 """Columns that `image_row` reads."""
 REMEMBERED = 1536
-"""Texts whose values are kept, those of 500 rows: about 9 MB. When a list has changed, most of its rows are those of
-the last read, and to compare a text takes less than a tenth of the time that it takes to parse it."""
+"""Texts whose values are kept, those of about 500 rows; a value of `current` and its text take 12 kB. When a list has
+changed, most of its rows are those of the last read: 50 such rows take 0.3 ms to convert, and new ones 1.7 ms."""
 
 
 def place_of(write: Write) -> tuple[Any, ...]:
