@@ -41,26 +41,38 @@ class Keyspaces:
     others: Sequence[str]
 
 
+@dataclass(frozen=True)
+class InUse:
+    """The live keyspace, and the names of the two keyspaces of a switch in progress, to both of which all write."""
+
+    live: str
+    switching: str = ""
+
+    def beside(self, keyspace: str) -> str | None:
+        """The other keyspace of a switch in progress, seen from this one; None without a switch."""
+        return next(iter(set(self.switching.split()) - {keyspace}), None)
+
+
 def live_keyspace(session: Session, settings: Settings) -> str:
     """The live keyspace: the settings' own, unless an operator switched to a rebuilt one. Raises Unavailable."""
+    return keyspaces_in_use(session, settings).live
+
+
+def keyspaces_in_use(session: Session, settings: Settings) -> InUse:
+    """The live keyspace, and those of a switch that is in progress. Raises Unavailable."""
+    query = (
+        f"SELECT name, value FROM {settings.cassandra_keyspace}.deployment"
+        f" WHERE name IN ('{LIVE_KEYSPACE}', '{SWITCHING}')"
+    )
     with engine_errors():
-        value = _record(session, f"{settings.cassandra_keyspace}.deployment", LIVE_KEYSPACE)
-    return value or settings.cassandra_keyspace
+        rows = session.execute(SimpleStatement(query, is_idempotent=True))
+    values = {row.name: row.value for row in rows}
+    return InUse(values.get(LIVE_KEYSPACE) or settings.cassandra_keyspace, values.get(SWITCHING) or "")
 
 
 def switch_keyspace(session: Session, settings: Settings, keyspace: str) -> None:
     """Make another keyspace the live one. Every process uses it within seconds. Raises Unavailable."""
     _write(session, settings, LIVE_KEYSPACE, keyspace)
-
-
-def switching_keyspaces(session: Session, settings: Settings) -> frozenset[str]:
-    """The two keyspaces of a switch that is in progress, to both of which every process writes; otherwise empty.
-
-    Raises Unavailable.
-    """
-    with engine_errors():
-        value = _record(session, f"{settings.cassandra_keyspace}.deployment", SWITCHING)
-    return frozenset((value or "").split())
 
 
 def begin_switch(session: Session, settings: Settings, old: str, new: str, ttl: timedelta) -> None:

@@ -20,7 +20,7 @@ from cassandra.query import BoundStatement, PreparedStatement
 
 from shared.cassandra.column_groups import Texts
 from shared.cassandra.cql import COLUMNS, image_row, is_image, partition_clause, statement_of
-from shared.cassandra.deployment import check_deployment, live_keyspace, switching_keyspaces
+from shared.cassandra.deployment import InUse, check_deployment, keyspaces_in_use, live_keyspace
 from shared.cassandra.known_days import KnownDays
 from shared.cassandra.requests import Row, batch_of, partition_of, steps
 from shared.cassandra.row_queue import RowQueue
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 Connect = Callable[[Settings, str | None], Session]
 """Function that connects to the given keyspace, or to the live one. It blocks."""
 FOLLOW_SECONDS = 1.0
-"""Pause between two checks whether another keyspace is live. Each check reads one row."""
+"""Pause between two checks whether another keyspace is live. Each check is one query."""
 PREPARED_AT_ONCE = 24
 """Threads that prepare statements. A hanging node blocks a thread for 10 s. There are enough threads to prepare all
 statements of a request at all nodes."""
@@ -116,7 +116,8 @@ class CassandraIndex:
         """
         connection = await self._new_connection(settings, keyspace)
         if keyspace is None:
-            self._beside = await self._other_connection(connection, settings)
+            in_use = await asyncio.to_thread(keyspaces_in_use, connection.session, settings)
+            self._beside = await self._other_connection(connection, in_use, settings)
         self._connection = connection
         if keyspace is None:
             self._following = asyncio.create_task(self._follow(settings))
@@ -138,24 +139,19 @@ class CassandraIndex:
 
     async def _check_live_keyspace(self, settings: Settings) -> None:
         old, beside = self._connected(), self._beside
-        if await asyncio.to_thread(live_keyspace, old.session, settings) == old.keyspace:
-            await self._check_switch_in_progress(old, settings)
+        in_use = await asyncio.to_thread(keyspaces_in_use, old.session, settings)
+        if in_use.live == old.keyspace:
+            if in_use.beside(old.keyspace) != (beside.keyspace if beside else None):
+                self._beside = await self._other_connection(old, in_use, settings)
+                await self._disconnect_later(settings, beside)
             return
         new = await self._new_connection(settings, None)
-        other = await self._other_connection(new, settings)
+        other = await self._other_connection(new, in_use, settings)
         # At once, so that no write misses a keyspace.
         self._connection, self._beside = new, other
         self._slices.forget()
         log.info("keyspace_switched", old=old.keyspace, new=new.keyspace)
         await self._disconnect_later(settings, old, beside)
-
-    async def _check_switch_in_progress(self, connection: _Connection, settings: Settings) -> None:
-        pair = await asyncio.to_thread(switching_keyspaces, connection.session, settings)
-        beside = self._beside
-        if (beside.keyspace if beside else None) == next(iter(pair - {connection.keyspace}), None):
-            return
-        self._beside = await self._other_connection(connection, settings)
-        await self._disconnect_later(settings, beside)
 
     async def _disconnect_later(self, settings: Settings, *connections: _Connection | None) -> None:
         """Disconnect once the queries that use the connections have ended."""
@@ -166,10 +162,9 @@ class CassandraIndex:
     async def _new_connection(self, settings: Settings, keyspace: str | None) -> _Connection:
         return self._connection_of(await asyncio.to_thread(self._connect, settings, keyspace))
 
-    async def _other_connection(self, connection: _Connection, settings: Settings) -> _Connection | None:
+    async def _other_connection(self, connection: _Connection, in_use: InUse, settings: Settings) -> _Connection | None:
         """A connection to the other keyspace of a switch that is in progress."""
-        pair = await asyncio.to_thread(switching_keyspaces, connection.session, settings)
-        other = next(iter(pair - {connection.keyspace}), None)
+        other = in_use.beside(connection.keyspace)
         return None if other is None else await self._new_connection(settings, other)
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from cassandra.query import BatchStatement, BoundStatement
 
 from shared.cassandra import index as cassandra
 from shared.cassandra import known_days
+from shared.cassandra.deployment import InUse
 from shared.cassandra.index import CassandraIndex, Connect
 from shared.cassandra.slices import Slices
 from shared.contract.keys import new_id
@@ -151,8 +152,7 @@ def test_missing_live_keyspace_is_a_configuration_error(monkeypatch: pytest.Monk
 
 async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
-    monkeypatch.setattr(cassandra, "live_keyspace", lambda *_: "new")
-    monkeypatch.setattr(cassandra, "switching_keyspaces", lambda *_: frozenset())
+    monkeypatch.setattr(cassandra, "keyspaces_in_use", lambda *_: InUse("new"))
     index = CassandraIndex(connect=connecting(session("old"), UNEXPECTED, session("new")))
     await index.connect(SETTINGS)
     await wait_for_async(lambda: index.keyspace == "new", 10, "the switch", pause=SOON)
@@ -196,10 +196,9 @@ class Recording:
 
 async def test_writes_go_to_both_keyspaces_while_a_switch_is_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = {name: Recording(name) for name in ("old", "new")}
-    state: dict[str, Any] = {"live": "old", "switching": frozenset()}
+    state = {"live": "old", "switching": ""}
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
-    monkeypatch.setattr(cassandra, "live_keyspace", lambda *_: state["live"])
-    monkeypatch.setattr(cassandra, "switching_keyspaces", lambda *_: state["switching"])
+    monkeypatch.setattr(cassandra, "keyspaces_in_use", lambda *_: InUse(**state))
 
     def connect(_settings: Settings, keyspace: str | None) -> Session:
         return cast(Session, sessions[keyspace or state["live"]])
@@ -220,7 +219,7 @@ async def test_writes_go_to_both_keyspaces_while_a_switch_is_in_progress(monkeyp
         return await written() == {"new"}
 
     assert await written() == {"old"}
-    state["switching"] = frozenset(("old", "new"))
+    state["switching"] = "old new"
     await wait_for_async(both, 10, "both are written to", pause=SOON)
     late = CassandraIndex(connect=connect)
     await late.connect(SETTINGS)
@@ -228,7 +227,7 @@ async def test_writes_go_to_both_keyspaces_while_a_switch_is_in_progress(monkeyp
     state["live"] = "new"
     await wait_for_async(lambda: index.keyspace == "new", 10, "the switch", pause=SOON)
     assert await written() == {"old", "new"}
-    state["switching"] = frozenset()
+    state["switching"] = ""
     await wait_for_async(one, 10, "the end of the switch", pause=SOON)
     await late.close()
     await index.close()
