@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from shared.concurrency import for_each
 from shared.consuming.record import ConsumedRecord
 from shared.contract.encoding import decode_event
 from shared.contract.events import OwnerCleared
+from shared.contract.keys import day_of
 from shared.contract.logged_command import LoggedFence, read_command
 from shared.errors import PoisonRecord
 from shared.ports import ObjectInfo
@@ -91,7 +93,8 @@ class Rebuild:
                     self.done.images += not state.is_removed
                 advance()
 
-            await for_each(fold, write, AT_ONCE)
+            # Rows of one partition that wait at the same time share a request.
+            await for_each(sorted(fold, key=_day_and_owner), write, AT_ONCE)
 
     async def from_bucket(self) -> None:
         """Write the rows of every manifest. Images without a manifest were never rendered; they are only counted."""
@@ -154,6 +157,10 @@ class Rebuild:
         except PoisonRecord as error:
             self.done.skipped.add(record, error)
             return []
+
+
+def _day_and_owner(state: ImageState) -> tuple[date, str]:
+    return day_of(state.image_id), state.owner.key
 
 
 def fence_writes(fold: Fold, tombstones: Collection[UUID]) -> list[Write]:
