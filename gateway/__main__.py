@@ -1,7 +1,5 @@
 """Entry point: `python -m gateway`."""
 
-import uvicorn
-
 from gateway.service import serve
 from shared.freed_memory import return_large_blocks
 from shared.observability.metrics import Service
@@ -9,5 +7,4 @@ from shared.service import run_service
 
 if __name__ == "__main__":
     return_large_blocks()
-    # The event loop of uvloop, if the platform has it.
-    run_service(Service.GATEWAY, serve, uvicorn.Config("gateway").get_loop_factory())
+    run_service(Service.GATEWAY, serve)

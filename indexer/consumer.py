@@ -22,11 +22,13 @@ log = structlog.get_logger()
 
 TOPICS = (Topic.COMMANDS, Topic.EVENTS)
 BATCH = 200
-"""Maximum number of records that one request takes from a partition."""
+"""Maximum number of records that are started together."""
 WINDOW = 1000
-"""Maximum number of records of a partition that are started and cannot be committed yet. It bounds the memory, and the
-number of records that are read again after a crash."""
+"""Number of records of a partition, started and not committed yet, above which no more of its records are started. It
+bounds the memory, and the number of records that are read again after a crash."""
 POLL_SECONDS = 1.0
+FULL_SECONDS = 0.05
+"""Pause after which a partition whose window was full may go on."""
 COMMIT_SECONDS = 0.5
 """Pause between two commits. Each commit is one request for all partitions."""
 DRAIN_SECONDS = 15.0
@@ -78,7 +80,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._outage_limit = outage_limit.total_seconds()
         self._partitions: dict[TopicPartition, Partition] = {}
         self._joined = False
-        self._feeds: set[asyncio.Task[None]] = set()
+        self._feed: asyncio.Task[None] | None = None
         self._committing = asyncio.Lock()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -137,11 +139,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start to read the partitions. aiokafka calls this method and only logs its errors."""
         for place in assigned:
-            partition = Partition(self._deliver, self._fail, WINDOW)
-            self._partitions[place] = partition
-            feed = asyncio.create_task(self._feed(place, partition))
-            self._feeds.add(feed)
-            feed.add_done_callback(self._feed_ended)
+            self._partitions[place] = Partition(self._deliver, self._fail, WINDOW)
+        if self._partitions:
+            self._feed = asyncio.create_task(self._start_records())
+            self._feed.add_done_callback(self._feed_ended)
         self._joined = True
         metrics.ASSIGNED_PARTITIONS.set(len(self._partitions))
         log.info("partitions_assigned", count=len(self._partitions))
@@ -157,16 +158,23 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         metrics.REBALANCES.inc(count > 0)
         log.info("partitions_revoked", count=count)
 
-    async def _feed(self, place: TopicPartition, partition: Partition) -> None:
-        """Start the records of a partition in order. If its window is full, it waits; the other partitions do not."""
-        topic = self._topics[place.topic]
+    async def _start_records(self) -> None:
+        """Start the records of all partitions, those of each in order, except of those whose window is full.
+
+        One task for all: aiokafka wakes every task that waits for records whenever records of any partition arrive.
+        """
         while True:
-            batch = await self._client.getmany(place, timeout_ms=int(POLL_SECONDS * 1000), max_records=BATCH)
-            for record in batch.get(place, ()):
-                await partition.admit(ConsumedRecord.from_aiokafka(topic, record))
+            # Without a partition the client would return the records of all.
+            if with_room := [place for place, partition in self._partitions.items() if partition.has_room]:
+                pause = POLL_SECONDS if len(with_room) == len(self._partitions) else FULL_SECONDS
+                batch = await self._client.getmany(*with_room, timeout_ms=int(pause * 1000), max_records=BATCH)
+                for place, records in batch.items():
+                    for record in records:
+                        self._partitions[place].start(ConsumedRecord.from_aiokafka(self._topics[place.topic], record))
+            else:
+                await asyncio.sleep(FULL_SECONDS)
 
     def _feed_ended(self, feed: asyncio.Task[None]) -> None:
-        self._feeds.discard(feed)
         if not feed.cancelled() and (error := feed.exception()) is not None:
             self._fail(error)
 
@@ -175,10 +183,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._failed.set_exception(error)
 
     async def _drain(self) -> None:
-        feeds = list(self._feeds)
-        for feed in feeds:
-            feed.cancel()
-        await asyncio.gather(*feeds, return_exceptions=True)
+        await self._end_feed()
         partitions = list(self._partitions.values())
         await asyncio.gather(*(partition.drain(DRAIN_SECONDS) for partition in partitions))
         if not self._failed.done():
@@ -187,6 +192,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._partitions.clear()
         metrics.ASSIGNED_PARTITIONS.set(0)
         metrics.LAG.clear()
+
+    async def _end_feed(self) -> None:
+        if self._feed is not None:
+            self._feed.cancel()
+            await asyncio.gather(self._feed, return_exceptions=True)
 
     async def _commit_periodically(self) -> None:
         while True:
@@ -246,8 +256,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._progress.waiting(waiting if self._joined else max(1, waiting))
 
     async def _close(self) -> None:
-        for feed in list(self._feeds):
-            feed.cancel()
+        await self._end_feed()
         await asyncio.gather(*(partition.close() for partition in self._partitions.values()))
         self._partitions.clear()
         try:

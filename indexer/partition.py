@@ -17,7 +17,7 @@ class Partition:
     """A partition during one assignment. Records that settle after close() are ignored."""
 
     def __init__(self, deliver: Deliver, on_failure: Callable[[BaseException], None], window: int) -> None:
-        """`window` is the maximum number of records that are started and cannot be committed yet."""
+        """There is room while fewer records than `window` are started and cannot be committed yet."""
         self._deliver = deliver
         self._on_failure = on_failure
         self._window = window
@@ -44,9 +44,13 @@ class Partition:
         """Seconds since the append of the oldest record that is not settled; 0 if there is none."""
         return max(0.0, time.time() - min(self._appended.values())) if self._appended else 0.0
 
-    async def admit(self, record: ConsumedRecord) -> None:
-        """Wait until the window has room, then start the record. If the wait is cancelled, nothing is started."""
-        await self._until(lambda: self._offsets.pending < self._window)
+    @property
+    def has_room(self) -> bool:
+        """Whether the window has room for more records."""
+        return self._offsets.pending < self._window
+
+    def start(self, record: ConsumedRecord) -> None:
+        """Start the record. Call this in the order of the offsets, while `has_room`."""
         self._offsets.start(record.offset)
         self._appended[record.offset] = record.appended_at or time.time()
         task = asyncio.create_task(self._run(record))
@@ -67,10 +71,7 @@ class Partition:
             self._on_failure(error)
 
     async def _lower_settled(self, offset: int) -> None:
-        await self._until(lambda: self._offsets.lowest == offset)
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
+        while self._offsets.lowest != offset:
             self._moved.clear()
             await self._moved.wait()
 

@@ -16,6 +16,12 @@ from shared.observability.metrics import Service
 from shared.observability.tracing import configure_tracing
 from shared.settings import Settings, read_settings
 
+if sys.platform == "win32":
+    from asyncio import new_event_loop
+else:
+    # It takes less CPU time than the event loop of asyncio.
+    from uvloop import new_event_loop
+
 log = structlog.get_logger()
 
 STOPPED = 0
@@ -24,17 +30,16 @@ CHANGE_A_SETTING = 2
 
 Serve = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 """Function that serves until the event is set. It raises an error if the service fails before that."""
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def run_service(service: Service, serve: Serve, loop_factory: LoopFactory | None = None) -> NoReturn:
+def run_service(service: Service, serve: Serve) -> NoReturn:
     """Run a service, and end its process with one of these exit codes.
 
     - 0: the service stopped after SIGTERM or SIGINT.
     - 1: the service failed, and a restart may help: an engine is unavailable, or too many records went to the DLQ.
     - 2: a setting, a topic, a table or the bucket is missing or wrong. A restart does not help before that is changed.
     """
-    code = _exit_code(service, serve, loop_factory)
+    code = _exit_code(service, serve)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -42,7 +47,7 @@ def run_service(service: Service, serve: Serve, loop_factory: LoopFactory | None
     os._exit(code)
 
 
-def _exit_code(service: Service, serve: Serve, loop_factory: LoopFactory | None) -> int:
+def _exit_code(service: Service, serve: Serve) -> int:
     try:
         settings = read_settings()
     except ConfigurationError as error:
@@ -52,7 +57,7 @@ def _exit_code(service: Service, serve: Serve, loop_factory: LoopFactory | None)
     configure_logging(settings, service)
     flush_spans = configure_tracing(settings, service)
     try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve_until_signal(serve, settings))
     except (Exception, asyncio.CancelledError) as error:
         return _failed(error)

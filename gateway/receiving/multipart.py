@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from io import BytesIO
 
 from multipart import (
     MultipartError,
@@ -64,7 +65,8 @@ class _Part:
         self.name: str = segment.name
         self.file_name: str | None = sent_name(segment.headerlist, segment.filename)
         self.is_file = self.name == FILE_FIELD or self.file_name is not None
-        self.chunks: list[bytes] = []
+        # A list of chunks would leave holes between those of other files, which stay with the process.
+        self.content = BytesIO()
         self.size = 0
         self.too_large = False
 
@@ -149,7 +151,7 @@ class FormReader:
         if event is None:
             self._end_part()
         elif isinstance(event, bytes | bytearray):
-            self._add(bytes(event))
+            self._add(event)
         else:
             self._start_part(event)
 
@@ -164,7 +166,7 @@ class FormReader:
             many = "one file" if self._limits.files == 1 else f"at most {self._limits.files} files"
             raise Problem("too_many_files", f"this request may have {many}")
 
-    def _add(self, data: bytes) -> None:
+    def _add(self, data: bytes | bytearray) -> None:
         part = self._part
         if part is None or part.too_large:
             return
@@ -175,21 +177,21 @@ class FormReader:
             self._drop(part, len(data))
             return
         self._reservation.grow(len(data))
-        part.chunks.append(data)
+        part.content.write(data)
 
     def _drop(self, part: _Part, last: int) -> None:
         """The file is too large. If other files may follow, drop its bytes and read on; otherwise stop here."""
         if self._limits.files == 1:
             raise too_large(self._limits.file_bytes)
         part.too_large = True
-        part.chunks.clear()
+        part.content = BytesIO()
         self._reservation.shrink(part.size - last)
 
     def _end_part(self) -> None:
         part, self._part = self._part, None
         if part is None:
             return
-        data = None if part.too_large else b"".join(part.chunks)
+        data = None if part.too_large else part.content.getvalue()
         if data is not None and data.startswith(self._boundary):
             # The line end of the empty line can also belong to the boundary: the part may have no content, or this one.
             raise Problem("malformed_form", "a part begins with the boundary")

@@ -1,6 +1,7 @@
 """Readiness and liveness of the indexer: it is not alive when records wait and nothing is committed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,18 +19,24 @@ from shared.errors import Unavailable
 from shared.observability.health import Progress
 from shared.settings import Topic
 from tests.support.clock import Clock
+from tests.support.waiting import wait_for_async
 
 LIMIT = timedelta(seconds=60)
-PLACE = TopicPartition("images.events", 0)
+PLACE, OTHER = (TopicPartition("images.events", number) for number in range(2))
+
+
+def records_of(place: TopicPartition, count: int) -> list[Any]:
+    return [
+        SimpleNamespace(partition=place.partition, offset=n, key=b"", value=b"", headers=(), timestamp=-1)
+        for n in range(count)
+    ]
 
 
 class FakeClient:
-    """As much of aiokafka's consumer as the indexer uses: one partition, and a broker that may not answer."""
+    """As much of aiokafka's consumer as the indexer uses: records of a partition, and a broker that may not answer."""
 
     def __init__(self, count: int) -> None:
-        self.records = [
-            SimpleNamespace(partition=0, offset=n, key=b"", value=b"", headers=(), timestamp=-1) for n in range(count)
-        ]
+        self.records = {PLACE: records_of(PLACE, count)}
         self.end = count
         self.commits: list[Mapping[TopicPartition, int]] = []
         self.broker_answers = True
@@ -46,11 +53,16 @@ class FakeClient:
     async def topics(self) -> set[str]:
         return {"images.events"}
 
-    async def getmany(self, *_places: TopicPartition, **_limits: int) -> dict[TopicPartition, list[Any]]:
-        if not self.records:
-            await asyncio.Event().wait()
-        batch, self.records = self.records, []
-        return {PLACE: batch}
+    async def getmany(
+        self, *places: TopicPartition, timeout_ms: int, max_records: int
+    ) -> dict[TopicPartition, list[Any]]:
+        assert places, "the client would return the records of all partitions"
+        found = {place: self.records[place][:max_records] for place in places if self.records.get(place)}
+        if not found:
+            await asyncio.sleep(timeout_ms / 1000)
+        for place, records in found.items():
+            del self.records[place][: len(records)]
+        return found
 
     def highwater(self, _place: TopicPartition) -> int:
         return self.end
@@ -69,11 +81,15 @@ class IndexerBench:
         self.client = FakeClient(count)
         self.progress = Progress(LIMIT, self.clock)
         self.done = asyncio.Event()
+        """Set when the records of PLACE may settle. Those of other partitions settle at once."""
+        self.started: Counter[int] = Counter()
         topics = {"images.events": Topic.EVENTS}
         self.consumer = Consumer(self.client, topics, self._deliver, self.progress, timedelta(seconds=0.2))
 
-    async def _deliver(self, _record: ConsumedRecord, _lower_settled: Barrier) -> None:
-        await self.done.wait()
+    async def _deliver(self, record: ConsumedRecord, _lower_settled: Barrier) -> None:
+        self.started[record.partition] += 1
+        if record.partition == PLACE.partition:
+            await self.done.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -112,6 +128,33 @@ async def test_indexer_that_commits_is_alive() -> None:
         await bench.consumer.on_partitions_assigned([PLACE])
         assert await bench.later() is None
     assert bench.client.commits == [{PLACE: 3}]
+
+
+async def test_a_full_window_delays_no_other_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer_consumer, "WINDOW", 20)
+    monkeypatch.setattr(indexer_consumer, "BATCH", 10)
+    monkeypatch.setattr(indexer_consumer, "FULL_SECONDS", 0.001)
+    bench = IndexerBench(100)
+    bench.client.records[OTHER] = records_of(OTHER, 50)
+    async with bench.running():
+        await bench.consumer.on_partitions_assigned([PLACE, OTHER])
+        await wait_for_async(lambda: bench.started[OTHER.partition] == 50, 10, "the other partition", pause=0.001)
+        assert bench.started[PLACE.partition] == 20
+        bench.done.set()
+        await wait_for_async(lambda: bench.started[PLACE.partition] == 100, 10, "the full partition", pause=0.001)
+
+
+async def test_an_indexer_whose_windows_are_full_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer_consumer, "WINDOW", 20)
+    monkeypatch.setattr(indexer_consumer, "BATCH", 10)
+    monkeypatch.setattr(indexer_consumer, "FULL_SECONDS", 0.001)
+    bench = IndexerBench(100)
+    async with bench.running():
+        await bench.consumer.on_partitions_assigned([PLACE])
+        await asyncio.sleep(0.05)
+        assert bench.started[PLACE.partition] == 20
+        bench.done.set()
+        await wait_for_async(lambda: bench.started[PLACE.partition] == 100, 10, "the rest", pause=0.001)
 
 
 async def test_indexer_whose_commits_hang_ends() -> None:

@@ -39,7 +39,7 @@ class TestPartition:
     async def test_position_is_contiguous(self) -> None:
         partition = self.partition()
         for offset in (4, 5, 7):
-            await partition.admit(consumed(None, offset))
+            partition.start(consumed(None, offset))
         await self.open(5, 7)
         assert (partition.position, partition.pending) == (None, 3)
         await self.open(4)
@@ -48,7 +48,7 @@ class TestPartition:
     async def test_age_is_that_of_the_oldest_unsettled_record(self) -> None:
         partition, now = self.partition(), time.time()
         for offset, age in ((1, 90), (2, 30)):
-            await partition.admit(ConsumedRecord(Topic.COMMANDS, 0, offset, b"k", None, [], now - age))
+            partition.start(ConsumedRecord(Topic.COMMANDS, 0, offset, b"k", None, [], now - age))
         assert (partition.running, round(partition.oldest_seconds(), -1)) == (2, 90)
         await self.open(1)
         assert (partition.running, round(partition.oldest_seconds(), -1)) == (1, 30)
@@ -57,9 +57,9 @@ class TestPartition:
 
     async def test_fence_waits_for_lower_offsets_and_blocks_no_other_record(self) -> None:
         partition = self.partition()
-        await partition.admit(consumed(None, 1))
-        await partition.admit(ConsumedRecord(Topic.COMMANDS, 0, 2, b"fence", None, []))
-        await partition.admit(consumed(None, 3))
+        partition.start(consumed(None, 1))
+        partition.start(ConsumedRecord(Topic.COMMANDS, 0, 2, b"fence", None, []))
+        partition.start(consumed(None, 3))
         await self.open(3)
         assert self.begun == [1, 3]
         await self.open(1)
@@ -70,26 +70,18 @@ class TestPartition:
 
     async def test_window_bounds_what_is_started(self) -> None:
         partition = self.partition(window=2)
-        await partition.admit(consumed(None, 1))
-        await partition.admit(consumed(None, 2))
-        third = asyncio.create_task(partition.admit(consumed(None, 3)))
+        partition.start(consumed(None, 1))
+        assert partition.has_room
+        partition.start(consumed(None, 2))
         await self.open(2)
-        assert not third.done(), "the lowest record is unsettled, so the settled ones above it count"
+        assert not partition.has_room, "the lowest record is unsettled, so the settled ones above it count"
         await self.open(1)
-        await third
-        # Cancelled while it waits for room, a record was not started.
-        await partition.admit(consumed(None, 4))
-        fifth = asyncio.create_task(partition.admit(consumed(None, 5)))
-        await asyncio.sleep(0)
-        fifth.cancel()
-        await asyncio.gather(fifth, return_exceptions=True)
-        await self.open(3, 4)
-        assert partition.position == 5
+        assert partition.has_room
 
     async def test_failure_is_reported_and_the_position_stays_below_it(self) -> None:
         partition = self.partition()
-        await partition.admit(ConsumedRecord(Topic.COMMANDS, 0, 1, b"broken", None, []))
-        await partition.admit(consumed(None, 2))
+        partition.start(ConsumedRecord(Topic.COMMANDS, 0, 1, b"broken", None, []))
+        partition.start(consumed(None, 2))
         await self.open(1, 2)
         assert [type(error) for error in self.failures] == [Unavailable]
         assert partition.position is None
@@ -97,7 +89,7 @@ class TestPartition:
     async def test_drain_waits_to_its_deadline_and_close_cancels_the_rest(self) -> None:
         partition = self.partition()
         for offset in (1, 2):
-            await partition.admit(consumed(None, offset))
+            partition.start(consumed(None, offset))
         await self.open(1)
         await partition.drain(0.02)
         assert partition.position == 2
