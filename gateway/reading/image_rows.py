@@ -14,6 +14,7 @@ import orjson
 from gateway.http.json_document import JsonDocument
 from gateway.http.preconditions import etag_of
 from gateway.http.problems import Problem
+from gateway.reading.kept import KeptForRows
 from gateway.services.caching import ReadCache
 from gateway.services.changes import Changes
 from shared.contract.keys import Owner
@@ -28,12 +29,18 @@ T = TypeVar("T")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def status_document(row: ImageRow, base_url: str, position: str | None = None) -> JsonDocument:
-    """The status document of a row that shows all events up to this position."""
+@dataclass(frozen=True)
+class StatusDocument:
+    """The JSON of the status document of a row, and its ETag."""
+
+    body: bytes
+    etag: str
+
+
+def status_document(row: ImageRow, base_url: str) -> StatusDocument:
+    """The status document of a row."""
     body = orjson.dumps(document(row, base_url))
-    monitor_url = f"{base_url}/images/{row.image_id}/events?last_event_id={position}" if position else None
-    etag = etag_of(version(row), hashlib.sha256(body).hexdigest()[:32])
-    return JsonDocument(body, etag, monitor_url=monitor_url)
+    return StatusDocument(body, etag_of(version(row), hashlib.sha256(body).hexdigest()[:32]))
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,17 @@ class _Read:
 
     row: ImageRow | None
     position: str | None
+    documents: KeptForRows[StatusDocument]
     base_url: str
 
     @cached_property
     def document(self) -> JsonDocument | None:
         """The status document. It is made when a client first asks for it, and is in the cache then."""
-        return status_document(self.row, self.base_url, self.position) if self.row else None
+        if self.row is None:
+            return None
+        found, position = self.documents.of(self.row), self.position
+        events = f"{self.base_url}/images/{self.row.image_id}/events?last_event_id={position}" if position else None
+        return JsonDocument(found.body, found.etag, monitor_url=events)
 
 
 class ImageRows:
@@ -65,6 +77,7 @@ class ImageRows:
         """`indexed` returns a position of the events that the index has; see `gateway.events.indexed`."""
         self._index = index
         self._base_url = base_url
+        self._documents = KeptForRows(lambda row: status_document(row, base_url), CACHED_ROWS)
         self._indexed = indexed
         self._rows: ReadCache[UUID, _Read] = ReadCache("rows", ttl, CACHED_ROWS)
         changes.listen(self._invalidate, lambda image_id, _owner: image_id in self._rows)
@@ -96,7 +109,7 @@ class ImageRows:
         async def load() -> _Read:
             # The position is taken before the row is read: an event in between is in the stream, and may be in the row.
             position = self._indexed()
-            return _Read(await self._index.image(image_id), position, self._base_url)
+            return _Read(await self._index.image(image_id), position, self._documents, self._base_url)
 
         return await self._rows.get(image_id, load, fresh=fresh)
 

@@ -18,6 +18,7 @@ from gateway.http.json_document import JsonDocument
 from gateway.http.owner_query import owner_from_pairs
 from gateway.http.problems import Problem
 from gateway.reading.anchors import MAX_OFFSET, STEP, Anchors
+from gateway.reading.kept import KeptForRows
 from gateway.reading.timeline import GlobalTimeline, OwnerTimeline, Timeline
 from gateway.services.caching import ReadCache
 from gateway.services.changes import Changes
@@ -29,6 +30,8 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 CACHED_IMAGES: Final = 10_000
 """Images in all cached pages together. With 2 to 3 kB of JSON per image that is about 30 MB."""
+KEPT_DOCUMENTS = 2048
+"""Images whose JSON is kept, 2 to 3 kB each. When a list has changed, most of its images are those of the last read."""
 REMEMBERED_TIMELINES = 256
 """Lists whose anchors stay in memory. Each has at most a few hundred small objects."""
 QUERIES_AT_ONCE = 64
@@ -139,6 +142,7 @@ class Lists:
         self._ttl = ttl
         self._base_url = base_url
         self._pages: ReadCache[ListQuery, JsonDocument] = ReadCache("lists", ttl, CACHED_IMAGES)
+        self._documents = KeptForRows(lambda row: orjson.dumps(listed_document(row, base_url)), KEPT_DOCUMENTS)
         self._days: ReadCache[None, Sequence[date]] = ReadCache("days", ttl, 1)
         self._anchors: LRUCache[Owner | None, Anchors] = LRUCache(REMEMBERED_TIMELINES)
         slots = asyncio.Semaphore(QUERIES_AT_ONCE)
@@ -159,7 +163,7 @@ class Lists:
         if skip >= STEP:
             below, skip = await self._anchors_of(query.owner, timeline).seek(skip, fresh=fresh)
         page = await timeline.page(below=below, skip=skip, limit=query.limit)
-        body = orjson.dumps([listed_document(row, self._base_url) for row in page.rows])
+        body = b"[%b]" % b",".join(map(self._documents.of, page.rows))
         next_url = query.url_after(page.last, self._base_url) if page.last else None
         monitor_url = query.monitor_url(position, self._base_url) if position else None
         return JsonDocument(body, hashlib.sha256(body).hexdigest()[:32], next_url, monitor_url)

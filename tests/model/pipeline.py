@@ -166,12 +166,15 @@ class IndexerProcess:
     async def _feed(self, place: Place, position: int) -> None:
         topic, number = place
         records = self._world.log.commands[number] if topic is Topic.COMMANDS else self._world.log.events
+        partition = self._partitions[place]
         while True:
             if len(records) <= position:
                 await self._world.log.more()
-                continue
-            await self._partitions[place].admit(records[position])
-            position += 1
+            elif partition.has_room:
+                partition.start(records[position])
+                position += 1
+            else:
+                await asyncio.sleep(0)
 
     def _fail(self, _error: BaseException) -> None:
         self.failed = True

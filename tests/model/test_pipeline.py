@@ -109,13 +109,13 @@ def row_removed_before_the_delete_is_acked(patch: pytest.MonkeyPatch) -> None:
 
 
 def indexer_commits_what_it_has_read(patch: pytest.MonkeyPatch) -> None:
-    admit = Partition.admit
+    start = Partition.start
 
-    async def eager(self: Partition, record: Any) -> None:
-        await admit(self, record)
+    def eager(self: Partition, record: Any) -> None:
+        start(self, record)
         self.position = record.offset + 1
 
-    patch.setattr(Partition, "admit", eager)
+    patch.setattr(Partition, "start", eager)
 
 
 def fence_takes_what_is_above_it(patch: pytest.MonkeyPatch) -> None:
