@@ -4,9 +4,10 @@ The table `deployment` in the settings' keyspace holds these records. All proces
 another keyspace needs no restart. All calls block.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
@@ -60,12 +61,20 @@ def live_keyspace(session: Session, settings: Settings) -> str:
 
 def keyspaces_in_use(session: Session, settings: Settings) -> InUse:
     """The live keyspace, and those of a switch that is in progress. Raises Unavailable."""
-    query = (
+    with engine_errors():
+        return in_use(session.execute(SimpleStatement(in_use_query(settings), is_idempotent=True)), settings)
+
+
+def in_use_query(settings: Settings) -> str:
+    """CQL of the records from which `in_use` makes its result."""
+    return (
         f"SELECT name, value FROM {settings.cassandra_keyspace}.deployment"
         f" WHERE name IN ('{LIVE_KEYSPACE}', '{SWITCHING}')"
     )
-    with engine_errors():
-        rows = session.execute(SimpleStatement(query, is_idempotent=True))
+
+
+def in_use(rows: Iterable[Any], settings: Settings) -> InUse:
+    """The keyspaces in use, from the result of `in_use_query`."""
     values = {row.name: row.value for row in rows}
     return InUse(values.get(LIVE_KEYSPACE) or settings.cassandra_keyspace, values.get(SWITCHING) or "")
 

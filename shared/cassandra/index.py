@@ -20,7 +20,7 @@ from cassandra.query import BoundStatement, PreparedStatement
 
 from shared.cassandra.column_groups import Texts
 from shared.cassandra.cql import COLUMNS, image_row, is_image, partition_clause, statement_of
-from shared.cassandra.deployment import InUse, check_deployment, keyspaces_in_use, live_keyspace
+from shared.cassandra.deployment import InUse, check_deployment, in_use, in_use_query, live_keyspace
 from shared.cassandra.known_days import KnownDays
 from shared.cassandra.requests import Row, batch_of, partition_of, steps
 from shared.cassandra.row_queue import RowQueue
@@ -116,8 +116,7 @@ class CassandraIndex:
         """
         connection = await self._new_connection(settings, keyspace)
         if keyspace is None:
-            in_use = await asyncio.to_thread(keyspaces_in_use, connection.session, settings)
-            self._beside = await self._other_connection(connection, in_use, settings)
+            self._beside = await self._other_connection(connection, await self._in_use(connection, settings), settings)
         self._connection = connection
         if keyspace is None:
             self._following = asyncio.create_task(self._follow(settings))
@@ -139,14 +138,14 @@ class CassandraIndex:
 
     async def _check_live_keyspace(self, settings: Settings) -> None:
         old, beside = self._connected(), self._beside
-        in_use = await asyncio.to_thread(keyspaces_in_use, old.session, settings)
-        if in_use.live == old.keyspace:
-            if in_use.beside(old.keyspace) != (beside.keyspace if beside else None):
-                self._beside = await self._other_connection(old, in_use, settings)
+        found = await self._in_use(old, settings)
+        if found.live == old.keyspace:
+            if found.beside(old.keyspace) != (beside.keyspace if beside else None):
+                self._beside = await self._other_connection(old, found, settings)
                 await self._disconnect_later(settings, beside)
             return
         new = await self._new_connection(settings, None)
-        other = await self._other_connection(new, in_use, settings)
+        other = await self._other_connection(new, found, settings)
         # At once, so that no write misses a keyspace.
         self._connection, self._beside = new, other
         self._slices.forget()
@@ -161,6 +160,9 @@ class CassandraIndex:
 
     async def _new_connection(self, settings: Settings, keyspace: str | None) -> _Connection:
         return self._connection_of(await asyncio.to_thread(self._connect, settings, keyspace))
+
+    async def _in_use(self, connection: _Connection, settings: Settings) -> InUse:
+        return in_use(await self._execute(connection, in_use_query(settings), []), settings)
 
     async def _other_connection(self, connection: _Connection, in_use: InUse, settings: Settings) -> _Connection | None:
         """A connection to the other keyspace of a switch that is in progress."""

@@ -31,6 +31,8 @@ SETTINGS = {
     "num.network.threads": "2",
     "num.io.threads": "4",
     "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+    # By default the controller writes an empty record twice a second while nothing happens.
+    "metadata.max.idle.interval.ms": "10000",
 }
 
 

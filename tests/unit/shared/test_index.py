@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -124,6 +125,15 @@ def session(keyspace: str) -> Session:
     return cast(Session, SimpleNamespace(keyspace=keyspace, cluster=SimpleNamespace(shutdown=lambda: None)))
 
 
+def reading(in_use: Callable[[], InUse]) -> Any:
+    """Stands for the query of the keyspaces in use."""
+
+    async def read(*_: object) -> InUse:
+        return in_use()
+
+    return read
+
+
 def connecting(*results: Session | Exception) -> Connect:
     """Returns or raises these, one at each call."""
     left = iter(results)
@@ -152,7 +162,7 @@ def test_missing_live_keyspace_is_a_configuration_error(monkeypatch: pytest.Monk
 
 async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
-    monkeypatch.setattr(cassandra, "keyspaces_in_use", lambda *_: InUse("new"))
+    monkeypatch.setattr(CassandraIndex, "_in_use", reading(lambda: InUse("new")))
     index = CassandraIndex(connect=connecting(session("old"), UNEXPECTED, session("new")))
     await index.connect(SETTINGS)
     await wait_for_async(lambda: index.keyspace == "new", 10, "the switch", pause=SOON)
@@ -198,7 +208,7 @@ async def test_writes_go_to_both_keyspaces_while_a_switch_is_in_progress(monkeyp
     sessions = {name: Recording(name) for name in ("old", "new")}
     state = {"live": "old", "switching": ""}
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
-    monkeypatch.setattr(cassandra, "keyspaces_in_use", lambda *_: InUse(**state))
+    monkeypatch.setattr(CassandraIndex, "_in_use", reading(lambda: InUse(**state)))
 
     def connect(_settings: Settings, keyspace: str | None) -> Session:
         return cast(Session, sessions[keyspace or state["live"]])
