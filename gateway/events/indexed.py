@@ -16,6 +16,8 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.5
 """The indexer commits as often. An older position is right too: a stream from there repeats more events."""
+QUIET_POLLS = 10
+"""Polls that are left out while the index has all events. Then only an operator who resets the group moves it."""
 REQUEST_TIMEOUT_MS = 5_000
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
@@ -41,7 +43,7 @@ class IndexedPosition:
         return self._text
 
     async def run(self) -> None:
-        """Read the position twice a second until cancelled. Every error is logged, and the next try connects again."""
+        """Read the position until cancelled. Every error is logged, and the next try connects again."""
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
@@ -55,12 +57,22 @@ class IndexedPosition:
         admin = AIOKafkaAdminClient(**client_options(self._settings), request_timeout_ms=REQUEST_TIMEOUT_MS)
         try:
             await admin.start()
+            left_out = QUIET_POLLS
             while True:
-                await self._read(admin)
-                backoff.reset()
+                left_out += 1
+                if left_out > QUIET_POLLS or not self._is_complete:
+                    await self._read(admin)
+                    backoff.reset()
+                    left_out = 0
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             await admin.close()
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether the index has all events that this gateway has read."""
+        ring = self._listeners.ring
+        return ring is not None and self._text == ring.position
 
     async def _read(self, admin: AIOKafkaAdminClient) -> None:
         ring = self._listeners.ring
