@@ -40,7 +40,7 @@ async def test_the_slots_hold_as_many_pixels_at_once_as_the_bound_says() -> None
 def test_the_bounds_are_what_is_idle_and_the_settings() -> None:
     settings = Settings()
     assert processor_bound(100, settings) == 100 + 64 * 1024**2 + 12 * 76 * MEGAPIXEL
-    assert gateway_bound(100, settings) == 100 + 256 * 1024**2
+    assert gateway_bound(100, 48, settings) == 100 + 256 * 1024**2 + 48 * 256 * 1024
 
 
 def test_the_loads_fill_the_pixels_that_are_decoded_at_once_and_the_last_one_has_two_processes_for_a_photo() -> None:
