@@ -8,6 +8,8 @@ DURATION ?= 60
 HISTORIES ?= 100000
 SECONDS ?= 60
 WORKERS ?= 2
+# Unit tests wait for timers and child processes for a part of their time.
+UNIT_WORKERS ?= 4
 RACES ?= 240
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done)
@@ -64,7 +66,7 @@ test: test-unit ## Run all tests: unit, then on real engines (WORKERS=2 stacks, 
 	$(VENV)/pytest tests --ignore=tests/unit -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: setup ## Run the tests that need no engine
-	$(VENV)/pytest tests/unit -n $(WORKERS) $(ARGS)
+	$(VENV)/pytest tests/unit -n $(UNIT_WORKERS) $(ARGS)
 
 test-images: setup ## Build both images and run the services from them (needs Docker, or buildah as root)
 	$(VENV)/pytest tests/integration/test_container_images.py -s $(ARGS)
