@@ -33,6 +33,7 @@ PREFIX = "imagepipe-bench-"
 DISK = Path("/var/tmp")
 """On a disk by the Filesystem Hierarchy Standard, unlike /tmp, which is in memory on many systems."""
 ENGINES = ("kafka", "cassandra", "s3")
+UPLOADS = "imagepipe_gateway_uploads_in_flight"
 SETTLED_SECONDS = 120.0
 
 
@@ -67,12 +68,23 @@ class Deployment:
         own = {str(name): service.pid for name, service in self.services.items()}
         return CpuMeter({name: self.stack.pid(name) for name in ENGINES} | own)
 
-    async def indexed(self, records: int) -> None:
-        """Wait until the indexer has settled so many records since it started."""
-        indexer = self.services[Service.INDEXER]
+    async def written(self, records: int) -> None:
+        """Wait until the indexer has settled so many records since it started, and the gateway handles no upload.
+
+        At the end of its time a client leaves without the answers to its last requests. They still hold slots.
+        """
+        gateway, indexer = self.services[Service.GATEWAY], self.services[Service.INDEXER]
         await wait_for_async(
             lambda: settled_records(indexer) >= records, SETTLED_SECONDS, f"the indexer has settled {records} records"
         )
+        await wait_for_async(
+            lambda: gauge_of(gateway.get("metrics")[1], UPLOADS) == 0, SETTLED_SECONDS, "the last uploads to end"
+        )
+
+
+def gauge_of(metrics: str, name: str) -> float:
+    """The value of a gauge without labels on a page of metrics. Raises StopIteration if it is not there."""
+    return next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith(f"{name} "))
 
 
 @contextmanager

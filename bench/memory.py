@@ -26,6 +26,7 @@ import psutil
 import typer
 from PIL import Image
 
+from bench.deployment import gauge_of
 from bench.photos import MAX_BYTES, photo
 from bench.stack import run, running_stack
 from deploy.local.state import PartState, State
@@ -155,11 +156,6 @@ class Watched:
         async with self.peak() as peak:
             await asyncio.sleep(1)
         return peak
-
-
-def gauge_of(metrics: str, name: str) -> float:
-    """The value of a gauge without labels on a page of metrics. Raises StopIteration if it is not there."""
-    return next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith(f"{name} "))
 
 
 def large_file() -> bytes:

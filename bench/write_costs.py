@@ -110,7 +110,7 @@ class Writes:
         """Read the meter once the index is up to date: its work belongs to the write too."""
         settled, meter = settled_records(self._running.services[Service.INDEXER]), self._running.meter()
         done = await driving
-        await self._running.indexed(settled + records * done.requests)
+        await self._running.written(settled + records * done.requests)
         return Cost(done.p50_ms, done.rate, _per_write(meter.seconds() | {CLIENT: done.client_cpu}, done.requests))
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.memory import gateway_bound, gauge_of, loads, pixels_at_once, processor_bound
+from bench.deployment import gauge_of
+from bench.memory import gateway_bound, loads, pixels_at_once, processor_bound
 from processor.fairness import Slots
 from processor.rendering.fair import SIDE_BY_SIDE_PIXELS
 from shared.settings import Settings
