@@ -24,8 +24,8 @@ TOPICS = (Topic.COMMANDS, Topic.EVENTS)
 BATCH = 200
 """Maximum number of records that are started together."""
 WINDOW = 1000
-"""Number of records of a partition, started and not committed yet, above which no more of its records are started. It
-bounds the memory, and the number of records that are read again after a crash."""
+"""Number of records of a partition, started and not committed yet, from which on no further batch of its records is
+started. With BATCH it bounds the memory, and the number of records that are read again after a crash."""
 POLL_SECONDS = 1.0
 FULL_SECONDS = 0.05
 """Pause after which a partition whose window was full may go on."""
@@ -80,6 +80,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._outage_limit = outage_limit.total_seconds()
         self._partitions: dict[TopicPartition, Partition] = {}
         self._joined = False
+        self._stopping = False
         self._feed: asyncio.Task[None] | None = None
         self._committing = asyncio.Lock()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -103,6 +104,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             committer = asyncio.create_task(self._commit_periodically())
             ends: list[asyncio.Future[Any]] = [committer, stopping, self._failed]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            self._stopping = True
             for outcome in (self._failed, committer):
                 if outcome.done():
                     outcome.result()
@@ -138,10 +140,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start to read the partitions. aiokafka calls this method and only logs its errors."""
+        if self._stopping:
+            # A rebalance that was in progress: the records are left to the next owner.
+            return
         for place in assigned:
             self._partitions[place] = Partition(self._deliver, self._fail, WINDOW)
         if self._partitions:
-            self._feed = asyncio.create_task(self._start_records())
+            self._feed = asyncio.create_task(self._start_records(dict(self._partitions)))
             self._feed.add_done_callback(self._feed_ended)
         self._joined = True
         metrics.ASSIGNED_PARTITIONS.set(len(self._partitions))
@@ -158,19 +163,19 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         metrics.REBALANCES.inc(count > 0)
         log.info("partitions_revoked", count=count)
 
-    async def _start_records(self) -> None:
-        """Start the records of all partitions, those of each in order, except of those whose window is full.
+    async def _start_records(self, partitions: Mapping[TopicPartition, Partition]) -> None:
+        """Start the records of these partitions, those of each in order, except of those whose window is full.
 
         One task for all: aiokafka wakes every task that waits for records whenever records of any partition arrive.
         """
         while True:
             # Without a partition the client would return the records of all.
-            if with_room := [place for place, partition in self._partitions.items() if partition.has_room]:
-                pause = POLL_SECONDS if len(with_room) == len(self._partitions) else FULL_SECONDS
+            if with_room := [place for place, partition in partitions.items() if partition.has_room]:
+                pause = POLL_SECONDS if len(with_room) == len(partitions) else FULL_SECONDS
                 batch = await self._client.getmany(*with_room, timeout_ms=int(pause * 1000), max_records=BATCH)
                 for place, records in batch.items():
                     for record in records:
-                        self._partitions[place].start(ConsumedRecord.from_aiokafka(self._topics[place.topic], record))
+                        partitions[place].start(ConsumedRecord.from_aiokafka(self._topics[place.topic], record))
             else:
                 await asyncio.sleep(FULL_SECONDS)
 

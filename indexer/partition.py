@@ -50,7 +50,7 @@ class Partition:
         return self._offsets.pending < self._window
 
     def start(self, record: ConsumedRecord) -> None:
-        """Start the record. Call this in the order of the offsets, while `has_room`."""
+        """Start the record. Call this in the order of the offsets, with batches that begin while `has_room`."""
         self._offsets.start(record.offset)
         self._appended[record.offset] = record.appended_at or time.time()
         task = asyncio.create_task(self._run(record))

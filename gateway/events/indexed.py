@@ -17,7 +17,7 @@ log = structlog.get_logger()
 POLL_SECONDS = 0.5
 """The indexer commits as often. An older position is right too: a stream from there repeats more events."""
 QUIET_POLLS = 10
-"""Polls that are left out while the index has all events. Then only an operator who resets the group moves it."""
+"""Polls that are left out while the index has all events that this gateway has read: a later position says no more."""
 REQUEST_TIMEOUT_MS = 5_000
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0

@@ -22,7 +22,8 @@ from shared.ports import Index
 from shared.read_model.documents import ImageRow, document, version
 
 CACHED_ROWS = 2048
-"""A row has about 4 kB, and its status document as much again, so the cache has at most 16 MB."""
+"""Rows that are cached, and rows whose document is kept until they change. A row has about 4 kB, and its document as
+much again: at most 32 MB in all."""
 
 NO_IMAGE = "there is no image with this id"
 T = TypeVar("T")

@@ -31,7 +31,7 @@ MAX_LIMIT = 500
 CACHED_IMAGES: Final = 10_000
 """Images in all cached pages together. With 2 to 3 kB of JSON per image that is about 30 MB."""
 KEPT_DOCUMENTS = 2048
-"""Images whose JSON is kept, 2 to 3 kB each. When a list has changed, most of its images are those of the last read."""
+"""Images whose JSON is kept with their rows, about 7 kB each. When a list has changed, most of its images have not."""
 REMEMBERED_TIMELINES = 256
 """Lists whose anchors stay in memory. Each has at most a few hundred small objects."""
 QUERIES_AT_ONCE = 64

@@ -13,7 +13,7 @@ from shared.read_model.tables import BY_DAY, BY_OWNER, PRIMARY_KEYS, Delete, Ins
 COLUMNS = f"image_id, owner_type, owner_id, uploaded_at, image_version, {SELECTED}"
 """Columns that `image_row` reads."""
 REMEMBERED = 512
-"""Rows whose conversion is kept, 12 kB each. When a list has changed, most of its rows are those of the last read."""
+"""Rows whose conversion is kept, 12 kB each with their texts. When a list has changed, most of its rows have not."""
 
 
 def place_of(write: Write) -> tuple[Any, ...]:

@@ -145,7 +145,7 @@ class CassandraIndex:
                 await self._disconnect_later(settings, beside)
             return
         new = await self._new_connection(settings, None)
-        other = await self._other_connection(new, found, settings)
+        other = await self._other_connection(new, await self._in_use(new, settings), settings)
         # At once, so that no write misses a keyspace.
         self._connection, self._beside = new, other
         self._slices.forget()

@@ -157,6 +157,16 @@ async def test_an_indexer_whose_windows_are_full_waits(monkeypatch: pytest.Monke
         await wait_for_async(lambda: bench.started[PLACE.partition] == 100, 10, "the rest", pause=0.001)
 
 
+async def test_partitions_that_are_assigned_after_the_stop_are_not_read() -> None:
+    bench = IndexerBench(3)
+    bench.done.set()
+    async with bench.running():
+        pass
+    await bench.consumer.on_partitions_assigned([PLACE])
+    await asyncio.sleep(0.05)
+    assert not bench.started
+
+
 async def test_indexer_whose_commits_hang_ends() -> None:
     bench = IndexerBench(3)
     bench.done.set()
