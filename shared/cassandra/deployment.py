@@ -56,13 +56,8 @@ class InUse:
 
 def live_keyspace(session: Session, settings: Settings) -> str:
     """The live keyspace: the settings' own, unless an operator switched to a rebuilt one. Raises Unavailable."""
-    return keyspaces_in_use(session, settings).live
-
-
-def keyspaces_in_use(session: Session, settings: Settings) -> InUse:
-    """The live keyspace, and those of a switch that is in progress. Raises Unavailable."""
     with engine_errors():
-        return in_use(session.execute(SimpleStatement(in_use_query(settings), is_idempotent=True)), settings)
+        return in_use(session.execute(SimpleStatement(in_use_query(settings), is_idempotent=True)), settings).live
 
 
 def in_use_query(settings: Settings) -> str:
