@@ -101,7 +101,9 @@ async def test_missing_object_is_not_found(store: ObjectStore, key: str) -> None
 
 
 async def test_of_racing_writers_exactly_one_wins(store: ObjectStore, key: str) -> None:
-    bodies = [b"%d" % number for number in range(8)]
+    # A racer that finds SeaweedFS's lock taken tries again after a second. With eight racers, in 3 of 40 races, one
+    # waited longer than an attempt of S3_TIMEOUT takes (5 s), so its call failed as Unavailable. Four wait 3 s at most.
+    bodies = [b"%d" % number for number in range(4)]
     results = await asyncio.gather(
         *(store.put(key, body, "text/plain", if_absent=True) for body in bodies), return_exceptions=True
     )
