@@ -10,18 +10,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
+from threading import get_ident
 from typing import Any
 from uuid import UUID
 
 import structlog
 from cassandra import InvalidRequest, ReadFailure
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
+from cassandra.connection import Connection
 from cassandra.query import BoundStatement, PreparedStatement
 
 from shared.cassandra.column_groups import Texts
 from shared.cassandra.cql import COLUMNS, image_row, is_image, partition_clause, statement_of
 from shared.cassandra.deployment import InUse, check_deployment, in_use, in_use_query, live_keyspace
 from shared.cassandra.known_days import KnownDays
+from shared.cassandra.loop_connection import connections_on
 from shared.cassandra.requests import Row, batch_of, partition_of, steps
 from shared.cassandra.row_queue import RowQueue
 from shared.cassandra.session import ENGINE_ERRORS, HANGS_AFTER, NODES_ASKED, connect, unavailable, use_keyspace
@@ -84,7 +88,7 @@ class CassandraIndex:
     ) -> None:
         self._requests_at_once = requests_at_once
         self._connection = None if session is None else self._connection_of(session)
-        self._connect = connect or connect_to_index
+        self._connect = connect
         self._beside: _Connection | None = None
         """The other keyspace of a switch that is in progress."""
         self._following: asyncio.Task[None] | None = None
@@ -159,7 +163,8 @@ class CassandraIndex:
             await asyncio.to_thread(connection.session.cluster.shutdown)
 
     async def _new_connection(self, settings: Settings, keyspace: str | None) -> _Connection:
-        return self._connection_of(await asyncio.to_thread(self._connect, settings, keyspace))
+        connect = self._connect or partial(connect_to_index, connections=connections_on(asyncio.get_running_loop()))
+        return self._connection_of(await asyncio.to_thread(connect, settings, keyspace))
 
     async def _in_use(self, connection: _Connection, settings: Settings) -> InUse:
         return in_use(await self._execute(connection, in_use_query(settings), []), settings)
@@ -388,11 +393,15 @@ class CassandraIndex:
             else:
                 waiter.set_result(rows or [])
 
-        # The driver calls these functions on its IO thread. They must not block it, so they only wake the event loop.
-        session.execute_async(bound).add_callbacks(
-            lambda rows: loop.call_soon_threadsafe(settle, rows, None),
-            lambda error: loop.call_soon_threadsafe(settle, None, error),
-        )
+        def answered(rows: list[Any] | None, error: Exception | None = None) -> None:
+            # An error may come from a thread of the driver.
+            if get_ident() == thread:
+                settle(rows, error)
+            else:
+                loop.call_soon_threadsafe(settle, rows, error)
+
+        thread = get_ident()
+        session.execute_async(bound).add_callbacks(answered, lambda error: answered(None, error))
         return await waiter
 
 
@@ -418,9 +427,9 @@ def _translated_errors() -> Iterator[None]:
         raise unavailable(error) from error
 
 
-def connect_to_index(settings: Settings, keyspace: str | None) -> Session:
+def connect_to_index(settings: Settings, keyspace: str | None, connections: type[Connection] | None = None) -> Session:
     """A session on the given keyspace, or on the live one. Blocks. Raises Unavailable, ConfigurationError."""
-    session = connect(settings, keyspace or settings.cassandra_keyspace)
+    session = connect(settings, keyspace or settings.cassandra_keyspace, connections)
     try:
         check_deployment(session, settings)
         if keyspace is None and (live := live_keyspace(session, settings)) != settings.cassandra_keyspace:

@@ -8,6 +8,7 @@ from typing import Any
 from cassandra import ConsistencyLevel, DriverException, InvalidRequest, ProtocolVersion
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.connection import Connection
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     ConstantSpeculativeExecutionPolicy,
@@ -32,14 +33,14 @@ ENGINE_ERRORS = (DriverException, NoHostAvailable, OSError)
 mean that Cassandra is unavailable."""
 
 
-def connect(settings: Settings, keyspace: str | None = None) -> Session:
-    """A session with consistency level LOCAL_QUORUM. Blocks.
+def connect(settings: Settings, keyspace: str | None = None, connections: type[Connection] | None = None) -> Session:
+    """A session with consistency level LOCAL_QUORUM. Blocks. `connections` replaces the driver's class of connections.
 
     Raises Unavailable, and ConfigurationError if the CA file is unusable or the keyspace does not exist.
     """
     try:
         # This resolves the host names of the contact points, which may fail.
-        cluster = _cluster(settings)
+        cluster = _cluster(settings, connections)
         try:
             session = cluster.connect()
             if keyspace is not None:
@@ -82,7 +83,7 @@ def _row_type(names: tuple[str, ...]) -> Any:
     return type(row)
 
 
-def _cluster(settings: Settings) -> Cluster:
+def _cluster(settings: Settings, connections: type[Connection] | None) -> Cluster:
     timeout = settings.cassandra_timeout.total_seconds()
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
@@ -105,6 +106,7 @@ def _cluster(settings: Settings) -> Cluster:
     return Cluster(
         list(settings.cassandra_contact_points),
         port=settings.cassandra_port,
+        connection_class=connections,
         auth_provider=auth,
         ssl_context=cassandra_ssl_context(settings),
         # Cassandra 4 and 5 speak version 5. Without this setting the driver first tries two newer versions and logs a
