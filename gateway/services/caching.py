@@ -15,10 +15,21 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class _Load(Generic[V]):
-    task: "asyncio.Task[V]"
+    """A load that is in progress or done. It ends with _AbandonedError if the caller that made it was cancelled."""
+
+    value: "asyncio.Future[V]"
     weight: int
+
+    @property
+    def has_value(self) -> bool:
+        """Whether it is done and has not failed."""
+        return self.value.done() and self.value.exception() is None
+
+
+class _AbandonedError(Exception):
+    """The caller that made the load was cancelled. One of those that wait for it begins another."""
 
 
 class ReadCache(Generic[K, V]):
@@ -41,12 +52,13 @@ class ReadCache(Generic[K, V]):
         """The value; loaded if the cache has none, or if it must be `fresh`. Raises what the load raises."""
         kept = None if fresh else self._kept(key)
         (self._misses if kept is None else self._hits).inc()
-        if kept is None:
-            kept = self._start(key, load, weight)
-        if kept.task.done():
-            return kept.task.result()
-        # The cancellation of one caller must not cancel the load that others wait for.
-        return await asyncio.shield(kept.task)
+        while kept is not None:
+            try:
+                # A caller that is cancelled while it waits must not cancel the load.
+                return kept.value.result() if kept.value.done() else await asyncio.shield(kept.value)
+            except _AbandonedError:
+                kept = self._kept(key)
+        return await self._run(key, load, weight)
 
     def _kept(self, key: K) -> _Load[V] | None:
         # `TTLCache.get` would compare the time twice: it asks whether the key is there, and then for its value.
@@ -55,22 +67,22 @@ class ReadCache(Generic[K, V]):
         except KeyError:
             return None
 
-    def _start(self, key: K, load: Callable[[], Awaitable[V]], weight: int) -> _Load[V]:
-        async def run() -> V:
-            return await load()
-
-        started = _Load(asyncio.create_task(run()), weight)
+    async def _run(self, key: K, load: Callable[[], Awaitable[V]], weight: int) -> V:
+        """Load the value. The caller itself does it: a task for it would take longer than all else here."""
+        started: _Load[V] = _Load(asyncio.get_running_loop().create_future(), weight)
         if weight <= self._loads.maxsize:
             self._loads[key] = started
-        started.task.add_done_callback(lambda task: self._settle(key, task))
-        return started
-
-    def _settle(self, key: K, task: "asyncio.Task[V]") -> None:
-        # If every caller has gone, asyncio would log the exception as never retrieved. Reading it here prevents that.
-        failed = _failed(task)
-        kept = self._loads.get(key)
-        if failed and kept is not None and kept.task is task:
-            del self._loads[key]
+        try:
+            value = await load()
+        except BaseException as error:
+            if self._loads.get(key) is started:
+                del self._loads[key]
+            started.value.set_exception(error if isinstance(error, Exception) else _AbandonedError())
+            # If no caller waits for it, asyncio would log the exception as never retrieved. Reading it here prevents that.
+            started.value.exception()
+            raise
+        started.value.set_result(value)
+        return value
 
     def __contains__(self, key: K) -> bool:
         """Whether there is a value of the key, or a load in progress."""
@@ -88,15 +100,10 @@ class ReadCache(Generic[K, V]):
         """Drop the values that match, and every load in progress, because its value may match too."""
         for key in list(self._loads):
             load = self._loads.get(key)
-            if load is not None and (not load.task.done() or _failed(load.task) or matches(load.task.result())):
+            if load is not None and not (load.has_value and not matches(load.value.result())):
                 self.invalidate(key)
 
     def invalidate_where(self, matches: Callable[[K], bool]) -> None:
         """Drop the values of all keys that match."""
         for key in [key for key in self._loads if matches(key)]:
             self.invalidate(key)
-
-
-def _failed(task: "asyncio.Task[V]") -> bool:
-    """Whether a task that is done has no result."""
-    return task.cancelled() or task.exception() is not None

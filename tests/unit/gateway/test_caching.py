@@ -108,18 +108,30 @@ async def test_fresh_loads_anew_and_replaces_what_was_kept() -> None:
     assert await reads.get("a", source.load) == 2
 
 
-async def test_a_cancelled_caller_does_not_cancel_the_load_of_the_others() -> None:
+async def test_a_caller_that_is_cancelled_while_it_waits_does_not_cancel_the_load() -> None:
     source = Source()
     reads = cache()
     source.open.clear()
-    first = asyncio.create_task(reads.get("a", source.load))
-    second = asyncio.create_task(reads.get("a", source.load))
+    first, second, third = (asyncio.create_task(reads.get("a", source.load)) for _ in range(3))
     await asyncio.sleep(0)
-    first.cancel()
+    second.cancel()
     await asyncio.sleep(0)
     source.open.set()
-    assert await second == 1
+    assert (await first, await third) == (1, 1)
     assert source.calls == 1
+
+
+async def test_one_of_those_who_wait_loads_if_the_caller_that_loads_is_cancelled() -> None:
+    source = Source()
+    reads = cache()
+    source.open.clear()
+    first, second, third = (asyncio.create_task(reads.get("a", source.load)) for _ in range(3))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    source.open.set()
+    assert (await second, await third) == (2, 2)
+    assert await reads.get("a", source.load) == 2
 
 
 async def test_a_failure_reaches_every_caller_and_is_not_kept() -> None:
