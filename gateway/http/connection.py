@@ -14,7 +14,7 @@ import asyncio
 import functools
 from collections import OrderedDict
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.http.access_log import AccessLog
 from gateway.http.errors import error_response, problem_of
 from gateway.http.problems import Problem
+from gateway.http.response_writer import ResponseWriter
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a request line with its headers. Proxies send at most 8 to 32 KiB."""
@@ -220,6 +221,9 @@ class Connection(HttpToolsProtocol):
             self._open_connections.idle(self)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if cycle.scope["method"] != "HEAD":
+            # A response to HEAD has no part after the head. It would wait although it is complete.
+            cycle.transport = cast(asyncio.Transport, ResponseWriter(self.transport))
         super()._start_asgi_task(cycle, functools.partial(self._respond, cycle, app))
 
     async def _respond(
