@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.container import Services
 from gateway.http import errors, openapi
@@ -40,9 +41,19 @@ ROUTERS = (
 )
 
 
-def create_app(services: Services) -> FastAPI:
+class GatewayApp(FastAPI):
+    """The app. Requests pass `front` before they reach the framework, and those to direct routes end there."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        await self.front(scope, receive, send)
+
+
+def create_app(services: Services) -> GatewayApp:
     """The app over these services."""
-    app = FastAPI(
+    app = GatewayApp(
         version=version("imagepipe"),
         redirect_slashes=False,
         # The framework's documentation pages load scripts from another host.
@@ -58,8 +69,7 @@ def create_app(services: Services) -> FastAPI:
     app.router.routes.extend(routes)
     errors.install(app, routes, services.base_url)
     openapi.install(app, routes)
-    app.add_middleware(DirectRoutes, routes=routes, services=services, base_url=services.base_url)
-    app.add_middleware(TargetCheck, base_url=services.base_url)
-    # Middleware that is added last is the outermost.
-    app.add_middleware(AccessLog)
+    framework = super(GatewayApp, app).__call__
+    direct = DirectRoutes(framework, routes=routes, services=services, base_url=services.base_url)
+    app.front = AccessLog(TargetCheck(direct, base_url=services.base_url))
     return app
