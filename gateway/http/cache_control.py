@@ -2,6 +2,7 @@
 
 import math
 from datetime import timedelta
+from functools import lru_cache
 
 from fastapi import Request
 from werkzeug.datastructures import RequestCacheControl
@@ -9,6 +10,9 @@ from werkzeug.http import parse_cache_control_header
 
 NO_STORE = {"Cache-Control": "no-store"}
 """For responses to writes, for secrets, and for errors."""
+
+PARSED_HEADERS = 16
+"""Headers of requests that are not parsed again. Each fits in a request head, so all have at most 1 MB."""
 
 REVALIDATE = {"Cache-Control": "no-cache"}
 """For content that changes under one URL. A cache may store it, but must ask the gateway before each use."""
@@ -23,4 +27,9 @@ def cacheable(lifetime: timedelta, *, immutable: bool = False) -> dict[str, str]
 def wants_fresh(request: Request) -> bool:
     """Whether the client asks for a response that no cache of the gateway gives: `Cache-Control: no-cache`."""
     header = request.headers.get("cache-control")
-    return header is not None and bool(parse_cache_control_header(header, cls=RequestCacheControl).no_cache)
+    return header is not None and _has_no_cache(header)
+
+
+@lru_cache(PARSED_HEADERS)
+def _has_no_cache(header: str) -> bool:
+    return bool(parse_cache_control_header(header, cls=RequestCacheControl).no_cache)

@@ -44,23 +44,38 @@ def status_document(row: ImageRow, base_url: str) -> StatusDocument:
     return StatusDocument(body, etag_of(version(row), hashlib.sha256(body).hexdigest()[:32]))
 
 
+class _Documents:
+    """The status document of a row. It links to the events after a position, which seldom changes between two reads."""
+
+    def __init__(self, row: ImageRow, base_url: str) -> None:
+        self._status = status_document(row, base_url)
+        self._events_url = f"{base_url}/images/{row.image_id}/events?last_event_id="
+        self._position: str | None = None
+        self._last = self._linked()
+
+    def at(self, position: str | None) -> JsonDocument:
+        """The document with the link to the events after this position."""
+        if position != self._position:
+            self._position, self._last = position, self._linked(position)
+        return self._last
+
+    def _linked(self, position: str | None = None) -> JsonDocument:
+        url = self._events_url + position if position else None
+        return JsonDocument(self._status.body, self._status.etag, monitor_url=url)
+
+
 @dataclass(frozen=True)
 class _Read:
     """A row, or None if there is no such image, and a position of events that it shows."""
 
     row: ImageRow | None
     position: str | None
-    documents: KeptForRows[StatusDocument]
-    base_url: str
+    documents: KeptForRows[_Documents]
 
     @cached_property
     def document(self) -> JsonDocument | None:
         """The status document. It is made when a client first asks for it, and is in the cache then."""
-        if self.row is None:
-            return None
-        found, position = self.documents.of(self.row), self.position
-        events = f"{self.base_url}/images/{self.row.image_id}/events?last_event_id={position}" if position else None
-        return JsonDocument(found.body, found.etag, monitor_url=events)
+        return None if self.row is None else self.documents.of(self.row).at(self.position)
 
 
 class ImageRows:
@@ -77,8 +92,7 @@ class ImageRows:
     ) -> None:
         """`indexed` returns a position of the events that the index has; see `gateway.events.indexed`."""
         self._index = index
-        self._base_url = base_url
-        self._documents = KeptForRows(lambda row: status_document(row, base_url), CACHED_ROWS)
+        self._documents = KeptForRows(lambda row: _Documents(row, base_url), CACHED_ROWS)
         self._indexed = indexed
         self._rows: ReadCache[UUID, _Read] = ReadCache("rows", ttl, CACHED_ROWS)
         changes.listen(self._invalidate, lambda image_id, _owner: image_id in self._rows)
@@ -110,7 +124,7 @@ class ImageRows:
         async def load() -> _Read:
             # The position is taken before the row is read: an event in between is in the stream, and may be in the row.
             position = self._indexed()
-            return _Read(await self._index.image(image_id), position, self._documents, self._base_url)
+            return _Read(await self._index.image(image_id), position, self._documents)
 
         return await self._rows.get(image_id, load, fresh=fresh)
 
