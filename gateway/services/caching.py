@@ -78,7 +78,7 @@ class ReadCache(Generic[K, V]):
             if self._loads.get(key) is started:
                 del self._loads[key]
             started.value.set_exception(error if isinstance(error, Exception) else _AbandonedError())
-            # If no caller waits for it, asyncio would log the exception as never retrieved. Reading it here prevents that.
+            # If no caller waits for it, asyncio would log the exception as never retrieved. Reading it prevents that.
             started.value.exception()
             raise
         started.value.set_result(value)
