@@ -24,6 +24,8 @@ from shared.read_model.tables import DAYS, IMAGES, Delete, Insert, Outcome, Upda
 
 GROUPS: Mapping[str, type] = {"image_version": int, "request": Request, "outcome": Outcome, "current": Current}
 """Columns that are compared, with their types. The other columns are part of a key, or follow from the id."""
+_TABLE = (IMAGES,)
+"""The table that is folded. The tables of images have the same columns, so one of them is enough."""
 
 
 @dataclass(slots=True)
@@ -115,7 +117,7 @@ class Fold:
         if isinstance(logged, LoggedRenderCommand):
             state.revisions[logged.command.revision] = logged.command.original.path
             state.renders.add((logged.command.revision, logged.render))
-        self._apply(state, command_writes(logged, 1), timestamp)
+        self._apply(state, command_writes(logged, 1, _TABLE), timestamp)
 
     def add_events(self, records: Iterable[ConsumedRecord]) -> None:
         """Fold records of the events topic. Records without a value are skipped, as they only serve compaction."""
@@ -136,7 +138,7 @@ class Fold:
         state.unanswered.discard(event.version)
         if not isinstance(event, Removed):
             state.revisions.setdefault(event.request.revision, event.request.path)
-        self._apply(state, event_writes(event, 1), timestamp)
+        self._apply(state, event_writes(event, 1, _TABLE), timestamp)
 
     def drop(self, about: str, version: int) -> None:
         """Forget a command that an operator has dropped from the DLQ. `about` is its image, or the owner of a fence.
@@ -163,12 +165,11 @@ class Fold:
             match write:
                 case Insert(table, columns, _) if table == DAYS:
                     self.days.add(columns["day"])
-                # The three tables of images have the same columns, so one of them is enough.
-                case Update(table, _, columns, version) if table == IMAGES:
+                case Update(_, _, columns, version):
                     for name in columns.keys() & GROUPS.keys():
                         value = pack(columns[name])
                         state.cells.setdefault(name, Cell(version, [value])).offer(version, value)
-                case Delete(table, _, version) if table == IMAGES:
+                case Delete(_, _, version):
                     state.deleted = max(state.deleted, version)
                     state.deleted_at = max(state.deleted_at, timestamp)
 

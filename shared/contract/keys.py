@@ -5,6 +5,7 @@ import re
 import time
 import unicodedata
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -33,6 +34,9 @@ therefore the Cassandra driver, cannot represent. The year 9999 is left out, so 
 MAX_AHEAD_MS: Final = 60_000
 """How far ids may be ahead of the clock, so that they ascend if the clock is set back a little. uuid_utils has no
 limit: after a jump forward and back, a process made ids of the wrong time until its end."""
+
+KEPT_IDS = 1024
+"""Ids whose time and shard are kept: the rows of one image need them several times."""
 
 IMAGES_PREFIX = "images/"
 """Prefix of all originals, variants and manifests."""
@@ -97,6 +101,7 @@ class Ids(NamedTuple):
         return cls(new_id(), new_id())
 
 
+@lru_cache(KEPT_IDS)
 def uploaded_at(image_id: UUID) -> datetime:
     """UTC time in an id, to the millisecond. It depends on the id only: all records of an image have the same time.
 
@@ -110,6 +115,7 @@ def day_of(image_id: UUID) -> date:
     return uploaded_at(image_id).date()
 
 
+@lru_cache(KEPT_IDS)
 def shard_of(image_id: UUID, shards: int) -> int:
     """Shard (0 to shards - 1) of the image among the partitions of its day."""
     return _stable_hash(str(image_id)) % shards

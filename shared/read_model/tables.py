@@ -170,34 +170,35 @@ class RowWriter:
         return {table: image_key(table, self.image_id, self.owner, self.shards) for table in self.tables}
 
 
-def command_writes(logged: LoggedCommand, shards: int) -> list[Write]:
+def command_writes(logged: LoggedCommand, shards: int, tables: Sequence[str] = IMAGE_TABLES) -> list[Write]:
     """Writes of a command, at its version, and the record of a fence, at the fence's bound.
 
+    `tables` are those of IMAGE_TABLES that get a row.
     A reprocess has no writes. A fence that keeps images has none either: the kept images are below its bound.
     """
     match logged:
         case LoggedRenderCommand(command=Uploaded() | Replaced()):
-            updates = _rows(logged.command, shards).updates(
+            updates = _rows(logged.command, shards, tables).updates(
                 logged.image_version, [(logged.version, {"request": logged.request})]
             )
             return [_day(logged.command, logged.version), *updates]
         case LoggedDelete(command):
-            return RowWriter(command.image_id, command.owner, shards).deletes(logged.version)
+            return RowWriter(command.image_id, command.owner, shards, tables).deletes(logged.version)
         case LoggedFence(command):
             return [] if command.keep else [fence_insert(command.owner, logged.before)]
         case LoggedRenderCommand():
             return []
 
 
-def event_writes(event: Event, shards: int) -> list[Write]:
-    """Writes of an answer, at the answer's version.
+def event_writes(event: Event, shards: int, tables: Sequence[str] = IMAGE_TABLES) -> list[Write]:
+    """Writes of an answer, at the answer's version, with a row in each of these tables.
 
     The answer also writes the request of its command, at the command's version, so that a rebuild from events alone
     restores it. The answer to a reprocess writes only `current`, because a reprocess is not a request of a client.
     """
     if isinstance(event, Removed):
-        return RowWriter(event.image_id, event.owner, shards).deletes(event.removed_version)
-    version, rows = answer_version(event.version), _rows(event, shards)
+        return RowWriter(event.image_id, event.owner, shards, tables).deletes(event.removed_version)
+    version, rows = answer_version(event.version), _rows(event, shards, tables)
     columns: dict[str, Any] = {"current": event.current} if isinstance(event, Ready) else {}
     if event.answers == "image.reprocess":
         return rows.updates(event.image_version, [(version, columns)]) if columns else []
@@ -206,8 +207,8 @@ def event_writes(event: Event, shards: int) -> list[Write]:
     return [_day(event, version), *rows.updates(event.image_version, groups)]
 
 
-def _rows(record: RenderCommand | Answer, shards: int) -> RowWriter:
-    return RowWriter(record.image_id, record.owner, shards)
+def _rows(record: RenderCommand | Answer, shards: int, tables: Sequence[str]) -> RowWriter:
+    return RowWriter(record.image_id, record.owner, shards, tables)
 
 
 def _day(record: RenderCommand | Answer, version: int) -> Write:
