@@ -16,7 +16,7 @@ from ops.settings import load_settings
 from ops.terminal.options import AsJson, DeploymentRoot, DryRun, Yes
 from ops.terminal.output import DIFFERENCES_FOUND, Output
 from shared.cassandra.deployment import live_keyspace, record_keyspace
-from shared.cassandra.index import BULK_REQUESTS_AT_ONCE, FOLLOW_SECONDS, CassandraIndex
+from shared.cassandra.index import BULK_REQUESTS_AT_ONCE, CassandraIndex
 from shared.cassandra.schema import apply_schema
 from shared.cassandra.session import connected
 from shared.errors import ConfigurationError
@@ -24,6 +24,8 @@ from shared.settings import Settings, Topic
 
 CAUGHT_UP = 1000
 """A rebuild has caught up if a round finds at most this many new records. Under live traffic each round finds some."""
+SETTLE_SECONDS = 2.0
+"""Pause between two comparisons. Records that were on their way at the first one are in both keyspaces then."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ async def _differences(
         return None
     found = await compare(settings, live, target.keyspace, output)
     if found and not plan.from_bucket:
-        await asyncio.sleep(2 * FOLLOW_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS)
         await _catch_up(rebuild)
         again = set(await compare(settings, live, target.keyspace, output))
         found = [each for each in found if each in again]

@@ -11,14 +11,14 @@ from cassandra.query import SimpleStatement
 
 from ops.index.rebuild import Rebuild
 from shared.cassandra.deployment import begin_switch, end_switch, switch_keyspace
-from shared.cassandra.index import FOLLOW_SECONDS, CassandraIndex
+from shared.cassandra.index import FOLLOW_SECONDS, SWITCHING_SECONDS, CassandraIndex
 from shared.cassandra.session import connect, engine_errors
 from shared.concurrency import for_each
 from shared.settings import Settings
 
-NOTICED_SECONDS = 4 * FOLLOW_SECONDS
-"""After this every process has read a new record: it reads each FOLLOW_SECONDS, and then connects to a keyspace."""
-SWITCH_SECONDS = 10 * FOLLOW_SECONDS
+NOTICED_SECONDS = FOLLOW_SECONDS + 3.0
+"""After this every process has read an announcement, and is connected to both keyspaces."""
+SWITCH_SECONDS = 10.0
 """For how long both keyspaces are kept up to date after a switch."""
 EXPIRES = timedelta(minutes=1)
 """How long processes write to both keyspaces after a switch was interrupted."""
@@ -67,7 +67,7 @@ class Switch:
                 deadline = asyncio.get_running_loop().time() + SWITCH_SECONDS
                 while asyncio.get_running_loop().time() < deadline:
                     await self._follow(old)
-                    await asyncio.sleep(FOLLOW_SECONDS / 2)
+                    await asyncio.sleep(SWITCHING_SECONDS / 2)
             await self._copy_claims(session)
         finally:
             await old.close()

@@ -162,6 +162,7 @@ def test_missing_live_keyspace_is_a_configuration_error(monkeypatch: pytest.Monk
 
 async def test_index_follows_a_switch_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
+    monkeypatch.setattr(cassandra, "SWITCHING_SECONDS", SOON)
     monkeypatch.setattr(CassandraIndex, "_in_use", reading(lambda: InUse("new")))
     index = CassandraIndex(connect=connecting(session("old"), UNEXPECTED, session("new")))
     await index.connect(SETTINGS)
@@ -208,6 +209,7 @@ async def test_writes_go_to_both_keyspaces_while_a_switch_is_in_progress(monkeyp
     sessions = {name: Recording(name) for name in ("old", "new")}
     state = {"live": "old", "switching": ""}
     monkeypatch.setattr(cassandra, "FOLLOW_SECONDS", SOON)
+    monkeypatch.setattr(cassandra, "SWITCHING_SECONDS", SOON)
     monkeypatch.setattr(CassandraIndex, "_in_use", reading(lambda: InUse(**state)))
 
     def connect(_settings: Settings, keyspace: str | None) -> Session:
