@@ -7,7 +7,6 @@ which costs more CPU time than the rest of a small query.
 import asyncio
 import contextlib
 import ssl
-from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ClassVar
@@ -16,6 +15,8 @@ from cassandra.connection import Connection, ConnectionShutdown
 
 RECEIVE_BYTES = 64 * 1024
 """Most bytes of one read. A TLS record is shorter, so no rest of one stays in the TLS layer, unseen by the loop."""
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
+"""The driver sends nothing more to a node that has not read so many bytes. Each refused request costs it a stream."""
 LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a socket raises that has no data, or no space for data, at present."""
 
@@ -40,9 +41,10 @@ class LoopConnection(Connection):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         """Connect. Blocks, so the driver calls it in one of its own threads."""
         super().__init__(*args, **options)
-        self._unsent: deque[bytes] = deque()
-        self._flushes = False
-        """Whether a flush is scheduled, or waits for space in the socket's buffer."""
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._full = False
+        """Whether the rest of a message waits for space in the socket's buffer."""
         self._connect_socket()
         self._socket.setblocking(False)
         self._descriptor: int = self._socket.fileno()
@@ -64,11 +66,10 @@ class LoopConnection(Connection):  # type: ignore[misc]
 
     def push(self, data: bytes) -> None:
         """Send the bytes of a message. Those of one turn of the loop are sent together."""
-        self._unsent.append(data)
-        if get_ident() != self.thread:
-            self._on_loop(self._flush_soon)
-        elif not self._flushes:
-            self._flush_soon()
+        if get_ident() == self.thread:
+            self._send(data)
+        else:
+            self._on_loop(lambda: self._send(data))
 
     def close(self) -> None:
         """See Connection.close."""
@@ -107,15 +108,26 @@ class LoopConnection(Connection):  # type: ignore[misc]
         self._iobuf.write(data)
         self.process_io_buffer()
 
-    def _flush_soon(self) -> None:
-        if not self._flushes:
-            self._flushes = True
+    def _process_segment_buffer(self) -> None:
+        # The driver drops what it has of a header that has not arrived completely, and then fails at the next segment.
+        if self._io_buffer.readable_io_bytes() < self._segment_codec.header_length_with_crc:
+            self._io_buffer._segment_consumed = False
+            self._io_buffer.io_buffer.seek(0)
+        else:
+            super()._process_segment_buffer()
+
+    def _send(self, data: bytes) -> None:
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if self._full:
+            self._socket_writable = self._unsent_bytes <= MAX_UNSENT_BYTES
+        elif len(self._unsent) == 1:
             self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self.is_closed:
             return
-        data = b"".join([self._unsent.popleft() for _ in range(len(self._unsent))])
+        data = b"".join(self._unsent)
         try:
             sent = self._socket.send(data)
         except LATER:
@@ -123,19 +135,17 @@ class LoopConnection(Connection):  # type: ignore[misc]
         except OSError as error:
             self.defunct(error)
             return
-        if sent < len(data):
-            self._unsent.appendleft(data[sent:])
-            if self._socket_writable:
-                # The driver sends to other nodes until then.
-                self._socket_writable = False
+        self._unsent.clear()
+        self._unsent_bytes = len(data) - sent
+        if self._unsent_bytes:
+            self._unsent.append(data[sent:])
+        if bool(self._unsent_bytes) != self._full:
+            self._full = not self._full
+            if self._full:
                 self.loop.add_writer(self._descriptor, self._flush)
-            return
-        if not self._socket_writable:
-            self.loop.remove_writer(self._descriptor)
-            self._socket_writable = True
-        self._flushes = False
-        if self._unsent:
-            self._flush_soon()
+            else:
+                self.loop.remove_writer(self._descriptor)
+        self._socket_writable = self._unsent_bytes <= MAX_UNSENT_BYTES
 
 
 class _Timer:

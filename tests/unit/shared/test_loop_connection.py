@@ -1,16 +1,18 @@
 """Connections of the driver on an event loop, with a socket pair in place of a node."""
 
 import asyncio
+import io
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from cassandra.connection import ConnectionShutdown
+from cassandra.connection import ConnectionShutdown, segment_codec_no_compression
 
-from shared.cassandra.loop_connection import LoopConnection, connections_on
+from shared.cassandra.loop_connection import MAX_UNSENT_BYTES, LoopConnection, connections_on
 from tests.support.waiting import wait_for_async
 
 pytestmark = pytest.mark.timeout(60)
@@ -29,6 +31,8 @@ class Node:
 
         class Paired(connections_on(asyncio.get_running_loop())):  # type: ignore[misc]
             received = b""
+            frames = False
+            """Whether received bytes are parsed as frames of the protocol, whose bodies are kept."""
 
             def _connect_socket(self) -> None:
                 self._socket = other
@@ -37,7 +41,13 @@ class Node:
                 pass
 
             def process_io_buffer(self) -> None:
-                self.received = self._iobuf.getvalue()
+                if self.frames:
+                    super().process_io_buffer()
+                else:
+                    self.received = self._iobuf.getvalue()
+
+            def process_msg(self, header: object, body: bytes) -> None:
+                self.received += body
 
         self.connect = Paired
 
@@ -87,6 +97,36 @@ async def test_bytes_of_the_node_are_received_in_the_thread_of_the_loop(node: No
     connection = await opened(node)
     node.end.send(b"response")
     await wait_for_async(lambda: connection.received == b"response", 10, "the response", pause=SOON)
+    connection.close()
+
+
+def segment_of(body: bytes) -> bytes:
+    """A message of version 5 of the protocol, in a segment of its own."""
+    segment = io.BytesIO()
+    segment_codec_no_compression.encode(segment, struct.pack(">BBhBi", 0x85, 0, 1, 8, len(body)) + body)
+    return segment.getvalue()
+
+
+async def test_messages_may_arrive_in_pieces_of_any_size(node: Node) -> None:
+    bodies = [b"first", b"second " * 5]
+    data = b"".join(map(segment_of, bodies))
+    for cut in range(1, len(data)):
+        connection = await asyncio.to_thread(node.connect, "node")
+        connection.frames = True
+        connection._enable_checksumming()
+        for part in (data[:cut], data[cut:]):
+            connection._iobuf.write(part)
+            connection.process_io_buffer()
+        assert connection.received == b"".join(bodies), cut
+        assert not connection.is_defunct
+
+
+async def test_a_socket_that_is_full_for_a_moment_is_not_busy(node: Node) -> None:
+    connection = await opened(node)
+    connection.push(bytes(MAX_UNSENT_BYTES))
+    await wait_for_async(lambda: connection._full, 10, "the socket is full", pause=SOON)
+    assert connection._socket_writable
+    assert await node.read(MAX_UNSENT_BYTES) == bytes(MAX_UNSENT_BYTES)
     connection.close()
 
 
