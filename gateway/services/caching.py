@@ -75,11 +75,11 @@ class ReadCache(Generic[K, V]):
         try:
             value = await load()
         except BaseException as error:
-            if self._loads.get(key) is started:
-                del self._loads[key]
             started.value.set_exception(error if isinstance(error, Exception) else _AbandonedError())
             # If no caller waits for it, asyncio would log the exception as never retrieved. Reading it prevents that.
             started.value.exception()
+            if self._loads.get(key) is started:
+                self.invalidate(key)
             raise
         started.value.set_result(value)
         return value
