@@ -95,6 +95,7 @@ class CassandraIndex:
         self._beside: _Connection | None = None
         """The other keyspace of a switch that is in progress."""
         self._following: asyncio.Task[None] | None = None
+        self._disconnecting: set[asyncio.Task[None]] = set()
         self._slices = Slices(gap_memory)
         # The driver's prepare() blocks, so it runs in threads.
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="cassandra-prepare")
@@ -135,13 +136,16 @@ class CassandraIndex:
 
     async def _follow(self, settings: Settings) -> None:
         """Use another keyspace within a second of a switch. Running queries finish in the old keyspace."""
+        failed = False
         while True:
-            await asyncio.sleep(FOLLOW_SECONDS if self._beside is None else SWITCHING_SECONDS)
+            await asyncio.sleep(SWITCHING_SECONDS if failed or self._beside else FOLLOW_SECONDS)
             try:
                 await self._check_live_keyspace(settings)
+                failed = False
             except Exception as error:
                 # If this loop stopped, the process would keep serving a keyspace that is no longer updated.
                 log.warning("live_keyspace_check_failed", error=f"{type(error).__name__}: {error}")
+                failed = True
 
     async def _check_live_keyspace(self, settings: Settings) -> None:
         old, beside = self._connected(), self._beside
@@ -149,7 +153,7 @@ class CassandraIndex:
         if found.live == old.keyspace:
             if found.beside(old.keyspace) != (beside.keyspace if beside else None):
                 self._beside = await self._other_connection(old, found, settings)
-                await self._disconnect_later(settings, beside)
+                self._disconnect_later(settings, beside)
             return
         new = await self._new_connection(settings, None)
         other = await self._other_connection(new, await self._in_use(new, settings), settings)
@@ -157,13 +161,21 @@ class CassandraIndex:
         self._connection, self._beside = new, other
         self._slices.forget()
         log.info("keyspace_switched", old=old.keyspace, new=new.keyspace)
-        await self._disconnect_later(settings, old, beside)
+        self._disconnect_later(settings, old, beside)
 
-    async def _disconnect_later(self, settings: Settings, *connections: _Connection | None) -> None:
-        """Disconnect once the queries that use the connections have ended."""
-        for connection in filter(None, connections):
-            await asyncio.sleep(2 * settings.cassandra_timeout.total_seconds())
-            await asyncio.to_thread(connection.session.cluster.shutdown)
+    def _disconnect_later(self, settings: Settings, *connections: _Connection | None) -> None:
+        """Disconnect once the queries that use the connections have ended. Checks go on in the meantime."""
+
+        async def disconnect() -> None:
+            try:
+                await asyncio.sleep(2 * settings.cassandra_timeout.total_seconds())
+            finally:
+                for connection in filter(None, connections):
+                    await asyncio.to_thread(connection.session.cluster.shutdown)
+
+        task = asyncio.create_task(disconnect())
+        self._disconnecting.add(task)
+        task.add_done_callback(self._disconnecting.discard)
 
     async def _new_connection(self, settings: Settings, keyspace: str | None) -> _Connection:
         connect = self._connect or partial(connect_to_index, connections=connections_on(asyncio.get_running_loop()))
@@ -179,11 +191,14 @@ class CassandraIndex:
 
     async def close(self) -> None:
         """Disconnect."""
-        if self._following is not None:
-            self._following.cancel()
+        ending = [*filter(None, [self._following]), *self._disconnecting]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
         for connection in filter(None, (self._connection, self._beside)):
             await asyncio.to_thread(connection.session.cluster.shutdown)
-        self._preparing.shutdown(wait=False)
+        # A statement that is being prepared ends by a timer of the driver, which needs the event loop.
+        await asyncio.to_thread(self._preparing.shutdown)
 
     async def check(self) -> None:
         """Return if Cassandra answers a query at LOCAL_QUORUM. Raises Unavailable."""
